@@ -1,0 +1,27 @@
+"""Every bound of the wire in one place, each with its reason. Numbers are bytes unless the name says otherwise."""
+
+# A serial frame before COBS. A day of 96 sets fits (about 260) with room; a node keeps two such buffers in RAM.
+MAX_FRAME = 512
+# Envelope overhead at its largest: flag 1, PIV 5, kid context 1 + 16, kid 3, tag 8.
+MAX_OVERHEAD = 34
+MAX_PLAIN = MAX_FRAME - MAX_OVERHEAD
+# Messages are arrays with at most one array or map inside, and results one more: deeper is an attack.
+MAX_DEPTH = 4
+# Items of one array or map: a status has about 20 counters.
+MAX_ITEMS = 64
+# Runs in an ack, newest first; what falls out is sent again and dropped as a duplicate.
+MAX_ACK_RUNS = 8
+# Partial IV: 5 bytes (RFC 8613 section 5.2).
+MAX_PIV = (1 << 40) - 1
+# Receiver window (RFC 8613 section 7.4 leaves the size to us): more than a gateway ever has in flight to one node.
+REPLAY_WINDOW = 64
+# PIVs a node reserves with one flash write; a power cut wastes at most this many of 2**40.
+PIV_BLOCK = 64
+# Record sequence numbers fit 32 bits: 136 years at one record a second.
+MAX_SEQ = (1 << 32) - 1
+# Sets in one readings message: a day of 15-minute sets.
+MAX_SETS = 96
+# Series (columns) of one schema.
+MAX_SERIES = 16
+# Scaled integers stay below 2**29 so that their differences stay small integers on a 32-bit MicroPython.
+MAX_VALUE = (1 << 29) - 1
