@@ -1,0 +1,72 @@
+# Tidegate: everything a person types in a clone. `make help` lists it.
+# Needs Python >= 3.11 and make; what else is missing is installed into .venv, or with apt-get as root or by sudo.
+
+PYTHON ?= python3
+# Two workers: the system tests are sized for a 2-core machine, and must not see fewer or more than they were tuned on.
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Debian keeps mosquitto in /usr/sbin, which is not on a plain user's PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin
+# A stray package of the calling shell must not decide what is tested.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format soak fuzz bench constraints clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.has-demo ## three virtual river stations, the gateway and a live table (DEMO_SECONDS=30 ends with an audit)
+	@$(BIN)/tidegate demo $(DEMO_ARGS)
+
+test: lint machine ## lint, types, import contracts, then every test (what CI runs)
+	$(BIN)/python -m pytest tests hil_tests -n $(JOBS) --dist loadgroup --durations 15
+
+lint: $(VENV)/.has-dev ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.has-dev ## let ruff fix and format the tree
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+soak: $(VENV)/.has-dev machine ## every power cut and kill, not a sample (at most an hour on two cores)
+	$(BIN)/python -m pytest tests hil_tests -m soak -n $(JOBS) --dist loadgroup --durations 15
+
+fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every decoder
+	$(BIN)/python -m pytest tests -m fuzz -n $(JOBS)
+
+bench: $(VENV)/.has-dev machine ## payload size, node encoder, ingest rate beside its floor (RECORDS="a.csv.gz b.csv")
+	$(BIN)/python bench/payload.py $(RECORDS)
+	$(BIN)/python bench/node_encoder.py
+	$(BIN)/python bench/ingest.py
+
+constraints: $(VENV)/.has-dev ## renew constraints.txt with what .venv holds (do it in a fresh clone)
+	$(PIP_INSTALL) -e '.[dev,ble]'
+	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## remove .venv and everything made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/wasm/node_modules
+
+.PHONY: machine
+machine:
+	@tools/setup_test_machine.sh
+
+$(BIN)/python:
+	tools/make_venv.sh $(PYTHON)
+
+# One stamp per set of packages, newer than what it was made from, so that a second call starts at once.
+$(VENV)/.has-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.has-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $(VENV)/.has-demo $@
