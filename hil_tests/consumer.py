@@ -1,0 +1,87 @@
+"""The city's side of a test: takes every record off the broker and judges what it sees.
+
+An MQTT client of another make than the gateway's (paho), with a persistent session, so that nothing is missed
+while the broker or this client restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+RecordId = tuple[str, int, int]
+
+
+@dataclass
+class Judge:
+    """What a careful consumer does: drops copies by id, and notes what the contract forbids."""
+
+    records: dict[RecordId, dict[str, Any]] = field(default_factory=dict)
+    copies: int = 0
+    problems: list[str] = field(default_factory=list)
+    _last: dict[tuple[str, int, str, bool], int] = field(default_factory=dict)
+
+    def take(self, record: dict[str, Any]) -> None:
+        record_id = (str(record["node"]), int(record["epoch"]), int(record["seq"]))
+        known = self.records.get(record_id)
+        if known is not None:
+            self.copies += 1
+            if _content(known) != _content(record):
+                self.problems.append(f"{record_id} came twice with different content")
+            return
+        self.records[record_id] = record
+        lane = (record_id[0], record_id[1], str(record["lane"]), bool(record["resent"]))
+        if record_id[2] <= self._last.get(lane, -1):
+            self.problems.append(f"out of order in lane {lane}: seq {record_id[2]} after {self._last[lane]}")
+        self._last[lane] = max(record_id[2], self._last.get(lane, -1))
+
+
+def _content(record: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal in all copies: not how and when the copy travelled."""
+    return {key: value for key, value in record.items() if key not in ("lane", "resent", "received_ms")}
+
+
+class Consumer:
+    """Subscribes to ``topic`` with QoS 1 on a loopback broker and feeds a :class:`Judge`."""
+
+    def __init__(self, port: int, topic: str = "tidegate/#", client_id: str = "city") -> None:
+        self.judge = Judge()
+        self._changed = threading.Condition()
+        self._subscribed = threading.Event()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=paho.MQTTv311
+        )
+        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port, keepalive=10)
+        self._client.loop_start()
+        if not self._subscribed.wait(timeout=10):
+            raise TimeoutError(f"no subscription to {topic} on port {port} after 10 s")
+
+    def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
+        record = json.loads(message.payload)
+        with self._changed:
+            if isinstance(record, dict) and "seq" in record:
+                self.judge.take(record)
+            self._changed.notify_all()
+
+    def wait_for(self, enough: Callable[[Judge], bool], timeout_s: float, what: str) -> None:
+        """Returns once ``enough(judge)`` holds; raises TimeoutError naming ``what`` otherwise."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: enough(self.judge), timeout=timeout_s):
+                raise TimeoutError(
+                    f"after {timeout_s} s still no {what}: {len(self.judge.records)} records, "
+                    f"{self.judge.copies} copies, problems {self.judge.problems[:3]}"
+                )
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
