@@ -1,7 +1,7 @@
 """An asyncio event loop whose clock jumps: a virtual week takes as long as its events do.
 
 After trio's autojump clock: when nothing is ready to run, time moves straight to the next timer. Real file
-descriptors are not waited for, and a loop in which nothing can ever happen again is an error instead of a hang.
+descriptors are not waited for, and a loop in which nothing can ever happen again is an error, not a hang.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class WorldClock:
-    """The clock given to the parts under test; ``step_s`` moves the wall clock only, as NTP or a user would."""
+    """The clock given to the parts under test; ``step_s`` moves the wall clock only, as NTP would."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, start_s: int = WORLD_START_S) -> None:
         self._loop = loop
