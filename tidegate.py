@@ -1,9 +1,8 @@
 """The `tidegate` command: one entry, whose groups are imported only when they are used.
 
 `tidegate --help` must answer at once on a gateway with a slow SD card, and a bench without the gateway's
-libraries must still be able to flash. So this module knows each group by name, one line of help and the place of
-its typer app, and imports nothing of ours until a group is called. It is the only module that may reach every
-folder.
+libraries must still be able to flash. So this module knows each group by name, one line of help and where its
+typer app is, and imports nothing of ours until a group is called. No other module may reach every folder.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-# Derandomized: the same commit gives the same examples, so that ten runs in a row agree. No deadline: two workers
-# on two cores under load say nothing about the code.
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+# Derandomized: the same commit gives the same examples, so that ten runs in a row agree. No deadline: the time
+# an example takes on two busy cores says nothing about the code.
 settings.register_profile(
     "tidegate",
     derandomize=True,
@@ -33,8 +35,20 @@ def pytest_runtest_makereport(
     A test whose subject can not exist in CI says so with `@pytest.mark.may_skip_in_ci("why")`.
     """
     report = yield
-    excused = item.get_closest_marker("may_skip_in_ci") is not None
-    if report.skipped and not hasattr(report, "wasxfail") and not excused and os.environ.get("CI") == "true":
+    excused = item.get_closest_marker("may_skip_in_ci") is not None or hasattr(report, "wasxfail")
+    return report if excused else _fail_when_skipped_in_ci(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole module that skips itself while it is imported."""
+    return _fail_when_skipped_in_ci((yield))
+
+
+def _fail_when_skipped_in_ci(report: Report) -> Report:
+    if report.skipped and os.environ.get("CI") == "true":
         report.outcome = "failed"
         report.longrepr = f"skipped in CI, where it must run: {report.longrepr}"
     return report
