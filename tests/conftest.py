@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
-# Derandomized: the same commit gives the same examples, so that ten runs in a row agree. No deadline: the time
-# an example takes on two busy cores says nothing about the code.
+# Derandomized: the same commit gives the same examples, so that ten runs in a row agree. No deadline: the
+# time an example takes on two busy cores says nothing about the code.
 settings.register_profile(
     "tidegate",
     derandomize=True,
