@@ -25,3 +25,10 @@ MAX_SETS = 96
 MAX_SERIES = 16
 # Scaled integers stay below 2**29 so that their differences stay small integers on a 32-bit MicroPython.
 MAX_VALUE = (1 << 29) - 1
+# Node addresses are 2 bytes; 0000 and FFFF are nobody's.
+MAX_ADDRESS = 0xFFFE
+# AES-128 (COSE algorithm 10) and an OSCORE Master Salt as the RFC's own examples have it.
+MASTER_SECRET_SIZE = 16
+MASTER_SALT_SIZE = 8
+# Bytes of a node type, board, firmware version or area: three of them fit a hello with room for the rest.
+MAX_NAME = 24

@@ -1,0 +1,110 @@
+"""Who a node is: the one file that minting writes and no node ever changes (SPEC.md section 6).
+
+    identity = { 0: 1, 1: address, 2: master secret, 3: master salt, 4: node type, 5: board, ? 6: area }  crc32
+
+The CRC is there for flash that fades, not against an attacker: whoever can write this file owns the node anyway.
+"""
+
+from binascii import crc32
+from collections import namedtuple
+
+from protocols.wire import cbor
+from protocols.wire.errors import DecodeError, EncodeError
+from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDRESS, MAX_NAME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class _Identity(NamedTuple):
+        address: int
+        master_secret: bytes
+        master_salt: bytes
+        node_type: str
+        board: str
+        area: "str | None"
+
+else:
+    _Identity = namedtuple(
+        "Identity", ("address", "master_secret", "master_salt", "node_type", "board", "area")
+    )
+
+_FORMAT = 1
+
+
+class Identity(_Identity):
+    """area is None when nobody has named one yet."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        # A log line or a traceback must never hold the keys. (MicroPython prints namedtuples its own way: do not.)
+        return "Identity(address=%04x, node_type=%r, board=%r, area=%r)" % (
+            self.address,
+            self.node_type,
+            self.board,
+            self.area,
+        )
+
+
+def encode(identity: "Identity") -> bytes:
+    """The bytes of the identity file."""
+    problem = _problem(identity)
+    if problem:
+        raise EncodeError("identity: " + problem)
+    pairs = {
+        0: _FORMAT,
+        1: identity.address,
+        2: identity.master_secret,
+        3: identity.master_salt,
+        4: identity.node_type,
+        5: identity.board,
+    }
+    if identity.area is not None:
+        pairs[6] = identity.area
+    body = cbor.dumps(pairs)
+    return body + crc32(body).to_bytes(4, "little")
+
+
+def decode(data: bytes) -> "Identity":
+    """What `encode` was given; DecodeError for anything else, and never with a key in its message."""
+    body = data[:-4]
+    if len(data) < 5 or crc32(body) != int.from_bytes(data[-4:], "little"):
+        raise DecodeError("identity: %d bytes without a valid checksum; mint the node again" % len(data))
+    pairs = cbor.loads(body)
+    if not isinstance(pairs, dict) or pairs.get(0) != _FORMAT or isinstance(pairs[0], bool):
+        raise DecodeError(
+            "identity: not a map of format %d; this program is too old or the file is none" % _FORMAT
+        )
+    if len(pairs) != 7 - (6 not in pairs) or any(key not in pairs for key in range(1, 6)):
+        raise DecodeError("identity: keys 0 to 5 must be there, 6 may be, no other")
+    if 6 in pairs and pairs[6] is None:
+        raise DecodeError("identity: an area that is not known is left out")
+    identity = Identity(pairs[1], pairs[2], pairs[3], pairs[4], pairs[5], pairs.get(6))
+    problem = _problem(identity)
+    if problem:
+        raise DecodeError("identity: " + problem)
+    return identity
+
+
+def _problem(identity):
+    """What is wrong with the values, or "" when nothing is."""
+    address = identity.address
+    if isinstance(address, bool) or not isinstance(address, int) or not 1 <= address <= MAX_ADDRESS:
+        return "address %r: allowed are 1 to %d" % (address, MAX_ADDRESS)
+    for name, value, size in (
+        ("master secret", identity.master_secret, MASTER_SECRET_SIZE),
+        ("master salt", identity.master_salt, MASTER_SALT_SIZE),
+    ):
+        if not isinstance(value, bytes) or len(value) != size:
+            return "%s: must be %d bytes" % (name, size)
+    for name, value in (
+        ("node type", identity.node_type),
+        ("board", identity.board),
+        ("area", identity.area),
+    ):
+        if value is None and name == "area":
+            continue
+        if not isinstance(value, str) or not 1 <= len(value.encode()) <= MAX_NAME:
+            return "%s %r: must be text of 1 to %d bytes" % (name, value, MAX_NAME)
+    return ""
