@@ -1,0 +1,354 @@
+"""gateway.toml: what an integrator may set, and errors that can be acted on.
+
+The models below are the one place where a setting, its default, its bounds and its explanation live; the messages
+and the sample of `tidegate gateway init` are made from them. `load()` reports every problem of a file at once:
+
+    gateway.toml:14: serial[0].baud = 96000: allowed is one of 9600, 19200, … Did you mean 9600?
+
+pydantic checks, toml_lines finds the lines, config_errors says it the way a person needs it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+import tomlkit
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+from tomlkit.exceptions import ParseError, TOMLKitError
+
+from gateway import limits
+from gateway.config_errors import Problem, explain, join
+from gateway.errors import ConfigError
+from gateway.toml_lines import key_lines, line_of
+
+
+def _resolve(value: str, info: ValidationInfo) -> str:
+    """Make a path absolute: relative ones count from the folder of the file that names them."""
+    base = (info.context or {}).get("base", FilePath())
+    return str(FilePath(base, value))
+
+
+def _tuple(value: object) -> object:
+    """TOML arrays arrive as lists; frozen models keep tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _address(value: str) -> str:
+    ipaddress.ip_address(value)  # its ValueError becomes the problem
+    return value
+
+
+def _sender_id(value: int) -> int:
+    if value == 2:
+        raise ValueError("2 is the bench tool's")
+    return value
+
+
+def _allowed(text: str) -> dict[str, Any]:
+    """What an error message shall say is allowed, where a pattern would not be understood."""
+    return {"allowed": text}
+
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$",
+        json_schema_extra=_allowed("1 to 64 of a-z, 0-9, '-', '_', '.', beginning with a letter or digit"),
+    ),
+]
+# One level of an MQTT topic, so the separators and wildcards of topics are out.
+Area = Annotated[
+    str,
+    Field(
+        pattern=r"^[^/+#\s]{1,64}$",
+        json_schema_extra=_allowed("1 to 64 characters without spaces, '/', '+' and '#'"),
+    ),
+]
+FileName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=4096,
+        json_schema_extra=_allowed("a path; a relative one counts from this file's folder"),
+    ),
+    AfterValidator(_resolve),
+]
+Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600]
+
+
+class Section(BaseModel):
+    """Base of every table: unknown keys and near-miss types are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+
+
+class GatewaySection(Section):
+    """Who this gateway is and where it keeps its data."""
+
+    name: Name = Field("gateway", description="names this gateway in logs, metrics and MQTT client ids")
+    area: Area = Field("unassigned", description="area code of sites that have none, e.g. 330106")
+    data_dir: FileName = Field("data", description="folder of the database; made with mode 0700 when missing")
+    sender_id: Annotated[int, AfterValidator(_sender_id)] = Field(
+        1,
+        ge=1,
+        le=255,
+        description="1 for the gateway that owns its nodes, 3 and up for one that takes over",
+        json_schema_extra=_allowed("an integer 1 or 3 to 255 (2 is the bench tool's)"),
+    )
+
+
+class KeysSection(Section):
+    """The master key under which the keys of nodes are encrypted at rest. Name one of the two."""
+
+    master_key_file: FileName | None = Field(
+        None, description="of mode 0600; `tidegate gateway init` makes one"
+    )
+    master_key_credential: Name | None = Field(None, description="of systemd (LoadCredentialEncrypted=)")
+
+
+class ClockSection(Section):
+    """Nodes are given the time only while this machine's own clock is synchronised."""
+
+    assume_synchronised: bool = Field(
+        False, description="true where there is no NTP and the clock is right by other means (GNSS, a person)"
+    )
+
+
+class HealthSection(Section):
+    """/healthz, /readyz and Prometheus /metrics."""
+
+    enabled: bool = Field(True, description="false opens no port")
+    address: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1",
+        description="where to listen",
+        json_schema_extra=_allowed("an IP address of this machine, such as 127.0.0.1 or ::1"),
+    )
+    port: int = Field(9466, ge=0, le=65535, description="0 takes a free port, which the log names")
+    allow_remote: bool = Field(
+        False, description="true lets `address` be other than loopback; these pages have no password"
+    )
+
+
+class LogSection(Section):
+    """Structured logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug includes the console lines of nodes"
+    )
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
+
+
+class SerialSection(Section):
+    """One port with a node on it. Repeat the table for each port."""
+
+    name: Name = Field(description="names the port in logs and metrics; unique")
+    path: FileName = Field(description="best a /dev/serial/by-id/… name: it survives renumbering")
+    baud: Baud = Field(115200, description="USB devices and pseudo-terminals ignore it")
+
+
+class MqttSection(Section):
+    """One broker. Without this table the gateway keeps everything in its own database."""
+
+    name: Name = Field(description="its progress is kept under this name: do not change it")
+    enabled: bool = Field(True, description="false pauses the delivery; its backlog is kept")
+    host: str = Field(min_length=1, max_length=253, description="name or IP address of the broker")
+    port: int = Field(1883, ge=1, le=65535, description="8883 is usual with TLS")
+    tls: bool = Field(False, description="true encrypts and checks the broker's certificate")
+    ca_file: FileName | None = Field(None, description="certificates to trust instead of the system's")
+    cert_file: FileName | None = Field(None, description="certificate this gateway shows")
+    key_file: FileName | None = Field(None, description="private key of cert_file")
+    username: str | None = Field(None, min_length=1, max_length=256, description="user at the broker")
+    password_file: FileName | None = Field(None, description="file with the password alone, mode 0600")
+    client_id: str | None = Field(
+        None, min_length=1, max_length=64, description="default: tidegate-<gateway name>-<name>"
+    )
+    protocol: Literal["5", "3.1.1"] = Field("5", description="MQTT version")
+    topic: str = Field(
+        "tidegate/{area}/{site}/{node}/{stream}",
+        min_length=1,
+        max_length=512,
+        description="template with {area} {site} {node} {stream}",
+    )
+
+
+class Config(Section):
+    """All of gateway.toml. Paths in it are absolute."""
+
+    gateway: GatewaySection
+    keys: KeysSection
+    clock: ClockSection
+    health: HealthSection
+    log: LogSection
+    serial: Annotated[tuple[SerialSection, ...], BeforeValidator(_tuple)] = Field(
+        (), max_length=limits.SERIAL_PORTS_MAX
+    )
+    mqtt: Annotated[tuple[MqttSection, ...], BeforeValidator(_tuple)] = Field(
+        (), max_length=limits.NORTHBOUNDS_MAX
+    )
+
+
+# Tables that need not be in the file: all their keys have defaults.
+OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log")
+
+
+def load(file: str | os.PathLike[str]) -> Config:
+    """Read and check `file`. Raises ConfigError with every problem found."""
+    text = _read(FilePath(file))
+    return parse(text, str(file), FilePath(file).absolute().parent)
+
+
+def parse(text: str, name: str, base: FilePath) -> Config:
+    """Check TOML `text`, called `name` in messages; relative paths in it count from `base`."""
+    try:
+        raw = tomlkit.parse(text).unwrap()
+    except ParseError as exc:
+        raise ConfigError([_syntax_problem(name, text, exc)]) from exc
+    except TOMLKitError as exc:
+        raise ConfigError([f"{name}:1: not valid TOML: {exc}."]) from exc
+    problems: list[Problem] = []
+    config: Config | None = None
+    try:
+        tables = {**{key: {} for key in OPTIONAL_TABLES}, **raw}
+        config = Config.model_validate(tables, context={"base": base})
+    except ValidationError as exc:
+        schema = Config.model_json_schema()
+        problems += [explain(error, schema, raw) for error in exc.errors(include_url=False)]
+    problems += check(raw)
+    if problems or config is None:
+        lines = key_lines(text)
+        found = sorted({(line_of(lines, problem.path), str(problem)) for problem in problems})
+        raise ConfigError([f"{name}:{line}: {message}" for line, message in found])
+    return config
+
+
+def _read(file: FilePath) -> str:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(limits.CONFIG_BYTES_MAX + 1)
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            [f"{file}: no such file. `tidegate gateway init {file}` writes a commented one to start from."]
+        ) from exc
+    except OSError as exc:
+        raise ConfigError([f"{file}: cannot be read: {exc.strerror}."]) from exc
+    if len(data) > limits.CONFIG_BYTES_MAX:
+        raise ConfigError([f"{file}: larger than {limits.CONFIG_BYTES_MAX} bytes; is this the right file?"])
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line, byte = data.count(b"\n", 0, exc.start) + 1, data[exc.start]
+        raise ConfigError([f"{file}:{line}: byte 0x{byte:02x} is not UTF-8; save it as UTF-8."]) from exc
+
+
+def _syntax_problem(name: str, text: str, exc: ParseError) -> str:
+    lines = text.splitlines()
+    shown = lines[exc.line - 1].strip() if 0 < exc.line <= len(lines) else ""
+    reason = str(exc).removesuffix(f" at line {exc.line} col {exc.col}").rstrip(".")
+    where = f" in '{shown[:80]}'" if shown else ""
+    return f"{name}:{exc.line}: not valid TOML, column {exc.col + 1}{where}: {reason}."
+
+
+# --- what holds between keys: checked on the raw tables, so that it is reported beside everything else ------
+
+
+def check(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Problems between keys. Values of a wrong type are skipped here: pydantic has named them."""
+    yield from _check_keys(_table(raw, "keys"))
+    yield from _check_health(_table(raw, "health"))
+    for kind, unique in (("serial", ("name", "path")), ("mqtt", ("name",))):
+        tables = raw.get(kind)
+        rows = [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
+        for key in unique:
+            yield from _check_unique(kind, key, rows)
+        if kind == "mqtt":
+            for index, row in enumerate(rows):
+                yield from _check_mqtt(index, row)
+
+
+def _table(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    value = raw.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _check_keys(keys: dict[str, Any]) -> Iterator[Problem]:
+    named = [key for key in ("master_key_file", "master_key_credential") if key in keys]
+    if not named:
+        yield Problem(
+            ("keys", "master_key_file"),
+            "missing. Name the file or the systemd credential with the master key: "
+            'master_key_file = "/etc/tidegate/master.key" (`tidegate gateway init` makes one).',
+        )
+    if len(named) == 2:
+        yield Problem(("keys", named[1]), "cannot stand beside keys.master_key_file: remove one of the two.")
+
+
+def _check_health(health: dict[str, Any]) -> Iterator[Problem]:
+    address = health.get("address")
+    if not isinstance(address, str) or health.get("allow_remote") is True:
+        return
+    try:
+        remote = not ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return
+    if remote:
+        yield Problem(
+            ("health", "address"),
+            f'"{address}" is reachable from other machines, and these pages have no password. Allowed is a '
+            "loopback address (127.0.0.1, ::1), or any with allow_remote = true beside it.",
+        )
+
+
+def _check_unique(kind: str, key: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        value = row.get(key)
+        if not isinstance(value, str):
+            continue
+        if value in first:
+            yield Problem(
+                (kind, index, key),
+                f'"{value}" is already used by {join((kind, first[value], key))}: '
+                f"each [[{kind}]] needs its own.",
+            )
+        first.setdefault(value, index)
+
+
+def _check_mqtt(index: int, row: dict[str, Any]) -> Iterator[Problem]:
+    for key in ("ca_file", "cert_file", "key_file"):
+        if key in row and row.get("tls") is not True:
+            yield Problem(("mqtt", index, key), "needs tls = true beside it.")
+    for key, other in (("cert_file", "key_file"), ("key_file", "cert_file"), ("password_file", "username")):
+        if key in row and other not in row:
+            yield Problem(("mqtt", index, key), f"needs {other} beside it.")
+    topic = row.get("topic")
+    if isinstance(topic, str):
+        yield from _check_topic(index, topic)
+
+
+TOPIC_FIELDS = ("area", "site", "node", "stream")
+
+
+def _check_topic(index: int, topic: str) -> Iterator[Problem]:
+    path = ("mqtt", index, "topic")
+    probe = topic
+    for field in TOPIC_FIELDS:
+        probe = probe.replace("{" + field + "}", "x")
+    if "{" in probe or "}" in probe:
+        allowed = ", ".join("{" + field + "}" for field in TOPIC_FIELDS)
+        yield Problem(path, f'"{topic}" holds an unknown field. Allowed are {allowed}.')
+    if "+" in topic or "#" in topic or "\0" in topic:
+        yield Problem(path, f'"{topic}" holds a wildcard; a topic to publish to has no "+" and no "#".')
+    if "{node}" not in topic or "{stream}" not in topic:
+        yield Problem(path, f'"{topic}" would mix nodes or streams: it must contain {{node}} and {{stream}}.')

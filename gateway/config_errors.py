@@ -1,0 +1,180 @@
+"""From what pydantic found in a config to a sentence: key, value, what is allowed, what was likely meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from gateway.toml_lines import Path
+
+# Values of such keys are not repeated in a message that ends up in logs and screenshots.
+SECRET_WORDS = ("password", "passwd", "secret", "token", "private", "psk", "credential")
+VALUE_CHARS_MAX = 60
+BOOLS = {
+    **dict.fromkeys(("yes", "on", "1", "true"), "true"),
+    **dict.fromkeys(("no", "off", "0", "false"), "false"),
+}
+
+
+class Problem(NamedTuple):
+    """One problem; `path` names the key and finds the line."""
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return join(self.path) + (" " if self.message.startswith("=") else ": ") + self.message
+
+
+def join(path: Path) -> str:
+    """("serial", 0, "path") as serial[0].path."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def explain(error: Mapping[str, Any], schema: dict[str, Any], raw: dict[str, Any]) -> Problem:
+    """Say what pydantic found at `error["loc"]`; `schema` is the JSON schema, `raw` what the file holds."""
+    path: Path = tuple(error["loc"])
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return Problem(path, _unknown_key(path, schema, raw))
+    rule = _rule(schema, path)
+    allowed = describe(rule, schema)
+    if kind == "missing":
+        return Problem(path, f"missing. Needed is {allowed}{_about(rule)}.")
+    hint = _value_hint(value, rule, schema, path)
+    return Problem(path, f"{_show(path, value)} is not allowed. Allowed is {allowed}.{hint}")
+
+
+def describe(rule: dict[str, Any], schema: dict[str, Any]) -> str:
+    """What `rule`, a part of a JSON schema, allows, in words."""
+    rule = _plain(rule, schema)
+    if "allowed" in rule:
+        return str(rule["allowed"])
+    if "enum" in rule:
+        return "one of " + ", ".join(_toml(item) for item in rule["enum"])
+    kind = rule.get("type")
+    if kind in ("integer", "number"):
+        noun = "an integer" if kind == "integer" else "a number"
+        return noun + _span(rule.get("minimum"), rule.get("maximum"))
+    if kind == "boolean":
+        return "true or false"
+    if kind == "string":
+        return f"a text of {rule.get('minLength', 0)} to {rule.get('maxLength', 'any number of')} characters"
+    if kind == "array":
+        return f"at most {rule['maxItems']} tables" if "maxItems" in rule else "an array of tables"
+    keys = ", ".join(rule.get("properties", {}))
+    return f"a table with the keys {keys}" if keys else "a table"
+
+
+def _span(low: object, high: object) -> str:
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    return f" of at least {low}" if low is not None else f" of at most {high}" if high is not None else ""
+
+
+def _about(rule: dict[str, Any]) -> str:
+    return f" ({rule['description']})" if "description" in rule else ""
+
+
+def _plain(rule: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference; of "x or nothing" take x."""
+    if "$ref" in rule:
+        target: dict[str, Any] = schema["$defs"][rule["$ref"].rpartition("/")[2]]
+        return {**target, **{key: item for key, item in rule.items() if key != "$ref"}}
+    if "anyOf" in rule:
+        inner = next(item for item in rule["anyOf"] if item.get("type") != "null")
+        return {**_plain(inner, schema), **{key: item for key, item in rule.items() if key != "anyOf"}}
+    return rule
+
+
+def _rule(schema: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The part of `schema` that is about `path`; {} when it knows nothing of it."""
+    rule = schema
+    for part in path:
+        rule = _plain(rule, schema)
+        rule = rule.get("items", {}) if isinstance(part, int) else rule.get("properties", {}).get(part, {})
+    return _plain(rule, schema)
+
+
+def _unknown_key(path: Path, schema: dict[str, Any], raw: dict[str, Any]) -> str:
+    name = str(path[-1])
+    known = list(_rule(schema, path[:-1]).get("properties", {}))
+    value: Any = raw
+    for part in path:
+        value = value[part]
+    shown = "unknown table" if isinstance(value, (dict, list)) else f"{_show(path, value)}: unknown key"
+    text = f"{shown}. Allowed here: {', '.join(known)}."
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    if near:
+        return f'{text} Did you mean "{near[0]}"?'
+    homes = [_header(table, schema) for table in schema["properties"] if name in _keys_of(table, schema)]
+    return f"{text} It belongs in {' or '.join(homes)}." if homes else text
+
+
+def _keys_of(table: str, schema: dict[str, Any]) -> Iterable[str]:
+    rule = _plain(schema["properties"][table], schema)
+    rule = _plain(rule.get("items", rule), schema)
+    keys: dict[str, Any] = rule.get("properties", {})
+    return keys
+
+
+def _header(table: str, schema: dict[str, Any]) -> str:
+    is_array = _plain(schema["properties"][table], schema).get("type") == "array"
+    return f"[[{table}]]" if is_array else f"[{table}]"
+
+
+def _value_hint(value: object, rule: dict[str, Any], schema: dict[str, Any], path: Path) -> str:
+    """Guess what was meant; "" without a good guess."""
+    kind = rule.get("type")
+    if kind == "array" and isinstance(value, dict):
+        return f" Did you mean [[{path[-1]}]], with two brackets?"
+    if kind == "boolean":
+        meant = BOOLS.get(str(value).strip().lower())
+        return f" Did you mean {meant}?" if meant else ""
+    choices = rule.get("enum")
+    if choices:
+        return _choice_hint(value, choices)
+    if kind == "integer" and isinstance(value, str) and value.strip().isdecimal():
+        return f" Did you mean {int(value)}, without quotes?"
+    if kind == "integer" and isinstance(value, float) and value.is_integer():
+        return f" Did you mean {int(value)}, without a decimal point?"
+    if kind == "string" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f' Did you mean "{value}", with quotes?'
+    if kind == "string" and "pattern" in rule and isinstance(value, str):
+        meant = "-".join(value.lower().split())
+        return f' Did you mean "{meant}"?' if meant != value and meant.isascii() and meant else ""
+    return ""
+
+
+def _choice_hint(value: object, choices: list[Any]) -> str:
+    if isinstance(value, bool):
+        return ""
+    texts = {str(choice): choice for choice in choices}
+    near = difflib.get_close_matches(str(value).strip().lower(), texts, n=1, cutoff=0.5)
+    return f" Did you mean {_toml(texts[near[0]])}?" if near else ""
+
+
+def _show(path: Path, value: object) -> str:
+    """`= value` as it would stand in the file, short, and nothing of what looks like a secret."""
+    name = str(path[-1]).lower() if path else ""
+    if any(word in name for word in SECRET_WORDS) and isinstance(value, str):
+        return "= (hidden)"
+    text = _toml(value)
+    return f"= {text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + '…'}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(value) + " }"
+    if isinstance(value, (list, tuple)):
+        return f"[ {len(value)} items ]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)

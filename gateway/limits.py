@@ -1,0 +1,88 @@
+"""Every bound of the gateway in one place: the number, its reason, and what gives way when it is reached.
+
+Bytes of the wire itself are bounded in protocols/wire/limits.py. What an integrator may need to change is in
+config.py; what is here follows from the protocol or protects the process.
+"""
+
+from __future__ import annotations
+
+# --- configuration ------------------------------------------------------------------------------------------
+# A gateway with 64 ports and four brokers needs about 8 KiB; a larger file is a mistake. It is refused.
+CONFIG_BYTES_MAX = 256 * 1024
+# Ports of one gateway: USB hubs of 16, four of them. More are refused by the config check.
+SERIAL_PORTS_MAX = 64
+# Northbounds of one kind. More are refused by the config check.
+NORTHBOUNDS_MAX = 8
+
+# --- serial link --------------------------------------------------------------------------------------------
+# Bytes taken from a port at once: a full USB packet burst; what is left is read in the next turn of the loop,
+# so that one flooding port cannot starve the others.
+SERIAL_READ_BYTES = 4096
+# Frames waiting for one port. Acks are the gateway's whole knowledge, so the newest counts: the oldest gives
+# way.
+SERIAL_QUEUE_FRAMES_MAX = 64
+# A downlink older than this is dropped instead of written: the node would refuse it after 10 s anyway (SPEC
+# 2.2).
+SERIAL_QUEUE_AGE_MAX_S = 5.0
+# A missing port is looked for at this pause: one stat(), and a replugged cable is back within a second.
+SERIAL_ABSENT_RETRY_S = 0.5
+# A port that is there but cannot be opened (busy, no permission) is tried with a pause growing between these.
+SERIAL_RETRY_MIN_S = 0.5
+SERIAL_RETRY_MAX_S = 15.0
+# How often an open port is compared with what its path names now: USB renumbering without a hang-up.
+SERIAL_CHECK_S = 2.0
+# Console lines of one node that reach the log; the others are counted. A crashing node prints a traceback of
+# about 20.
+NODE_LOG_LINES_MAX = 40
+NODE_LOG_PERIOD_S = 10.0
+# Characters of one console line that reach the log; the rest is cut.
+NODE_LOG_CHARS_MAX = 200
+
+# --- supervision --------------------------------------------------------------------------------------------
+# A failed part is started again after a pause growing between these, and the pause starts over after this
+# long in order.
+PART_RETRY_MIN_S = 0.5
+PART_RETRY_MAX_S = 60.0
+PART_SETTLED_S = 60.0
+# A part that shows no progress for this long is stalled: /healthz turns red and the watchdog is no longer
+# fed.
+PART_STALLED_S = 30.0
+# What an orderly stop may take until the process ends regardless; kill -9 is a normal way to stop.
+STOP_S = 8.0
+
+# --- commands -----------------------------------------------------------------------------------------------
+# ttl_s travels as u16 (SPEC 2.2); more than a day for a command is a plan, not a command.
+COMMAND_TTL_MAX_S = 65_535
+# Open commands of one node. More are refused: the person is told.
+COMMANDS_OPEN_MAX = 32
+# A command that stays without its result is sent again at most this often: ids make that safe, airtime makes
+# it rude.
+COMMAND_RESEND_S = 2.0
+# A node that listens is pinged for an uplink to answer at most this often (it answers at most one a second).
+PING_S = 1.5
+# Why a command was given: a sentence, kept for ever in the audit log.
+WHY_CHARS_MAX = 200
+
+# --- time ---------------------------------------------------------------------------------------------------
+# A node's clock further off than this is set.
+CLOCK_OFFSET_MAX_S = 2
+# A node's clock is set at least this often: 20 ppm drift by 0.5 s.
+TIME_PERIOD_S = 6 * 3600
+# The kernel is asked at most this often whether the clock is synchronised.
+CLOCK_CHECK_S = 5.0
+
+# --- health and control -------------------------------------------------------------------------------------
+# One scraper, one load balancer, one person with curl. Further connections are closed at once.
+HTTP_CONNECTIONS_MAX = 16
+HTTP_HEAD_BYTES_MAX = 4096
+HTTP_TIMEOUT_S = 5.0
+CONTROL_CONNECTIONS_MAX = 4
+# An import of 10,000 nodes is about 2 MB; it is sent in pieces of this many lines.
+CONTROL_REQUEST_BYTES_MAX = 256 * 1024
+CONTROL_TIMEOUT_S = 10.0
+NODE_IMPORT_BATCH = 500
+
+# --- registry -----------------------------------------------------------------------------------------------
+NODES_MAX = 65_534  # addresses 0001 to FFFE (SPEC 3)
+IMPORT_BYTES_MAX = 32 * 1024 * 1024
+NAME_CHARS_MAX = 64
