@@ -59,14 +59,15 @@ clean: ## remove .venv and everything made
 machine:
 	@tools/setup_test_machine.sh
 
-$(BIN)/python:
+# pip and not python: it comes last, so an interrupted attempt is made again.
+$(BIN)/pip:
 	tools/make_venv.sh $(PYTHON)
 
 # One stamp per set of packages, newer than what it was made from, so that a second call starts at once.
-$(VENV)/.has-demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.has-demo: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP_INSTALL) -e '.[demo]'
 	@touch $@
 
-$(VENV)/.has-dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.has-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $(VENV)/.has-demo $@

@@ -1,0 +1,1 @@
+"""What the hardware is: chip, flash, pins. One folder per board, constants only; virtual/ is one in software."""

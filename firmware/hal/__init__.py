@@ -1,0 +1,79 @@
+"""What a node needs from the machine it runs on. This package alone imports machine, esp32, time and vfs.
+
+`board.py` is the machine: an ESP32, or the virtual board, which answers to the same module names. The simulated world
+(hil_tests/world/sim_hal.py) implements the same interface on CPython. `clock.py` is common to all of them.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from firmware.hal.clock import Clock
+
+    class Ticks(Protocol):
+        """Milliseconds that wrap, as MicroPython's time module has them."""
+
+        def ticks_ms(self) -> int: ...
+        def ticks_diff(self, later: int, earlier: int) -> int: ...
+        def sleep_ms(self, ms: int) -> None: ...
+
+    class Rtc(Protocol):
+        """The chip's calendar clock, and a few bytes that live about as long as it does."""
+
+        def read_s(self) -> int:
+            """Seconds since 1970, right only if it was set since power on."""
+
+        def write_s(self, seconds: int) -> None: ...
+        def load(self) -> bytes: ...
+        def save(self, data: bytes) -> None: ...
+
+    class Uart(Protocol):
+        def write(self, data: "bytes | bytearray") -> object: ...
+        def readinto(self, buffer: memoryview) -> int:
+            """What has arrived, at most len(buffer) bytes, without waiting; 0 when there is nothing."""
+
+    class Link(Protocol):
+        """The serial line to the gateway; console lines share it."""
+
+        def read(self) -> "bytes | memoryview":
+            """What has arrived, without waiting; b"" when there is nothing. Valid until the next call."""
+
+        def write(self, data: bytes) -> None: ...
+
+    class Hal(Protocol):
+        board: str
+        clock: Clock
+        link: Link
+        reset_cause: int  # as hello reports it (SPEC.md 2.1)
+        state_fs: Any  # the `state` file system, with the methods of vfs.VfsLfs2
+
+        def uart(self, port: str, baud_rate: int) -> Uart:
+            """The serial port of that name on this board, 8N1: "sonde"."""
+
+        def random(self, count: int) -> bytes:
+            """Bytes fit for keys."""
+
+        def log(self, text: str) -> None:
+            """A line for a person at the console."""
+
+        def feed_watchdog(self) -> None: ...
+        def idle(self, ms: int) -> None:
+            """Wait that long, less if something arrives on the link."""
+
+        def reset(self) -> None:
+            """Start again; does not return on hardware."""
+
+        def identify(self, seconds: int) -> None:
+            """Let a person at the site see which node this is, for that long; 0 ends it."""
+
+        def heap_free(self) -> int:
+            """Bytes, after a collection."""
+
+
+# hello's reset_cause (SPEC.md 2.1)
+CAUSE_UNKNOWN = 0
+CAUSE_POWER_ON = 1
+CAUSE_HARD_RESET = 2
+CAUSE_WATCHDOG = 3
+CAUSE_DEEP_SLEEP = 4
+CAUSE_SOFT_RESET = 5

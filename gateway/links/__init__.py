@@ -1,0 +1,1 @@
+"""Links carry sealed frames between nodes and ingest; they know nothing of the content."""

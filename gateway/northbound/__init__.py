@@ -1,0 +1,1 @@
+"""Each northbound reads the store from its own cursor, which moves when the far side has confirmed."""

@@ -1,0 +1,1 @@
+"""Bytes and meaning: no I/O, no clock, no randomness; they are passed in."""
