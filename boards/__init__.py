@@ -1,1 +1,1 @@
-"""What the hardware is: chip, flash, pins. One folder per board, constants only; virtual/ is one in software."""
+"""What the hardware is: chip, flash, pins. One folder of constants per board; virtual/ is a board in software."""

@@ -1,0 +1,1 @@
+"""The whole system under test, on simulated, virtual or real hardware. Imports everything; nothing imports it."""

@@ -1,0 +1,1 @@
+"""The simulated world the system is tested in: water, flash, line, clock."""
