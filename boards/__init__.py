@@ -1,1 +1,1 @@
-"""What the hardware is: chip, flash, pins. A folder of constants per board; virtual/ is a board in software."""
+"""What the hardware is: chip, flash, pins. A folder of constants per board; virtual/ is one in software."""
