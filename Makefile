@@ -70,4 +70,5 @@ $(VENV)/.has-demo: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/.has-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP_INSTALL) -e '.[dev]'
+	@$(BIN)/python tools/collect_stubs.py
 	@touch $(VENV)/.has-demo $@
