@@ -7,6 +7,7 @@ in RATCHETS is how often the tree still breaks a rule: it may be lowered, never 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -133,8 +134,9 @@ def is_broad(handler: ast.ExceptHandler) -> bool:
 
 
 def passes_on(handler: ast.ExceptHandler) -> bool:
-    """Whether the handler ends by raising: then nothing is swallowed, only undone or translated."""
-    return isinstance(handler.body[-1], ast.Raise)
+    """Whether nothing is swallowed: the handler ends by raising, or hands the error to whoever awaits a future."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) or "set_exception(" in ast.unparse(last)
 
 
 def broad_handlers() -> Iterator[tuple[Path, ast.ExceptHandler]]:
@@ -262,6 +264,66 @@ def test_shared_code_imports_only_what_a_node_has() -> None:
         for place in places(path, [node])
     ]
     assert not found, f"not on MicroPython at run time; types go under `if TYPE_CHECKING:`:{told(found)}"
+
+
+# -- who may import whom -----------------------------------------------------------------------------
+
+
+def import_contracts(tree: Path) -> subprocess.CompletedProcess[str]:
+    """Run the contracts of pyproject.toml on the packages in `tree`."""
+    lint_imports = str(Path(sys.executable).with_name("lint-imports"))
+    return subprocess.run(
+        [lint_imports, "--no-cache", "--no-logo", "--config", str(ROOT / "pyproject.toml")],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def copied_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tmp_path_factory.mktemp("tree")
+    for path in python_files(*PACKAGES):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text_of(path), encoding="utf-8")
+    return tree
+
+
+def test_the_tree_keeps_the_import_contracts(copied_tree: Path) -> None:
+    done = import_contracts(copied_tree)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported_module"),
+    [
+        ("protocols", "boards"),
+        ("boards", "protocols"),
+        ("gateway", "firmware"),
+        ("firmware", "flash_tools"),
+        ("flash_tools", "gateway"),
+        ("gateway", "hil_tests"),
+        ("gateway/links", "gateway.northbound"),
+        ("gateway/northbound", "gateway.links"),
+        ("firmware/sensors", "machine"),
+        ("firmware/nodes", "time"),
+        ("protocols/wire", "random"),
+    ],
+)
+def test_an_import_against_the_contracts_is_found(
+    copied_tree: Path, importer: str, imported_module: str
+) -> None:
+    """The contracts are data; this proves that each of them can fail."""
+    culprit = copied_tree / importer / "culprit.py"
+    culprit.write_text(f"import {imported_module}\n", encoding="utf-8")
+    try:
+        done = import_contracts(copied_tree)
+    finally:
+        culprit.unlink()
+    assert done.returncode == 1, done.stdout
+    assert f"{importer.replace('/', '.')}.culprit -> {imported_module}" in done.stdout
 
 
 # -- tests -----------------------------------------------------------------------------------------
