@@ -32,3 +32,16 @@ MASTER_SECRET_SIZE = 16
 MASTER_SALT_SIZE = 8
 # Bytes of a node type, board, firmware version or area: three of them fit a hello with room for the rest.
 MAX_NAME = 24
+# The body of a readings message: what is left of MAX_PLAIN after the other items at their longest.
+MAX_BODY = MAX_PLAIN - 38
+# What says more about an event or a result than its code: a few numbers, or a line of text.
+MAX_DETAIL_ITEMS = 4
+MAX_DETAIL_TEXT = 64
+# The last lines of a traceback in a status.
+MAX_TRACEBACK = 128
+# An alarm fits the smallest frame of a regulated radio link (SPEC.md section 2.1 says which alarms).
+MAX_ALARM = 23
+# Intervals a node can be set to: a second to a day; a status at least weekly, or a silent node is not missed.
+MAX_INTERVAL_S = 86400
+MIN_STATUS_PERIOD_S = 10
+MAX_STATUS_PERIOD_S = 604800
