@@ -1,0 +1,49 @@
+"""The two primitives that OSCORE needs: AES-CCM-16-64-128 and HKDF-SHA256 (RFC 5869).
+
+`ccm(key)` gives an object with cryptography's `encrypt(nonce, data, aad)` and `decrypt(nonce, data, aad)`; decrypt raises
+`InvalidTag`. On CPython it is cryptography's own AESCCM; on MicroPython it is ccm.py over the chip's AES.
+"""
+
+import hashlib
+import sys
+
+if sys.implementation.name == "micropython":
+    from cryptolib import aes
+
+    from protocols.wire.ccm import Ccm, InvalidTag
+
+    def ccm(key):  # type: ignore[no-untyped-def]
+        return Ccm(key, aes)
+
+else:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+
+    def ccm(key: bytes) -> AESCCM:
+        """A cipher for one 16-byte key, with 8-byte tags."""
+        return AESCCM(key, tag_length=8)
+
+
+__all__ = ["InvalidTag", "ccm", "hkdf", "hmac_sha256"]
+
+_BLOCK = 64
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """RFC 2104. MicroPython has no hmac module."""
+    if len(key) > _BLOCK:
+        key = hashlib.sha256(key).digest()
+    padded = key + b"\x00" * (_BLOCK - len(key))
+    inner = hashlib.sha256(bytes([byte ^ 0x36 for byte in padded]))
+    inner.update(message)
+    outer = hashlib.sha256(bytes([byte ^ 0x5C for byte in padded]))
+    outer.update(inner.digest())
+    return outer.digest()
+
+
+def hkdf(salt: bytes, secret: bytes, info: bytes, length: int) -> bytes:
+    """The first `length` bytes, at most 32, of HKDF-SHA256: OSCORE never needs a second block."""
+    if length > 32:
+        raise ValueError("HKDF length %d: this one makes at most 32 bytes" % length)
+    pseudorandom_key = hmac_sha256(salt, secret)
+    return hmac_sha256(pseudorandom_key, info + b"\x01")[:length]
