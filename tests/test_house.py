@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+import tidegate
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -428,6 +430,41 @@ def test_every_make_command_in_the_documents_exists() -> None:
     }
     unknown = [f"{path}: make {target}" for path, target in sorted(mentioned) if target not in targets]
     assert not unknown, told(unknown)
+
+
+COMMAND = re.compile(r"(?:^|`)(?:\.venv/bin/)?tidegate ([^`\n|#>&]*)", re.MULTILINE)
+
+
+def broken_command(words: list[str]) -> str:
+    """Why `tidegate words…` would be refused for its names, "" when it would not."""
+    if not words or words[0].startswith("-") or "…" in words[0]:
+        return ""
+    if words[0] not in tidegate.GROUPS:
+        return f"no group '{words[0]}'"
+    command, rest = tidegate.load(words[0]), words[1:]
+    while rest and hasattr(command, "commands") and not rest[0].startswith(("-", "…")):
+        if rest[0] not in command.commands:
+            return f"'{words[0]}' has no command '{rest[0]}'"
+        command, rest = command.commands[rest[0]], rest[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {
+        "--help"
+    }
+    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
+    return f"no option {unknown[0]}" if unknown else ""
+
+
+def test_every_tidegate_command_in_the_documents_exists() -> None:
+    commands = [(path, found.strip()) for path in documents() for found in COMMAND.findall(text_of(path))]
+    problems = [(path, command, broken_command(command.split())) for path, command in commands]
+    broken = [f"{path}: tidegate {command}: {problem}" for path, command, problem in problems if problem]
+    assert not broken, told(broken)
+
+
+def test_a_command_that_does_not_exist_would_be_found() -> None:
+    assert broken_command(["flash-everything"])
+    assert broken_command(["gateway", "no-such-command"])
+    assert broken_command(["gateway", "check", "--no-such-option"])
+    assert not broken_command(["gateway", "--help"])
 
 
 # -- what is installed -----------------------------------------------------------------------------
