@@ -7,12 +7,13 @@ import sys
 
 from protocols.wire import cbor_portable as _portable
 
-_chosen = _portable
+dumps = _portable.dumps
+loads = _portable.loads
+
 if sys.implementation.name != "micropython":
     try:
-        from protocols.wire import cbor_host as _chosen  # type: ignore[no-redef]
+        from protocols.wire import cbor_host
     except ImportError:  # a bench tool without cbor2
         pass
-
-dumps = _chosen.dumps
-loads = _chosen.loads
+    else:
+        loads = cbor_host.loads

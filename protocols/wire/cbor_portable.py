@@ -1,11 +1,17 @@
-"""The subset of deterministic CBOR that SPEC.md section 2 allows, for every Python that a node or a gateway runs.
+"""The subset of deterministic CBOR that SPEC.md section 2 allows, for every Python that we run on.
 
-Strict in both directions: what `dumps` writes has one form only, and `loads` refuses every other form of it. Nothing is
-allocated by a declared length; a length is compared with the bytes at hand first.
+Strict in both directions: what `dumps` writes has one form only, and `loads` refuses every other form of it.
+Nothing is allocated by a declared length; a length is compared with the bytes at hand first.
 """
 
-from protocols.wire.errors import DecodeError, EncodeError
+from protocols.wire.errors import CborError, EncodeError
 from protocols.wire.limits import MAX_DEPTH, MAX_FRAME, MAX_ITEMS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from protocols.wire.errors import WireError
 
 _ARRAY = 4
 _MAP = 5
@@ -17,7 +23,9 @@ _MAX_UINT = (1 << 64) - 1
 
 
 def dumps(obj: object) -> bytes:
-    """The one encoding of obj: int, bytes, str, list or tuple, dict, bool, None. EncodeError for anything else."""
+    """The one encoding of an int, bytes, str, list or tuple, dict, bool, None. EncodeError for anything
+    else.
+    """
     out = bytearray()
     _put(out, obj, MAX_DEPTH)
     if len(out) > MAX_FRAME:
@@ -25,20 +33,20 @@ def dumps(obj: object) -> bytes:
     return bytes(out)
 
 
-def loads(data: bytes) -> object:
-    """The value that data encodes; DecodeError unless data is exactly what `dumps` writes for it."""
+def loads(data: bytes) -> "Any":
+    """The value that data encodes; CborError unless data is exactly what `dumps` writes for it."""
     if not isinstance(data, bytes):
         data = bytes(data)
     end = len(data)
     if end > MAX_FRAME:
-        raise DecodeError("%d bytes of CBOR: at most %d are allowed" % (end, MAX_FRAME))
+        raise CborError("%d bytes of CBOR: at most %d are allowed" % (end, MAX_FRAME))
     value, pos = _get(data, 0, MAX_DEPTH)
     if pos != end:
-        raise DecodeError("%d bytes follow the end of the CBOR item" % (end - pos))
+        raise CborError("%d bytes follow the end of the CBOR item" % (end - pos))
     return value
 
 
-def _put(out, obj, depth):
+def _put(out: bytearray, obj: object, depth: int) -> None:
     if obj is None:
         out.extend(_NULL)
     elif isinstance(obj, bool):  # before int: a bool is one
@@ -70,15 +78,15 @@ def _put(out, obj, depth):
         )
 
 
-def _check_container(obj, depth):
+def _check_container(obj: "Any", depth: int) -> None:
     if not depth:
         raise EncodeError("nested deeper than %d" % MAX_DEPTH)
     if len(obj) > MAX_ITEMS:
         raise EncodeError("%d items in one array or map: at most %d are allowed" % (len(obj), MAX_ITEMS))
 
 
-def _put_pairs(out, obj, depth):
-    keys = []
+def _put_pairs(out: bytearray, obj: "dict[Any, Any]", depth: int) -> None:
+    keys: "list[tuple[bytes, Any]]" = []
     for key in obj:
         # A bool or null key would be the same dict key as an integer on one side and another one on the wire.
         if isinstance(key, bool) or not isinstance(key, (int, str, bytes)):
@@ -92,11 +100,11 @@ def _put_pairs(out, obj, depth):
         _put(out, obj[key], depth)
 
 
-def _first(pair):
+def _first(pair: "tuple[bytes, Any]") -> bytes:
     return pair[0]
 
 
-def _put_head(out, major, arg):
+def _put_head(out: bytearray, major: int, arg: int) -> None:
     if arg < 24:
         out.append(major | arg)
     elif arg < 0x100:
@@ -116,11 +124,11 @@ def _put_head(out, major, arg):
         raise EncodeError("integer beyond 64 bits: CBOR without tags holds -2**64 to 2**64 - 1")
 
 
-def _get(data, pos, depth):
+def _get(data: bytes, pos: int, depth: int) -> "tuple[Any, int]":
     """The item at pos and the position after it. Every caller has checked nothing: pos may be the end."""
     end = len(data)
     if pos >= end:
-        raise DecodeError("CBOR ends in the middle of an item")
+        raise CborError("CBOR ends in the middle of an item")
     head = data[pos]
     pos += 1
     major = head >> 5
@@ -134,44 +142,42 @@ def _get(data, pos, depth):
     if major == 1:
         return -1 - arg, pos
     if major == _TAG:
-        raise DecodeError("CBOR tag %d: tags are not used" % arg)
+        raise CborError("CBOR tag %d: tags are not used" % arg)
     if arg > end - pos:  # an item takes a byte at least, a pair two
-        raise DecodeError("declared length %d with %d bytes at hand" % (arg, end - pos))
+        raise CborError("declared length %d with %d bytes at hand" % (arg, end - pos))
     if major >= _ARRAY:
         return _container(data, pos, major, arg, depth)
     item = data[pos : pos + arg]
     return (item if major == 2 else _text(item)), pos + arg
 
 
-def _simple(head):
+def _simple(head: int) -> "bool | None":
     if head == 0xF6:
         return None
     if head == 0xF4:
         return False
     if head == 0xF5:
         return True
-    raise DecodeError(
-        "CBOR initial byte 0x%02x: floats and simple values are not used, and nothing is open-ended" % head
-    )
+    raise CborError("CBOR initial byte 0x%02x: floats, simple values and breaks are not used" % head)
 
 
-def _long_argument(data, pos, info):
+def _long_argument(data: bytes, pos: int, info: int) -> "tuple[int, int]":
     if info > 27:
-        raise DecodeError("CBOR argument form %d: reserved or of indefinite length" % info)
+        raise CborError("CBOR argument form %d: reserved or of indefinite length" % info)
     stop = pos + (1 << (info - 24))
     if stop > len(data):
-        raise DecodeError("CBOR ends in the middle of an item")
+        raise CborError("CBOR ends in the middle of an item")
     arg = int.from_bytes(data[pos:stop], "big")
     if arg < 24 or (info > 24 and not arg >> (4 << (info - 24))):
-        raise DecodeError("CBOR argument %d is not in its shortest form" % arg)
+        raise CborError("CBOR argument %d is not in its shortest form" % arg)
     return arg, stop
 
 
-def _container(data, pos, major, count, depth):
+def _container(data: bytes, pos: int, major: int, count: int, depth: int) -> "tuple[Any, int]":
     if not depth:
-        raise DecodeError("CBOR nested deeper than %d" % MAX_DEPTH)
+        raise CborError("CBOR nested deeper than %d" % MAX_DEPTH)
     if count > MAX_ITEMS:
-        raise DecodeError("%d items in one array or map: at most %d are allowed" % (count, MAX_ITEMS))
+        raise CborError("%d items in one array or map: at most %d are allowed" % (count, MAX_ITEMS))
     if major == _MAP:
         return _map(data, pos, count, depth - 1)
     items = []
@@ -181,28 +187,28 @@ def _container(data, pos, major, count, depth):
     return items, pos
 
 
-def _map(data, pos, count, depth):
-    pairs = {}
+def _map(data: bytes, pos: int, count: int, depth: int) -> "tuple[dict[Any, Any], int]":
+    pairs: "dict[Any, Any]" = {}
     previous = b""
     for _ in range(count):
         start = pos
         key, pos = _get(data, pos, 0)
         if key is None or isinstance(key, bool):
-            raise DecodeError("map key %s: allowed are integers and strings" % key)
+            raise CborError("map key %s: allowed are integers and strings" % key)
         encoded = data[start:pos]
         if encoded <= previous:
-            raise DecodeError("map key %r is repeated or out of order" % (key,))
+            raise CborError("map key %r is repeated or out of order" % (key,))
         previous = encoded
         pairs[key], pos = _get(data, pos, depth)
     return pairs, pos
 
 
-def _text(raw):
-    _check_utf8(raw, DecodeError)
+def _text(raw: bytes) -> str:
+    _check_utf8(raw, CborError)
     return str(raw, "utf-8")
 
 
-def _utf8(text):
+def _utf8(text: str) -> bytes:
     try:
         raw = text.encode("utf-8")
     except ValueError:  # UnicodeError: a lone surrogate, on CPython
@@ -211,7 +217,7 @@ def _utf8(text):
     return raw
 
 
-def _check_utf8(raw, error):
+def _check_utf8(raw: bytes, error: "type[WireError]") -> None:
     """MicroPython's own check lets overlong forms, surrogates and code points beyond 0x10FFFF pass."""
     pos = 0
     end = len(raw)
@@ -238,8 +244,8 @@ def _check_utf8(raw, error):
         pos += more
 
 
-def _second_byte_range(first):
-    """Table 3-7 of the Unicode standard: what excludes overlong forms, surrogates and too large code points."""
+def _second_byte_range(first: int) -> "tuple[int, int]":
+    """Table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above 0x10FFFF."""
     if first == 0xE0:
         return 0xA0, 0xBF
     if first == 0xED:

@@ -1,9 +1,11 @@
-"""AES-CCM (RFC 3610, L = 2, 8-byte tag) from nothing but AES-CBC and AES-ECB, which is what an ESP32's MicroPython has.
+"""AES-CCM (RFC 3610, L = 2, 8-byte tag) from AES-CBC and AES-ECB alone: what the MicroPython of an ESP32 has.
 
-One CBC call over the formatted blocks: its last block is the MAC. One ECB call over the counter blocks: their encryptions are
-the key stream. `cipher(key, mode, iv)` is cryptolib.aes or its like, so that CPython can test this very construction.
+One CBC call over the formatted blocks: its last block is the MAC. One ECB call over the counter blocks: their
+encryptions are the key stream. `cipher(key, mode[, iv])` is cryptolib.aes or its like, so that CPython can
+test this very construction.
 
-Sizes are those of COSE algorithm 10 (AES-CCM-16-64-128): 13-byte nonce, tag of 8 bytes, additional data under 65280 bytes.
+Sizes are those of COSE algorithm 10 (AES-CCM-16-64-128): 13-byte nonce, tag of 8 bytes, additional data
+under 65280 bytes.
 """
 
 TYPE_CHECKING = False
@@ -66,7 +68,7 @@ class Ccm:
             blocks[at + 1 : at + 14] = nonce
             blocks[at + 14] = index >> 8
             blocks[at + 15] = index & 0xFF
-        return self._ecb.encrypt(blocks)  # type: ignore[no-any-return]
+        return self._ecb.encrypt(blocks)
 
     def _mac(self, nonce: bytes, data: "bytes | bytearray", associated_data: bytes) -> bytes:
         """RFC 3610 section 2.2; 0x59: additional data follows, 8-byte tag, 2-byte length."""

@@ -1,27 +1,31 @@
 """The two primitives that OSCORE needs: AES-CCM-16-64-128 and HKDF-SHA256 (RFC 5869).
 
-`ccm(key)` gives an object with cryptography's `encrypt(nonce, data, aad)` and `decrypt(nonce, data, aad)`; decrypt raises
-`InvalidTag`. On CPython it is cryptography's own AESCCM; on MicroPython it is ccm.py over the chip's AES.
+`ccm(key)` gives an object with cryptography's `encrypt(nonce, data, aad)` and `decrypt(nonce, data, aad)`,
+which raises `InvalidTag`. On CPython it is cryptography's own AESCCM; on MicroPython it is ccm.py over the
+chip's AES.
 """
 
 import hashlib
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 if sys.implementation.name == "micropython":
     from cryptolib import aes
 
     from protocols.wire.ccm import Ccm, InvalidTag
-
-    def ccm(key):  # type: ignore[no-untyped-def]
-        return Ccm(key, aes)
-
 else:
-    from cryptography.exceptions import InvalidTag
+    from cryptography.exceptions import InvalidTag  # type: ignore[assignment]
     from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
-    def ccm(key: bytes) -> AESCCM:
-        """A cipher for one 16-byte key, with 8-byte tags."""
-        return AESCCM(key, tag_length=8)
+
+def ccm(key: bytes) -> "Any":
+    """A cipher for one 16-byte key, with 8-byte tags."""
+    if sys.implementation.name == "micropython":
+        return Ccm(key, aes)
+    return AESCCM(key, tag_length=8)
 
 
 __all__ = ["InvalidTag", "ccm", "hkdf", "hmac_sha256"]

@@ -1,7 +1,8 @@
 """Seal and open frames: OSCORE (RFC 8613) without CoAP. SPEC.md section 3 has every byte.
 
-A key object belongs to one sender id in one epoch, for sealing and for opening alike, and holds everything that does not
-change from frame to frame. Who seals must never use a PIV twice: the durable counters are the caller's.
+A key object belongs to one sender id in one epoch, for sealing and for opening alike, and holds everything
+that does not change from frame to frame. Who seals must never use a PIV twice: the durable counters are the
+caller's.
 """
 
 from collections import namedtuple
@@ -56,8 +57,8 @@ class SenderKey:
     def __init__(self, kid: bytes, key: bytes, common_iv: bytes) -> None:
         self.kid = kid
         self.cipher = crypto.ccm(key)
-        # Section 5.2: size of id | id, padded to 7 | PIV, padded to 5, all xor the common IV. The PIV is the only part that
-        # changes; the rest is kept as bytes and the PIV's five as a number below 2**40.
+        # Section 5.2: size of id | id, padded to 7 | PIV, padded to 5, all xor the common IV. The PIV is the
+        # only part that changes; the rest is kept as bytes and the PIV's five as a number below 2**40.
         padded = bytes((len(kid),)) + b"\x00" * (_MAX_KID - len(kid)) + kid
         self.nonce_head = bytes([padded[index] ^ common_iv[index] for index in range(8)])
         self.nonce_tail = int.from_bytes(common_iv[8:], "big")
@@ -116,7 +117,9 @@ def piv_bytes_of(piv: int) -> bytes:
 
 
 def seal(key: "SenderKey", piv: int, plain: bytes, kid_context: bytes = b"") -> bytes:
-    """The frame of one message. The caller has made ``piv`` durable as used, and never gives it again for this key."""
+    """The frame of one message. The caller has made ``piv`` durable as used, and never gives it again for
+    this key.
+    """
     if not 0 <= piv <= MAX_PIV:
         raise EncodeError("PIV %d: allowed are 0 to 2**40 - 1; after that only a new epoch helps" % piv)
     piv_bytes = piv_bytes_of(piv)
@@ -134,7 +137,9 @@ def seal(key: "SenderKey", piv: int, plain: bytes, kid_context: bytes = b"") -> 
 
 
 def parse(frame: bytes, kid_bytes: int) -> "Header":
-    """Read what is in the clear; FrameError (version, malformed, oversize) when it is no frame of this direction."""
+    """Read what is in the clear; FrameError (version, malformed, oversize) when it is no frame of this
+    direction.
+    """
     size = len(frame)
     if size > MAX_FRAME:
         raise FrameError("oversize", "frame of %d bytes: at most %d are allowed" % (size, MAX_FRAME))
@@ -186,7 +191,8 @@ def open_(key: "SenderKey", header: "Header", frame: bytes) -> bytes:
 
 
 class ReplayWindow:
-    """Which PIVs of one sender key were accepted: the highest, and of the 63 below it one bit each (RFC 8613 section 7.4).
+    """Which PIVs of one sender key were accepted: the highest, and of the 63 below it one bit each (RFC 8613
+    section 7.4).
 
     Bit i of ``bitmap`` stands for highest - 1 - i, so that it fits a signed 64-bit column.
     """

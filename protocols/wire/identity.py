@@ -1,8 +1,8 @@
 """Who a node is: the one file that minting writes and no node ever changes (SPEC.md section 6).
 
-    identity = { 0: 1, 1: address, 2: master secret, 3: master salt, 4: node type, 5: board, ? 6: area }  crc32
+    { 0: 1, 1: address, 2: master secret, 3: master salt, 4: node type, 5: board, ? 6: area }  crc32
 
-The CRC is there for flash that fades, not against an attacker: whoever can write this file owns the node anyway.
+The CRC is there for flash that fades, not against an attacker: who can write this file owns the node anyway.
 """
 
 from binascii import crc32
@@ -14,7 +14,7 @@ from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 
     class _Identity(NamedTuple):
         address: int
@@ -38,7 +38,8 @@ class Identity(_Identity):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        # A log line or a traceback must never hold the keys. (MicroPython prints namedtuples its own way: do not.)
+        # A log line or a traceback must never hold the keys. (MicroPython ignores this: do not print one
+        # there.)
         return "Identity(address=%04x, node_type=%r, board=%r, area=%r)" % (
             self.address,
             self.node_type,
@@ -73,9 +74,7 @@ def decode(data: bytes) -> "Identity":
         raise DecodeError("identity: %d bytes without a valid checksum; mint the node again" % len(data))
     pairs = cbor.loads(body)
     if not isinstance(pairs, dict) or pairs.get(0) != _FORMAT or isinstance(pairs[0], bool):
-        raise DecodeError(
-            "identity: not a map of format %d; this program is too old or the file is none" % _FORMAT
-        )
+        raise DecodeError("identity: not a map of format %d; mint the node again" % _FORMAT)
     if len(pairs) != 7 - (6 not in pairs) or any(key not in pairs for key in range(1, 6)):
         raise DecodeError("identity: keys 0 to 5 must be there, 6 may be, no other")
     if 6 in pairs and pairs[6] is None:
@@ -87,24 +86,20 @@ def decode(data: bytes) -> "Identity":
     return identity
 
 
-def _problem(identity):
+def _problem(identity: "Any") -> str:
     """What is wrong with the values, or "" when nothing is."""
-    address = identity.address
-    if isinstance(address, bool) or not isinstance(address, int) or not 1 <= address <= MAX_ADDRESS:
-        return "address %r: allowed are 1 to %d" % (address, MAX_ADDRESS)
-    for name, value, size in (
+    if type(identity.address) is not int or not 1 <= identity.address <= MAX_ADDRESS:
+        return "address %r: allowed are 1 to %d" % (identity.address, MAX_ADDRESS)
+    for name, key, size in (
         ("master secret", identity.master_secret, MASTER_SECRET_SIZE),
         ("master salt", identity.master_salt, MASTER_SALT_SIZE),
     ):
-        if not isinstance(value, bytes) or len(value) != size:
+        if not isinstance(key, bytes) or len(key) != size:
             return "%s: must be %d bytes" % (name, size)
-    for name, value in (
-        ("node type", identity.node_type),
-        ("board", identity.board),
-        ("area", identity.area),
-    ):
-        if value is None and name == "area":
-            continue
-        if not isinstance(value, str) or not 1 <= len(value.encode()) <= MAX_NAME:
-            return "%s %r: must be text of 1 to %d bytes" % (name, value, MAX_NAME)
+    names = [("node type", identity.node_type), ("board", identity.board)]
+    if identity.area is not None:
+        names.append(("area", identity.area))
+    for name, text in names:
+        if not isinstance(text, str) or not 1 <= len(text.encode("utf-8")) <= MAX_NAME:
+            return "%s: must be text of 1 to %d bytes" % (name, MAX_NAME)
     return ""

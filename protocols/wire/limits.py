@@ -1,6 +1,9 @@
-"""Every bound of the wire in one place, each with its reason. Numbers are bytes unless the name says otherwise."""
+"""Every bound of the wire in one place, each with its reason. Numbers are bytes unless the name says
+otherwise.
+"""
 
-# A serial frame before COBS. A day of 96 sets fits (about 260) with room; a node keeps two such buffers in RAM.
+# A serial frame before COBS. A day of 96 sets fits (about 260) with room; a node keeps two such buffers in
+# RAM.
 MAX_FRAME = 512
 # Envelope overhead at its largest: flag 1, PIV 5, kid context 1 + 16, kid 3, tag 8.
 MAX_OVERHEAD = 34
@@ -13,7 +16,8 @@ MAX_ITEMS = 64
 MAX_ACK_RUNS = 8
 # Partial IV: 5 bytes (RFC 8613 section 5.2).
 MAX_PIV = (1 << 40) - 1
-# Receiver window (RFC 8613 section 7.4 leaves the size to us): more than a gateway ever has in flight to one node.
+# Receiver window (RFC 8613 section 7.4 leaves the size to us): more than a gateway ever has in flight to one
+# node.
 REPLAY_WINDOW = 64
 # PIVs a node reserves with one flash write; a power cut wastes at most this many of 2**40.
 PIV_BLOCK = 64
@@ -45,3 +49,17 @@ MAX_ALARM = 23
 MAX_INTERVAL_S = 86400
 MIN_STATUS_PERIOD_S = 10
 MAX_STATUS_PERIOD_S = 604800
+# Serial channels end before tab (09), so that the second byte of a frame is never a byte of text.
+MAX_CHANNEL = 8
+# A console line of a node, in bytes; longer ones are broken.
+MAX_LOG_LINE = 256
+# Console lines that a serial decoder keeps for whoever calls take_log; the oldest go first.
+MAX_LOG_LINES = 64
+# Seconds between neighbouring sets of a batch, either way: four years; their differences stay small integers.
+MAX_TIME_STEP_S = (1 << 27) - 1
+# r1, r2 and r3 of a join (RFC 8613 appendix B.2).
+NONCE_SIZE = 8
+# A node answers a challenge at once; a minute covers a slow radio and its retries.
+CHALLENGE_LIFE_S = 60
+# Challenges open at a time for one node.
+MAX_CHALLENGES = 4

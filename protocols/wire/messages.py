@@ -1,8 +1,8 @@
 """What a node and its gateway say to each other: SPEC.md section 2, one named tuple per kind.
 
-`encode` and the two `decode` functions check every item against the same ranges, so nothing can be sent that would be
-refused. Up and down are separate functions because a frame's direction is known before its content: a kind from
-the wrong side is an unknown kind.
+`encode` and the two `decode` functions check every item against the same ranges, so nothing can be sent that
+would be refused. Up and down are separate functions because a frame's direction is known before its content:
+a kind from the wrong side is an unknown kind.
 """
 
 from collections import namedtuple
@@ -372,7 +372,7 @@ def settings_problem(document: "dict[int, int]") -> str:
     return ""
 
 
-# ---- one check per kind, used in both directions ----------------------------------------------------------------
+# ---- one check per kind, used in both directions ----
 
 
 def _check_uint(value: object, maximum: int, name: str, error: "Refusal") -> None:
@@ -497,7 +497,7 @@ def _check_settings(message: "Settings", error: "Refusal") -> None:
 
 def _check_ack(message: "Ack", error: "Refusal") -> None:
     _check_uint(message.cum, MAX_SEQ, "cum", error)
-    if not isinstance(message.runs, (tuple, list)) or len(message.runs) > MAX_ACK_RUNS:
+    if len(message.runs) > MAX_ACK_RUNS:
         raise error("runs: must be at most %d pairs" % MAX_ACK_RUNS)
     above = MAX_SEQ + 1
     for start, length in message.runs:
