@@ -1,7 +1,7 @@
 """gateway.toml: what an integrator may set, and errors that can be acted on.
 
-The models below are the one place where a setting, its default, its bounds and its explanation live; the messages
-and the sample of `tidegate gateway init` are made from them. `load()` reports every problem of a file at once:
+The models below are the one place where a setting, its default, its bounds and its explanation live;
+messages are made from them. `load()` reports every problem of a file at once:
 
     gateway.toml:14: serial[0].baud = 96000: allowed is one of 9600, 19200, … Did you mean 9600?
 
@@ -260,7 +260,7 @@ def _syntax_problem(name: str, text: str, exc: ParseError) -> str:
     return f"{name}:{exc.line}: not valid TOML, column {exc.col + 1}{where}: {reason}."
 
 
-# --- what holds between keys: checked on the raw tables, so that it is reported beside everything else ------
+# --- what holds between keys: checked on the raw tables, so that it is reported beside everything else
 
 
 def check(raw: dict[str, Any]) -> Iterator[Problem]:

@@ -1,12 +1,12 @@
 """Every bound of the gateway in one place: the number, its reason, and what gives way when it is reached.
 
-Bytes of the wire itself are bounded in protocols/wire/limits.py. What an integrator may need to change is in
-config.py; what is here follows from the protocol or protects the process.
+Bytes of the wire itself are bounded in protocols/wire/limits.py. What an integrator may need to change is
+in config.py; what is here follows from the protocol or protects the process.
 """
 
 from __future__ import annotations
 
-# --- configuration ------------------------------------------------------------------------------------------
+# --- configuration -------------------------------------------------------------------------------
 # A gateway with 64 ports and four brokers needs about 8 KiB; a larger file is a mistake. It is refused.
 CONFIG_BYTES_MAX = 256 * 1024
 # Ports of one gateway: USB hubs of 16, four of them. More are refused by the config check.
@@ -14,7 +14,7 @@ SERIAL_PORTS_MAX = 64
 # Northbounds of one kind. More are refused by the config check.
 NORTHBOUNDS_MAX = 8
 
-# --- serial link --------------------------------------------------------------------------------------------
+# --- serial link ---------------------------------------------------------------------------------
 # Bytes taken from a port at once: a full USB packet burst; what is left is read in the next turn of the loop,
 # so that one flooding port cannot starve the others.
 SERIAL_READ_BYTES = 4096
@@ -38,7 +38,7 @@ NODE_LOG_PERIOD_S = 10.0
 # Characters of one console line that reach the log; the rest is cut.
 NODE_LOG_CHARS_MAX = 200
 
-# --- supervision --------------------------------------------------------------------------------------------
+# --- supervision ---------------------------------------------------------------------------------
 # A failed part is started again after a pause growing between these, and the pause starts over after this
 # long in order.
 PART_RETRY_MIN_S = 0.5
@@ -50,7 +50,7 @@ PART_STALLED_S = 30.0
 # What an orderly stop may take until the process ends regardless; kill -9 is a normal way to stop.
 STOP_S = 8.0
 
-# --- commands -----------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------
 # ttl_s travels as u16 (SPEC 2.2); more than a day for a command is a plan, not a command.
 COMMAND_TTL_MAX_S = 65_535
 # Open commands of one node. More are refused: the person is told.
@@ -63,7 +63,7 @@ PING_S = 1.5
 # Why a command was given: a sentence, kept for ever in the audit log.
 WHY_CHARS_MAX = 200
 
-# --- time ---------------------------------------------------------------------------------------------------
+# --- time ----------------------------------------------------------------------------------------
 # A node's clock further off than this is set.
 CLOCK_OFFSET_MAX_S = 2
 # A node's clock is set at least this often: 20 ppm drift by 0.5 s.
@@ -71,7 +71,7 @@ TIME_PERIOD_S = 6 * 3600
 # The kernel is asked at most this often whether the clock is synchronised.
 CLOCK_CHECK_S = 5.0
 
-# --- health and control -------------------------------------------------------------------------------------
+# --- health and control --------------------------------------------------------------------------
 # One scraper, one load balancer, one person with curl. Further connections are closed at once.
 HTTP_CONNECTIONS_MAX = 16
 HTTP_HEAD_BYTES_MAX = 4096
@@ -82,7 +82,7 @@ CONTROL_REQUEST_BYTES_MAX = 256 * 1024
 CONTROL_TIMEOUT_S = 10.0
 NODE_IMPORT_BATCH = 500
 
-# --- registry -----------------------------------------------------------------------------------------------
+# --- registry ------------------------------------------------------------------------------------
 NODES_MAX = 65_534  # addresses 0001 to FFFE (SPEC 3)
 IMPORT_BYTES_MAX = 32 * 1024 * 1024
 NAME_CHARS_MAX = 64

@@ -1,8 +1,8 @@
 """Where each key of a TOML text stands, so that an error can say file:line.
 
-tomlkit keeps every character of a file but not where it stood. This scanner walks the same text and notes the line
-of each table header and each key. It relies on the text being valid TOML (parse it first) and needs no more grammar
-than strings, brackets, keys and comments.
+tomlkit keeps every character of a file but not where it stood. This scanner walks the same text and notes
+the line of each table header and each key. It relies on the text being valid TOML (parse it first) and
+needs no more grammar than strings, brackets, keys and comments.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _Scanner:
             self._at += 1
 
     def _string(self) -> str:
-        """Step over a string and return what it holds, escapes undecoded: rare in keys, and only a line is at stake."""
+        """Step over a string and return what it holds, escapes undecoded: only a line is at stake."""
         quote = self._text[self._at]
         fence = quote * 3 if self._text.startswith(quote * 3, self._at) else quote
         start = self._at = self._at + len(fence)

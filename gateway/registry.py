@@ -1,0 +1,384 @@
+"""Who is known: nodes and their keys, sites, and which node served which site from when to when.
+
+A site is not a device. Northbounds and regulators address sites; swapping a node closes one assignment
+and opens another, and everything measured before keeps its site. Everything here is small, held in memory
+and written through the store's one writer; each change leaves a line in the audit log with who and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from gateway import limits
+from gateway.errors import KeyFileError, RegistryError
+from gateway.keys import NodeKeys, Vault
+from gateway.node_file import LEVEL, MintedNode
+
+T = TypeVar("T")
+
+# Given to Store.open as extra_schema: one database, one writer, one backup.
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS node (
+        address INTEGER PRIMARY KEY,
+        node_type TEXT NOT NULL,
+        sealed_keys BLOB,              -- keys.py; null once removed
+        added_ms INTEGER NOT NULL,
+        removed_ms INTEGER
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS site (
+        site TEXT PRIMARY KEY,
+        area TEXT NOT NULL,
+        title TEXT NOT NULL,
+        added_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    # A node serves at most one site at a time; a site may be served by several nodes.
+    """CREATE TABLE IF NOT EXISTS assignment (
+        node INTEGER NOT NULL,
+        from_ms INTEGER NOT NULL,
+        to_ms INTEGER,                 -- null: still
+        site TEXT NOT NULL REFERENCES site (site),
+        PRIMARY KEY (node, from_ms)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS audit (
+        id INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        action TEXT NOT NULL,
+        target TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT""",
+)
+
+UNASSIGNED = "unassigned"
+
+
+class Node(NamedTuple):
+    """A registered node. Its keys are fetched by `Registry.keys_of` only."""
+
+    address: int
+    node_type: str
+    added_ms: int
+    removed_ms: int | None
+
+
+class Site(NamedTuple):
+    site: str
+    area: str
+    title: str
+
+
+class Assignment(NamedTuple):
+    node: int
+    from_ms: int
+    to_ms: int | None
+    site: str
+
+
+class Place(NamedTuple):
+    """Where a record belongs."""
+
+    site: str
+    area: str
+
+
+class Imported(NamedTuple):
+    """What an import did, in numbers and addresses."""
+
+    added: list[int]
+    replaced: list[int]
+    unchanged: list[int]
+
+
+class By(NamedTuple):
+    """Who asks, and why: kept with every change."""
+
+    who: str
+    why: str
+
+
+class Clock(Protocol):
+    def unix_ms(self) -> int: ...
+
+
+class Store(Protocol):
+    """What the registry needs of the store."""
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T: ...
+
+    def read(self, fn: Callable[[sqlite3.Connection], T]) -> T: ...
+
+
+def audit(
+    connection: sqlite3.Connection, at_ms: int, by: By, action: str, target: str, detail: str = ""
+) -> None:
+    """Note a change in the transaction that makes it."""
+    connection.execute(
+        "INSERT INTO audit (at_ms, who, why, action, target, detail) VALUES (?, ?, ?, ?, ?, ?)",
+        (at_ms, by.who, by.why, action, target, detail),
+    )
+
+
+class Registry:
+    """Nodes, sites and assignments in memory, and how they change."""
+
+    def __init__(self, store: Store, vault: Vault, clock: Clock, default_area: str) -> None:
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._default_area = default_area
+        self._nodes: dict[int, Node] = {}
+        self._sealed: dict[int, bytes] = {}
+        self._sites: dict[str, Site] = {}
+        self._assignments: dict[int, list[Assignment]] = {}
+        # A change is checked against what is in memory, so the one before it must have arrived there.
+        self._changing = asyncio.Lock()
+        self.on_changed: Callable[[int], None] = lambda address: None
+        """Called with a node's address when its keys changed or went: cached contexts are void."""
+        store.read(self._load)
+        self._check_master_key()
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        for row in connection.execute(
+            "SELECT address, node_type, added_ms, removed_ms, sealed_keys FROM node"
+        ):
+            self._nodes[row[0]] = Node(*row[:4])
+            if row[4] is not None:
+                self._sealed[row[0]] = row[4]
+        for row in connection.execute("SELECT site, area, title FROM site"):
+            self._sites[row[0]] = Site(*row)
+        rows = connection.execute("SELECT node, from_ms, to_ms, site FROM assignment ORDER BY node, from_ms")
+        for row in rows:
+            self._assignments.setdefault(row[0], []).append(Assignment(*row))
+
+    def _check_master_key(self) -> None:
+        """A wrong master key is told at the start, not by nodes that are refused one by one."""
+        for address, sealed in self._sealed.items():
+            self._vault.open(address, sealed)
+            return
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def keys_of(self, address: int) -> NodeKeys | None:
+        """The keys of node `address`; None when it is not registered. KeyFileError: a damaged row."""
+        sealed = self._sealed.get(address)
+        return None if sealed is None else self._vault.open(address, sealed)
+
+    def place_of(self, address: int, at_ms: int) -> Place:
+        """The site that node `address` served at `at_ms`, and its area."""
+        history = self._assignments.get(address, [])
+        index = bisect_right(history, at_ms, key=lambda assignment: assignment.from_ms) - 1
+        if index >= 0:
+            found = history[index]
+            if found.to_ms is None or at_ms < found.to_ms:
+                return Place(found.site, self._sites[found.site].area)
+        return Place(UNASSIGNED, self._default_area)
+
+    def node(self, address: int) -> Node | None:
+        """The node `address`, removed ones too."""
+        return self._nodes.get(address)
+
+    def nodes(self) -> list[Node]:
+        """Every node that has keys, by address."""
+        return [self._nodes[address] for address in sorted(self._sealed)]
+
+    def sites(self) -> list[Site]:
+        """Every site, by name."""
+        return [self._sites[name] for name in sorted(self._sites)]
+
+    def assignments(self) -> list[Assignment]:
+        """Every assignment, by node and time."""
+        return [
+            assignment for address in sorted(self._assignments) for assignment in self._assignments[address]
+        ]
+
+    # --- changing --------------------------------------------------------------------------------
+
+    async def import_nodes(self, minted: Sequence[MintedNode], by: By, *, replace: bool = False) -> Imported:
+        """Register `minted`. A known address with other keys is refused unless `replace`: all or none."""
+        async with self._changing:
+            done = self._sort(minted)
+            if done.replaced and not replace:
+                listed = ", ".join(f"{address:04x}" for address in done.replaced[:10])
+                raise RegistryError(
+                    f"{len(done.replaced)} of these nodes are registered with other keys ({listed}). If they "
+                    f"were "
+                    "minted again, import with --replace; if not, two nodes share an address: mint one anew."
+                )
+            new = {*done.added, *done.replaced}
+            if len(self._sealed) + len(done.added) > limits.NODES_MAX:
+                raise RegistryError(f"a gateway holds at most {limits.NODES_MAX} nodes.")
+            now_ms = self._clock.unix_ms()
+            sealed = {
+                node.address: self._vault.seal(node.address, node.keys)
+                for node in minted
+                if node.address in new
+            }
+            rows = [
+                Node(node.address, node.node_type, now_ms, None) for node in minted if node.address in new
+            ]
+            sites = self._sites_of(minted)
+            assignments = [
+                Assignment(node.address, 0, None, node.site)
+                for node in minted
+                if node.site is not None and node.address not in self._assignments
+            ]
+
+            def write(connection: sqlite3.Connection) -> None:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO node (address, node_type, added_ms, removed_ms, sealed_keys) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    [(*row, sealed[row.address]) for row in rows],
+                )
+                _insert_sites(connection, sites, now_ms)
+                connection.executemany(
+                    "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", assignments
+                )
+                for row in rows:
+                    audit(connection, now_ms, by, "node.import", f"{row.address:04x}", row.node_type)
+
+            await self._store.write(write)
+            for row in rows:
+                self._nodes[row.address] = row
+                self._sealed[row.address] = sealed[row.address]
+                self.on_changed(row.address)
+            self._sites.update((site.site, site) for site in sites)
+            for assignment in assignments:
+                self._assignments[assignment.node] = [assignment]
+            return done
+
+    def _sort(self, minted: Iterable[MintedNode]) -> Imported:
+        done = Imported([], [], [])
+        for node in minted:
+            if node.address not in self._sealed:
+                done.added.append(node.address)
+            elif self._known(node):
+                done.unchanged.append(node.address)
+            else:
+                done.replaced.append(node.address)
+        return done
+
+    def _known(self, node: MintedNode) -> bool:
+        try:
+            return self.keys_of(node.address) == node.keys
+        except KeyFileError:
+            return False  # a damaged row is mended by importing again, with --replace
+
+    def _sites_of(self, minted: Iterable[MintedNode]) -> list[Site]:
+        """Sites that the file names and nobody made yet."""
+        found: dict[str, Site] = {}
+        for node in minted:
+            if node.site is not None and node.site not in self._sites:
+                found.setdefault(node.site, Site(node.site, node.area or self._default_area, node.site))
+        return list(found.values())
+
+    async def remove_node(self, address: int, by: By) -> None:
+        """Forget the keys of a lost or stolen node: nothing it sends is accepted any more."""
+        async with self._changing:
+            node = self._nodes.get(address)
+            if node is None or address not in self._sealed:
+                raise RegistryError(
+                    f"node {address:04x} is not registered. `tidegate gateway node list` shows who is."
+                )
+            now_ms = self._clock.unix_ms()
+
+            def write(connection: sqlite3.Connection) -> None:
+                connection.execute(
+                    "UPDATE node SET sealed_keys = NULL, removed_ms = ? WHERE address = ?", (now_ms, address)
+                )
+                _end_assignment(connection, address, now_ms)
+                audit(connection, now_ms, by, "node.remove", f"{address:04x}")
+
+            await self._store.write(write)
+            self._nodes[address] = node._replace(removed_ms=now_ms)
+            del self._sealed[address]
+            self._close_assignment(address, now_ms)
+            self.on_changed(address)
+
+    async def add_site(self, site: str, area: str | None, title: str | None, by: By) -> Site:
+        """Make a site."""
+        async with self._changing:
+            for what, value in (("site", site), ("area", area)):
+                if value is not None and not LEVEL.match(value):
+                    raise RegistryError(
+                        f"{what} {value!r:.80} is not allowed. Allowed are 1 to 64 characters without "
+                        f"spaces, "
+                        f"'/', '+' "
+                        "and '#': it becomes a level of MQTT topics."
+                    )
+            if site in self._sites:
+                raise RegistryError(f"site {site} is there already, in area {self._sites[site].area}.")
+            if title is not None and (len(title) > limits.NAME_CHARS_MAX or not title.isprintable()):
+                raise RegistryError(f"a title has at most {limits.NAME_CHARS_MAX} printable characters.")
+            made = Site(site, area or self._default_area, title or site)
+            now_ms = self._clock.unix_ms()
+
+            def write(connection: sqlite3.Connection) -> None:
+                _insert_sites(connection, [made], now_ms)
+                audit(connection, now_ms, by, "site.add", site, made.area)
+
+            await self._store.write(write)
+            self._sites[site] = made
+            return made
+
+    async def assign(self, site: str, address: int, by: By, from_ms: int | None = None) -> Assignment:
+        """Let node `address` serve `site` from `from_ms` on (default now); what it served before ends there.
+
+        The first assignment of a node reaches back to all it ever sent, unless `from_ms` says otherwise.
+        """
+        async with self._changing:
+            if site not in self._sites:
+                known = ", ".join(sorted(self._sites)[:20]) or "none yet"
+                raise RegistryError(
+                    f"there is no site {site!r:.80}. Known: {known}. Make it with `tidegate gateway site "
+                    f"add`."
+                )
+            if address not in self._sealed:
+                raise RegistryError(
+                    f"node {address:04x} is not registered. `tidegate gateway node list` shows who is."
+                )
+            history = self._assignments.get(address, [])
+            now_ms = self._clock.unix_ms()
+            start_ms = from_ms if from_ms is not None else now_ms if history else 0
+            if history and start_ms <= history[-1].from_ms:
+                raise RegistryError(
+                    f"node {address:04x} has served {history[-1].site} since {history[-1].from_ms} ms "
+                    f"already; a "
+                    f"new "
+                    "assignment begins later. What was delivered under a site stays there."
+                )
+            made = Assignment(address, start_ms, None, site)
+
+            def write(connection: sqlite3.Connection) -> None:
+                connection.execute(
+                    "UPDATE assignment SET to_ms = ? WHERE node = ? AND to_ms IS NULL", (start_ms, address)
+                )
+                connection.execute(
+                    "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", made
+                )
+                audit(connection, now_ms, by, "site.assign", site, f"node {address:04x} from {start_ms}")
+
+            await self._store.write(write)
+            self._close_assignment(address, start_ms)
+            self._assignments.setdefault(address, []).append(made)
+            return made
+
+    def _close_assignment(self, address: int, to_ms: int) -> None:
+        history = self._assignments.get(address, [])
+        if history and history[-1].to_ms is None:
+            history[-1] = history[-1]._replace(to_ms=to_ms)
+
+
+def _end_assignment(connection: sqlite3.Connection, address: int, to_ms: int) -> None:
+    connection.execute("UPDATE assignment SET to_ms = ? WHERE node = ? AND to_ms IS NULL", (to_ms, address))
+
+
+def _insert_sites(connection: sqlite3.Connection, sites: Iterable[Site], now_ms: int) -> None:
+    connection.executemany(
+        "INSERT INTO site (site, area, title, added_ms) VALUES (?, ?, ?, ?)",
+        [(*site, now_ms) for site in sites],
+    )
