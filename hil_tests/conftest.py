@@ -1,0 +1,52 @@
+"""`pytest hil_tests --rig=unix|sim`: which world the scenarios run in. Several may be named: `--rig=unix,sim`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hil_tests.system import System
+
+RIGS = ("unix", "sim")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rig",
+        default="unix",
+        help="unix: real MicroPython, real daemon, real Mosquitto (default). sim: one process on a virtual clock.",
+    )
+    parser.addoption("--seed", type=int, default=1, help="seed of everything random in the simulated street")
+
+
+def _rigs(config: pytest.Config) -> list[str]:
+    named = [name.strip() for name in str(config.getoption("--rig")).split(",")]
+    for name in named:
+        if name not in RIGS:
+            raise pytest.UsageError(f"--rig={name}: there is no such rig. Allowed: {', '.join(RIGS)}, or several with commas.")
+    return named
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "system" in metafunc.fixturenames:
+        metafunc.parametrize("system", _rigs(metafunc.config), indirect=True)
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
+    """A whole Tidegate on the rig of this run, with two river stations that sample every second."""
+    seed = int(request.config.getoption("--seed"))
+    if request.param == "unix":
+        from hil_tests.unix_rig import UnixRig
+
+        rig: System = UnixRig(tmp_path, seed=seed)
+    else:
+        from hil_tests.sim_rig import SimRig
+
+        rig = SimRig(tmp_path, seed=seed)
+    try:
+        yield rig
+    finally:
+        rig.close()
