@@ -25,7 +25,9 @@ def _rigs(config: pytest.Config) -> list[str]:
     named = [name.strip() for name in str(config.getoption("--rig")).split(",")]
     for name in named:
         if name not in RIGS:
-            raise pytest.UsageError(f"--rig={name}: there is no such rig. Allowed: {', '.join(RIGS)}, or several with commas.")
+            raise pytest.UsageError(
+                f"--rig={name}: there is no such rig. Allowed: {', '.join(RIGS)}, or several with commas."
+            )
     return named
 
 

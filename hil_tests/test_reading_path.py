@@ -44,7 +44,8 @@ def test_readings_reach_the_city_in_their_units(system: System) -> None:
         readings = [record["readings"][name] for record in sets]
         assert {reading["u"] for reading in readings} == {unit}, name
         good = [reading["v"] for reading in readings if reading["q"] in (1, 2)]
-        assert good and all(low <= value <= high for value in good), (name, good[:5])
+        assert good, f"no good reading of {name}"
+        assert all(low <= value <= high for value in good), (name, good[:5])
 
 
 def test_nothing_is_lost_while_the_broker_is_away(system: System) -> None:

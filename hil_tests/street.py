@@ -1,0 +1,190 @@
+"""A street of virtual river stations and the real daemon behind them: what the unix rig and the demo share.
+
+Real MicroPython on virtual boards (boards/virtual), the daemon in a process of its own, run as its user runs it. Only
+the sondes, their water and the lines are simulated.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from boards.virtual.board import RS485_UART
+from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
+from boards.virtual.supervisor import VirtualBoard
+from flash_tools.images import build_app_image
+from flash_tools.mint import mint
+from hil_tests.broker import free_port
+from hil_tests.outbox_reader import OutboxContents, read_outbox
+
+ROOT = Path(__file__).resolve().parent.parent
+AREA = "330110001001"
+FIRST_ADDRESS = 0x0010
+STATUS_S = 10
+# quantities(unix seconds) -> measurand name: value
+Water = Callable[[float], dict[str, float]]
+# Long enough that no further set is taken while a test counts.
+QUIET_INTERVAL_S = 86400
+START_TIMEOUT_S = 30.0
+
+
+class RigError(Exception):
+    """The rig itself failed: a process did not start or a command was refused. Not the thing under test."""
+
+
+@cache
+def app_image() -> bytes:
+    """The image of the `app` partition; compiling the firmware once is enough for all tests of a process."""
+    return build_app_image(ROOT, board="virtual").data
+
+
+class GatewayProcess:
+    """The daemon, run as its user runs it, with its files in ``folder``."""
+
+    def __init__(self, folder: Path, links: dict[str, Path], mqtt: tuple[str, int] | None) -> None:
+        self.folder = folder
+        self.config = folder / "gateway.toml"
+        self.data = folder / "data"
+        self.health_port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        key = folder / "master.key"
+        key.write_text(os.urandom(32).hex() + "\n", encoding="ascii")
+        key.chmod(0o600)
+        self.config.write_text(self._toml(links, mqtt), encoding="utf-8")
+
+    def _toml(self, links: dict[str, Path], mqtt: tuple[str, int] | None) -> str:
+        tables = [
+            f'[gateway]\nname = "rig"\ndata_dir = "{self.data}"\n',
+            f'[keys]\nmaster_key_file = "{self.folder / "master.key"}"\n',
+            "[clock]\nassume_synchronised = true\n",
+            f"[health]\nport = {self.health_port}\n",
+            '[log]\nlevel = "debug"\nformat = "json"\n',
+        ]
+        tables += [f'[[serial]]\nname = "{name}"\npath = "{path}"\n' for name, path in links.items()]
+        if mqtt is not None:
+            tables.append(f'[[mqtt]]\nname = "city"\nhost = "{mqtt[0]}"\nport = {mqtt[1]}\n')
+        return "\n".join(tables)
+
+    def cli(self, *arguments: str) -> str:
+        """Run a `tidegate gateway …` command on this gateway; its output."""
+        command = [sys.executable, "-m", "tidegate", "gateway", *arguments, "--config", str(self.config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+        if done.returncode:
+            raise RigError(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def start(self) -> None:
+        with (self.folder / "gateway.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tidegate", "gateway", "run", "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._get("/healthz") is None:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RigError(f"the gateway does not come up:\n{self.log_tail()}")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """SIGKILL: a normal way to stop this daemon."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=20)
+            self._process = None
+
+    def _get(self, path: str) -> str | None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=2) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def metrics(self) -> dict[str, float]:
+        """Prometheus samples by their full name with labels."""
+        text = self._get("/metrics") or ""
+        samples = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+    def log_tail(self, size: int = 4000) -> str:
+        """The end of the daemon's log, for the message of a failure."""
+        return (self.folder / "gateway.log").read_text(encoding="utf-8", errors="replace")[-size:]
+
+
+class Street:
+    """``stations`` boards, minted, imported into a gateway and switched on by ``start()``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        waters: Sequence[Water],
+        *,
+        interval_s: int = 1,
+        seed: int = 1,
+        mqtt: tuple[str, int] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.interval_s = interval_s
+        self.boards: dict[str, VirtualBoard] = {}
+        for index, water in enumerate(waters):
+            self._add_station(index, water)
+        links = {f"river-{node}": board.link_path for node, board in self.boards.items()}
+        self.gateway = GatewayProcess(folder / "gateway", links, mqtt)
+
+    def _add_station(self, index: int, water: Water) -> None:
+        minted = mint(
+            out=self.folder,
+            address=FIRST_ADDRESS + index,
+            node_type="river",
+            area=AREA,
+            site=f"bridge-{index + 1}",
+            board="virtual",
+            settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S},
+        )
+        board = VirtualBoard(
+            self.folder / f"board{index}",
+            app_image=app_image(),
+            state_image=minted.state_image,
+            seed=self.seed + index,
+        )
+        board.attach_uart(RS485_UART, ModbusSonde(YOSEMITECH, water))
+        self.boards[f"{minted.address:04x}"] = board
+
+    def start(self) -> None:
+        self.gateway.cli("node", "import", str(self.folder / "nodes.jsonl"))
+        self.gateway.start()
+        for board in self.boards.values():
+            board.power_on()
+
+    def quiet(self) -> None:
+        """Tell every node, by the command path, to take no further set; what it holds is still delivered."""
+        for node in self.boards:
+            self.gateway.cli(
+                "command", "send", node, "set-interval", str(QUIET_INTERVAL_S), "--why", "end of the run"
+            )
+
+    def outbox(self, node: str) -> OutboxContents:
+        """What the node's flash holds at this moment."""
+        return read_outbox(node, self.boards[node].read_partition("state", live=True))
+
+    def close(self) -> None:
+        for board in self.boards.values():
+            board.close()
+        self.gateway.kill()
