@@ -12,7 +12,7 @@ Prior art: G. N. N. Martin 1979; the carry and the 2**16 floor as in LZMA, the l
 Subbotin's coder.
 """
 
-from .errors import DecodeError
+from protocols.wire.errors import DecodeError
 
 TOTAL_BITS = 15
 TOTAL = 1 << TOTAL_BITS

@@ -1,0 +1,83 @@
+"""What a set of readings holds, and the words readings and batch share: flags, time qualities, Schema, Sets.
+
+The registry itself is data: registry_table.py here, measurands.toml with everything a person wants to know.
+"""
+
+from collections import namedtuple
+
+from protocols.wire import registry_table
+from protocols.wire.errors import DecodeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class Series(NamedTuple):
+        """One measurand as the codec sees it: value = number on the wire / 10**decimals."""
+
+        name: str
+        decimals: int
+        centre: int
+        order: int
+
+    class Schema(NamedTuple):
+        id: int
+        name: str
+        series: tuple[Series, ...]
+        codes: tuple[tuple[int, int, int], ...]  # for readings.decode, see _load()
+        min_bits: int  # of a single set that is all GOOD
+
+    class Sets(NamedTuple):
+        """``times`` in seconds, one per set; ``rows`` integers, None when missing; ``flags`` None: all GOOD."""
+
+        tq: int
+        times: tuple[int, ...]
+        rows: tuple[tuple[int | None, ...], ...]
+        flags: tuple[tuple[int, ...], ...] | None
+
+else:
+    Series = namedtuple("Series", ("name", "decimals", "centre", "order"))
+    Schema = namedtuple("Schema", ("id", "name", "series", "codes", "min_bits"))
+    Sets = namedtuple("Sets", ("tq", "times", "rows", "flags"))
+
+# Time quality, the first two bits of a body.
+GNSS = 0
+SYNCHRONISED = 1
+RTC_HOLDOVER = 2
+UNSYNCHRONISED = 3  # times are seconds since boot; the gateway places them
+
+# QARTOD quality flags, in the order in which they are coded.
+GOOD = 1
+UNKNOWN = 2
+SUSPECT = 3
+FAIL = 4
+MISSING = 9
+FLAGS = (GOOD, UNKNOWN, SUSPECT, FAIL, MISSING)
+
+
+class UnknownSchema(DecodeError):
+    """A schema id that this registry does not have: the sender is newer than we are."""
+
+
+_loaded: "dict[int, Schema]" = {}
+
+
+def schema(schema_id: int) -> "Schema":
+    """The schema of that id; the same object every time."""
+    found = _loaded.get(schema_id)
+    return _load(schema_id) if found is None else found
+
+
+def _load(schema_id: int) -> "Schema":
+    entry = registry_table.SCHEMAS.get(schema_id)
+    if entry is None:
+        known = ", ".join([str(known) for known in sorted(registry_table.SCHEMAS)])
+        raise UnknownSchema(
+            "schema id %s is not in this registry (it has %s): update the registry" % (schema_id, known)
+        )
+    series = tuple([Series(*registry_table.MEASURANDS[measurand]) for measurand in entry[1]])
+    # For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even,
+    # and what to take w >> 1 from when w is odd.
+    codes = tuple([(s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1)) for s in series])
+    _loaded[schema_id] = Schema(schema_id, entry[0], series, codes, 4 + sum([s.order + 1 for s in series]))
+    return _loaded[schema_id]
