@@ -191,9 +191,10 @@ def test_bytes_from_outside_are_never_asserted() -> None:
 
 
 def node_files() -> tuple[Path, ...]:
-    """What a node runs: everything shared, less the host's fast paths."""
-    shared = python_files("protocols/wire", "firmware", "boards")
-    return tuple(path for path in shared if not path.stem.endswith("_host"))
+    """What a node runs: everything shared, less the host's fast paths, and each board's own modules."""
+    shared = [path for path in python_files("protocols/wire", "firmware") if not path.stem.endswith("_host")]
+    boards = [path for path in python_files("boards") if path.name == "board.py" or "rom" in path.parts]
+    return (*shared, *boards)
 
 
 def test_everything_a_node_runs_compiles_for_a_node(tmp_path: Path) -> None:
