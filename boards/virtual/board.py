@@ -1,0 +1,36 @@
+"""The virtual board: an ESP32 class chip whose MicroPython is the unix port and whose pins end in a supervisor.
+
+Constants only; read by the node, the image builder, the flasher and the supervisor alike.
+"""
+
+NAME = "virtual"
+CHIP = "virtual"
+# The first release whose littlefs, `.mpy` version 6.3 and asyncio the firmware was tested with.
+MICROPYTHON_MIN = (1, 25, 0)
+
+# Erase size of the flash, and the block size of both littlefs file systems on it.
+BLOCK_SIZE = 4096
+FLASH_SIZE = 4 * 1024 * 1024
+# label: (offset, size). `app` is written by the flasher and holds both slots; `state` is the node's own.
+PARTITIONS = {
+    "app": (0x200000, 1024 * 1024),
+    "state": (0x300000, 512 * 1024),
+}
+
+# The link to the gateway is the console: stdin and stdout of MicroPython, a USB serial port seen from outside.
+CONSOLE = "stdio"
+CONSOLE_BAUD = 115200
+
+# RS-485 bus to the probes. The transceiver of this board switches direction by itself.
+RS485_UART = 1
+RS485_TX_PIN = 17
+RS485_RX_PIN = 16
+RS485_DE_PIN = None
+
+# Supply voltage behind a divider: supply = pin voltage * SUPPLY_DIVIDER_MILLI / 1000.
+SUPPLY_ADC_PIN = 35
+SUPPLY_DIVIDER_MILLI = 5000
+
+# Pins that can end a deep sleep (RTC domain of an ESP32).
+WAKE_PINS = (0, 2, 4, 12, 13, 14, 15, 25, 26, 27, 32, 33, 34, 35, 36, 39)
+LED_PIN = 2

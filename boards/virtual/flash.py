@@ -1,0 +1,36 @@
+"""The board's flash on the host: one file per partition, changed from outside only while the power is off."""
+
+from pathlib import Path
+
+from boards.virtual.board import BLOCK_SIZE, PARTITIONS
+from boards.virtual.errors import BoardError
+
+
+class FlashFiles:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for label, (_, size) in PARTITIONS.items():
+            if not self.path(label).exists():
+                self.path(label).write_bytes(b"\xff" * size)
+
+    def path(self, label: str) -> Path:
+        if label not in PARTITIONS:
+            raise BoardError(f"no partition {label!r}; this board has {', '.join(sorted(PARTITIONS))}")
+        return self._folder / f"{label}.bin"
+
+    def read(self, label: str) -> bytes:
+        return self.path(label).read_bytes()
+
+    def write(self, label: str, image: bytes) -> None:
+        """Erase the partition and write the image at its start."""
+        path = self.path(label)
+        _, size = PARTITIONS[label]
+        if len(image) > size or len(image) % BLOCK_SIZE:
+            raise BoardError(
+                f"an image of {len(image)} bytes does not fit partition {label!r}: "
+                f"at most {size} bytes, in blocks of {BLOCK_SIZE}"
+            )
+        path.write_bytes(image + b"\xff" * (size - len(image)))
+
+    def erase(self, label: str) -> None:
+        self.write(label, b"")

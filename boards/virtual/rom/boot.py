@@ -1,0 +1,35 @@
+# mypy: ignore-errors
+"""What stands between reset and main.py: mount the file systems, set the path, run. VBOARD_MAIN names the folder."""
+
+import os
+import sys
+
+import vfs
+
+_main = os.getenv("VBOARD_MAIN")
+sys.path[:] = [_main, os.getenv("MICROPYPATH"), ".frozen"]
+
+import esp32  # noqa: E402  (from the path just set)
+
+
+def _mount(label, point, **options):
+    part = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=label)[0]
+    try:
+        vfs.mount(vfs.VfsLfs2(part), point, **options)
+        return True
+    except OSError:
+        return False
+
+
+# A `state` that does not mount is the node's decision, not the boot script's: it may hold the only copy of a record.
+_mount("state", "/state")
+if not _mount("app", "/app", readonly=True) and _main.startswith("/app"):
+    print("boot: partition app does not mount")
+    sys.exit(1)
+try:
+    with open(_main + "/main.py") as _file:
+        _source = _file.read()
+    exec(_source, {"__name__": "__main__"})
+except Exception as error:  # the console of a board shows the traceback
+    sys.print_exception(error)
+    sys.exit(1)

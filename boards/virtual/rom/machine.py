@@ -1,0 +1,274 @@
+# mypy: ignore-errors
+"""`machine` of an ESP32 port, as far as Tidegate's nodes use it. The chips behind it live in the supervisor."""
+
+import errno
+import io
+
+import uselect
+import utime
+
+import _board
+from _board import ask, end, tell
+
+PWRON_RESET = 1
+HARD_RESET = 2
+WDT_RESET = 3
+DEEPSLEEP_RESET = 4
+SOFT_RESET = 5
+PIN_WAKE = 2
+EXT0_WAKE = 2
+EXT1_WAKE = 3
+TIMER_WAKE = 4
+
+
+def reset_cause():
+    return _board.CAUSE
+
+
+def wake_reason():
+    return _board.WAKE
+
+
+def unique_id():
+    return _board.MAC
+
+
+def freq(hz=None):
+    return 160000000
+
+
+def idle():
+    utime.sleep_ms(1)
+
+
+def lightsleep(time_ms=None):
+    if time_ms is None:
+        raise OSError(errno.EPERM)  # no wake source can be set yet: it would sleep for ever
+    _board.sleep_ms(time_ms)
+
+
+def deepsleep(time_ms=0):
+    end(b"sleep %d %d" % (time_ms, _board.rtc_us()))
+
+
+def reset():
+    end(b"reset")
+
+
+def soft_reset():
+    end(b"soft")
+
+
+class Pin:
+    IN = 1
+    OUT = 3
+    OPEN_DRAIN = 7
+    PULL_DOWN = 1
+    PULL_UP = 2
+
+    def __init__(self, number, mode=-1, pull=-1, value=None):
+        self._number = number
+        self.init(mode, pull, value)
+
+    def init(self, mode=-1, pull=-1, value=None):
+        if pull == self.PULL_UP or pull == self.PULL_DOWN:
+            tell(b"pull %d %d" % (self._number, pull == self.PULL_UP))
+        if value is not None:
+            self.value(value)
+
+    def value(self, level=None):
+        if level is None:
+            return ask(b"pin %d" % self._number)
+        tell(b"set %d %d" % (self._number, 1 if level else 0))
+
+    __call__ = value
+
+    def on(self):
+        self.value(1)
+
+    def off(self):
+        self.value(0)
+
+
+class ADC:
+    ATTN_0DB = 0
+    ATTN_2_5DB = 1
+    ATTN_6DB = 2
+    ATTN_11DB = 3
+
+    def __init__(self, pin, atten=ATTN_0DB):
+        self._pin = pin._number if isinstance(pin, Pin) else pin
+        self._full_uv = 0
+        self.atten(atten)
+
+    def atten(self, atten):
+        # Typical input ranges of an ESP32's ADC per attenuation.
+        self._full_uv = (950000, 1250000, 1750000, 3100000)[atten]
+
+    def read_uv(self):
+        return min(ask(b"adc %d" % self._pin), self._full_uv)
+
+    def read_u16(self):
+        return self.read_uv() * 65535 // self._full_uv
+
+    def read(self):
+        return self.read_u16() >> 4
+
+
+class WDT:
+    def __init__(self, id=0, timeout=5000):
+        self._feed_us = timeout * 1000 // 8
+        self._fed_us = _board.up_us()
+        tell(b"wdt %d" % timeout)
+
+    def feed(self):
+        # A feed costs the supervisor a wake-up; an eighth of the time-out is close enough to each of them.
+        now_us = _board.up_us()
+        if now_us - self._fed_us >= self._feed_us:
+            self._fed_us = now_us
+            tell(b"feed")
+
+
+class RTC:
+    _MEMORY_MAX = 2048
+
+    def datetime(self, parts=None):
+        import time
+
+        if parts is None:
+            t = time.gmtime()
+            return (t[0], t[1], t[2], t[6], t[3], t[4], t[5], _board.rtc_us() % 1000000)
+        y, month, day, _, h, minute, s, us = parts
+        _board.rtc_us(time.mktime((y, month, day, h, minute, s, 0, 0)) * 1000000 + us)
+
+    def memory(self, data=None):
+        path = _board.FOLDER + "/rtc.bin"
+        if data is None:
+            with open(path, "rb") as file:
+                return file.read()
+        if len(data) > self._MEMORY_MAX:
+            raise ValueError("buffer too long")
+        with open(path, "wb") as file:
+            file.write(data)
+
+
+class UART(io.IOBase):
+    """A UART whose wire is a socket to the supervisor. Reads as an ESP32's: None when nothing came in time."""
+
+    INV_TX = 1 << 5
+    INV_RX = 1 << 2
+
+    def __init__(self, id, baudrate=115200, **options):
+        for row in _board.UARTS.split(";"):
+            if row.startswith("%d:" % id):
+                self._fd = int(row.split(":")[1])
+                break
+        else:
+            raise ValueError("UART(%d) does not exist" % id)
+        self._id = id
+        self._file = open(self._fd, "r+b")
+        self._poll = uselect.poll()
+        self._poll.register(self._file, uselect.POLLIN)
+        self._format = [baudrate, 8, -1, 1]
+        self._timeout = 0
+        self._timeout_char = 0
+        self._rx = bytearray()
+        self._sent_at_us = 0
+        self.init(baudrate, **options)
+
+    def init(
+        self, baudrate=None, bits=None, parity=-2, stop=None, *, tx=None, rx=None, txbuf=None, rxbuf=None,
+        timeout=None, timeout_char=None, invert=0, rts=None, cts=None, flow=0
+    ):  # fmt: skip
+        form = self._format
+        if baudrate:
+            form[0] = baudrate
+        if bits:
+            form[1] = bits
+        if parity != -2:
+            form[2] = -1 if parity is None else parity
+        if stop:
+            form[3] = stop
+        if timeout is not None:
+            self._timeout = timeout
+        if timeout_char is not None:
+            self._timeout_char = timeout_char
+        # One character, rounded up: what the transmitter needs, and the least pause a receiver can see.
+        bits_per_char = 1 + form[1] + (form[2] >= 0) + form[3]
+        self._char_us = (bits_per_char * 1000000 + form[0] - 1) // form[0]
+        tell(b"uart %d %d %d %d %d" % (self._id, form[0], form[1], form[2], form[3]))
+
+    def deinit(self):
+        self._poll.unregister(self._file)
+
+    def _pull(self):
+        while self._poll.poll(0):
+            data = self._file.read(256)
+            if not data:
+                return
+            self._rx.extend(data)
+
+    def _wait(self, timeout_ms):
+        """True when at least one byte is there."""
+        if self._rx:
+            return True
+        self._pull()
+        while not self._rx and timeout_ms > 0:
+            if _board.SCALE_MILLI == 1000:
+                self._poll.poll(timeout_ms)
+                timeout_ms = 0
+            else:
+                timeout_ms -= max(1, _board.jump(timeout_ms))
+            self._pull()
+        return len(self._rx) > 0
+
+    def any(self):
+        self._pull()
+        return len(self._rx)
+
+    def read(self, count=-1):
+        timeout_ms = self._timeout
+        out = bytearray()
+        while (count < 0 or len(out) < count) and self._wait(timeout_ms):
+            take = len(self._rx) if count < 0 else count - len(out)
+            out += self._rx[:take]
+            self._rx = self._rx[take:]
+            timeout_ms = self._timeout_char
+        return bytes(out) if out else None
+
+    def readinto(self, buf, count=None):
+        data = self.read(len(buf) if count is None else min(count, len(buf)))
+        if data is None:
+            return None
+        buf[: len(data)] = data
+        return len(data)
+
+    def readline(self):
+        out = bytearray()
+        while not out.endswith(b"\n"):
+            byte = self.read(1)
+            if byte is None:
+                break
+            out += byte
+        return bytes(out) if out else None
+
+    def write(self, data):
+        now_us = _board.up_us()
+        self._sent_at_us = max(now_us, self._sent_at_us) + len(data) * self._char_us
+        return self._file.write(data)
+
+    def txdone(self):
+        return _board.up_us() >= self._sent_at_us
+
+    def flush(self):
+        left_us = self._sent_at_us - _board.up_us()
+        if left_us > 0:
+            utime.sleep_us(left_us)
+
+    def ioctl(self, request, argument):
+        if request == 3:  # MP_STREAM_POLL
+            ready = argument & uselect.POLLOUT
+            if argument & uselect.POLLIN and self.any():
+                ready |= uselect.POLLIN
+            return ready
+        return -1

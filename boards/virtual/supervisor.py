@@ -1,0 +1,561 @@
+"""A virtual board: real MicroPython in a process of its own, with its power, flash, chips and USB port in here.
+
+The node's process is the chip's CPU and RAM. It ends as a chip's life ends: by SIGKILL, without a last word, whether
+it asked for a deep sleep or a reset, let the watchdog expire, or lost its power. What survives differs and is kept
+in files of the board's folder: flash always; RTC memory over deep sleep and soft reset only. The calendar clock
+survives everything but a power cut.
+
+    with VirtualBoard(tmp_path, app_image=image) as board:
+        board.attach_uart(1, ModbusSonde(YOSEMITECH, river.quantities))
+        board.power_on()
+        serial.Serial(str(board.link_path))      # as the gateway does
+        board.wait("deepsleep")
+
+Methods may be called from any thread and return at once, except the wait functions.
+"""
+
+import collections
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+import tty
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from boards.virtual import board as constants
+from boards.virtual.clock import BoardClock, Timer
+from boards.virtual.errors import BoardError, WaitTimeout
+from boards.virtual.flash import FlashFiles
+from boards.virtual.hub import READ, Hub, shared_hub
+from boards.virtual.line import LineFaults
+from boards.virtual.port import LinkPort
+from boards.virtual.rom_image import micropython, rom_folder
+
+__all__ = ["LineFaults", "UartChip", "UartLine", "VirtualBoard"]
+
+_EPOCH_2000_S = 946684800
+_CONSOLE_KEPT = 64 * 1024
+# An RC slow clock of an ESP32 is off by up to this much in deep sleep.
+_SLEEP_DRIFT_MAX = 0.05
+
+PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
+_TIMER_WAKE = 4
+# What the mask ROM of an ESP32 says at each start, on the console, before anyone can stop it.
+_ROM_TEXT = {
+    PWRON_RESET: "0x1 (POWERON_RESET)",
+    HARD_RESET: "0xc (SW_CPU_RESET)",
+    WDT_RESET: "0x8 (TG1WDT_SYS_RESET)",
+    DEEPSLEEP_RESET: "0x5 (DEEPSLEEP_RESET)",
+    SOFT_RESET: "",
+}
+
+
+class UartLine:
+    """One UART of the board, seen from the chip on it."""
+
+    def __init__(self, clock: BoardClock, write: Callable[[bytes], None]) -> None:
+        self._clock = clock
+        self._write = write
+        self.baudrate = 115200
+        self.char_s = 10 / 115200
+
+    def set_format(self, baudrate: int, bits: int, parity: int, stop: int) -> None:
+        self.baudrate = baudrate
+        self.char_s = (1 + bits + (parity >= 0) + stop) / baudrate
+
+    def now_s(self) -> float:
+        return self._clock.now_s()
+
+    def call_later(self, delay_s: float, function: Callable[[], None]) -> Timer:
+        return self._clock.call_later(delay_s, function)
+
+    def send(self, data: bytes) -> None:
+        self._write(data)
+
+
+class UartChip(Protocol):
+    """What can be attached to a UART. Called on the hub's thread only."""
+
+    def connect(self, line: UartLine) -> None: ...
+
+    def receive(self, data: bytes) -> None:
+        """Bytes the node sent, all at once; on a real wire the last one arrives len(data) * line.char_s later."""
+
+
+class VirtualBoard:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        app_image: bytes | Path | None = None,
+        state_image: bytes | Path | None = None,
+        firmware: Path | None = None,
+        heap_size: str = "160k",
+        seed: int = 0,
+        time_scale: float = 1.0,
+        world_start_s: float | None = None,
+        mac: bytes | None = None,
+        boot_text: bool = True,
+        hub: Hub | None = None,
+    ) -> None:
+        """``firmware``: run main.py of this folder instead of the app partition's (development).
+
+        ``time_scale``: waits of the node and deep sleeps pass that many times faster; its work does not.
+        ``world_start_s``: unix seconds at which this board's world starts, default now.
+        """
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._flash = FlashFiles(self.directory)
+        self._rtc_path = self.directory / "rtc.bin"
+        self._firmware = firmware
+        self._heap_size = heap_size
+        self._scale = max(1.0, time_scale)
+        self.sleep_drift = random.Random(f"{seed} sleep").uniform(-_SLEEP_DRIFT_MAX, _SLEEP_DRIFT_MAX)
+        self.mac = mac or bytes((0x02,)) + random.Random(f"{seed} mac").randbytes(5)
+        self._boot_text = boot_text
+        self.faults: LineFaults | None = None
+        self.adc_uv: dict[int, int] = {constants.SUPPLY_ADC_PIN: 2_520_000}
+        self.pins: dict[int, int] = {}
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._changed = threading.Condition()
+        self._state = "off"
+        self._console = bytearray()
+        self._console_total = 0
+
+        self._hub = hub or shared_hub()
+        self._clock = BoardClock(time.time() if world_start_s is None else world_start_s)
+        self.link_path = self.directory / "tty"
+        self._port = LinkPort(self._hub, self.link_path, self._from_gateway)
+        self._unplugged_name = ""
+        self._lines: dict[int, UartLine] = {}
+        self._chips: dict[int, UartChip] = {}
+        self._life: _Life | None = None
+        self._wake_timer: Timer | None = None
+        self._watchdog_ms = 0
+        self._watchdog: Timer | None = None
+        self._erase_rtc()
+        self._rtc_zero_s = self._clock.now_s()  # world time at which the calendar clock said 2000-01-01
+        for label, image in (("app", app_image), ("state", state_image)):
+            if image is not None:
+                self._flash.write(label, image.read_bytes() if isinstance(image, Path) else image)
+        self._hub.call(lambda: (self._hub.add_clock(self._clock), self._port.plug()))
+
+    # ---- what a person at the bench does -------------------------------------------------------------------------
+
+    def attach_uart(self, number: int, chip: UartChip) -> None:
+        """Wire a chip to UART ``number``; before power_on."""
+        line = UartLine(self._clock, lambda data: self._to_uart(number, data))
+        self._lines[number] = line
+        self._chips[number] = chip
+        chip.connect(line)
+
+    def power_on(self) -> None:
+        self._hub.call(self._power_on)
+
+    def power_cut(self) -> None:
+        """The supply is gone between two instructions: RAM, RTC memory and calendar clock are lost."""
+        self._hub.call(lambda: self._power_off("power_cut"))
+
+    def press_reset(self) -> None:
+        """The EN button: a chip can not tell it from a power-on."""
+        self._hub.call(self._press_reset)
+
+    def unplug(self) -> None:
+        """Pull the USB cable of a board that has its own supply: the port disappears, the node runs on."""
+
+        def pull() -> None:
+            self._unplugged_name = self._port.unplug()
+
+        self._hub.call(pull)
+
+    def replug(self) -> None:
+        """Plug it in again: another device name behind the same link."""
+        self._hub.call(lambda: self._port.plug(avoid=self._unplugged_name))
+
+    def flash(self, label: str, image: bytes | Path) -> None:
+        self._must_be_off("flash")
+        self._flash.write(label, image.read_bytes() if isinstance(image, Path) else image)
+
+    def erase(self, label: str) -> None:
+        self._must_be_off("erase")
+        self._flash.erase(label)
+
+    def read_partition(self, label: str) -> bytes:
+        self._must_be_off("read")
+        return self._flash.read(label)
+
+    def close(self) -> None:
+        """End the board and its process; the folder stays."""
+
+        def end() -> None:
+            self._power_off("closed")
+            self._port.unplug()
+            self._hub.remove_clock(self._clock)
+
+        self._hub.call(end)
+
+    def __enter__(self) -> "VirtualBoard":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ---- what can be seen ----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """ "off", "running", "asleep", or "halted": main.py ended and only a reset brings it back."""
+        return self._state
+
+    @property
+    def console(self) -> bytes:
+        """The last 64 KiB the node wrote, link frames and all, before any line fault."""
+        with self._changed:
+            return bytes(self._console)
+
+    @property
+    def port(self) -> LinkPort:
+        return self._port
+
+    @property
+    def rtc_memory(self) -> bytes:
+        return self._rtc_path.read_bytes()
+
+    @property
+    def pid(self) -> int | None:
+        life = self._life
+        return life.process.pid if life else None
+
+    def now_s(self) -> float:
+        """World time of this board in unix seconds."""
+        return self._clock.now_s()
+
+    def wait(self, event: str, count: int = 1, timeout_s: float = 30.0) -> None:
+        """Until counts[event] is at least ``count``: boot, deepsleep, reset, soft_reset, wdt, power_cut, halted."""
+        self._wait_for(
+            lambda: self.counts[event] >= count, timeout_s, f"{event!r} to happen {count} time(s)"
+        )
+
+    def wait_console(self, text: bytes, timeout_s: float = 30.0) -> None:
+        self._wait_for(lambda: text in self._console, timeout_s, f"{text!r} on the console")
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        with self._changed:
+            if not self._changed.wait_for(condition, timeout_s):
+                raise WaitTimeout(
+                    f"waited {timeout_s:g} s for {what}; the board is {self._state}, events so far "
+                    f"{dict(self.counts)}, it said last: {bytes(self._console[-400:])!r}"
+                )
+
+    # ---- lives of the node (hub thread from here on) -------------------------------------------------------------
+
+    def _must_be_off(self, verb: str) -> None:
+        if self._state != "off":
+            raise BoardError(f"can not {verb} the flash of a board that is {self._state}; power_cut() first")
+
+    def _happened(self, event: str, state: str) -> None:
+        with self._changed:
+            self.counts[event] += 1
+            self._state = state
+            self._changed.notify_all()
+
+    def _power_on(self) -> None:
+        if self._state != "off":
+            raise BoardError(f"the board is {self._state} already; power_on() needs it off")
+        self._rtc_zero_s = self._clock.now_s()
+        self._start(PWRON_RESET)
+
+    def _power_off(self, event: str) -> None:
+        if self._state == "off":
+            return
+        self._end_life()
+        self._erase_rtc()
+        self._happened(event, "off")
+
+    def _press_reset(self) -> None:
+        if self._state == "off":
+            raise BoardError("the board is off; power_on() first")
+        self._restart("press_reset", PWRON_RESET)
+
+    def _restart(self, event: str, cause: int, *, keep_rtc: bool = False) -> None:
+        self._end_life()
+        if not keep_rtc:
+            self._erase_rtc()
+        self._happened(event, "off")
+        self._start(cause)
+
+    def _deepsleep(self, sleep_ms: int, rtc_us: int) -> None:
+        self._end_life()
+        self._happened("deepsleep", "asleep")
+        if sleep_ms <= 0:
+            return  # no wake source: only a reset brings it back
+        asleep_s = self._clock.now_s()
+        slept_s = sleep_ms / 1000 * (1 + self.sleep_drift)
+        real_s = slept_s / self._scale
+
+        def wake() -> None:
+            self._clock.skip(asleep_s + slept_s - self._clock.now_s())
+            # The calendar clock ran on the same slow oscillator: it believes it slept as long as it was told.
+            self._rtc_zero_s = self._clock.now_s() - (rtc_us / 1e6 + sleep_ms / 1000)
+            self._start(DEEPSLEEP_RESET, _TIMER_WAKE)
+
+        self._wake_timer = self._clock.call_later(real_s, wake)
+
+    def _start(self, cause: int, wake: int = 0) -> None:
+        if self._boot_text and _ROM_TEXT[cause]:
+            text = f"ets Jul 29 2019 12:21:46\r\n\r\nrst:{_ROM_TEXT[cause]},boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
+            self._from_node(text.encode())
+        self._life = _Life(self, cause, wake)
+        self._happened("boot", "running")
+
+    def _end_life(self) -> None:
+        for timer in (self._wake_timer, self._watchdog):
+            if timer is not None:
+                timer.cancel()
+        self._wake_timer = self._watchdog = None
+        self._watchdog_ms = 0
+        if self._life is not None:
+            self._life.end()
+            self._life = None
+
+    def _ended_by_itself(self, life: "_Life") -> None:
+        if self._life is not life:
+            return
+        # A watchdog that was started goes on counting: main.py has ended, but the chip has not.
+        life.end()
+        self._life = None
+        self._happened("halted", "halted")
+
+    def _erase_rtc(self) -> None:
+        self._rtc_path.write_bytes(b"")
+
+    # ---- the node's control messages -----------------------------------------------------------------------------
+
+    def _command(self, message: bytes) -> int | None:
+        """One message of the node; the number to answer, or None."""
+        verb, *fields = message.split()
+        handler = self._COMMANDS.get(verb)
+        if handler is None:
+            raise BoardError(f"the node's machine module sent {message!r}, which this supervisor does not know")
+        return handler(self, *map(int, fields))
+
+    def _sleep_command(self, sleep_ms: int, rtc_us: int) -> None:
+        self._deepsleep(sleep_ms, rtc_us)
+
+    def _reset_command(self) -> None:
+        self._restart("reset", HARD_RESET)
+
+    def _soft_command(self) -> None:
+        self._restart("soft_reset", SOFT_RESET, keep_rtc=True)
+
+    def _wdt_command(self, timeout_ms: int) -> None:
+        self._watchdog_ms = timeout_ms
+        self._feed_command()
+
+    def _feed_command(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        # The node rounds its feeds down to eighths of the time-out; it gets them back here.
+        self._watchdog = self._clock.call_later(self._watchdog_ms * 1.125 / 1000, self._watchdog_expired)
+
+    def _watchdog_expired(self) -> None:
+        self._restart("wdt", WDT_RESET)
+
+    def _rtc_command(self, rtc_us: int) -> None:
+        self._rtc_zero_s = self._clock.now_s() - rtc_us / 1e6
+
+    def _uart_command(self, number: int, baudrate: int, bits: int, parity: int, stop: int) -> None:
+        if number in self._lines:
+            self._lines[number].set_format(baudrate, bits, parity, stop)
+
+    def _skip_command(self, skip_ms: int) -> int:
+        self._clock.skip(skip_ms / 1000)
+        return 0
+
+    def _jump_command(self, at_most_ms: int) -> int:
+        before_s = self._clock.now_s()
+        whole_ms = -(-self._clock.skip_to_next(at_most_ms / 1000) * 1000 // 1)
+        self._clock.skip(before_s + whole_ms / 1000 - self._clock.now_s())
+        return int(whole_ms)
+
+    def _pull_command(self, pin: int, up: int) -> None:
+        self.pins.setdefault(pin, up)
+
+    def _set_command(self, pin: int, level: int) -> None:
+        self.pins[pin] = level
+
+    def _pin_command(self, pin: int) -> int:
+        return self.pins.get(pin, 0)
+
+    def _adc_command(self, pin: int) -> int:
+        return self.adc_uv.get(pin, 0)
+
+    _COMMANDS: Mapping[bytes, Callable[..., int | None]] = {
+        b"sleep": _sleep_command,
+        b"reset": _reset_command,
+        b"soft": _soft_command,
+        b"wdt": _wdt_command,
+        b"feed": _feed_command,
+        b"rtc": _rtc_command,
+        b"uart": _uart_command,
+        b"skip": _skip_command,
+        b"jump": _jump_command,
+        b"pull": _pull_command,
+        b"set": _set_command,
+        b"pin": _pin_command,
+        b"adc": _adc_command,
+    }
+
+    # ---- bytes ---------------------------------------------------------------------------------------------------
+
+    def _from_node(self, data: bytes) -> None:
+        with self._changed:
+            self._console += data
+            del self._console[:-_CONSOLE_KEPT]
+            self._changed.notify_all()
+        self._port.send(self.faults.pass_through(data, "up") if self.faults else data)
+
+    def _from_gateway(self, data: bytes) -> None:
+        data = self.faults.pass_through(data, "down") if self.faults else data
+        if self._life is not None:  # a sleeping chip's UART hears nothing
+            self._life.type_in(data)
+
+    def _to_uart(self, number: int, data: bytes) -> None:
+        if self._life is not None:
+            self._life.to_uart(number, data)
+
+    def _uart_received(self, number: int, data: bytes) -> None:
+        self._chips[number].receive(data)
+
+    def _environment(self, cause: int, wake: int, control_fd: int, uart_fds: dict[int, int]) -> dict[str, str]:
+        rtc_us = int((self._clock.now_s() - self._rtc_zero_s) * 1e6)
+        partitions = ";".join(f"{k}:{offset}:{size}" for k, (offset, size) in constants.PARTITIONS.items())
+        uarts = ";".join(f"{number}:{fd}" for number, fd in uart_fds.items())
+        folder = str(self.directory.resolve())
+        fields = (control_fd, cause, wake, rtc_us, round(self._scale * 1000), self.mac.hex(), folder)
+        return {
+            "VBOARD": ",".join(map(str, (*fields, partitions, uarts))),
+            "VBOARD_MAIN": str(self._firmware.resolve()) if self._firmware else "/app/a",
+            "MICROPYPATH": str(rom_folder()),
+            "TZ": "UTC",
+            "PATH": os.defpath,
+        }
+
+
+class _Life:
+    """One run of the node's process, from reset to its end."""
+
+    def __init__(self, board: VirtualBoard, cause: int, wake: int) -> None:
+        self._board = board
+        self._hub = board._hub
+        self._over = False
+        self._console_fd, console = os.openpty()
+        tty.setraw(console)
+        os.set_blocking(self._console_fd, False)
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        self._uarts: dict[int, socket.socket] = {}
+        theirs = {}
+        for number in board._lines:
+            ours, their = socket.socketpair()
+            ours.setblocking(False)
+            their.setblocking(False)  # a UART read takes what is there
+            self._uarts[number] = ours
+            theirs[number] = their
+        uart_fds = {number: their.fileno() for number, their in theirs.items()}
+        self.process = subprocess.Popen(
+            [micropython(), "-X", f"heapsize={board._heap_size}", "-m", "boot"],
+            stdin=console,
+            stdout=console,
+            stderr=console,
+            cwd=board.directory,
+            env=board._environment(cause, wake, control.fileno(), uart_fds),
+            pass_fds=(control.fileno(), *uart_fds.values()),
+            start_new_session=True,
+        )
+        os.close(console)
+        control.close()
+        for their in theirs.values():
+            their.close()
+        self._exit_fd = os.pidfd_open(self.process.pid)
+        self._hub.watch(self._console_fd, lambda _: self._drain_console())
+        self._hub.watch(self._control.fileno(), lambda _: self._on_control())
+        self._hub.watch(self._exit_fd, lambda _: self._on_exit())
+        for number, ours in self._uarts.items():
+            self._hub.watch(ours.fileno(), lambda _, n=number: self._on_uart(n))
+
+    def end(self) -> None:
+        """Kill it, and hand on what it had already said."""
+        if self._over:
+            return
+        self._over = True
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._drain_console()
+        for fd in (self._control.fileno(), self._exit_fd, *(s.fileno() for s in self._uarts.values())):
+            self._hub.forget(fd)
+        self._hub.forget(self._console_fd)
+        os.close(self._console_fd)
+        os.close(self._exit_fd)
+        self._control.close()
+        for ours in self._uarts.values():
+            ours.close()
+
+    def type_in(self, data: bytes) -> None:
+        try:
+            os.write(self._console_fd, data)
+        except OSError:  # its receive buffer is full or it has just ended: lost, as on a UART without flow control
+            return
+
+    def to_uart(self, number: int, data: bytes) -> None:
+        try:
+            self._uarts[number].send(data)
+        except (BlockingIOError, BrokenPipeError):  # not read for long; just ended
+            return
+
+    def _drain_console(self) -> None:
+        while True:
+            try:
+                data = os.read(self._console_fd, 4096)
+            except OSError:  # empty, or the last writer is gone
+                if not self._over and not self._readable():
+                    self._hub.forget(self._console_fd)  # a hang-up would be reported for ever
+                return
+            self._board._from_node(data)
+
+    def _readable(self) -> bool:
+        poller = select.poll()
+        poller.register(self._console_fd, READ)
+        return not any(events & select.POLLHUP for _, events in poller.poll(0))
+
+    def _on_control(self) -> None:
+        while not self._over:
+            try:
+                message = self._control.recv(256)
+            except (BlockingIOError, ConnectionError):
+                return
+            if not message:
+                return
+            answer = self._board._command(message)
+            if answer is not None and not self._over:
+                self._control.send(b"%12d" % answer)
+
+    def _on_uart(self, number: int) -> None:
+        try:
+            data = self._uarts[number].recv(4096)
+        except (BlockingIOError, ConnectionError):
+            return
+        if data:
+            self._board._uart_received(number, data)
+
+    def _on_exit(self) -> None:
+        if not self._over:
+            self._on_control()  # it may have asked for its end in its last moment
+        if not self._over:
+            self._board._ended_by_itself(self)
