@@ -48,9 +48,11 @@ def _content(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Consumer:
-    """Subscribes to ``topic`` with QoS 1 on a loopback broker and feeds a :class:`Judge`."""
+    """Subscribes to ``topic`` with QoS 1 and feeds a :class:`Judge`."""
 
-    def __init__(self, port: int, topic: str = "tidegate/#", client_id: str = "city") -> None:
+    def __init__(
+        self, port: int, topic: str = "tidegate/#", client_id: str = "city", host: str = "127.0.0.1"
+    ) -> None:
         self.judge = Judge()
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
@@ -61,7 +63,7 @@ class Consumer:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port, keepalive=10)
+        self._client.connect(host, port, keepalive=10)
         self._client.loop_start()
         if not self._subscribed.wait(timeout=10):
             raise TimeoutError(f"no subscription to {topic} on port {port} after 10 s")

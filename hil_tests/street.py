@@ -6,6 +6,7 @@ the sondes, their water and the lines are simulated.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,7 +24,10 @@ from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
 from flash_tools.mint import mint
 from hil_tests.broker import free_port
+from hil_tests.consumer import Judge, RecordId
+from hil_tests.errors import RigError
 from hil_tests.outbox_reader import OutboxContents, read_outbox
+from hil_tests.system import Books
 
 ROOT = Path(__file__).resolve().parent.parent
 AREA = "330110001001"
@@ -34,10 +38,6 @@ Water = Callable[[float], dict[str, float]]
 # Long enough that no further set is taken while a test counts.
 QUIET_INTERVAL_S = 86400
 START_TIMEOUT_S = 30.0
-
-
-class RigError(Exception):
-    """The rig itself failed: a process did not start or a command was refused. Not the thing under test."""
 
 
 @cache
@@ -183,6 +183,22 @@ class Street:
     def outbox(self, node: str) -> OutboxContents:
         """What the node's flash holds at this moment."""
         return read_outbox(node, self.boards[node].read_partition("state", live=True))
+
+    def books(self, judge: Judge | None, also_kept: frozenset[RecordId] = frozenset()) -> Books:
+        """Switch the boards off and count: flash, store and city. ``also_kept``: promises of flash that is gone."""
+        kept = set(also_kept)
+        for node, board in self.boards.items():
+            board.power_cut()
+            kept |= self.outbox(node).kept
+        audit = json.loads(self.gateway.cli("audit", "--json"))
+        return Books(
+            kept=frozenset(kept),
+            stored=int(audit["stored"]),
+            delivered=frozenset(judge.records if judge else ()),
+            listed_lost=int(audit["lost"]),
+            copies=judge.copies if judge else 0,
+            problems=tuple(judge.problems if judge else ()),
+        )
 
     def close(self) -> None:
         for board in self.boards.values():

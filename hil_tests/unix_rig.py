@@ -5,7 +5,6 @@ Power cuts and kills are SIGKILL; the network to the broker can go silent withou
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -133,7 +132,7 @@ class UnixRig:
                 or time.monotonic() > deadline
             ):
                 break
-        return self._count()
+        return self.street.books(self.judge, frozenset(self._acked_and_erased))
 
     def _wait_quiet(self, deadline: float) -> None:
         seen, since = -1, time.monotonic()
@@ -143,21 +142,6 @@ class UnixRig:
             elif time.monotonic() - since > 1.5 * max(1, self.interval_s):
                 return
             time.sleep(0.05)
-
-    def _count(self) -> Books:
-        kept = set(self._acked_and_erased)
-        for node, board in self.boards.items():
-            board.power_cut()
-            kept |= self.street.outbox(node).kept
-        audit = json.loads(self.gateway.cli("audit", "--json"))
-        return Books(
-            kept=frozenset(kept),
-            stored=int(audit["stored"]),
-            delivered=frozenset(self.judge.records),
-            listed_lost=int(audit["lost"]),
-            copies=self.judge.copies,
-            problems=tuple(self.judge.problems),
-        )
 
     def describe(self) -> str:
         """Where everything stands, for the message of a failure."""

@@ -1,0 +1,178 @@
+"""`tidegate demo`: three virtual river stations, the real gateway and the city's broker, live in a terminal.
+
+Everything but the water is real: MicroPython, littlefs, sealed frames, the daemon, SQLite and, where Mosquitto is
+installed or a URL is given, MQTT. At the end the books are closed as an auditor would: what the nodes' flash says was
+kept, what the gateway stored, what the city received.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from hil_tests.broker import Mosquitto, mosquitto_path
+from hil_tests.consumer import Consumer
+from hil_tests.demo_table import Board, render
+from hil_tests.errors import HilError
+from hil_tests.street import Street, Water, app_image
+from hil_tests.system import Books
+from hil_tests.world.records import Record
+from hil_tests.world.river import River
+
+app = typer.Typer(add_completion=False)
+
+STATIONS = 3
+INTERVAL_S = 2
+# A real record is played back so that a set of the demo is one of its 15-minute rows.
+RECORD_SPEED = 900 / INTERVAL_S
+SETTLE_TIMEOUT_S = 30.0
+REFRESH_PER_S = 4
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            envvar="DEMO_SECONDS",
+            min=5,
+            help="End by itself after this long, with an audit. Default: Ctrl-C.",
+        ),
+    ] = None,
+    world: Annotated[
+        Path | None,
+        typer.Option(
+            help="Play a real 15-minute river record (CSV or CSV.gz) instead of the built-in river."
+        ),
+    ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(help="Publish to this broker, e.g. mqtt://127.0.0.1:1883, instead of a private one."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the rivers, the sensor noise and the sleep clocks.")] = 1,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep databases, flash images and logs in this new folder.")
+    ] = None,
+) -> None:
+    """Run three virtual river stations, a gateway and a broker, and watch."""
+    console = Console()
+    with ExitStack() as stack:
+        folder = _folder(keep, stack)
+        broker = _Broker.choose(mqtt, folder, stack)
+        with console.status("building the firmware image"):
+            app_image()
+        with console.status("minting and starting three stations and the gateway"):
+            street = Street(
+                folder, _waters(world, seed), interval_s=INTERVAL_S, seed=seed, mqtt=broker.address
+            )
+            stack.callback(street.close)
+            street.start()
+        console.print(f"{STATIONS} stations on real MicroPython, one set every {INTERVAL_S} s; {broker.says}")
+        _watch(console, street, broker, seconds)
+        with console.status("closing the books: sampling stops, what is still on its way is delivered"):
+            books = _close_books(street, broker)
+    console.print(books.line(), highlight=False)
+    if broker.city is None:
+        console.print(
+            "No broker: delivered counts nothing; everything produced must be in the gateway's store."
+        )
+    if not _balances(books, broker):
+        raise typer.Exit(1)
+
+
+def _folder(keep: Path | None, stack: ExitStack) -> Path:
+    if keep is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
+    if keep.exists():
+        raise HilError(f"--keep {keep}: exists already, and nothing is overwritten. Name a new folder.")
+    keep.mkdir(parents=True)
+    return keep.absolute()
+
+
+def _waters(world: Path | None, seed: int) -> list[Water]:
+    if world is None:
+        return [River(seed + index).quantities for index in range(STATIONS)]
+    if not world.is_file():
+        raise HilError(
+            f"--world {world}: there is no such file. It takes a CSV or CSV.gz with a datetime column."
+        )
+    # Each station begins at another week of the record.
+    return [
+        Record(world, speed=RECORD_SPEED, start_s=time.time(), skip_s=index * 7 * 86400).quantities
+        for index in range(STATIONS)
+    ]
+
+
+class _Broker:
+    """Where the demo publishes to, and who listens there for the city."""
+
+    def __init__(self, address: tuple[str, int] | None, city: Consumer | None, says: str) -> None:
+        self.address = address
+        self.city = city
+        self.says = says
+
+    @classmethod
+    def choose(cls, url: str | None, folder: Path, stack: ExitStack) -> _Broker:
+        if url is not None:
+            parts = urlsplit(url if "//" in url else f"mqtt://{url}")
+            if parts.scheme not in ("mqtt", "tcp") or not parts.hostname:
+                raise HilError(
+                    f"--mqtt {url}: allowed is mqtt://HOST[:PORT], for example mqtt://127.0.0.1:1883"
+                )
+            host, port = parts.hostname, parts.port or 1883
+            says = f"publishing to {host}:{port}"
+        elif mosquitto_path() is None:
+            return cls(None, None, "no Mosquitto here: the gateway keeps everything in its own database")
+        else:
+            mosquitto = Mosquitto(folder / "broker")
+            stack.callback(mosquitto.stop)
+            mosquitto.start()
+            host, port = "127.0.0.1", mosquitto.port
+            says = f"Mosquitto on port {port} stands in for the city"
+        try:
+            city = Consumer(port, host=host, client_id=f"tidegate-demo-{port}-{time.monotonic_ns()}")
+        except OSError as error:
+            raise HilError(
+                f"no broker answers at {host}:{port} ({error}). Start it, or leave --mqtt out."
+            ) from error
+        stack.callback(city.close)
+        return cls((host, port), city, says)
+
+
+def _watch(console: Console, street: Street, broker: _Broker, seconds: float | None) -> None:
+    board = Board(street)
+    end = None if seconds is None else time.monotonic() + seconds
+    try:
+        with Live(console=console, refresh_per_second=REFRESH_PER_S, auto_refresh=False) as live:
+            while end is None or time.monotonic() < end:
+                live.update(render(board.look(), broker.city, end), refresh=True)
+                time.sleep(1 / REFRESH_PER_S)
+    except KeyboardInterrupt:
+        console.print("stopping")
+
+
+def _close_books(street: Street, broker: _Broker) -> Books:
+    street.quiet()
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        time.sleep(2 * INTERVAL_S)
+        kept = {record for node in street.boards for record in street.outbox(node).kept}
+        if not any(street.outbox(node).waiting for node in street.boards) and (
+            broker.city is None or kept <= broker.city.judge.records.keys()
+        ):
+            break
+    return street.books(broker.city.judge if broker.city is not None else None)
+
+
+def _balances(books: Books, broker: _Broker) -> bool:
+    if broker.city is None:
+        return books.stored == len(books.kept)
+    return not (books.missing or books.invented or books.problems) and books.stored == len(books.kept)
