@@ -50,3 +50,7 @@ class LinkError(GatewayError):
 
 class AlreadyRunning(GatewayError):
     """Another process holds this data directory."""
+
+
+class StoreError(GatewayError):
+    """The database cannot be opened or written; nothing that was not committed has been acknowledged."""

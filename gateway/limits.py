@@ -60,6 +60,8 @@ COMMANDS_OPEN_MAX = 32
 COMMAND_RESEND_S = 2.0
 # A node that listens is pinged for an uplink to answer at most this often (it answers at most one a second).
 PING_S = 1.5
+# How often waiting commands are looked at: their deadlines are whole seconds.
+DOWNLINK_PERIOD_S = 0.5
 # Why a command was given: a sentence, kept for ever in the audit log.
 WHY_CHARS_MAX = 200
 
@@ -77,12 +79,31 @@ HTTP_CONNECTIONS_MAX = 16
 HTTP_HEAD_BYTES_MAX = 4096
 HTTP_TIMEOUT_S = 5.0
 CONTROL_CONNECTIONS_MAX = 4
-# An import of 10,000 nodes is about 2 MB; it is sent in pieces of this many lines.
-CONTROL_REQUEST_BYTES_MAX = 256 * 1024
+# One request: an import of 10,000 nodes is about 2 MB. Longer ones are refused.
+CONTROL_REQUEST_BYTES_MAX = 8 * 1024 * 1024
 CONTROL_TIMEOUT_S = 10.0
-NODE_IMPORT_BATCH = 500
 
 # --- registry ------------------------------------------------------------------------------------
 NODES_MAX = 65_534  # addresses 0001 to FFFE (SPEC 3)
-IMPORT_BYTES_MAX = 32 * 1024 * 1024
 NAME_CHARS_MAX = 64
+
+# --- store -----------------------------------------------------------------------------------------------------------
+# Ledgers are written once in so many rows: the most a start after a kill reads again (0.2 s), and few enough
+# bytes per frame (schema.py).
+SWEEP_ROWS = 50_000
+# How many of them one commit carries: 64 take about a millisecond.
+SWEEP_EPOCHS_PER_COMMIT = 64
+# Conflicts are mistakes for a person to look at; the oldest give way.
+CONFLICTS_KEPT_MAX = 10_000
+# Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged and counted,
+# the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
+UNCOMMITTED_FRAMES_MAX = 8192
+# Downlink PIVs made durable at once, and how few may be left before the next block is asked for.
+DN_PIV_BLOCK = 1024
+DN_PIV_LOW = 256
+# What a restored gateway skips: more downlinks than one node gets between two backups (SPEC 3.1).
+DN_PIV_RESTORED_MARGIN = 1 << 16
+# Key contexts of one node that are kept open (SPEC 3.2).
+OPEN_EPOCHS = 4
+# Epochs of one node that we know only by name; more are refused: a node makes one per loss of its state.
+NAMED_EPOCHS_MAX = 64

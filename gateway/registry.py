@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from gateway import limits
+from gateway.clock import Clock
 from gateway.errors import KeyFileError, RegistryError
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import LEVEL, MintedNode
@@ -101,10 +102,6 @@ class By(NamedTuple):
     why: str
 
 
-class Clock(Protocol):
-    def unix_ms(self) -> int: ...
-
-
 class Store(Protocol):
     """What the registry needs of the store."""
 
@@ -178,6 +175,10 @@ class Registry:
                 return Place(found.site, self._sites[found.site].area)
         return Place(UNASSIGNED, self._default_area)
 
+    def now_ms(self) -> int:
+        """The wall time by which changes are dated."""
+        return self._clock.unix_ms()
+
     def node(self, address: int) -> Node | None:
         """The node `address`, removed ones too."""
         return self._nodes.get(address)
@@ -205,9 +206,9 @@ class Registry:
             if done.replaced and not replace:
                 listed = ", ".join(f"{address:04x}" for address in done.replaced[:10])
                 raise RegistryError(
-                    f"{len(done.replaced)} of these nodes are registered with other keys ({listed}). If they "
-                    f"were "
-                    "minted again, import with --replace; if not, two nodes share an address: mint one anew."
+                    f"{len(done.replaced)} of these nodes are registered with other keys ({listed}). If "
+                    "they were minted again, import with --replace; if not, two nodes share an address: mint "
+                    "one anew."
                 )
             new = {*done.added, *done.replaced}
             if len(self._sealed) + len(done.added) > limits.NODES_MAX:
@@ -223,9 +224,11 @@ class Registry:
             ]
             sites = self._sites_of(minted)
             assignments = [
-                Assignment(node.address, 0, None, node.site)
+                Assignment(
+                    node.address, now_ms if self._assignments.get(node.address) else 0, None, node.site
+                )
                 for node in minted
-                if node.site is not None and node.address not in self._assignments
+                if node.site is not None and not self._serves(node.address)
             ]
 
             def write(connection: sqlite3.Connection) -> None:
@@ -248,8 +251,12 @@ class Registry:
                 self.on_changed(row.address)
             self._sites.update((site.site, site) for site in sites)
             for assignment in assignments:
-                self._assignments[assignment.node] = [assignment]
+                self._assignments.setdefault(assignment.node, []).append(assignment)
             return done
+
+    def _serves(self, address: int) -> bool:
+        history = self._assignments.get(address, [])
+        return bool(history) and history[-1].to_ms is None
 
     def _sort(self, minted: Iterable[MintedNode]) -> Imported:
         done = Imported([], [], [])

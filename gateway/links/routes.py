@@ -15,6 +15,11 @@ class Link(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def listens(self) -> bool:
+        """Whether nodes on this link can hear at any time, not only after they spoke."""
+        ...
+
     def send(self, address: int, frame: bytes) -> bool:
         """Queue `frame` for node `address`; False when it is not going out (link down)."""
         ...

@@ -120,6 +120,7 @@ class SerialLink:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self.listens = True
         self.path = path
         self.baud = baud
         self.counters = Counters()

@@ -1,0 +1,135 @@
+"""The books of the store: what every node produced is delivered, queued, missing or listed as lost. Nothing
+else.
+
+Worked out from the rows alone, by anyone who can read the database file, while the daemon runs or not:
+the ledgers that the daemon acknowledges by are checked here, not believed.
+
+    produced  = highest seq known of an epoch, from its first one on, without those made in the epoch before
+    stored    = delivered + queued, for each northbound
+    missing   = neither stored nor lost: the node still holds them and will send them
+    copies    = rows beyond one for a seq: must be 0
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.intervals import Intervals
+
+
+class Balance(NamedTuple):
+    """One node and one northbound; northbound is "" where none is configured and everything stays in the store."""
+
+    node: int
+    northbound: str
+    produced: int
+    stored: int
+    delivered: int
+    queued: int
+    missing: int
+    lost: int
+    copies: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether every record produced is accounted for once."""
+        accounted = self.delivered + self.queued + self.missing + self.lost
+        return self.produced == accounted and self.copies == 0 and min(self[2:]) >= 0
+
+
+def balance(connection: sqlite3.Connection, northbounds: Sequence[str] = ()) -> list[Balance]:
+    """The books by node and northbound: those in `northbounds`, and any that ever delivered."""
+    epochs = _epochs(connection)
+    progress = _progress(connection)
+    names = sorted({*northbounds, *progress}) or [""]
+    rows = []
+    for name in names:
+        queued = _queued(connection, progress.get(name))
+        rows += _by_node(epochs, name, queued)
+    return rows
+
+
+class _Epoch(NamedTuple):
+    row_id: int
+    node: int
+    produced: int
+    stored: int
+    distinct: int
+    lost: int
+
+
+def _by_node(epochs: list[_Epoch], name: str, queued: dict[int, int]) -> list[Balance]:
+    sums: dict[int, list[int]] = defaultdict(lambda: [0] * 7)
+    for epoch in epochs:
+        waiting = queued.get(epoch.row_id, 0)
+        values = (
+            epoch.produced,
+            epoch.stored,
+            epoch.stored - waiting,
+            waiting,
+            epoch.produced - epoch.distinct - epoch.lost,
+            epoch.lost,
+            epoch.stored - epoch.distinct,
+        )
+        total = sums[epoch.node]
+        for index, value in enumerate(values):
+            total[index] += value
+    return [Balance(node, name, *sums[node]) for node in sorted(sums)]
+
+
+def _epochs(connection: sqlite3.Connection) -> list[_Epoch]:
+    stored = {
+        row[0]: row[1:]
+        for row in connection.execute(
+            "SELECT epoch, count(*), count(DISTINCT seq), max(seq) FROM "
+            "(SELECT epoch, seq FROM reading UNION ALL SELECT epoch, seq FROM event) GROUP BY epoch"
+        )
+    }
+    lost = {
+        row[0]: row[1:]
+        for row in connection.execute(
+            "SELECT epoch, sum((last - first + 1) * (elsewhere = 0)), sum((last - first + 1) * (elsewhere = "
+            "1)), "
+            "max(last) FROM lost GROUP BY epoch"
+        )
+    }
+    found = []
+    for row_id, node, first_seq in connection.execute(
+        "SELECT id, node, first_seq FROM epoch ORDER BY node, id"
+    ):
+        count, distinct, highest = stored.get(row_id, (0, 0, first_seq - 1))
+        gone, elsewhere, last = lost.get(row_id, (0, 0, first_seq - 1))
+        produced = max(highest, last) - first_seq + 1 - elsewhere
+        found.append(_Epoch(row_id, node, produced, count, distinct, gone))
+    return found
+
+
+class _Progress(NamedTuple):
+    event_cursor: int
+    next_reading: int
+    owed: bytes
+
+
+def _progress(connection: sqlite3.Connection) -> dict[str, _Progress]:
+    rows = connection.execute("SELECT northbound, event_cursor, next_reading, owed FROM progress")
+    return {row[0]: _Progress(*row[1:]) for row in rows}
+
+
+def _queued(connection: sqlite3.Connection, progress: _Progress | None) -> dict[int, int]:
+    """How many records of each epoch (by row id) a northbound still owes; all of them when it never delivered."""
+    cursor, next_reading, owed = progress or _Progress(0, 0, b"")
+    counts: dict[int, int] = defaultdict(int)
+
+    def add(query: str, *values: int) -> None:
+        for epoch, count in connection.execute(query + " GROUP BY epoch", values):
+            counts[epoch] += count
+
+    add("SELECT epoch, count(*) FROM event WHERE id > ?", cursor)
+    add("SELECT epoch, count(*) FROM reading WHERE id >= ?", next_reading)
+    intervals = Intervals.unpack(owed)
+    for start, end in zip(intervals.starts, intervals.ends, strict=True):
+        add("SELECT epoch, count(*) FROM reading WHERE id BETWEEN ? AND ?", start, end)
+    return counts

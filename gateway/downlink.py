@@ -1,0 +1,211 @@
+"""What goes down to a node, and when: acks after each commit, the time, commands, and a ping to be heard.
+
+Everything is decided when something was heard, because time and commands name the uplink they answer
+(SPEC 2.2). The ack is built by ingest from its ledgers; the rest is built here. A downlink that cannot go
+out now is not kept: the next uplink asks again, and what is decided then is newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
+
+from gateway import limits
+from gateway.clock import TrustedClock
+from gateway.commands import Commands
+from gateway.errors import GatewayError
+from gateway.links.routes import Link, Routes
+from gateway.log import Logger
+from gateway.presence import Presence, Seen
+from protocols.wire import messages
+from protocols.wire.messages import Command, Hello, Ping, Result, Status, Time
+
+
+class Channel(Protocol):
+    """A sealed way to one node. `seal` gives None while no downlink PIV may be used yet."""
+
+    def seal(self, plain: bytes) -> bytes | None: ...
+
+
+class Heard(Protocol):
+    """One opened frame whose content is committed (gateway/ingest.py)."""
+
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def channel(self) -> Channel: ...
+
+    @property
+    def piv(self) -> int: ...
+
+    @property
+    def message(self) -> object: ...
+
+    @property
+    def new(self) -> bool: ...
+
+
+class Acks(Protocol):
+    """The part of ingest that builds acks."""
+
+    def acks(self, heard: Any) -> Iterable[tuple[Link, int, bytes]]: ...
+
+
+class Downlink:
+    """Answers what was heard. `on_heard` is what ingest calls after each commit; `run` does what time brings."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        routes: Routes,
+        presence: Presence,
+        clock: TrustedClock,
+        current_channel: Callable[[int], Channel | None],
+        random_bytes: Callable[[int], bytes],
+        log: Logger,
+    ) -> None:
+        self._commands = commands
+        self._routes = routes
+        self._presence = presence
+        self._clock = clock
+        self._current_channel = current_channel
+        self._random_bytes = random_bytes
+        self._log = log
+        self._acks: Acks | None = None
+        self._last: dict[int, Heard] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._sending: set[int] = set()  # nodes a command is on its way to
+        self.on_progress: Callable[[], None] = lambda: None
+        self.counters = dict.fromkeys(
+            ("ack", "time", "command", "ping", "not_sent", "errors", "stray_result"), 0
+        )
+
+    def attach(self, acks: Acks) -> None:
+        """Ingest is built with `on_heard`, so it comes last."""
+        self._acks = acks
+
+    # --- what was heard --------------------------------------------------------------------------
+
+    def on_heard(self, heard: Sequence[Heard]) -> None:
+        """Acknowledge everything at once, then give each node what it should know."""
+        if self._acks is not None:
+            for link, address, frame in self._acks.acks(heard):
+                self._count("ack", link.send(address, frame))
+        now_s, now_ms = self._clock.monotonic(), self._clock.unix_ms()
+        latest: dict[int, Heard] = {}
+        for entry in heard:
+            self._routes.heard(entry.address, entry.link)
+            self._presence.heard(entry.address, entry.link.name, entry.message, now_s, now_ms)
+            latest[entry.address] = entry
+            if isinstance(entry.message, Result) and entry.new:
+                self._spawn(self._result(entry.address, entry.message))
+        for address, entry in latest.items():
+            self._last[address] = entry
+            self._tell_time(address, entry)
+            self._tell_command(address)
+
+    def forget(self, address: int) -> None:
+        """The node's keys are void."""
+        self._last.pop(address, None)
+        self._routes.forget(address)
+        self._presence.forget(address)
+
+    def _tell_time(self, address: int, entry: Heard) -> None:
+        seen = self._presence.of(address)
+        if seen is None or not self._clock.synchronised() or not self._needs_time(seen, entry.message):
+            return
+        seconds, millis = divmod(self._clock.unix_ms(), 1000)
+        if self._send("time", address, entry.link, entry.channel, Time(entry.piv, seconds, millis)):
+            seen.time_sent_s = self._clock.monotonic()
+
+    def _needs_time(self, seen: Seen, message: object) -> bool:
+        """After a boot, when its clock is off or not trusted, and every few hours."""
+        if isinstance(message, Hello):
+            return True
+        if isinstance(message, Status) and message.tq != messages.GNSS:
+            off_s = abs(message.time - self._clock.unix_ms() // 1000)
+            if message.tq != messages.SYNCHRONISED or off_s > limits.CLOCK_OFFSET_MAX_S:
+                return True
+        return seen.time_sent_s is None or self._clock.monotonic() - seen.time_sent_s > limits.TIME_PERIOD_S
+
+    async def _result(self, address: int, result: Result) -> None:
+        if not await self._commands.result(address, result):
+            self.counters["stray_result"] += 1
+        self._tell_command(address)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def _tell_command(self, address: int) -> None:
+        if address not in self._sending and self._commands.due(address) is not None:
+            self._sending.add(address)
+            self._spawn(self._send_command(address))
+
+    async def _send_command(self, address: int) -> None:
+        """Send the command that is due, in answer to the newest uplink there is once it is noted as sent."""
+        try:
+            command = self._commands.due(address)
+            if command is None:
+                return
+            await self._commands.about_to_send(command)
+            entry = self._last.get(address)
+            ttl_s = command.ttl_s(self._clock.monotonic())
+            if entry is None or ttl_s < 1:
+                return
+            message = Command(entry.piv, command.command_id, ttl_s, command.op, command.args)
+            self._send("command", address, entry.link, entry.channel, message)
+        finally:
+            self._sending.discard(address)
+
+    def _ping(self, address: int) -> None:
+        """Ask a node that listens for an uplink, because a command waits for one."""
+        seen, link = self._presence.of(address), self._routes.link_to(address)
+        channel = self._current_channel(address)
+        if seen is None or link is None or channel is None or not link.listens:
+            return
+        now_s = self._clock.monotonic()
+        if seen.ping_sent_s is None or now_s - seen.ping_sent_s >= limits.PING_S:
+            seen.ping_sent_s = now_s
+            self._send("ping", address, link, channel, Ping(int.from_bytes(self._random_bytes(4), "big")))
+
+    async def run(self) -> None:
+        """End commands that are too late and ping for those that wait."""
+        while True:
+            self.on_progress()
+            await self._commands.expire()
+            for address in self._commands.nodes():
+                if self._commands.due(address) is not None:
+                    self._ping(address)
+            await asyncio.sleep(limits.DOWNLINK_PERIOD_S)
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def _send(self, what: str, address: int, link: Link, channel: Channel, message: messages.Down) -> bool:
+        frame = channel.seal(messages.encode(message))
+        return self._count(what, frame is not None and link.send(address, frame))
+
+    def _count(self, what: str, is_sent: bool | None) -> bool:
+        self.counters[what if is_sent else "not_sent"] += 1
+        return bool(is_sent)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what needs the disk without holding up the acks of the next commit."""
+        task = asyncio.ensure_future(self._guard(work))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (
+            GatewayError
+        ) as exc:  # the store refuses, say: what was to be noted is decided anew at the next uplink
+            self.counters["errors"] += 1
+            self._log.error("downlink_failed", error=str(exc))
+        except Exception as exc:  # noqa: BLE001  (the top of a task)
+            self.counters["errors"] += 1
+            self._log.error("downlink_failed", error=repr(exc), exc_info=exc)

@@ -1,0 +1,138 @@
+"""What a person or another system may ask of the gateway, as one function: plain data in, plain data out.
+
+`tidegate gateway …` calls it over the control socket while the daemon runs, and directly when it does
+not; a later northbound that forwards commands calls it too. `by.who` is never taken from the request: the
+caller proves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway import node_file
+from gateway.commands import OPERATIONS, Commands, Report
+from gateway.errors import ControlError, GatewayError
+from gateway.registry import By, Registry
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
+
+
+class Operations:
+    """The operations by name. `status` is what the caller of a stopped gateway gets to see without the live parts."""
+
+    def __init__(self, registry: Registry, commands: Commands, status: Callable[[], Reply] = dict) -> None:
+        self._registry = registry
+        self._commands = commands
+        self._status = status
+        self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
+            "status": self._do_status,
+            "node.import": self._do_node_import,
+            "node.list": self._do_node_list,
+            "node.remove": self._do_node_remove,
+            "site.add": self._do_site_add,
+            "site.assign": self._do_site_assign,
+            "site.list": self._do_site_list,
+            "command.send": self._do_command_send,
+            "command.list": self._do_command_list,
+        }
+
+    async def handle(self, request: Request, who: str) -> Reply:
+        """Carry out `request`, {"operation": name, …}. Raises an error of gateway.errors."""
+        name = request.get("operation")
+        operation = self._table.get(name) if isinstance(name, str) else None
+        if operation is None:
+            raise ControlError(f"operation {name!r:.40} is unknown. Known: {', '.join(self._table)}.")
+        why = request.get("why") or ""
+        if not isinstance(why, str):
+            raise ControlError("'why' must be a text.")
+        return await operation(request, By(who, why))
+
+    async def _do_status(self, request: Request, by: By) -> Reply:
+        return self._status()
+
+    async def _do_node_import(self, request: Request, by: By) -> Reply:
+        text, name = _need(request, "text", str), _need(request, "name", str)
+        minted = await asyncio.to_thread(node_file.parse, text, name)
+        done = await self._registry.import_nodes(minted, by, replace=request.get("replace") is True)
+        return done._asdict()
+
+    async def _do_node_list(self, request: Request, by: By) -> Reply:
+        now_ms = self._registry.now_ms()
+        rows = []
+        for node in self._registry.nodes():
+            place = self._registry.place_of(node.address, now_ms)
+            rows.append({**node._asdict(), "site": place.site, "area": place.area})
+        return {"nodes": rows}
+
+    async def _do_node_remove(self, request: Request, by: By) -> Reply:
+        await self._registry.remove_node(_address(request), by)
+        return {}
+
+    async def _do_site_add(self, request: Request, by: By) -> Reply:
+        made = await self._registry.add_site(
+            _need(request, "site", str), _may(request, "area", str), _may(request, "title", str), by
+        )
+        return made._asdict()
+
+    async def _do_site_assign(self, request: Request, by: By) -> Reply:
+        made = await self._registry.assign(
+            _need(request, "site", str), _address(request), by, _may(request, "from_ms", int)
+        )
+        return made._asdict()
+
+    async def _do_site_list(self, request: Request, by: By) -> Reply:
+        return {
+            "sites": [site._asdict() for site in self._registry.sites()],
+            "assignments": [assignment._asdict() for assignment in self._registry.assignments()],
+        }
+
+    async def _do_command_send(self, request: Request, by: By) -> Reply:
+        name = _need(request, "command", str)
+        if name not in OPERATIONS:
+            raise ControlError(f"command {name!r:.40} is unknown. Known: {', '.join(OPERATIONS)}.")
+        args, ttl_s = _may(request, "args", int), _need(request, "ttl_s", int)
+        number = await self._commands.add(_address(request), OPERATIONS[name], args, ttl_s, by)
+        return {"id": number}
+
+    async def _do_command_list(self, request: Request, by: By) -> Reply:
+        return {"commands": [_command(report) for report in self._commands.reports(_may(request, "id", int))]}
+
+
+def _command(report: Report) -> Reply:
+    names = {op: name for name, op in OPERATIONS.items()}
+    return {**report._asdict(), "command": names.get(report.op, str(report.op))}
+
+
+def _need(request: Request, key: str, kind: type) -> Any:
+    value = _may(request, key, kind)
+    if value is None:
+        raise ControlError(f"'{key}' is missing.")
+    return value
+
+
+def _may(request: Request, key: str, kind: type) -> Any:
+    value = request.get(key)
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ControlError(f"'{key}' = {value!r:.40} is not allowed. Allowed is {kind.__name__}.")
+    return value
+
+
+def _address(request: Request) -> int:
+    address = node_file.parse_address(request.get("node"))
+    if address is None:
+        raise ControlError(
+            f"node {request.get('node')!r:.40} is not an address. Allowed is 0001 to fffe, as it stands on "
+            f"the label."
+        )
+    return address
+
+
+async def answer(operations: Operations, request: Request, who: str) -> Reply:
+    """`handle`, with an error of ours as a reply: {"error": text, "exit_code": number}."""
+    try:
+        return {"reply": await operations.handle(request, who)}
+    except GatewayError as exc:
+        return {"error": str(exc), "exit_code": exc.exit_code}

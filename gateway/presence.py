@@ -1,0 +1,73 @@
+"""What is known of each node since the start: on which link, when last, how it says it is doing. Kept in
+memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.clock import Clock
+from protocols.wire.messages import HEALTH_NAMES, TRACEBACK, Hello, Status
+
+
+@dataclass(slots=True)
+class Seen:
+    """One node. Times in `…_s` are monotonic."""
+
+    link: str
+    heard_s: float
+    heard_ms: int
+    frames: int = 0
+    firmware: str = ""
+    board: str = ""
+    health: dict[str, int] = field(default_factory=dict)
+    traceback: str = ""
+    time_sent_s: float | None = None
+    ping_sent_s: float | None = None
+
+    def backlog_hours(self) -> float | None:
+        """How much the node still holds, at its own rate; None before its first status."""
+        records, interval_s = self.health.get("outbox_records"), self.health.get("interval_s")
+        return None if records is None or not interval_s else records * interval_s / 3600
+
+
+class Presence:
+    """address → what was seen of it. Holds authentic senders only, so at most the registered nodes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: dict[int, Seen] = {}
+
+    def heard(self, address: int, link: str, message: object, now_s: float, now_ms: int) -> None:
+        """An authentic frame came at `now_s` (monotonic), `now_ms` (wall)."""
+        seen = self._seen.get(address)
+        if seen is None:
+            seen = self._seen[address] = Seen(link, 0.0, 0)
+        seen.link = link
+        seen.heard_s = now_s
+        seen.heard_ms = now_ms
+        seen.frames += 1
+        if isinstance(message, Hello):
+            seen.firmware, seen.board = message.firmware, message.board
+        elif isinstance(message, Status):
+            self._status(seen, message)
+
+    def _status(self, seen: Seen, status: Status) -> None:
+        for key, value in status.health.items():
+            if key == TRACEBACK:
+                seen.traceback = str(value)
+            elif key < len(HEALTH_NAMES) and isinstance(value, int):
+                seen.health[HEALTH_NAMES[key]] = value
+
+    def of(self, address: int) -> Seen | None:
+        """What was seen of `address`, None when nothing was."""
+        return self._seen.get(address)
+
+    def count(self, within_s: float) -> int:
+        """How many nodes were heard within the last `within_s` seconds."""
+        since_s = self._clock.monotonic() - within_s
+        return sum(seen.heard_s >= since_s for seen in self._seen.values())
+
+    def forget(self, address: int) -> None:
+        """The node was removed."""
+        self._seen.pop(address, None)
