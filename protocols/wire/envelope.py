@@ -69,19 +69,20 @@ class SenderKey:
 def sender_key(
     master_secret: bytes, master_salt: bytes, id_context: "bytes | None", kid: bytes
 ) -> "SenderKey":
-    """Derive (section 3.2.1) the key with which ``kid`` seals; id_context None is no context at all."""
+    """The key with which ``kid`` seals; id_context None is no context at all."""
     if len(kid) > _MAX_KID:
         raise EncodeError("kid of %d bytes: at most %d are allowed" % (len(kid), _MAX_KID))
-    key = _derive(master_secret, master_salt, id_context, kid, "Key", _KEY_SIZE)
-    common_iv = _derive(master_secret, master_salt, id_context, b"", "IV", _NONCE_SIZE)
-    return SenderKey(kid, key, common_iv)
+    return SenderKey(kid, *derive(master_secret, master_salt, id_context, kid))
 
 
-def _derive(
-    master_secret: bytes, master_salt: bytes, id_context: "bytes | None", kid: bytes, what: str, length: int
-) -> bytes:
-    info = cbor.dumps([kid, id_context, _ALGORITHM, what, length])
-    return crypto.hkdf(master_salt, master_secret, info, length)
+def derive(
+    master_secret: bytes, master_salt: bytes, id_context: "bytes | None", kid: bytes
+) -> "tuple[bytes, bytes]":
+    """The sender key of ``kid`` and the common IV (section 3.2.1)."""
+    key_info = cbor.dumps([kid, id_context, _ALGORITHM, "Key", _KEY_SIZE])
+    iv_info = cbor.dumps([b"", id_context, _ALGORITHM, "IV", _NONCE_SIZE])
+    key = crypto.hkdf(master_salt, master_secret, key_info, _KEY_SIZE)
+    return key, crypto.hkdf(master_salt, master_secret, iv_info, _NONCE_SIZE)
 
 
 def _aad_head(kid: bytes, piv_size: int) -> bytes:
@@ -181,6 +182,9 @@ def open_(key: "SenderKey", header: "Header", frame: bytes) -> bytes:
     """The message in a frame that `parse` took apart; FrameError (auth) when this key did not seal it."""
     piv_size = frame[0] & 7
     try:
+        # The key's own kid is what the tag protects, so a changed one in the clear must be caught here.
+        if header.kid != key.kid:
+            raise crypto.InvalidTag
         return key.cipher.decrypt(
             key.nonce_head + (key.nonce_tail ^ header.piv).to_bytes(5, "big"),
             frame[header.start :],

@@ -297,7 +297,7 @@ def decode_up(plain: bytes) -> "Up":
     """The message of a node; DecodeError for whatever SPEC.md section 2.1 does not allow."""
     items = cbor.loads(plain)
     # Nearly all that a gateway hears: checked in one go, and item by item only to say what is wrong.
-    if type(items) is list and len(items) == 6 and items[0] == 1:
+    if plain[0] == 0x86 and plain[1] == Readings.KIND:
         _, schema, seq, held, time, body = items
         if (
             type(schema) is type(seq) is type(held) is type(time) is int

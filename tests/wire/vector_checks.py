@@ -31,7 +31,7 @@ def from_json(value):
 
 def same(got, wanted, what):
     if got != wanted or type(got) is not type(wanted):
-        raise Mismatch("%s: got %r, wanted %r" % (what, got, wanted))
+        raise Mismatch(f"{what}: got {got!r}, wanted {wanted!r}")
 
 
 def refused(reason, what, call, *args):
@@ -41,7 +41,7 @@ def refused(reason, what, call, *args):
     except WireError as error:
         same(error.reason, reason, what)
         return
-    raise Mismatch("%s: accepted as %r, must be refused as %s" % (what, got, reason))
+    raise Mismatch(f"{what}: accepted as {got!r}, must be refused as {reason}")
 
 
 def check_cbor(case, what):
@@ -114,7 +114,7 @@ def check_refuse(case, what):
 def check_window(case, what):
     window = envelope.ReplayWindow(case["highest"], case["bitmap"])
     for piv, new in case["pivs"]:
-        same(window.is_new(piv), new, "%s, PIV %d" % (what, piv))
+        same(window.is_new(piv), new, f"{what}, PIV {piv}")
         if new:
             window.accept(piv)
     same((window.highest, window.bitmap), (case["highest_after"], case["bitmap_after"]), what)
@@ -195,5 +195,5 @@ def run(name, data):
     check = CHECKS[name]
     cases = data["cases"]
     for case in cases:
-        check(case, "%s: %s" % (name, case["name"]))
+        check(case, name + ": " + case["name"])
     return len(cases)
