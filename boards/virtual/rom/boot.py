@@ -29,7 +29,7 @@ if not _mount("app", "/app", readonly=True) and _main.startswith("/app"):
 try:
     with open(_main + "/main.py") as _file:
         _source = _file.read()
-    exec(_source, {"__name__": "__main__"})
-except Exception as error:  # the console of a board shows the traceback
+    exec(_source, {"__name__": "__main__"})  # noqa: S102  (as the boot code of a chip does)
+except Exception as error:  # noqa: BLE001  (the console of a board shows the traceback)
     sys.print_exception(error)
     sys.exit(1)

@@ -89,3 +89,4 @@ class Partition:
             for _ in range(self._block // _CHUNK):
                 self._file.write(_BLANK)
             return 0
+        return None

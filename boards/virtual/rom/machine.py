@@ -4,10 +4,9 @@
 import errno
 import io
 
+import _board
 import uselect
 import utime
-
-import _board
 from _board import ask, end, tell
 
 PWRON_RESET = 1
@@ -80,6 +79,7 @@ class Pin:
         if level is None:
             return ask(b"pin %d" % self._number)
         tell(b"set %d %d" % (self._number, 1 if level else 0))
+        return None
 
     __call__ = value
 
@@ -140,6 +140,7 @@ class RTC:
             return (t[0], t[1], t[2], t[6], t[3], t[4], t[5], _board.rtc_us() % 1000000)
         y, month, day, _, h, minute, s, us = parts
         _board.rtc_us(time.mktime((y, month, day, h, minute, s, 0, 0)) * 1000000 + us)
+        return None
 
     def memory(self, data=None):
         path = _board.FOLDER + "/rtc.bin"
@@ -150,6 +151,7 @@ class RTC:
             raise ValueError("buffer too long")
         with open(path, "wb") as file:
             file.write(data)
+        return None
 
 
 class UART(io.IOBase):

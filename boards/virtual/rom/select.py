@@ -1,10 +1,9 @@
 # mypy: ignore-errors
 """The built-in `select`, except that long waits take the board's time, which a test can make run faster."""
 
+import _board
 import uselect
 from uselect import POLLERR, POLLHUP, POLLIN, POLLOUT  # noqa: F401  (re-exported: this module shadows the built-in)
-
-import _board
 
 
 class _Poll:

@@ -2,7 +2,8 @@
 """`time` of an ESP32 port: epoch 2000, ticks of 30 bits that wrap, no floats from time()."""
 
 import utime
-from _board import rtc_us, sleep_ms, ticks_us as _us
+from _board import rtc_us, sleep_ms
+from _board import ticks_us as _us
 
 _EPOCH_2000 = 946684800
 _MASK = (1 << 30) - 1
