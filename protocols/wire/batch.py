@@ -54,7 +54,7 @@ _bell_table: "array[int] | None" = None
 
 
 def _bells() -> "array[int]":
-    """Upper tail 1 / (2 + z + z^2/2 + z^3/6) of _BELL_TOTAL for z = i / 16: 1 kB, built when the first batch needs it."""
+    """Upper tails 1 / (2 + z + z^2/2 + z^3/6) of _BELL_TOTAL for z = i / 16; 1 kB, made for the first batch."""
     global _bell_table
     if _bell_table is None:
         numerator = _BELL_TOTAL * 24576
