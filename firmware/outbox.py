@@ -320,6 +320,7 @@ class Outbox:
     def _list(self):
         """Find the segments; finish a removal that was begun."""
         firsts = ([], [])
+        empty = []
         for entry in self._fs.ilistdir(self._path):
             name = entry[0]
             lane = _PREFIX.find(name[:1])
@@ -331,7 +332,13 @@ class Outbox:
                 continue
             if self._condemned == (lane, first):
                 continue
+            if not entry[3]:
+                empty.append(name)
+                continue
             firsts[lane].append(first)
+        for name in empty:
+            # littlefs creates a file before it fills it: this segment was never begun.
+            self._fs.remove(self._path + "/" + name)
         if self._condemned[0] != _NOBODY:
             try:
                 self._fs.remove(self._name(self._condemned[0], self._condemned[1]))

@@ -29,26 +29,34 @@ if TYPE_CHECKING:
 
     class Uart(Protocol):
         def write(self, data: "bytes | bytearray") -> object: ...
+        def any(self) -> int:
+            """Bytes that have arrived and wait to be read."""
+
         def readinto(self, buffer: memoryview) -> int:
-            """What has arrived, at most len(buffer) bytes, without waiting; 0 when there is nothing."""
+            """What arrives, at most len(buffer) bytes; 0 when there was nothing for UART_WAIT_MS."""
 
     class Link(Protocol):
         """The serial line to the gateway; console lines share it."""
 
-        def read(self) -> "bytes | memoryview":
-            """What has arrived, without waiting; b"" when there is nothing. Valid until the next call."""
+        def read(self) -> bytes:
+            """What has arrived, without waiting; b"" when there is nothing."""
 
         def write(self, data: bytes) -> None: ...
 
     class Hal(Protocol):
-        board: str
         clock: Clock
         link: Link
         reset_cause: int  # as hello reports it (SPEC.md 2.1)
         state_fs: Any  # the `state` file system, with the methods of vfs.VfsLfs2
 
+        def configure(self, board: str) -> None:
+            """Take the pins of the board of that name; before the methods below."""
+
         def uart(self, port: str, baud_rate: int) -> Uart:
-            """The serial port of that name on this board, 8N1: "sonde"."""
+            """The serial port of that name on this board, 8N1: "rs485"."""
+
+        def read_mv(self, channel: str) -> int:
+            """Millivolts at the analogue input of that name on this board: "supply"."""
 
         def random(self, count: int) -> bytes:
             """Bytes fit for keys."""
@@ -63,12 +71,15 @@ if TYPE_CHECKING:
         def reset(self) -> None:
             """Start again; does not return on hardware."""
 
-        def identify(self, seconds: int) -> None:
-            """Let a person at the site see which node this is, for that long; 0 ends it."""
+        def identify(self, is_on: bool) -> None:
+            """Show a person at the site which node this is, as well as this board can."""
 
         def heap_free(self) -> int:
             """Bytes, after a collection."""
 
+
+# Longest wait for the first byte in Uart.readinto().
+UART_WAIT_MS = 10
 
 # hello's reset_cause (SPEC.md 2.1)
 CAUSE_UNKNOWN = 0

@@ -1,0 +1,96 @@
+"""A power cut at any flash operation, and another in the recovery, breaks no promise of the node's storage.
+
+The sweep runs inside real MicroPython on its own littlefs (powercut_main.py); the cuts are those of cutflash.py. Every
+run is a stated seed and share, so a failure is repeated by the command line that the assertion shows.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.firmware.cutflash import VARIANTS
+
+ROOT = Path(__file__).parents[2]
+SEED = 20
+STEPS = 160
+# Of about 21,000 first cuts in one life, each followed by a second one: 1 in 31 in `make test`.
+SHARES = 31
+SOAK_PROCESSES = 2
+
+
+def micropython() -> list[str]:
+    """The interpreter that nodes run, with room for the sweep's images of flash."""
+    here = Path(sys.executable).with_name("micropython")
+    path = str(here) if here.exists() else shutil.which("micropython")
+    assert path, "no micropython beside this Python: pip install -e '.[dev]'"
+    return [path, "-X", "heapsize=96M"]
+
+
+def command(
+    interpreter: list[str], seed: int, share: int, shares: int, *, steadied: bool = True, only: str = ""
+) -> list[str]:
+    return [
+        *interpreter,
+        str(ROOT / "tests/firmware/powercut_main.py"),
+        str(ROOT),
+        str(seed),
+        str(STEPS),
+        str(share),
+        str(shares),
+        "steadied" if steadied else "as_is",
+        only or ",".join(VARIANTS),
+    ]
+
+
+def figures(output: str) -> dict[str, int]:
+    """The figures of a sweep, by name."""
+    line = next((text for text in output.splitlines() if text.startswith("cuts=")), "")
+    assert line, f"the sweep did not end:\n{output[-2000:]}"
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
+
+
+def sweep(words: list[str]) -> tuple[dict[str, int], str]:
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    return figures(done.stdout + done.stderr), f"{' '.join(words)}\n{done.stdout}"
+
+
+def wrong(found: dict[str, int]) -> int:
+    return found["lost"] + found["duplicated"] + found["piv_reused"] + found["other"]
+
+
+def test_cut_power_inside_micropython_breaks_no_promise() -> None:
+    """Nothing kept is lost, nothing has two ids, no PIV is used twice, documents are old or new: a seeded sample."""
+    found, shown = sweep(command(micropython(), SEED, 7, SHARES))
+    print(shown)
+    assert found["cuts"] > 1200
+    assert wrong(found) == 0, shown
+
+
+def test_cut_power_on_cpython_breaks_no_promise() -> None:
+    """The same sweep through littlefs-python: what the simulated world runs on keeps the same promises."""
+    found, shown = sweep(command([sys.executable], SEED + 1, 3, 301))
+    assert found["cuts"] > 100
+    assert wrong(found) == 0, shown
+
+
+def test_the_judge_sees_what_half_programmed_cells_do_to_bare_littlefs() -> None:
+    """Why steady.py exists: mounted as it is, a commit that reads well once takes later ones along when it fades."""
+    found, shown = sweep(command(micropython(), SEED, 1, 31, steadied=False, only="weak"))
+    assert wrong(found) > 0, shown
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("share", range(SOAK_PROCESSES * 4 + 1))
+def test_cut_power_everywhere(share: int) -> None:
+    """Every operation of one life in every variant; the shares together are one sweep."""
+    shares = SOAK_PROCESSES * 4 + 1
+    found, shown = sweep(command(micropython(), SEED, share, shares))
+    print(shown)
+    assert found["cuts"] * shares >= 20_000
+    assert wrong(found) == 0, shown
