@@ -1,23 +1,25 @@
 """Node types as data. README.md has the recipe for a new one; it is registered by one line here."""
 
+import sys
 from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NamedTuple
+    from typing import NamedTuple
 
     from firmware.alarms import Rule
     from firmware.hal import Hal
     from firmware.sensors import Sensor
+    from protocols.wire.quality import Limits
 
     class NodeType(NamedTuple):
-        """``limits`` are those of protocols.wire.quality, one per series; ``settings`` the defaults by key."""
+        """``limits`` for local quality control, one per series, or None for the registry's; ``settings`` by key."""
 
         name: str
         schema_id: int
         sensors: Callable[[Hal], Sequence[Sensor]]
-        limits: Sequence[Any]
+        limits: "Sequence[Limits] | None"
         rules: Sequence[Rule]
         settings: dict[int, int]
 
@@ -37,7 +39,5 @@ def load(name: str) -> "NodeType | None":
         return None
     path = "firmware.nodes." + module
     __import__(path)
-    import sys
-
     found: "NodeType" = sys.modules[path].NODE_TYPE
     return found

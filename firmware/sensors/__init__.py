@@ -3,8 +3,8 @@
 A sensor is an object with
 
     count                 how many readings it gives
-    measure(readings)     a generator: fills readings[0:count] with scaled integers, None where it got none, and yields the
-                          milliseconds it wants to wait; between two yields it blocks for at most one bus transaction
+    measure(readings)     a generator: fills readings[0:count] with scaled integers, None where it got none, and yields
+                          the milliseconds it wants to wait; between two yields it blocks for one bus transaction
     errors                how often something went wrong since boot
 
 and it never raises a SensorError out of measure(): what fails is a None and a count.

@@ -1,0 +1,135 @@
+"""When a reading becomes an alarm, and when it stops being one. Pure: no clock, no flash, no hardware.
+
+A rule raises after `on_count` readings in a row beyond `on`, and clears after `off_count` in a row back behind `off`;
+the distance between the two is the hysteresis. Suspect readings count: a spill looks like a spike at first, and the
+on-delay is there to tell them apart. Failed and missing readings say nothing about the water: they neither raise, nor
+clear, nor interrupt a count. They raise a probe fault of their own instead.
+
+The raised bits are the state worth keeping over a reset; a count that a reset interrupts starts again.
+"""
+
+from collections import namedtuple
+
+from protocols.wire.messages import CLEARED, RAISED
+from protocols.wire.readings import FAIL, MISSING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NamedTuple
+
+    class Rule(NamedTuple):
+        """Limits are scaled integers of the schema; None where that side has no limit."""
+
+        code: int
+        series: int
+        low_on: "int | None"
+        low_off: "int | None"
+        high_on: "int | None"
+        high_off: "int | None"
+        on_count: int
+        off_count: int
+
+    class Change(NamedTuple):
+        """``bit`` is the alarm's place in Alarms.raised; ``detail`` as the event carries it."""
+
+        bit: int
+        code: int
+        state: int
+        detail: int
+
+else:
+    Rule = namedtuple(
+        "Rule", ("code", "series", "low_on", "low_off", "high_on", "high_off", "on_count", "off_count")
+    )
+    Change = namedtuple("Change", ("bit", "code", "state", "detail"))
+
+# Event codes of alarms (SPEC.md 2.3)
+LOW_DISSOLVED_OXYGEN = 1
+HIGH_AMMONIA = 2
+PH_OUT_OF_RANGE = 3
+PROBE_FAULT = 4
+SUPPLY_LOW = 5
+
+# A probe is faulty after three sets in a row without a reading from it; one good reading ends that.
+FAULT_ON_COUNT = 3
+
+
+def below(code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2) -> "Rule":
+    """Raised under ``on``, cleared at ``off`` or more."""
+    return Rule(code, series, on, off, None, None, on_count, off_count)
+
+
+def above(code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2) -> "Rule":
+    """Raised over ``on``, cleared at ``off`` or less."""
+    return Rule(code, series, None, None, on, off, on_count, off_count)
+
+
+def outside(
+    code: int, series: int, low: int, high: int, margin: int, on_count: int = 2, off_count: int = 2
+) -> "Rule":
+    """Raised under ``low`` or over ``high``, cleared when inside both by ``margin``."""
+    return Rule(code, series, low, low + margin, high, high - margin, on_count, off_count)
+
+
+class Alarms:
+    """The alarms of one node. Bits of ``raised``: the rules in order, then one probe fault per series."""
+
+    def __init__(self, rules: "Sequence[Rule]", series_count: int, raised: int = 0) -> None:
+        self._rules = rules
+        self._series_count = series_count
+        self.raised = raised
+        self._counts = bytearray(len(rules) + series_count)
+
+    def update(self, values: "Sequence[int | None]", flags: "Sequence[int]") -> "list[Change]":
+        """What this set changes. ``raised`` stays as it is: the caller applies each change once it is kept."""
+        changes: "list[Change]" = []
+        for bit, rule in enumerate(self._rules):
+            value = values[rule.series]
+            if value is None or flags[rule.series] in (FAIL, MISSING):
+                continue
+            turned = _is_inside(rule, value) if self.is_raised(bit) else _is_beyond(rule, value)
+            if self._count(bit, turned, rule.off_count if self.is_raised(bit) else rule.on_count):
+                changes.append(self._change(bit, rule.code, value))
+        self._update_faults(flags, changes)
+        return changes
+
+    def apply(self, change: "Change") -> None:
+        bit = 1 << change.bit
+        self.raised = self.raised | bit if change.state == RAISED else self.raised & ~bit
+        self._counts[change.bit] = 0
+
+    def is_raised(self, bit: int) -> bool:
+        return self.raised >> bit & 1 == 1
+
+    def _update_faults(self, flags: "Sequence[int]", changes: "list[Change]") -> None:
+        """One fault per probe; a whole sonde that is silent is one fault, that of its first series."""
+        all_failed = all(flag in (FAIL, MISSING) for flag in flags)
+        for series in range(self._series_count):
+            bit = len(self._rules) + series
+            failed = flags[series] in (FAIL, MISSING)
+            if all_failed and series and not self.is_raised(bit):
+                continue
+            turned = not failed if self.is_raised(bit) else failed
+            if self._count(bit, turned, 1 if self.is_raised(bit) else FAULT_ON_COUNT):
+                changes.append(self._change(bit, PROBE_FAULT, series))
+
+    def _count(self, bit: int, turned: bool, wanted: int) -> bool:
+        """Count readings in a row that speak for the other state; whether they suffice."""
+        self._counts[bit] = min(self._counts[bit] + 1, 255) if turned else 0
+        return self._counts[bit] >= wanted
+
+    def _change(self, bit: int, code: int, detail: int) -> "Change":
+        return Change(bit, code, CLEARED if self.is_raised(bit) else RAISED, detail)
+
+
+def _is_beyond(rule: "Rule", value: int) -> bool:
+    return (rule.low_on is not None and value < rule.low_on) or (
+        rule.high_on is not None and value > rule.high_on
+    )
+
+
+def _is_inside(rule: "Rule", value: int) -> bool:
+    return (rule.low_off is None or value >= rule.low_off) and (
+        rule.high_off is None or value <= rule.high_off
+    )

@@ -1,0 +1,331 @@
+"""A node's whole story: wake, sample, check, keep, send, listen, sleep.
+
+One synchronous object. step() does what is due and says how long it wants to sleep; it never blocks longer than one bus
+transaction or one flash write, so thousands of nodes can share a simulated world, and a real one always serves its
+link. Everything that fails on the way has a place where it is counted, and the rest of the cycle goes on.
+"""
+
+from struct import pack, unpack_from
+
+from firmware import health as health_module
+from firmware import nodes, records
+from firmware.alarms import Alarms
+from firmware.commands import CommandRunner
+from firmware.downlink import Downlink
+from firmware.durable import Boots, Document, read_file
+from firmware.errors import NoIdentity, SettingsError, StorageError
+from firmware.health import Health
+from firmware.outbox import EVENTS, READINGS, Outbox
+from firmware.sampling import Sampler, Schedule
+from firmware.session import Session
+from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, Settings
+from firmware.uplink import Uplink
+from protocols.wire import identity as identity_file
+from protocols.wire import messages, quality
+from protocols.wire.errors import DecodeError
+from protocols.wire.messages import UNSYNCHRONISED
+from protocols.wire.readings import SetEncoder, schema
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from firmware.alarms import Change
+    from firmware.hal import Hal
+    from protocols.wire.identity import Identity
+    from protocols.wire.messages import Detail, Down, Hello
+
+FIRMWARE = "0.1.0"
+# Written by minting, never by the node (SPEC.md section 6).
+IDENTITY_PATH = "/identity"
+OUTBOX_PATH = "/outbox"
+# Half of a 512 kB state partition: about 7,000 sets, ten weeks of 15 minutes. littlefs needs room to move blocks.
+OUTBOX_BYTES = 256 * 1024
+
+# A correction of the clock from this on is told as an event; below it is drift.
+CLOCK_STEP_S = 2
+# A measurement must come to its end within this and two intervals, or the watchdog is no longer fed.
+_PROGRESS_S = 600
+_PING_PAUSE_MS = 1000
+_FLASH_PAUSE_MS = 5000
+
+
+class Node:
+    def __init__(self, hal: "Hal") -> None:
+        fs = hal.state_fs
+        self.hal = hal
+        self.identity = _identity(fs)
+        self.type = _node_type(self.identity)
+        hal.configure(self.identity.board)
+        self._boots = Boots(fs).started()
+        self.settings = Settings(Document(fs, "settings"), self.type.settings)
+        self.health = Health(hal, Document(fs, "traceback"), self._boots)
+
+        self.outbox = Outbox(fs, OUTBOX_PATH, OUTBOX_BYTES)
+        self.session = Session(fs, self.identity, hal.clock, hal.random)
+        if self.session.epoch is not None:
+            self.outbox.begin_epoch(self.session.epoch)
+        self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
+        self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
+
+        series = len(schema(self.type.schema_id).series)
+        self.schedule = Schedule(hal.clock)
+        self.sampler = Sampler(self.type.sensors(hal), series)
+        self._checkers = [quality.Checker(limits) for limits in _limits(self.type)]
+        self._flags = bytearray(series)
+        self._encoder = SetEncoder(schema(self.type.schema_id))
+        self._body = bytearray(self._encoder.max_size)
+        self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
+        self._begun_s = 0  # uptime
+        self._step_from_ms = 0
+        self._step_wait_ms = 0
+
+        self._alarm_file = Document(fs, "alarms")
+        self.alarms = Alarms(self.type.rules, series, self._recover_alarms())
+        self.commands = CommandRunner(self)
+        self._status_at_s = self.settings[STATUS_S]
+        self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
+        self._say_hello()
+
+    # -- one step: sample, listen, send ---------------------------------------------------------------------
+
+    def step(self) -> int:
+        """Do what is due; milliseconds until there is more to do, unless something arrives on the link before."""
+        sample_ms = self._sample()
+        self._listen()
+        send_ms = self._send()
+        if self._is_making_progress():
+            self.hal.feed_watchdog()
+        return max(0, min(sample_ms, send_ms))
+
+    def _sample(self) -> int:
+        interval_s = self.settings[INTERVAL_S]
+        clock = self.hal.clock
+        if not self.sampler.is_busy:
+            if not self.schedule.is_due(interval_s):
+                return self.schedule.wait_ms(interval_s)
+            self.schedule.begin(interval_s)
+            self.begin_measurement()
+        left_ms = self._step_wait_ms - clock.ticks_diff(clock.ticks_ms(), self._step_from_ms)
+        if left_ms > 0:
+            return left_ms
+        wait_ms = self.sampler.step()
+        if wait_ms is None:
+            self._finish_measurement()
+            return self.schedule.wait_ms(interval_s)
+        self._step_from_ms = clock.ticks_ms()
+        self._step_wait_ms = wait_ms
+        return wait_ms
+
+    def _listen(self) -> None:
+        try:
+            for message in self.downlink.poll():
+                self._act(message)
+            self.commands.poll()
+        except (StorageError, OSError) as exc:
+            self.health.flash_failed(exc)
+
+    def _send(self) -> int:
+        try:
+            self._tell_lost()
+            if self.hal.clock.uptime_s() >= self._status_at_s and not self.uplink.is_silent:
+                self._send_status()
+            return self.uplink.poll()
+        except (StorageError, OSError) as exc:
+            self.health.flash_failed(exc)
+            return _FLASH_PAUSE_MS
+
+    def _is_making_progress(self) -> bool:
+        """A node that steps but never ends a measurement must be reset like one that hangs."""
+        return self.schedule.overdue_s() < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
+
+    # -- measure, check, keep -------------------------------------------------------------------------------
+
+    def begin_measurement(self) -> None:
+        """Take a set now; one that is under way counts."""
+        if not self.sampler.is_busy:
+            self.sampler.begin()
+            self._begun = self.hal.clock.now()
+            self._begun_s = self.hal.clock.uptime_s()
+            self._step_wait_ms = 0
+
+    def _finish_measurement(self) -> None:
+        time, tq = self._measured_at()
+        values = self.sampler.values
+        flags = self._flags
+        for i, checker in enumerate(self._checkers):
+            flags[i] = checker.check(self._begun_s, values[i])
+        changes = self.alarms.update(values, flags)
+        seq = 0
+        try:
+            # The event first: it is small, and if the power goes between the two the alarm is what must be there.
+            for change in changes:
+                self._keep_alarm(change)
+            end = self._encoder.encode_into(self._body, 0, values, flags, tq)
+            payload = records.pack_set(self.type.schema_id, self._on_wire(time, tq), bytes(self._body[:end]))
+            seq = self.outbox.keep(records.SET, payload)
+            self.uplink.kept_set(seq, self.settings[REPORT_S])
+            if changes:
+                self.uplink.hurry()
+            self.commands.set_kept(seq)
+        except (StorageError, OSError) as exc:
+            self.health.flash_failed(exc)
+        self.health.look_at_heap()
+
+    def _measured_at(self) -> "tuple[int, int]":
+        """When the measurement began, by what the clock knows now: it may have been set meanwhile."""
+        time, tq = self.hal.clock.now()
+        if self._begun[1] != UNSYNCHRONISED or tq == UNSYNCHRONISED:
+            return self._begun
+        return time - (self.hal.clock.uptime_s() - self._begun_s), tq
+
+    # -- events ---------------------------------------------------------------------------------------------
+
+    def record_time(self) -> "tuple[int, int]":
+        """Now, as a record carries it: (time, time quality)."""
+        time, tq = self.hal.clock.now()
+        return self._on_wire(time, tq), tq
+
+    def _on_wire(self, time: int, tq: int) -> int:
+        return messages.unsynced_time(self._boots, time) if tq == UNSYNCHRONISED else time
+
+    def _keep_event(self, code: int, state: int, detail: "Detail") -> None:
+        time, tq = self.record_time()
+        self.outbox.keep(records.EVENT, records.pack_event(time, tq, code, state, detail))
+
+    def _keep_alarm(self, change: "Change") -> None:
+        """Keep the event and the state it leaves behind, both or neither: a reset neither repeats nor forgets it."""
+        time, tq = self.record_time()
+        bit = 1 << change.bit
+        raised = self.alarms.raised | bit if change.state == messages.RAISED else self.alarms.raised & ~bit
+        payload = records.pack_event(time, tq, change.code, change.state, change.detail)
+        records.keep_once(
+            self.outbox,
+            lambda intent: self._alarm_file.save(pack(">I", raised) + intent),
+            records.EVENT,
+            payload,
+        )
+        self.alarms.apply(change)
+
+    def _recover_alarms(self) -> int:
+        """The alarms that are raised, once the event of the latest change is in the outbox."""
+        kept = self._alarm_file.load()
+        if kept is None:
+            return 0
+        records.finish(self.outbox, kept[4:])
+        return int(unpack_from(">I", kept)[0])
+
+    def _tell_lost(self) -> None:
+        lost = self.outbox.lost()
+        if lost is not None:
+            self._keep_event(messages.RECORDS_LOST, messages.NOTE, [lost[0], lost[1]])
+            self.outbox.lost_told()
+
+    # -- what the gateway says ------------------------------------------------------------------------------
+
+    def _act(self, message: "Down") -> None:
+        if self.session.epoch is not None:
+            self.outbox.begin_epoch(self.session.epoch)  # does something only after a join
+        self.uplink.heard()
+        if isinstance(message, messages.Ack):
+            self.uplink.acknowledged(message)
+        elif isinstance(message, messages.Time):
+            self._set_clock(message.seconds, message.millis)
+        elif isinstance(message, messages.Command):
+            self.commands.receive(message)
+        elif isinstance(message, messages.Settings):
+            self._take_settings(message.version, message.document)
+        elif isinstance(message, messages.Ping):
+            self._answer_ping()
+
+    def _set_clock(self, seconds: int, millis: int) -> None:
+        step_s = self.hal.clock.set(seconds, millis)
+        if abs(step_s) >= CLOCK_STEP_S:
+            self.health.clock_steps += 1
+            self._keep_event(messages.CLOCK_STEPPED, messages.NOTE, step_s)
+
+    def _take_settings(self, version: int, document: "dict[int, int]") -> None:
+        try:
+            self.settings.replace(version, document)
+        except SettingsError as exc:
+            self.hal.log(str(exc))
+        self.report_settings()
+
+    def report_settings(self) -> None:
+        """Tell which settings are in force: the answer to a document, taken or refused."""
+        self.uplink.send_aside(messages.SettingsReport(self.settings.version, self.settings.document()))
+
+    def _answer_ping(self) -> None:
+        now_ms = self.hal.clock.ticks_ms()
+        # At most one a second; a difference that wrapped is long ago.
+        if not 0 <= self.hal.clock.ticks_diff(now_ms, self._pinged_at_ms) < _PING_PAUSE_MS:
+            self._pinged_at_ms = now_ms
+            self._send_status()
+
+    # -- what the node says of itself -----------------------------------------------------------------------
+
+    def _hello(self) -> "Hello":
+        epoch = self.session.epoch
+        return messages.Hello(
+            self.session.dn_piv,
+            epoch,
+            self.outbox.oldest_in(epoch),
+            self.outbox.next_seq,
+            self.identity.node_type,
+            self.identity.board,
+            FIRMWARE,
+            self._boots,
+            self.hal.reset_cause,
+        )
+
+    def _send_status(self) -> None:
+        self._status_at_s = self.hal.clock.uptime_s() + self.settings[STATUS_S]
+        time, tq = self.record_time()
+        counters = self.health.counters()
+        counters[health_module.OUTBOX_RECORDS] = self.outbox.count(READINGS) + self.outbox.count(EVENTS)
+        counters[health_module.OUTBOX_FREE_RECORDS] = self.outbox.free_records
+        counters[health_module.RECORDS_EVICTED] = self.outbox.evicted
+        counters[health_module.SENSOR_ERRORS] = self.sampler.errors()
+        counters[health_module.FLASH_ERRORS] = self.health.flash_errors + self.outbox.flash_errors
+        counters[health_module.INTERVAL_S] = self.settings[INTERVAL_S]
+        counters[health_module.SETTINGS_VERSION] = self.settings.version
+        self.uplink.send_aside(messages.Status(self.session.dn_piv, time, tq, counters))
+
+    def _say_hello(self) -> None:
+        waiting = self.outbox.count(READINGS) + self.outbox.count(EVENTS)
+        self.hal.log(
+            "tidegate %s: node %04x, %s on %s, boot %d, reset cause %d, %s, %d records waiting"
+            % (
+                FIRMWARE,
+                self.identity.address,
+                self.type.name,
+                self.identity.board,
+                self._boots,
+                self.hal.reset_cause,
+                "no epoch" if self.session.epoch is None else "epoch %012x" % self.session.epoch,
+                waiting,
+            )
+        )
+
+
+def _identity(fs: "Any") -> "Identity":
+    data = read_file(fs, IDENTITY_PATH, 256)
+    if data is None:
+        raise NoIdentity("no file %s on the state partition; mint this node" % IDENTITY_PATH)
+    try:
+        return identity_file.decode(data)
+    except DecodeError as exc:
+        raise NoIdentity(str(exc))
+
+
+def _limits(node_type: "nodes.NodeType") -> "Sequence[quality.Limits]":
+    return node_type.limits or quality.limits_of(schema(node_type.schema_id))
+
+
+def _node_type(identity: "Identity") -> "nodes.NodeType":
+    found = nodes.load(identity.node_type)
+    if found is None:
+        known = ", ".join(sorted(nodes.MODULES))
+        raise NoIdentity("node type %s is not in this firmware (it has %s)" % (identity.node_type, known))
+    return found

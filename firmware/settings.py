@@ -1,0 +1,69 @@
+"""What a gateway may change on a node, as one versioned document: taken as a whole or refused as a whole."""
+
+from firmware.errors import SettingsError
+from protocols.wire import cbor
+from protocols.wire.errors import DecodeError
+from protocols.wire.messages import SETTING_NAMES, settings_problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Slot(Protocol):
+        """One durable value: a firmware.durable.Document."""
+
+        def load(self) -> "bytes | None": ...
+        def save(self, data: bytes) -> None: ...
+
+
+INTERVAL_S = 0
+REPORT_S = 1
+STATUS_S = 2
+
+
+class Settings:
+    """The document in force. A key that a document leaves out has the node type's default."""
+
+    def __init__(self, slot: "Slot", defaults: "dict[int, int]") -> None:
+        self._slot = slot
+        self._defaults = defaults
+        self.version = 0
+        self._document: "dict[int, int]" = {}
+        kept = slot.load()
+        if kept is not None:
+            self._restore(kept)
+
+    def __getitem__(self, key: int) -> int:
+        return self._document.get(key, self._defaults[key])
+
+    def document(self) -> "dict[int, int]":
+        """Every setting with the value in force."""
+        return {key: self[key] for key in range(len(SETTING_NAMES))}
+
+    def replace(self, version: int, document: "dict[int, int]") -> None:
+        """Take a document and make it durable; SettingsError, and nothing changed, if any of it may not be."""
+        problem = settings_problem(document)
+        if problem:
+            raise SettingsError("settings version %d refused: %s" % (version, problem))
+        if version == self.version and document == self._document:
+            return  # a repeat costs no flash
+        self._slot.save(cbor.dumps([version, document]))
+        self.version = version
+        self._document = document
+
+    def change(self, key: int, value: int) -> None:
+        """Change one value in place; the version still names the document it came from."""
+        document = dict(self._document)
+        document[key] = value
+        self.replace(self.version, document)
+
+    def _restore(self, kept: bytes) -> None:
+        # Whatever an older firmware kept that this one does not allow: its defaults are safer than a node that
+        # does not start. The gateway sees version 0 and sends the document again.
+        try:
+            version, document = cbor.loads(kept)
+        except (DecodeError, TypeError, ValueError):
+            return
+        if isinstance(document, dict) and isinstance(version, int) and not settings_problem(document):
+            self.version = version
+            self._document = document

@@ -1,0 +1,233 @@
+"""What goes up next, and when: hello first, then events, then fresh readings, then the backlog from its oldest record.
+
+One frame is under way at a time, until the gateway has answered it or its time is up; an event does not wait for that.
+What the gateway has is known from the outbox alone (acks are state, not replies to frames), so a lost ack or frame
+costs a repetition and nothing else. Repetitions are spaced wider and wider, with jitter, so that a street of nodes
+whose gateway was gone does not return in step. After a few without an answer only hellos go out, and after a few of
+those the first hello of a join, which wears no flash: a gateway may be away for months.
+"""
+
+from firmware import records
+from firmware.outbox import EVENTS, READINGS
+from protocols.wire import framing
+from protocols.wire.errors import WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from firmware.hal import Hal
+    from firmware.health import Health
+    from firmware.outbox import Outbox, Record
+    from firmware.session import Session
+    from protocols.wire.messages import Ack, Hello, Up
+
+# How long a gateway may take to commit and answer on a serial line, with room for a slow SD card.
+ANSWER_MS = 2000
+# After an answer the gateway may still have a word (a time, a command) to the same uplink: sending the next one would
+# make that late.
+TURNAROUND_MS = 40
+SPACING_MAX_MS = 60000
+# Unanswered frames before the link counts as silent and hellos go out instead; unanswered hellos before joins do.
+SILENT_AFTER = 3
+JOIN_AFTER = 3
+# A record that the gateway answers but does not take, this often, stands aside for a while: it may have met a conflict.
+STUBBORN_AFTER = 4
+STUBBORN_S = 600
+
+
+class Uplink:
+    def __init__(
+        self, hal: "Hal", outbox: "Outbox", session: "Session", health: "Health", hello: "Callable[[], Hello]"
+    ) -> None:
+        self._hal = hal
+        self._clock = hal.clock
+        self._outbox = outbox
+        self._session = session
+        self._health = health
+        self._hello = hello
+        self._fresh_from = outbox.next_seq  # readings below are backlog
+        self._newest_set = 0
+        self._report_at_s = -1  # uptime at which the fresh sets are due; -1: there are none
+        self._must_hello = True
+        self._unanswered = 0  # frames in a row
+        self._waiting = False
+        self._wait_from_ms = 0
+        self._wait_ms = 0
+        self._lane = -1  # of the frame under way; -1: it holds no records
+        self._first = 0
+        self._repeats = 0  # times that the record `first` went out
+        self._aside = [0, 0]  # per lane: a record that stands aside, and until when (uptime)
+        self._aside_until_s = [0, 0]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody seems to listen."""
+        return self._must_hello
+
+    # -- what happens around it -----------------------------------------------------------------------------
+
+    def kept_set(self, seq: int, report_s: int) -> None:
+        """A set is in the outbox; it may wait that long for others to go with it."""
+        self._newest_set = seq
+        if self._report_at_s < 0:
+            self._report_at_s = self._clock.uptime_s() + report_s
+
+    def hurry(self) -> None:
+        """Fresh sets go now: one of them raised an alarm, or somebody asked for it."""
+        self._report_at_s = self._clock.uptime_s()
+
+    def heard(self) -> None:
+        """An authentic downlink came: somebody listens."""
+        if self._must_hello:
+            # What gathered in the silence is backlog; what the city waits for is the present state.
+            self._must_hello = False
+            if self._newest_set >= self._fresh_from:
+                self._fresh_from = self._newest_set
+                self.hurry()
+            self._answered()
+        self._unanswered = 0
+
+    def acknowledged(self, ack: "Ack") -> None:
+        """Take an ack in."""
+        epoch = self._session.epoch if ack.epoch is None else ack.epoch
+        if epoch is None or ack.cum is None:
+            return
+        self._outbox.acknowledge(epoch, ack.cum, ack.runs)
+        if self._lane < 0 or not self._waiting:
+            self._answered()
+            return
+        left = self._outbox.next_unacked(self._lane, self._first - 1)
+        if left is None or left.seq != self._first:
+            self._answered()
+
+    # -- sending --------------------------------------------------------------------------------------------
+
+    def poll(self) -> int:
+        """Send what is due, one frame at most; milliseconds until there may be more to do."""
+        if self._waiting:
+            left_ms = self._wait_ms - self._clock.ticks_diff(self._clock.ticks_ms(), self._wait_from_ms)
+            if left_ms > 0 and not self._event_overtakes():
+                return left_ms
+            if left_ms <= 0:
+                self._time_is_up()
+        if self._must_hello or self._session.epoch is None:
+            return self._send_hello()
+        lane, record = self._next()
+        if record is None:
+            return self._until_report_ms()
+        return self._send_record(lane, record)
+
+    def send_aside(self, message: "Up") -> None:
+        """Send a status or a settings report between the records; nothing waits for its answer."""
+        if self._session.epoch is not None:
+            self._write(self._session.seal(message))
+
+    def _send_hello(self) -> int:
+        hello = self._hello()
+        if self._session.epoch is None or self._unanswered >= JOIN_AFTER:
+            self._write(self._session.start_join(hello))
+        else:
+            self._write(self._session.seal(hello))
+        self._lane = -1
+        return self._await(self._spacing_ms())
+
+    def _send_record(self, lane: int, record: "Record") -> int:
+        try:
+            message, _ = self._message_of(lane, record)
+            frame = self._session.seal(message)
+        except WireError as exc:
+            # A record that this firmware cannot put on the wire must not stop those behind it.
+            self._hal.log("record %d stands aside: %s" % (record.seq, exc))
+            self._stand_aside(lane, record.seq)
+            return 0
+        again = lane == self._lane and record.seq == self._first
+        self._repeats = self._repeats + 1 if again else 0
+        self._health.frames_resent += again
+        self._lane = lane
+        self._first = record.seq
+        self._write(frame)
+        return self._await(self._spacing_ms())
+
+    def _message_of(self, lane: int, record: "Record") -> "tuple[Up, int]":
+        epoch = self._session.epoch
+        assert epoch is not None
+        if lane == EVENTS:
+            return records.event_message(self._outbox, record, epoch), 1
+        return records.readings_message(self._outbox, record, epoch, lane)
+
+    def _write(self, frame: bytes) -> None:
+        self._hal.link.write(framing.encode(frame))
+        self._health.frames_sent += 1
+
+    # -- choosing -------------------------------------------------------------------------------------------
+
+    def _next(self) -> "tuple[int, Record | None]":
+        record = self._unacked(EVENTS, 0)
+        if record is not None:
+            return EVENTS, record
+        if 0 <= self._report_at_s <= self._clock.uptime_s():
+            record = self._unacked(READINGS, self._fresh_from - 1)
+            if record is not None:
+                return READINGS, record
+            self._report_at_s = -1
+        record = self._unacked(READINGS, 0)
+        if record is not None and record.seq >= self._fresh_from:
+            record = None
+        return READINGS, record
+
+    def _unacked(self, lane: int, after: int) -> "Record | None":
+        record = self._outbox.next_unacked(lane, after)
+        if record is not None and record.seq == self._aside[lane]:
+            if self._clock.uptime_s() < self._aside_until_s[lane]:
+                return self._outbox.next_unacked(lane, record.seq)
+            self._aside[lane] = 0
+        return record
+
+    def _event_overtakes(self) -> bool:
+        """An event need not wait for the answer to a frame of readings; but nothing overtakes a hello."""
+        if self._must_hello or self._lane != READINGS:
+            return False
+        return self._unacked(EVENTS, 0) is not None
+
+    def _until_report_ms(self) -> int:
+        if self._report_at_s < 0:
+            return SPACING_MAX_MS
+        return max(1, min(self._report_at_s - self._clock.uptime_s(), SPACING_MAX_MS // 1000) * 1000)
+
+    # -- pacing ---------------------------------------------------------------------------------------------
+
+    def _await(self, ms: int) -> int:
+        self._waiting = True
+        self._wait_from_ms = self._clock.ticks_ms()
+        self._wait_ms = ms
+        return ms
+
+    def _answered(self) -> None:
+        """The frame under way is done with; leave the gateway its word."""
+        self._unanswered = 0
+        self._lane = -1
+        self._repeats = 0
+        self._await(TURNAROUND_MS)
+
+    def _time_is_up(self) -> None:
+        self._waiting = False
+        if self._wait_ms == TURNAROUND_MS:
+            return
+        self._unanswered += 1
+        if self._must_hello:
+            return
+        if self._repeats >= STUBBORN_AFTER and self._unanswered < SILENT_AFTER:
+            self._stand_aside(self._lane, self._first)
+        elif self._unanswered >= SILENT_AFTER:
+            self._must_hello = True
+            self._unanswered = 0
+
+    def _stand_aside(self, lane: int, seq: int) -> None:
+        self._aside[lane] = seq
+        self._aside_until_s[lane] = self._clock.uptime_s() + STUBBORN_S
+
+    def _spacing_ms(self) -> int:
+        """The time an answer may take, doubled with each that did not come, and a quarter of it at random on top."""
+        spacing_ms = min(ANSWER_MS << min(self._unanswered, 5), SPACING_MAX_MS)
+        return spacing_ms + spacing_ms * self._hal.random(1)[0] // 1024
