@@ -95,8 +95,8 @@ SWEEP_ROWS = 50_000
 SWEEP_EPOCHS_PER_COMMIT = 64
 # Conflicts are mistakes for a person to look at; the oldest give way.
 CONFLICTS_KEPT_MAX = 10_000
-# Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged and counted,
-# the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
+# Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged and
+# counted, the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
 UNCOMMITTED_FRAMES_MAX = 8192
 # Downlink PIVs made durable at once, and how few may be left before the next block is asked for.
 DN_PIV_BLOCK = 1024

@@ -1,0 +1,173 @@
+"""The tables of the store and how a database is opened. SQL only: what the rows mean to a frame is told in store.py.
+
+Laid out for SD cards. Under load a commit writes the pages it dirties, 4 KiB each, whatever the rows weigh, so the
+tables on the hot path are only ever appended to: an index on (node, epoch, seq) would dirty one leaf per node and
+multiply the bytes written by ten. What the index would have answered (is this record known, and is it the same?) is
+answered by the ledgers (ledger.py), whose durable form is `epoch` and `seen`; they are written once per some ten
+thousand frames, and made good from the rows behind `meta.replay_*` after a crash.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from gateway.ledger import PageLoader
+
+SCHEMA_VERSION = 1
+
+PageLoaders = Callable[[int], PageLoader]
+
+TABLES = (
+    # incarnation, schema_version, replay_reading, replay_event: one page.
+    """CREATE TABLE IF NOT EXISTS meta (
+        key TEXT PRIMARY KEY,
+        value ANY
+    ) STRICT, WITHOUT ROWID""",
+    # One key context of one node, and what we know about the records made in it. id_context is null for an epoch that
+    # we only know by name, because records made in it came in through a later one.
+    """CREATE TABLE IF NOT EXISTS epoch (
+        id INTEGER PRIMARY KEY,
+        node INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        id_context BLOB,
+        previous INTEGER,              -- id of the epoch the node came from, when it said so
+        opened_ms INTEGER NOT NULL,
+        first_seq INTEGER NOT NULL,    -- lowest seq this epoch can hold
+        cum INTEGER NOT NULL,          -- every record up to here is committed or lost
+        runs BLOB NOT NULL,            -- committed records above cum (intervals.py)
+        highest_piv INTEGER NOT NULL,  -- replay window, up
+        window INTEGER NOT NULL,       -- its bitmap, 63 bits
+        dn_reserved INTEGER NOT NULL,  -- downlink PIVs below this may have been used
+        dn_hold INTEGER NOT NULL,      -- 1: send nothing until the node told its dn_piv (restored database)
+        upto_reading INTEGER NOT NULL, -- rows up to here are in cum, runs, window and seen
+        upto_event INTEGER NOT NULL,
+        UNIQUE (node, number)
+    ) STRICT""",
+    # Fingerprints of committed records, 64 to a page: finds a record that comes again with other content.
+    """CREATE TABLE IF NOT EXISTS seen (
+        epoch INTEGER NOT NULL,
+        page INTEGER NOT NULL,
+        prints BLOB NOT NULL,
+        PRIMARY KEY (epoch, page)
+    ) STRICT, WITHOUT ROWID""",
+    # One set of readings, in the order of arrival. `body` is the single-set code of SPEC-readings.md.
+    """CREATE TABLE IF NOT EXISTS reading (
+        id INTEGER PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        piv INTEGER NOT NULL,
+        print INTEGER NOT NULL,
+        backlog INTEGER NOT NULL,      -- 0 lane fresh, 1 lane backlog
+        received_ms INTEGER NOT NULL,
+        time INTEGER NOT NULL,         -- unix seconds; placed by the gateway when tq is 3
+        boot_time INTEGER,             -- what the node said when tq is 3: seconds since its boot
+        tq INTEGER NOT NULL,
+        schema INTEGER NOT NULL,
+        flags BLOB,                    -- merged quality flags, one byte a series; null: all good
+        body BLOB NOT NULL
+    ) STRICT""",
+    # Events (kind 2) and command results (kind 3): one strict cursor covers both.
+    """CREATE TABLE IF NOT EXISTS event (
+        id INTEGER PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        piv INTEGER NOT NULL,
+        print INTEGER NOT NULL,
+        received_ms INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        boot_time INTEGER,
+        tq INTEGER NOT NULL,
+        code INTEGER NOT NULL,         -- event code; of a result: the command id
+        state INTEGER NOT NULL,        -- event state; of a result: the outcome
+        detail TEXT NOT NULL           -- JSON
+    ) STRICT""",
+    # Records that will never come: the node holds nothing below, and we never had them.
+    """CREATE TABLE IF NOT EXISTS lost (
+        epoch INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        elsewhere INTEGER NOT NULL,    -- 1: not lost, but made in the epoch before
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (epoch, first)
+    ) STRICT, WITHOUT ROWID""",
+    # An id that came twice with different content: somebody's mistake, for a person to look at. Bounded.
+    """CREATE TABLE IF NOT EXISTS conflict (
+        id INTEGER PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        piv INTEGER NOT NULL,
+        received_ms INTEGER NOT NULL,
+        message BLOB NOT NULL
+    ) STRICT""",
+    # When each boot of a node was, as well as we know: places records made before its clock was set (tq 3).
+    """CREATE TABLE IF NOT EXISTS boot (
+        node INTEGER NOT NULL,
+        boot INTEGER NOT NULL,         -- modulo 256, as records name it
+        boots INTEGER NOT NULL,        -- in full, -1 when only records told of it
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (node, boot)
+    ) STRICT, WITHOUT ROWID""",
+    # How far a northbound has delivered: events by one cursor, readings by what is still owed.
+    """CREATE TABLE IF NOT EXISTS progress (
+        northbound TEXT PRIMARY KEY,
+        event_cursor INTEGER NOT NULL, -- every event up to here is confirmed
+        next_reading INTEGER NOT NULL, -- everything from here on is owed
+        owed BLOB NOT NULL             -- what is owed below it (intervals.py)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+VIEWS = (
+    """CREATE VIEW IF NOT EXISTS reading_view AS
+        SELECT r.id, e.node, e.number AS epoch, r.seq,
+               CASE r.backlog WHEN 0 THEN 'fresh' ELSE 'backlog' END AS lane,
+               r.received_ms, r.time, r.boot_time, r.tq, r.schema, r.flags, r.body
+        FROM reading r JOIN epoch e ON e.id = r.epoch""",
+    """CREATE VIEW IF NOT EXISTS event_view AS
+        SELECT v.id, v.kind, e.node, e.number AS epoch, v.seq, 'event' AS lane,
+               v.received_ms, v.time, v.boot_time, v.tq, v.code, v.state, v.detail
+        FROM event v JOIN epoch e ON e.id = v.epoch""",
+)
+
+READING_COLUMNS = "id, epoch, seq, piv, print, backlog, received_ms, time, boot_time, tq, schema, flags, body"
+EVENT_COLUMNS = "id, kind, epoch, seq, piv, print, received_ms, time, boot_time, tq, code, state, detail"
+
+
+def connect(path: str, *, wal_pages: int, cache_kib: int) -> sqlite3.Connection:
+    """The writing connection: WAL, every commit on the disk before it returns, one writer at a time."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")
+    connection.execute(f"PRAGMA journal_size_limit = {2 * wal_pages * 4096}")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def connect_reader(path: str, *, cache_kib: int) -> sqlite3.Connection:
+    """A connection that cannot write; in WAL it never waits for the writer."""
+    connection = sqlite3.connect(
+        f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    connection.execute("PRAGMA busy_timeout = 1000")
+    return connection
+
+
+def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
+    """Make what is missing. A later version's migrations go here, one step per version, in one transaction each."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in (*TABLES, *extra, *VIEWS):
+        connection.execute(statement)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (SCHEMA_VERSION,))
+    connection.execute("COMMIT")
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The schema version the database was made with."""
+    (found,) = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    return int(found)

@@ -1,0 +1,525 @@
+"""The store: the only place where southbound and northbound meet, and the only one that may say "it is safe now".
+
+Frames are gathered into a batch and committed together: one transaction, one sync. Nothing is acknowledged, published
+or answered from a batch before its COMMIT returned; when it fails, the batch is forgotten as a whole and the nodes send
+again.
+
+    ingest → batch (in memory) → [statements, on the loop] → [COMMIT, in the executor] → on_commit(batch)
+
+Why the statements run on the event loop and only the COMMIT, which waits for the disk, in a thread: Python's sqlite3
+gives up the interpreter lock at each step of a statement, and a busy loop takes it for up to 5 ms each time; 100 rows
+inserted by a thread beside a busy loop took 180 ms, and 0.4 ms on the loop itself.
+
+Prior art: group commit as in every database since 1985; the ledgers' lazy durable form is a checkpoint plus redo log,
+where the redo log is the rows themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gateway import epoch as epochs
+from gateway import incarnation, recovery, schema
+from gateway.clock import Clock
+from gateway.epoch import Epoch
+from gateway.errors import StoreError
+from gateway.intervals import Intervals
+from gateway.ledger import Ledger
+from gateway.limits import CONFLICTS_KEPT_MAX, SWEEP_EPOCHS_PER_COMMIT, SWEEP_ROWS
+from gateway.records import Event, Reading
+
+if TYPE_CHECKING:
+    from gateway.channels import Channel
+    from gateway.ingest import Heard
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_INSERT_READING = (
+    f"INSERT INTO reading ({schema.READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_EVENT = f"INSERT INTO event ({schema.EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_PAGE = "INSERT OR REPLACE INTO seen (epoch, page, prints) VALUES (?, ?, ?)"
+_PUT_LOST = "INSERT OR IGNORE INTO lost (epoch, first, last, elsewhere, at_ms) VALUES (?, ?, ?, ?, ?)"
+_PUT_PROGRESS = (
+    "INSERT OR REPLACE INTO progress (northbound, event_cursor, next_reading, owed) VALUES (?, ?, ?, ?)"
+)
+_PUT_BOOT = "INSERT OR REPLACE INTO boot (node, boot, boots, at_ms) VALUES (?, ?, ?, ?)"
+_PUT_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+_PUT_CONFLICT = "INSERT INTO conflict (epoch, seq, piv, received_ms, message) VALUES (?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """What an integrator may turn; the defaults suit an SD card."""
+
+    # How long the first frame of a batch waits for company. More costs latency, less costs syncs.
+    linger_ms: int = 10
+    # A batch this large is committed at once.
+    batch_frames: int = 512
+    # The log is folded into the database file when it has grown to this; it is also the longest stall of a commit.
+    wal_mib: int = 16
+    cache_kib: int = 8192
+    # How long a northbound's progress may wait for a commit to travel with; after kill -9 that much is sent again.
+    progress_linger_ms: int = 1000
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction will hold. `reading_rows` and `readings` are the same records, for the disk and for us."""
+
+    reading_rows: list[tuple[Any, ...]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    event_rows: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    new_epochs: list[Epoch] = field(default_factory=list)
+    # Epochs of frames that leave no row: their replay windows are written as they are.
+    windows: dict[int, Epoch] = field(default_factory=dict)
+    # The highest "I hold nothing below" of each ledger.
+    oldest: dict[Ledger, int] = field(default_factory=dict)
+    # Records that had been listed as lost and came after all: (epoch, seq).
+    found: list[tuple[int, int]] = field(default_factory=list)
+    # When boots of nodes began: (node, boot modulo 256): (boots, start_ms).
+    boots: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    conflicts: list[tuple[int, int, int, int, bytes]] = field(default_factory=list)
+    # New bounds of used downlink PIVs.
+    reserve: dict[Channel, int] = field(default_factory=dict)
+    jobs: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = field(default_factory=list)
+
+    # Set when the batch is closed.
+    upto: tuple[int, int] = (0, 0)  # ids of the last rows before this batch
+    lost: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    swept: list[Epoch] = field(default_factory=list)
+    marks: tuple[int, int] | None = None  # a sweep is complete: recovery may begin behind these rows
+    progress: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
+    answers: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = field(default_factory=list)
+
+    def records(self) -> Iterator[Reading | Event]:
+        yield from self.readings
+        yield from self.events
+
+    def frames(self) -> int:
+        return len(self.heard)
+
+    def is_empty(self) -> bool:
+        return not (self.heard or self.jobs or self.windows or self.reserve or self.new_epochs)
+
+
+class Store:
+    """One database. Made by `open`; used on one event loop."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        clock: Clock,
+        settings: StoreSettings,
+        executor: Executor | None,
+    ) -> None:
+        self.path = path
+        self.clock = clock
+        self.settings = settings
+        self.restored = False
+        self.notes: list[str] = []
+        self.failing: str | None = None
+        self.corrupt = False
+        self.counters = dict.fromkeys(
+            ("commits", "commit_failures", "readings", "events", "copies", "conflicts", "lost", "sweeps"), 0
+        )
+        self.batch = Batch()
+        self.epochs: dict[int, Epoch] = {}
+        self.next_reading = 1
+        self.next_event = 1
+        # Called on the loop after each commit, in this order; the first one sends the acks.
+        self.on_commit: list[Callable[[Batch], None]] = []
+        # Called after a commit that failed: nothing of the batch happened.
+        self.on_undo: list[Callable[[Batch], None]] = []
+        self._connection = connection
+        self._reader = schema.connect_reader(str(path), cache_kib=settings.cache_kib // 2)
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._owns_executor = executor is None
+        self._next_epoch = 1
+        self._committing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._progress: dict[str, tuple[int, int, bytes]] = {}
+        self._dirty: dict[int, Epoch] = {}
+        self._sweep: list[Epoch] = []
+        self._sweep_from = (0, 0)
+        self._swept_to = (0, 0)
+        self._marks: tuple[int, int] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        extra_schema: Sequence[str] = (),
+        settings: StoreSettings | None = None,
+        executor: Executor | None = None,
+    ) -> Store:
+        """Open or make the database, set a corrupt one aside, and bring the ledgers up to the last commit."""
+        settings = settings or StoreSettings()
+        opened = recovery.open_database(path, clock, extra_schema, settings.wal_mib * 256, settings.cache_kib)
+        store = cls(opened.connection, path, clock, settings, executor)
+        store.notes = opened.notes
+        store.restored = opened.restored
+        incarnation.begin(opened.connection, path, random_bytes(16).hex())
+        store._load()
+        return store
+
+    # ---- writing: what ingest and everybody else puts into the next transaction ----------------------------------
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` inside the next group commit; its result, once that is on the disk.
+
+        `work` runs on the loop in a savepoint of its own: when it raises, only its own changes are undone.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.batch.jobs.append((work, future))
+        self.schedule()
+        return await future
+
+    def schedule(self) -> None:
+        """Something was put into the batch: see that it is committed soon."""
+        if self._committing:
+            return  # what has come meanwhile goes when that one is done
+        if len(self.batch.heard) >= self.settings.batch_frames:
+            self._commit()
+        elif self._timer is None:
+            self._arm(self.settings.linger_ms)
+
+    def save_progress(self, northbound: str, event_cursor: int, next_reading: int, owed: bytes) -> None:
+        """How far a northbound has delivered: travels with the next commit, or alone when none comes."""
+        self._progress[northbound] = (event_cursor, next_reading, owed)
+        if not self._committing and self._timer is None:
+            self._arm(self.settings.progress_linger_ms)
+
+    def depth(self) -> int:
+        """Frames taken in and not committed."""
+        return len(self.batch.heard) + (self.settings.batch_frames if self._committing else 0)
+
+    def add_epoch(
+        self, node: int, number: int, id_context: bytes | None, previous: int | None, first_seq: int
+    ) -> Epoch:
+        """A new epoch, durable with the next commit; `on_undo` tells when that failed."""
+        row_id = self._next_epoch
+        self._next_epoch += 1
+        ledger = Ledger(row_id, node, number, first_seq, self._page_loader(row_id))
+        epoch = Epoch(ledger, id_context, previous, self.clock.unix_ms())
+        epoch.upto_reading = self.next_reading - 1
+        epoch.upto_event = self.next_event - 1
+        self.epochs[row_id] = epoch
+        self.batch.new_epochs.append(epoch)
+        self.schedule()
+        return epoch
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on a read-only connection, at once: for short reads of what is committed."""
+        return work(self._reader)
+
+    def progress(self, northbound: str) -> tuple[int, int, Intervals]:
+        """(event cursor, next reading, what is owed below it); a northbound we do not know is owed everything."""
+        row = self._reader.execute(
+            "SELECT event_cursor, next_reading, owed FROM progress WHERE northbound = ?", (northbound,)
+        ).fetchone()
+        if row is None:
+            return 0, 1, Intervals()
+        return row[0], row[1], Intervals.unpack(row[2])
+
+    def readings(self, first: int, last: int, limit: int) -> list[Reading]:
+        """Committed readings with first <= id <= last, in order."""
+        return recovery.load_readings(self._reader, self.epochs, first, last, limit)
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        """Committed events and results with id > after, in order."""
+        return recovery.load_events(self._reader, self.epochs, after, limit)
+
+    # ---- the transaction -----------------------------------------------------------------------------------------
+
+    def _arm(self, delay_ms: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(delay_ms / 1000, self._commit)
+
+    def _commit(self) -> None:
+        """Close the batch, run its statements, and leave the COMMIT to the executor."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self.batch = self.batch, Batch()
+        if batch.is_empty() and not self._progress and not self._sweep:
+            return
+        self._committing = True
+        self._close(batch)
+        try:
+            self._execute(batch)
+        except sqlite3.Error as error:
+            self._finished(batch, error)
+            return
+        loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._executor, self._connection.execute, "COMMIT")
+        commit.add_done_callback(lambda done: self._finished(batch, done.exception()))
+
+    def _close(self, batch: Batch) -> None:
+        """Everything that is decided when no further frame joins the batch."""
+        batch.upto = (self.next_reading - 1 - len(batch.readings), self.next_event - 1 - len(batch.events))
+        if batch.oldest:
+            self._list_lost(batch)
+        batch.progress, self._progress = self._progress, {}
+        batch.marks, self._marks = self._marks, None
+        if not self._sweep and sum(batch.upto) - sum(self._swept_to) > SWEEP_ROWS:
+            self._begin_sweep(batch.upto)
+        batch.swept = self._sweep[-SWEEP_EPOCHS_PER_COMMIT:]
+
+    def _list_lost(self, batch: Batch) -> None:
+        """What the nodes hold no longer and we neither have nor are about to have: runs, however many records."""
+        now_ms = self.clock.unix_ms()
+        arriving: dict[Ledger, Intervals] = {}
+        for record in batch.records():
+            if record.ledger in batch.oldest:
+                arriving.setdefault(record.ledger, Intervals()).add(record.seq, record.seq)
+        for ledger, oldest in batch.oldest.items():
+            before = self._before(ledger)
+            for first, last in ledger.gaps_below(oldest, arriving.get(ledger, Intervals())):
+                gone = Intervals()
+                gone.add(first, last)
+                for known_first, known_last in before:
+                    if known_first <= last and known_last >= first:
+                        elsewhere = max(first, known_first), min(last, known_last)
+                        gone.remove(*elsewhere)
+                        batch.lost.append((ledger.row_id, *elsewhere, 1, now_ms))
+                batch.lost += [(ledger.row_id, *run, 0, now_ms) for run in gone]
+
+    def _before(self, ledger: Ledger) -> list[tuple[int, int]]:
+        """The records of the epoch before: a node that changes its epoch goes on counting."""
+        previous = self.epochs[ledger.row_id].previous
+        if previous is None or previous not in self.epochs:
+            return []
+        before = self.epochs[previous].ledger
+        return [(before.first_seq, before.cum), *before.runs]
+
+    def _execute(self, batch: Batch) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        if batch.new_epochs:
+            connection.executemany(epochs.INSERT, [epoch.new_row() for epoch in batch.new_epochs])
+        if batch.reading_rows:
+            connection.executemany(_INSERT_READING, batch.reading_rows)
+        if batch.event_rows:
+            connection.executemany(_INSERT_EVENT, batch.event_rows)
+        if batch.windows:
+            connection.executemany(
+                epochs.UPDATE_WINDOW, [epoch.window_row() for epoch in batch.windows.values()]
+            )
+        if batch.lost:
+            connection.executemany(_PUT_LOST, batch.lost)
+        for epoch_id, seq in batch.found:
+            recovery.take_from_lost(connection, epoch_id, seq)
+        if batch.reserve:
+            bounds = [
+                (bound, channel.epoch.dn_hold, channel.epoch.row_id)
+                for channel, bound in batch.reserve.items()
+            ]
+            connection.executemany("UPDATE epoch SET dn_reserved = ?, dn_hold = ? WHERE id = ?", bounds)
+        if batch.conflicts:
+            connection.executemany(_PUT_CONFLICT, batch.conflicts)
+            connection.execute(
+                "DELETE FROM conflict WHERE id <= (SELECT max(id) FROM conflict) - ?", (CONFLICTS_KEPT_MAX,)
+            )
+        if batch.boots:
+            connection.executemany(_PUT_BOOT, [(*key, *entry) for key, entry in batch.boots.items()])
+        if batch.progress:
+            connection.executemany(
+                _PUT_PROGRESS, [(name, *progress) for name, progress in batch.progress.items()]
+            )
+        if batch.swept:
+            self._write_ledgers(batch)
+        if batch.marks is not None:
+            marks = ("replay_reading", batch.marks[0]), ("replay_event", batch.marks[1])
+            connection.executemany(_PUT_META, marks)
+        for work, future in batch.jobs:
+            batch.answers.append((future, *self._run_job(work)))
+
+    def _run_job(self, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, BaseException | None]:
+        connection = self._connection
+        connection.execute("SAVEPOINT job")
+        try:
+            result = work(connection)
+        except Exception as error:  # noqa: BLE001  (whatever it is belongs to the caller, who awaits it)
+            connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+            return None, error
+        connection.execute("RELEASE job")
+        return result, None
+
+    def _finished(self, batch: Batch, error: BaseException | None) -> None:
+        self._committing = False
+        if error is None:
+            self._settle(batch)
+        else:
+            self._undo(batch, error)
+        if len(self.batch.heard) >= self.settings.batch_frames and error is None:
+            self._commit()
+        elif not self.batch.is_empty() or self._progress or self._sweep:
+            self._arm(self.settings.linger_ms if error is None else 1000)
+
+    def _settle(self, batch: Batch) -> None:
+        """The batch is on the disk: only now does anybody hear of it."""
+        self.failing = None
+        for epoch in batch.swept:
+            epoch.ledger.changed_pages.clear()
+            epoch.ledger.drop_clean_pages()
+            self._dirty.pop(epoch.row_id, None)
+        if batch.swept:
+            del self._sweep[-len(batch.swept) :]
+            if not self._sweep:
+                self._end_sweep()
+        dirty = self._dirty
+        owners = self.epochs
+        for reading in batch.readings:
+            ledger = reading[1]
+            ledger.settle(reading[2])
+            dirty[ledger.row_id] = owners[ledger.row_id]
+        for event in batch.events:
+            event.ledger.settle(event.seq)
+            dirty[event.ledger.row_id] = owners[event.ledger.row_id]
+        for row_id, first, last, _, _ in batch.lost:
+            owners[row_id].ledger.cover(first, last)
+        for channel, bound in batch.reserve.items():
+            channel.reserved(bound)
+        self._count(batch)
+        for future, result, error in batch.answers:
+            if not future.done():
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+        for listener in self.on_commit:
+            listener(batch)
+
+    def _undo(self, batch: Batch, error: BaseException) -> None:
+        """Nothing of the batch happened, and nobody is told that it did: the nodes send again."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as also:
+            log.error("rollback failed: %s", also)
+        self.failing = str(error)
+        self.corrupt = self.corrupt or recovery.is_corruption(error)
+        self.counters["commit_failures"] += 1
+        log.error("commit of %d frames failed: %s; nothing of it is acknowledged", batch.frames(), error)
+        for record in batch.records():
+            record.ledger.withdraw(record.seq)
+        self._progress = {**batch.progress, **self._progress}
+        self._marks = self._marks or batch.marks
+        for epoch in batch.new_epochs:
+            self.epochs.pop(epoch.row_id, None)
+        for channel in batch.reserve:
+            channel.not_reserved()
+        for listener in self.on_undo:
+            listener(batch)
+        failure = StoreError(f"the store could not commit: {error}")
+        for _, future in batch.jobs:
+            if not future.done():
+                future.set_exception(failure)
+
+    def _count(self, batch: Batch) -> None:
+        counters = self.counters
+        counters["commits"] += 1
+        counters["readings"] += len(batch.readings)
+        counters["events"] += len(batch.events)
+        counters["conflicts"] += len(batch.conflicts)
+        counters["lost"] += sum(
+            last - first + 1 for _, first, last, elsewhere, _ in batch.lost if not elsewhere
+        )
+
+    # ---- the ledgers' durable form -------------------------------------------------------------------------------
+
+    def _begin_sweep(self, upto: tuple[int, int]) -> None:
+        """Write every ledger that changed, some with each commit; then the next start has less to read."""
+        self._sweep_from = upto
+        # Sorted, and taken from the end: neighbours share pages of the `epoch` table.
+        self._sweep = [self._dirty[row_id] for row_id in sorted(self._dirty)]
+        if not self._sweep:
+            self._end_sweep()
+
+    def _write_ledgers(self, batch: Batch) -> None:
+        """These ledgers hold everything before this batch, and nothing of it."""
+        connection = self._connection
+        pages = [
+            (epoch.row_id, number, epoch.ledger.pages[number].tobytes())
+            for epoch in batch.swept
+            for number in epoch.ledger.changed_pages
+        ]
+        connection.executemany(_PUT_PAGE, pages)
+        connection.executemany(epochs.UPDATE_LEDGER, [epoch.ledger_row(*batch.upto) for epoch in batch.swept])
+
+    def _end_sweep(self) -> None:
+        self._swept_to = self._sweep_from
+        self.counters["sweeps"] += 1
+        self._marks = self._swept_to
+
+    # ---- start and stop ------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Ledgers and windows as of the last commit."""
+        connection = self._connection
+        self.epochs = recovery.load_epochs(connection, self._page_loader)
+        self._dirty = {row_id: self.epochs[row_id] for row_id in recovery.replay(connection, self.epochs)}
+        self._next_epoch = max(self.epochs, default=0) + 1
+        (last_reading,) = connection.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()
+        (last_event,) = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+        self.next_reading = last_reading + 1
+        self.next_event = last_event + 1
+        marks = dict(connection.execute("SELECT key, value FROM meta WHERE key LIKE 'replay_%'"))
+        self._swept_to = marks.get("replay_reading", 0), marks.get("replay_event", 0)
+
+    def close(self) -> None:
+        """Commit what is waiting, write every ledger, and let go of the file. Acks for it are not sent any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._owns_executor:
+            self._executor.shutdown(wait=True)
+        if not self._connection.in_transaction:
+            self._flush()
+        self._reader.close()
+        self._connection.close()
+
+    def _flush(self) -> None:
+        batch, self.batch = self.batch, Batch()
+        self._sweep = []
+        self._close(batch)
+        try:
+            self._execute(batch)
+            self._connection.execute("COMMIT")
+            self._settle(batch)
+            last = Batch(upto=(self.next_reading - 1, self.next_event - 1), swept=list(self._dirty.values()))
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._write_ledgers(last)
+            self._connection.executemany(
+                _PUT_META, [("replay_reading", last.upto[0]), ("replay_event", last.upto[1])]
+            )
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo(batch, error)
+
+    def _page_loader(self, row_id: int) -> Callable[[int], bytes | None]:
+        def load(page: int) -> bytes | None:
+            row = self._reader.execute(
+                "SELECT prints FROM seen WHERE epoch = ? AND page = ?", (row_id, page)
+            ).fetchone()
+            return None if row is None else row[0]
+
+        return load
