@@ -25,7 +25,8 @@ Rules
   readings; events are given up last, and only for events (readings keep one segment of their own). What goes unacknowledged is counted durably, in
   the same write that condemns the segment, before it is removed; a recovery finishes a removal that was begun.
 - Acknowledgements are made durable when a segment is begun or removed, every ACKS_UNSAVED acks and at flush().
-  What a power cut makes the node forget is sent again and dropped by the gateway as a duplicate.
+  What a power cut makes the node forget is sent again and dropped by the gateway as a duplicate. An ack that falls
+  back is durable at once: what the gateway lacks must not be given up as if it had it.
 - An ack with fewer than MAX_ACK_RUNS runs is everything the gateway has: every other record of that epoch is offered
   again (a gateway restored from a backup). With all runs used it says nothing about seqs between cum and its lowest
   run, and what was known of these stays.
@@ -267,18 +268,21 @@ class Outbox:
         floor = cum + 1
         if len(known) >= MAX_ACK_RUNS:
             floor = min(a for a, _ in known)
+        fell_back = False
         for lane in _LANES:
             have = self._lanes[lane].runs
+            before = have.runs
             have.remove(max(floor, start), end)
             have.add(start, min(cum + 1, end))
             for a, b in known:
                 have.add(a, b)
+            fell_back = fell_back or self._lacks(lane, before)
             if len(have.runs) > 2 * RUNS_SAVED:
                 self._merge(lane)
                 have.bound(RUNS_MAX)
         self._oldest = None
         self._acks_unsaved += 1
-        if self._acks_unsaved >= ACKS_UNSAVED:
+        if fell_back or self._acks_unsaved >= ACKS_UNSAVED:
             self._save_mark()
 
     def lost_told(self) -> None:
@@ -521,6 +525,18 @@ class Outbox:
             if record is not None:
                 oldest = min(oldest, record.seq)
         return oldest
+
+    def _lacks(self, lane, before):
+        """Whether a record of ``before`` (flat runs) is no longer acknowledged."""
+        runs = self._lanes[lane].runs
+        for at in range(0, len(before), 2):
+            low = runs.gap(before[at])
+            while low < before[at + 1]:
+                high = min(runs.end_of_gap(low, before[at + 1]), before[at + 1])
+                if self._holds(lane, low, high):
+                    return True
+                low = runs.gap(high)
+        return False
 
     def _merge(self, lane):
         """Join runs between which the lane has no record."""

@@ -58,6 +58,13 @@ class RunSet:
                 break
         return seq
 
+    def end_of_gap(self, seq: int, limit: int) -> int:
+        """The lowest number above seq that is in the set, or ``limit`` when none is."""
+        for at in range(0, len(self.runs), 2):
+            if self.runs[at] > seq:
+                return self.runs[at]
+        return limit
+
     def overlaps(self, start: int, end: int) -> bool:
         """Whether any of start to end - 1 is in the set."""
         runs = self.runs
