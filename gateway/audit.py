@@ -15,9 +15,11 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.intervals import Intervals
+
+TOTALS = ("produced", "stored", "delivered", "queued", "missing", "lost", "copies")
 
 
 class Balance(NamedTuple):
@@ -38,6 +40,11 @@ class Balance(NamedTuple):
         """Whether every record produced is accounted for once."""
         accounted = self.delivered + self.queued + self.missing + self.lost
         return self.produced == accounted and self.copies == 0 and min(self[2:]) >= 0
+
+    def line(self) -> str:
+        """The row as a person reads it."""
+        counts = " ".join(f"{key}={getattr(self, key)}" for key in TOTALS)
+        return f"node {self.node:04x} {self.northbound or '(no northbound)'}: {counts}"
 
 
 def balance(connection: sqlite3.Connection, northbounds: Sequence[str] = ()) -> list[Balance]:
@@ -133,3 +140,22 @@ def _queued(connection: sqlite3.Connection, progress: _Progress | None) -> dict[
     for start, end in zip(intervals.starts, intervals.ends, strict=True):
         add("SELECT epoch, count(*) FROM reading WHERE id BETWEEN ? AND ?", start, end)
     return counts
+
+
+def summary(rows: Sequence[Balance]) -> dict[str, Any]:
+    """Totals and rows for programs; the totals are those of the northbound that is furthest behind."""
+    by_northbound: dict[str, list[Balance]] = defaultdict(list)
+    for row in rows:
+        by_northbound[row.northbound].append(row)
+    totals = [[sum(getattr(row, key) for row in group) for key in TOTALS] for group in by_northbound.values()]
+    worst = min(totals, key=lambda total: total[TOTALS.index("delivered")], default=[0] * len(TOTALS))
+    return {
+        **dict(zip(TOTALS, worst, strict=True)),
+        "holds": all(row.holds for row in rows),
+        "rows": [{**row._asdict(), "node": f"{row.node:04x}", "holds": row.holds} for row in rows],
+    }
+
+
+def one_line(totals: dict[str, Any]) -> str:
+    """The totals as a person or a script reads them."""
+    return " ".join(f"{key}={totals[key]}" for key in TOTALS) + f" holds={'yes' if totals['holds'] else 'NO'}"

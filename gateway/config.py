@@ -174,7 +174,6 @@ class MqttSection(Section):
     client_id: str | None = Field(
         None, min_length=1, max_length=64, description="default: tidegate-<gateway name>-<name>"
     )
-    protocol: Literal["5", "3.1.1"] = Field("5", description="MQTT version")
     topic: str = Field(
         "tidegate/{area}/{site}/{node}/{stream}",
         min_length=1,

@@ -8,13 +8,15 @@ out now is not kept: the next uplink asks again, and what is decided then is new
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from gateway import limits
 from gateway.clock import TrustedClock
 from gateway.commands import Commands
 from gateway.errors import GatewayError
+from gateway.ingest import Heard
+from gateway.ingest import Link as AnyLink
 from gateway.links.routes import Link, Routes
 from gateway.log import Logger
 from gateway.presence import Presence, Seen
@@ -26,34 +28,6 @@ class Channel(Protocol):
     """A sealed way to one node. `seal` gives None while no downlink PIV may be used yet."""
 
     def seal(self, plain: bytes) -> bytes | None: ...
-
-
-class Heard(Protocol):
-    """One opened frame whose content is committed (gateway/ingest.py)."""
-
-    @property
-    def link(self) -> Link: ...
-
-    @property
-    def address(self) -> int: ...
-
-    @property
-    def channel(self) -> Channel: ...
-
-    @property
-    def piv(self) -> int: ...
-
-    @property
-    def message(self) -> object: ...
-
-    @property
-    def new(self) -> bool: ...
-
-
-class Acks(Protocol):
-    """The part of ingest that builds acks."""
-
-    def acks(self, heard: Any) -> Iterable[tuple[Link, int, bytes]]: ...
 
 
 class Downlink:
@@ -76,7 +50,7 @@ class Downlink:
         self._current_channel = current_channel
         self._random_bytes = random_bytes
         self._log = log
-        self._acks: Acks | None = None
+        self._acks: Callable[[list[Heard]], Iterable[tuple[AnyLink, int, bytes]]] = lambda heard: ()
         self._last: dict[int, Heard] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._sending: set[int] = set()  # nodes a command is on its way to
@@ -85,25 +59,27 @@ class Downlink:
             ("ack", "time", "command", "ping", "not_sent", "errors", "stray_result"), 0
         )
 
-    def attach(self, acks: Acks) -> None:
-        """Ingest is built with `on_heard`, so it comes last."""
+    def attach(self, acks: Callable[[list[Heard]], Iterable[tuple[AnyLink, int, bytes]]]) -> None:
+        """Take `Ingest.acks`: ingest is built with `on_heard`, so it comes last."""
         self._acks = acks
 
     # --- what was heard --------------------------------------------------------------------------
 
-    def on_heard(self, heard: Sequence[Heard]) -> None:
+    def on_heard(self, heard: list[Heard]) -> None:
         """Acknowledge everything at once, then give each node what it should know."""
-        if self._acks is not None:
-            for link, address, frame in self._acks.acks(heard):
-                self._count("ack", link.send(address, frame))
+        for link, address, frame in self._acks(heard):
+            self._count("ack", link.send(address, frame))
         now_s, now_ms = self._clock.monotonic(), self._clock.unix_ms()
         latest: dict[int, Heard] = {}
         for entry in heard:
-            self._routes.heard(entry.address, entry.link)
-            self._presence.heard(entry.address, entry.link.name, entry.message, now_s, now_ms)
-            latest[entry.address] = entry
+            if isinstance(entry.message, Hello) and not entry.new:
+                continue  # the first step of a join may be a recording: it must not draw a node's downlinks
+            address = entry.node.address
+            self._routes.heard(address, entry.link)
+            self._presence.heard(address, entry.link.name, entry.message, now_s, now_ms)
+            latest[address] = entry
             if isinstance(entry.message, Result) and entry.new:
-                self._spawn(self._result(entry.address, entry.message))
+                self._spawn(self._result(address, entry.message))
         for address, entry in latest.items():
             self._last[address] = entry
             self._tell_time(address, entry)

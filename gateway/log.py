@@ -49,7 +49,17 @@ def setup(level: str = "info", style: str = "auto", stream: TextIO | None = None
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    root.handlers = [_Forward()]
+    root.setLevel(LEVELS[level])
     return get()
+
+
+class _Forward(logging.Handler):
+    """Lines of libraries that use the standard logging, in the same shape as ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get(logger=record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
 def get(**facts: Any) -> Logger:

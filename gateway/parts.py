@@ -27,8 +27,8 @@ class Part:
     def __init__(
         self,
         name: str,
-        run: Callable[[], Awaitable[None]],
         clock: Clock,
+        run: Callable[[], Awaitable[None]] | None = None,
         *,
         watch: Callable[[], object | None] | None = None,
     ) -> None:
@@ -36,7 +36,7 @@ class Part:
         self.state = "starting"  # starting, running, failed, stopped
         self.failures = 0
         self.last_error = ""
-        self._run = run
+        self.run = run or _for_ever
         self._clock = clock
         self._watch = watch
         self._seen: object | None = None
@@ -72,7 +72,7 @@ class Part:
             self.state = "running"
             self.beat()
             try:
-                await self._run()
+                await self.run()
                 self.last_error = "ended by itself"
             except asyncio.CancelledError:
                 self.state = "stopped"
@@ -87,6 +87,11 @@ class Part:
             log.warning("part_restarts", part=self.name, in_s=pause_s, failures=self.failures)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, limits.PART_RETRY_MAX_S)
+
+
+async def _for_ever() -> None:
+    """What a part does that has no loop of its own and is only watched."""
+    await asyncio.Event().wait()
 
 
 class ServiceManager:

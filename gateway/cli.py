@@ -1,0 +1,319 @@
+"""`tidegate gateway …`: what an integrator types. Only what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.errors import CommandError, ControlError, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+node_app = typer.Typer(no_args_is_help=True, help="Nodes and their keys.")
+site_app = typer.Typer(no_args_is_help=True, help="Sites, and which node serves which.")
+command_app = typer.Typer(no_args_is_help=True, help="Commands to nodes.")
+app.add_typer(node_app, name="node")
+app.add_typer(site_app, name="site")
+app.add_typer(command_app, name="command")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="TIDEGATE_CONFIG", help="The gateway's configuration.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+WhyOption = Annotated[str, typer.Option("--why", help="Why: kept in the audit log.")]
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Address as on the label, e.g. 0012.")]
+DEFAULT_CONFIG = Path("gateway.toml")
+POLL_S = 0.2
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    from gateway import config as configs
+    from gateway import daemon, log
+
+    settings = configs.load(config)
+    daemon.run(settings, log.setup(settings.log.level, settings.log.format))
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Check the configuration, the master key and the ports, and change nothing."""
+    settings = _load(config)
+    from gateway import daemon
+
+    daemon.load_vault(settings)
+    for section in settings.serial:
+        there = "there" if Path(section.path).exists() else "not there now; it is waited for"
+        typer.echo(f"serial {section.name}: {section.path} is {there}.")
+    for broker in settings.mqtt:
+        state = "" if broker.enabled else " (paused)"
+        typer.echo(f"mqtt {broker.name}: {broker.host}:{broker.port}{state}, topic {broker.topic}")
+    typer.echo(f"{config}: in order. Data in {settings.gateway.data_dir}.")
+
+
+@app.command()
+def init(
+    config: Annotated[Path, typer.Argument(help="Where to write the commented sample.")] = DEFAULT_CONFIG,
+) -> None:
+    """Write a commented sample configuration and, beside it, a new master key."""
+    from gateway import keys
+    from gateway.sample import sample
+
+    key_file = config.absolute().parent / "master.key"
+    if config.exists():
+        raise GatewayError(f"{config}: is there already; a configuration is never overwritten.")
+    if not key_file.exists():
+        keys.write_file(key_file)
+        typer.echo(f"{key_file}: a new master key. Keep a copy apart from the database's backups.")
+    config.write_text(sample(key_file.name), encoding="utf-8")
+    typer.echo(f"{config}: edit it, then `tidegate gateway check --config {config}`.")
+
+
+@app.command()
+def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show what the running gateway knows: nodes, links, deliveries, backlogs."""
+    from gateway import control
+
+    settings = _load(config)
+    reply = control.ask(Path(settings.gateway.data_dir), {"operation": "status"})
+    if reply is None:
+        raise ControlError(
+            f"no gateway is running on {settings.gateway.data_dir}. Start it: tidegate gateway run"
+        )
+    if as_json:
+        typer.echo(json.dumps(reply, indent=1))
+        return
+    from gateway.status import show
+
+    show(reply)
+
+
+@app.command()
+def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Balance the books from the store alone; exit code 1 unless they hold."""
+    import sqlite3
+
+    from gateway import audit as books
+    from gateway import daemon, schema
+
+    settings = _load(config)
+    file = Path(settings.gateway.data_dir, daemon.DATABASE_NAME)
+    if not file.exists():
+        raise GatewayError(f"{file}: no such database; has this gateway run yet?")
+    connection = schema.connect_reader(str(file), cache_kib=4096)
+    try:
+        rows = books.balance(connection, [broker.name for broker in settings.mqtt])
+    except sqlite3.Error as exc:
+        raise GatewayError(f"{file}: cannot be read: {exc}.") from exc
+    finally:
+        connection.close()
+    summary = books.summary(rows)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        typer.echo(books.one_line(summary))
+        for row in rows:
+            typer.echo(f"  {row.line()}")
+    if not summary["holds"]:
+        raise typer.Exit(1)
+
+
+# --- nodes --------------------------------------------------------------------------------------
+
+
+@node_app.command("import")
+def node_import(
+    file: Annotated[
+        Path, typer.Argument(help="What minting wrote: JSON lines, or TOML with [[node]] tables.")
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Nodes minted again: take the new keys.")
+    ] = False,
+    why: WhyOption = "",
+) -> None:
+    """Register nodes and keep their keys, encrypted."""
+    from gateway import node_file
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise GatewayError(f"{file}: cannot be read: {exc}") from exc
+    node_file.parse(text, str(file))  # whoever reads the error sees the file here
+    request = {"operation": "node.import", "text": text, "name": str(file), "replace": replace, "why": why}
+    done = _ask(config, request)
+    counts = ", ".join(f"{len(done[key])} {key}" for key in ("added", "replaced", "unchanged"))
+    typer.echo(f"{file}: {counts}. Now delete it or lock it away: it holds keys.")
+
+
+@node_app.command("list")
+def node_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the registered nodes. Keys are never shown."""
+    nodes = _ask(config, {"operation": "node.list"})["nodes"]
+    if as_json:
+        typer.echo(json.dumps(nodes, indent=1))
+        return
+    for node in nodes:
+        since = _date(node["added_ms"])
+        typer.echo(
+            f"{node['address']:04x}  {node['node_type']:<24} {node['area']}/{node['site']}  since {since}"
+        )
+    typer.echo(f"{len(nodes)} nodes.")
+
+
+@node_app.command("remove")
+def node_remove(node: NodeArgument, why: WhyOption, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Forget the keys of a lost or stolen node; its history stays."""
+    _ask(config, {"operation": "node.remove", "node": node, "why": why})
+    typer.echo(f"node {node}: removed; nothing it sends is accepted any more.")
+
+
+# --- sites --------------------------------------------------------------------------------------
+
+
+@site_app.command("add")
+def site_add(
+    site: Annotated[str, typer.Argument(metavar="SITE", help="Id of the site: a level of MQTT topics.")],
+    area: Annotated[str | None, typer.Option(help="Area code; default: that of the gateway.")] = None,
+    title: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    why: WhyOption = "",
+) -> None:
+    """Make a site."""
+    made = _ask(config, {"operation": "site.add", "site": site, "area": area, "title": title, "why": why})
+    typer.echo(f"site {made['site']}: made in area {made['area']}.")
+
+
+@site_app.command("assign")
+def site_assign(
+    site: Annotated[str, typer.Argument(metavar="SITE")],
+    node: NodeArgument,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--from", help="Since when, UTC; default: now, or for ever for a first assignment."),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    why: WhyOption = "",
+) -> None:
+    """Let a node serve a site from a time on; what it served before ends there."""
+    from_ms = None if since is None else int(since.replace(tzinfo=since.tzinfo or UTC).timestamp() * 1000)
+    made = _ask(
+        config, {"operation": "site.assign", "site": site, "node": node, "from_ms": from_ms, "why": why}
+    )
+    typer.echo(f"site {site}: served by node {node} from {_date(made['from_ms'])} on.")
+
+
+@site_app.command("list")
+def site_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List sites and who served them when."""
+    reply = _ask(config, {"operation": "site.list"})
+    if as_json:
+        typer.echo(json.dumps(reply, indent=1))
+        return
+    for site in reply["sites"]:
+        typer.echo(f"{site['area']}/{site['site']}  {site['title']}")
+        for row in reply["assignments"]:
+            if row["site"] == site["site"]:
+                until = "now" if row["to_ms"] is None else _date(row["to_ms"])
+                typer.echo(f"    node {row['node']:04x}  {_date(row['from_ms'])} to {until}")
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+@command_app.command("send")
+def command_send(
+    node: NodeArgument,
+    command: Annotated[
+        str, typer.Argument(help="identify, reboot, read-now, set-interval or report-settings.")
+    ],
+    value: Annotated[int | None, typer.Argument(help="Seconds, for identify and set-interval.")] = None,
+    why: WhyOption = "",
+    ttl_s: Annotated[int, typer.Option("--ttl", help="Seconds until it is too late to begin.")] = 60,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the node's answer.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Give a node a command. It is never carried out later than --ttl."""
+    if not why:
+        raise CommandError("say why with --why: who asked for what, and why, is kept for ever.")
+    request = {
+        "operation": "command.send",
+        "node": node,
+        "command": command,
+        "args": value,
+        "ttl_s": ttl_s,
+        "why": why,
+    }
+    number = _ask(config, request)["id"]
+    typer.echo(f"command {number}: {command} for node {node}, queued for at most {ttl_s} s.")
+    if wait:
+        _wait(config, number, ttl_s)
+
+
+def _wait(config: Path, number: int, ttl_s: int) -> None:
+    """Ask until the command has ended; the daemon ends it at its deadline."""
+    until_s = time.monotonic() + ttl_s + 10
+    while time.monotonic() < until_s:
+        report = _ask(config, {"operation": "command.list", "id": number})["commands"][0]
+        if report["state"] != "open":
+            typer.echo(f"command {number}: {report['state']} {report['detail']}".rstrip() + ".")
+            if report["state"] != "done":
+                raise typer.Exit(1)
+            return
+        time.sleep(POLL_S)
+    raise ControlError(f"command {number} has not ended; is the gateway running?")
+
+
+@command_app.command("list")
+def command_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the latest commands: who gave them, why, and how they ended."""
+    reports = _ask(config, {"operation": "command.list"})["commands"]
+    if as_json:
+        typer.echo(json.dumps(reports, indent=1))
+        return
+    for report in reports:
+        args = "" if report["args"] is None else f" {report['args']}"
+        typer.echo(
+            f"{report['id']:>5}  {_date(report['created_ms'])}  node {report['node']:04x}  "
+            f"{report['command']}{args}: "
+            f"{report['state']} {report['detail']}  ({report['who']}: {report['why']})"
+        )
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+def _load(config: Path) -> Config:
+    from gateway import config as configs
+
+    return configs.load(config)
+
+
+def _ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Have the running daemon carry out `request`, or do it here when none runs: there is one writer at a time."""
+    from gateway import control, daemon, log
+
+    settings = _load(config)
+    data_dir = Path(settings.gateway.data_dir)
+    reply = control.ask(data_dir, request)
+    if reply is not None:
+        return reply
+    log.setup("error", settings.log.format)
+    with daemon.DataDir(data_dir):
+        return asyncio.run(daemon.offline(settings, request, control.user_name(os.getuid())))
+
+
+def _date(unix_ms: int) -> str:
+    if unix_ms == 0:
+        return "the beginning"
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

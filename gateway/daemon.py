@@ -1,0 +1,349 @@
+"""The daemon: builds every part from the config, runs them side by side, and stops them.
+
+    links → ingest → store → downlink → links          one event loop; the store's commits in one thread
+                       └→ northbounds → brokers        each from its own cursor
+
+One TaskGroup holds the parts; each is supervised (parts.py). kill -9 at any moment is a normal way to
+stop, so there is nothing in an orderly stop that correctness depends on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway import commands, keys, registry
+from gateway.channels import Channels
+from gateway.clock import SystemClock, TrustedClock
+from gateway.commands import Commands
+from gateway.config import Config, SerialSection
+from gateway.control import SOCKET_NAME, ControlServer
+from gateway.downlink import Downlink
+from gateway.errors import AlreadyRunning, GatewayError
+from gateway.health import HealthServer, Page, json_page
+from gateway.ingest import Ingest
+from gateway.links.routes import Routes
+from gateway.links.serial import SerialLink
+from gateway.log import Logger
+from gateway.northbounds import Northbound, build_mqtt
+from gateway.operations import Operations
+from gateway.parts import Part, ServiceManager, watch
+from gateway.presence import Presence
+from gateway.registry import Registry
+from gateway.store import Store
+
+DATABASE_NAME = "tidegate.db"
+LOCK_NAME = "lock"
+
+
+class DataDir:
+    """The data directory, held by one process at a time: the lock dies with the process, however it dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def __enter__(self) -> DataDir:
+        os.umask(0o077)  # everything in here is for this user alone
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise GatewayError(f"{self.path}: the data directory cannot be used: {exc.strerror}.") from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(self._fd)
+            raise AlreadyRunning(
+                f"{self.path}: another tidegate process is using this data directory. Stop it first, or give "
+                f"this "
+                "one a data_dir of its own."
+            ) from exc
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._fd)
+
+
+def load_vault(config: Config, environ: Mapping[str, str] = os.environ) -> keys.Vault:
+    """The vault under the master key that the config names."""
+    if config.keys.master_key_credential is not None:
+        key = keys.load_credential(config.keys.master_key_credential, environ.get("CREDENTIALS_DIRECTORY"))
+    else:
+        key = keys.load_file(Path(str(config.keys.master_key_file)))
+    return keys.Vault(key)
+
+
+def open_store(config: Config, clock: TrustedClock) -> Store:
+    """The store in the data directory, with the registry's and the commands' tables."""
+    return Store.open(
+        Path(config.gateway.data_dir, DATABASE_NAME),
+        clock=clock,
+        random_bytes=os.urandom,
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA),
+    )
+
+
+class Gateway:
+    """Everything that runs, wired. Building it opens the store; `run` opens links and connections."""
+
+    def __init__(self, config: Config, log: Logger, *, clock: TrustedClock | None = None) -> None:
+        self.config = config
+        self.log = log
+        self.clock = clock or SystemClock(assume_synchronised=config.clock.assume_synchronised)
+        vault = load_vault(config)
+        self.store = open_store(config, self.clock)
+        for note in self.store.notes:
+            log.warning("store_recovery", note=note)
+        self.registry = Registry(self.store, vault, self.clock, config.gateway.area)
+        self.routes = Routes()
+        self.presence = Presence(self.clock)
+        self.commands = Commands(self.store, self.registry, self.clock)
+        self.channels = Channels(self.store, self.registry.keys_of, gateway_id=config.gateway.sender_id)
+        self.downlink = Downlink(
+            self.commands, self.routes, self.presence, self.clock, self._current_channel, os.urandom, log
+        )
+        self.ingest = Ingest(
+            self.store,
+            self.channels,
+            clock=self.clock,
+            random_bytes=os.urandom,
+            on_heard=self.downlink.on_heard,
+        )
+        self.downlink.attach(self.ingest.acks)
+        self.registry.on_changed = self._node_changed
+        self.parts: list[Part] = []
+        self._part("store", watch=self._store_progress)
+        downlink = self._part("downlink", self.downlink.run)
+        self.downlink.on_progress = downlink.beat
+        self.links = [self._serial(section) for section in config.serial]
+        self.northbounds = self._build_northbounds()
+        operations = Operations(self.registry, self.commands, self.status)
+        self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), operations, log)
+        self._part("control", self.control.run, watch=_answers_only)
+        self.health = self._build_health()
+        self._started_s = self.clock.monotonic()
+
+    # --- building --------------------------------------------------------------------------------
+
+    def _part(
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]] | None = None,
+        *,
+        watch: Callable[[], object | None] | None = None,
+    ) -> Part:
+        part = Part(name, self.clock, run, watch=watch)
+        self.parts.append(part)
+        return part
+
+    def _serial(self, section: SerialSection) -> SerialLink:
+        part = self._part(f"serial:{section.name}")
+        link = SerialLink(
+            section.name, section.path, section.baud, self.ingest.frame, self.log, on_progress=part.beat
+        )
+        part.run = link.run
+        return link
+
+    def _build_northbounds(self) -> dict[str, Northbound]:
+        made = {}
+        for section in self.config.mqtt:
+            if not section.enabled:
+                self.log.warning("northbound_paused", northbound=section.name)
+                continue
+            northbound = build_mqtt(
+                section,
+                self.config.gateway.name,
+                self.store,
+                self.registry.place_of,
+                self.clock,
+                random.Random(),
+            )
+            made[section.name] = northbound
+            self._part(f"mqtt:{section.name}", northbound.run, watch=northbound.progress)
+        return made
+
+    def _build_health(self) -> HealthServer | None:
+        section = self.config.health
+        if not section.enabled:
+            return None
+        from gateway.metrics import Exporter  # costs 40 ms and 4 MB, which a gateway without the page keeps
+
+        pages = {"/healthz": self.healthz, "/readyz": self.readyz, "/metrics": Exporter(self.picture).page}
+        server = HealthServer(section.address, section.port, pages, self.log)
+        self._part("health", server.run, watch=_answers_only)
+        return server
+
+    def _current_channel(self, address: int) -> Any:
+        node = self.channels.node(address)
+        return None if node is None else node.current
+
+    def _node_changed(self, address: int) -> None:
+        """Keys are void: so is everything derived from them."""
+        self.channels.forget(address)
+        self.downlink.forget(address)
+
+    # --- running ---------------------------------------------------------------------------------
+
+    async def run(
+        self, manager: ServiceManager | None = None, started: Callable[[], None] | None = None
+    ) -> None:
+        """Run every part until SIGTERM or SIGINT."""
+        manager = manager or ServiceManager()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        open_commands = await self.commands.recover()
+        self.log.info(
+            "started", nodes=len(self.registry.nodes()), open_commands=open_commands, pid=os.getpid()
+        )
+        gc.collect()
+        gc.freeze()  # what the start built stays for ever: not looking at it again shortens every collection
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part.supervise(self.log), name=part.name) for part in self.parts]
+            tasks.append(group.create_task(watch(self.parts, manager, self.log)))
+            manager.notify("READY=1", f"STATUS={len(self.links)} links, {len(self.northbounds)} northbounds")
+            if started:
+                started()
+            await stop.wait()
+            manager.notify("STOPPING=1")
+            self.log.info("stopping")
+            for task in tasks:
+                task.cancel()
+        self.log.info("stopped")
+
+    def _store_progress(self) -> object | None:
+        """Changes while the store commits; None while there is nothing to commit, or the disk refuses.
+
+        A full disk is told by /readyz; starting the daemon again would not make room.
+        """
+        if self.store.failing is not None or not self.store.depth():
+            return None
+        return self.store.counters["commits"]
+
+    # --- what it says of itself ------------------------------------------------------------------
+
+    def healthz(self) -> Page:
+        """503 while a part is stalled."""
+        stalled = [part.name for part in self.parts if part.stalled]
+        parts = {part.name: part.state for part in self.parts}
+        return json_page(503 if stalled else 200, {"stalled": stalled, "parts": parts})
+
+    def readyz(self) -> Page:
+        """503, with reasons, while the gateway cannot do all of its job."""
+        reasons = self.reasons()
+        return json_page(503 if reasons else 200, {"reasons": reasons})
+
+    def reasons(self) -> list[str]:
+        """Why the gateway is not ready; empty when it is."""
+        reasons = [f"{part.name}: {part.last_error}" for part in self.parts if part.state == "failed"]
+        reasons += [f"{part.name}: stalled" for part in self.parts if part.stalled]
+        if self.store.failing is not None:
+            reasons.append(f"store: {self.store.failing}")
+        reasons += [
+            f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
+        ]
+        offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
+        return reasons + [f"mqtt:{name}: not connected" for name in offline]
+
+    def picture(self) -> dict[str, Any]:
+        """Everything countable, for /metrics and status."""
+        return {
+            "parts": {
+                part.name: {
+                    "up": float(part.state == "running" and not part.stalled),
+                    "idle_seconds": part.idle_s(),
+                    "failures": part.failures,
+                }
+                for part in self.parts
+            },
+            "store": {
+                **self.store.counters,
+                "depth_frames": self.store.depth(),
+                "failing": float(self.store.failing is not None),
+            },
+            "refused": dict(self.ingest.refused),
+            "links": {link.name: _link_picture(link) for link in self.links},
+            "northbounds": {name: northbound.picture() for name, northbound in self.northbounds.items()},
+            "downlinks": dict(self.downlink.counters),
+            "commands": dict(self.commands.counters),
+            "http": dict(self.health.counters) if self.health else {},
+            "nodes": len(self.registry.nodes()),
+            "nodes_heard_1h": self.presence.count(3600),
+            "clock": float(self.clock.synchronised()),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What `tidegate gateway status` shows."""
+        return {
+            "name": self.config.gateway.name,
+            "running_s": self.clock.monotonic() - self._started_s,
+            "reasons": self.reasons(),
+            "health_port": self.health.port if self.health else None,
+            **self.picture(),
+            "rows": [self._node_status(node.address) for node in self.registry.nodes()],
+        }
+
+    def _node_status(self, address: int) -> dict[str, Any]:
+        place = self.registry.place_of(address, self.clock.unix_ms())
+        seen = self.presence.of(address)
+        node = self.registry.node(address)
+        row: dict[str, Any] = {
+            "node": f"{address:04x}",
+            "type": node.node_type if node else "",
+            "site": place.site,
+            "area": place.area,
+        }
+        if seen is not None:
+            row |= {
+                "link": seen.link,
+                "seen_s": self.clock.monotonic() - seen.heard_s,
+                "backlog_hours": seen.backlog_hours(),
+                "firmware": seen.firmware,
+                "health": seen.health,
+            }
+        return row
+
+
+def _link_picture(link: SerialLink) -> dict[str, float]:
+    counters = {name: getattr(link.counters, name) for name in link.counters.__slots__}
+    refused = {f"refused_{reason}": count for reason, count in link.refused.items()}
+    return {**counters, **refused, "open": float(link.is_open), "queued": link.queued}
+
+
+def _answers_only() -> None:
+    """The watch of a part that only answers when asked: nothing to do is its normal state."""
+
+
+def run(config: Config, log: Logger) -> None:
+    """Run the gateway until it is told to stop. Raises GatewayError when it cannot start."""
+    with DataDir(Path(config.gateway.data_dir)):
+        asyncio.run(_main(config, log))
+
+
+async def _main(config: Config, log: Logger) -> None:
+    gateway = Gateway(config, log)
+    try:
+        await gateway.run()
+    finally:
+        gateway.store.close()
+
+
+async def offline(config: Config, request: dict[str, Any], who: str) -> dict[str, Any]:
+    """Carry out an operation while no daemon runs; the caller holds the data directory."""
+    clock = SystemClock(assume_synchronised=config.clock.assume_synchronised)
+    store = open_store(config, clock)
+    try:
+        known = Registry(store, load_vault(config), clock, config.gateway.area)
+        queue = Commands(store, known, clock)
+        return await Operations(known, queue).handle(request, who)
+    finally:
+        store.close()

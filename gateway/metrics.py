@@ -1,0 +1,124 @@
+"""Prometheus metrics: a picture of the gateway taken when it is asked for, so that counting costs the hot
+path nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from gateway.health import Page
+
+HOUR_S = 3600
+
+
+class Exporter(Collector):
+    """Renders what `picture` returns (Gateway.picture: plain dicts) in the Prometheus text format."""
+
+    def __init__(self, picture: Any) -> None:
+        self._picture = picture
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        self._registry.register(PROCESS_COLLECTOR)
+
+    def page(self) -> Page:
+        """The page /metrics."""
+        return Page(200, CONTENT_TYPE_LATEST, generate_latest(self._registry))
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing in advance: asking at registration would take a picture of a gateway that is being built."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, from one picture."""
+        now = self._picture()
+        yield from _parts(now["parts"])
+        yield from _store(now["store"])
+        yield _counter("frames_refused", "Frames refused, by reason (SPEC 5).", "reason", now["refused"])
+        yield from _links(now["links"])
+        yield from _northbounds(now["northbounds"])
+        yield _counter(
+            "downlinks",
+            "What was sent to nodes, by kind; not_sent: no way to the node.",
+            "kind",
+            now["downlinks"],
+        )
+        yield _counter("commands", "Commands accepted and how they ended.", "state", now["commands"])
+        yield _counter("http_requests", "Requests to these pages.", "result", now["http"])
+        yield _gauge("nodes", "Registered nodes.", now["nodes"])
+        yield _gauge("nodes_heard_1h", "Nodes heard within the last hour.", now["nodes_heard_1h"])
+        yield _gauge(
+            "clock_synchronised",
+            "1 while this machine's clock is in time and nodes are given it.",
+            now["clock"],
+        )
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(f"tidegate_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"tidegate_{name}", text, value=value)
+
+
+def _table(
+    prefix: str, label: str, rows: Mapping[str, Mapping[str, float]], gauges: Mapping[str, str]
+) -> Iterator[Metric]:
+    """One metric for each column of `rows`; columns in `gauges` (with their help) are gauges, the rest counters."""
+    columns = dict.fromkeys(column for row in rows.values() for column in row)
+    for column in columns:
+        family: GaugeMetricFamily | CounterMetricFamily
+        if column in gauges:
+            family = GaugeMetricFamily(f"tidegate_{prefix}_{column}", gauges[column], labels=[label])
+        else:
+            family = CounterMetricFamily(
+                f"tidegate_{prefix}_{column}", f"Since the start, by {label}.", labels=[label]
+            )
+        for key, row in rows.items():
+            if column in row:
+                family.add_metric([key], row[column])
+        yield family
+
+
+def _parts(parts: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    gauges = {
+        "up": "1 while the part runs and makes progress.",
+        "idle_seconds": "Seconds since the part last made progress.",
+    }
+    return _table("part", "part", parts, gauges)
+
+
+def _links(links: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    gauges = {"open": "1 while the port is open.", "queued": "Frames the port has not taken yet."}
+    return _table("link", "link", links, gauges)
+
+
+def _northbounds(northbounds: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    gauges = {
+        "connected": "1 while the far side answers.",
+        "backlog_records": "Records not confirmed by the far side.",
+        "backlog_hours": "Age of the oldest record not confirmed, in hours.",
+        "in_flight": "Records sent and not confirmed.",
+    }
+    return _table("northbound", "northbound", northbounds, gauges)
+
+
+def _store(store: Mapping[str, float]) -> Iterator[Metric]:
+    gauges = {
+        "depth_frames": "Frames opened and not committed.",
+        "failing": "1 while commits fail: nothing is acknowledged.",
+    }
+    for key, value in store.items():
+        if key in gauges:
+            yield _gauge(f"store_{key}", gauges[key], value)
+        else:
+            yield CounterMetricFamily(f"tidegate_store_{key}", "Since the start.", value=value)

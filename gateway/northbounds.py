@@ -1,0 +1,134 @@
+"""From a table of gateway.toml to a running northbound: one line in KINDS for each kind there is.
+
+The libraries of a northbound are imported only when one of its kind is configured: a gateway without a
+broker must not carry an MQTT client in its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.clock import Clock
+from gateway.config import MqttSection
+from gateway.errors import ConfigError
+from gateway.registry import Place
+from gateway.store import Store
+
+PASSWORD_BYTES_MAX = 1024
+HOUR_MS = 3_600_000
+
+
+class Runner(Protocol):
+    """What gateway/northbound/runner.py offers the daemon."""
+
+    async def run(self) -> None: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+
+class Northbound:
+    """A northbound by name, with its state in the units that /metrics and people want."""
+
+    def __init__(self, name: str, runner: Runner, clock: Clock) -> None:
+        self.name = name
+        self.run = runner.run
+        self._runner = runner
+        self._clock = clock
+        self._delivered: object = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the far side answers."""
+        return bool(self._runner.status()["connected"])
+
+    def picture(self) -> dict[str, float]:
+        """Counters and gauges."""
+        status = self._runner.status()
+        oldest_ms = status["oldest_undelivered_ms"]
+        age_ms = 0 if oldest_ms is None else max(0, self._clock.unix_ms() - oldest_ms)
+        return {
+            "connected": float(status["connected"]),
+            "backlog_records": status["backlog"],
+            "backlog_hours": age_ms / HOUR_MS,
+            "in_flight": status["in_flight"],
+            "delivered": status["delivered"],
+            "refused": status["refused"],
+        }
+
+    def progress(self) -> object | None:
+        """Changes with each delivery; None while there is nothing to deliver or nobody to deliver to."""
+        status = self._runner.status()
+        if not status["connected"] or not status["backlog"]:
+            return None
+        delivered: object = status["delivered"]
+        return delivered
+
+
+def build_mqtt(
+    section: MqttSection,
+    gateway_name: str,
+    store: Store,
+    places: Callable[[int, int], Place],
+    clock: Clock,
+    rng: random.Random,
+) -> Northbound:
+    """An MQTT northbound."""
+    from gateway.northbound import mqtt, runner
+
+    settings = mqtt.MqttSettings(
+        host=section.host,
+        port=section.port,
+        client_id=section.client_id or f"tidegate-{gateway_name}-{section.name}",
+        topic=section.topic,
+        username=section.username,
+        password=_password(section.password_file),
+        tls=_tls(section),
+    )
+    sender = mqtt.MqttSender(settings)
+    return Northbound(
+        section.name, runner.Runner(section.name, store, mqtt.format, sender, places, clock, rng), clock
+    )
+
+
+def _password(file: str | None) -> str | None:
+    """The password in `file`, which only its owner may read."""
+    if file is None:
+        return None
+    try:
+        with Path(file).open("rb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            data = stream.read(PASSWORD_BYTES_MAX + 1)
+    except OSError as exc:
+        raise ConfigError([f"mqtt.password_file: {file} cannot be read: {exc.strerror}."]) from exc
+    if mode & 0o077:
+        raise ConfigError(
+            [f"mqtt.password_file: {file} has mode {mode:04o}; allowed is 0600: chmod 600 {file}"]
+        )
+    try:
+        password = data.decode().strip("\r\n")
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"mqtt.password_file: {file} is not UTF-8."]) from exc
+    if not password or len(data) > PASSWORD_BYTES_MAX:
+        raise ConfigError(
+            [f"mqtt.password_file: {file} must hold a password of 1 to {PASSWORD_BYTES_MAX} bytes."]
+        )
+    return password
+
+
+def _tls(section: MqttSection) -> ssl.SSLContext | None:
+    if not section.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=section.ca_file)
+        if section.cert_file is not None:
+            context.load_cert_chain(section.cert_file, section.key_file)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError([f"mqtt {section.name}: its TLS files cannot be used: {exc}."]) from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

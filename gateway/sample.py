@@ -1,0 +1,68 @@
+"""The commented sample configuration, made from the models of config.py so that it can never lag behind
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from gateway import config
+
+WIDTH = 110
+ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
+    "serial": (
+        config.SerialSection,
+        {"name": "river-1", "path": "/dev/serial/by-id/usb-Espressif_0001-if00"},
+    ),
+    "mqtt": (config.MqttSection, {"name": "city", "host": "broker.example"}),
+}
+TABLES: dict[str, type[BaseModel]] = {
+    "gateway": config.GatewaySection,
+    "keys": config.KeysSection,
+    "clock": config.ClockSection,
+    "health": config.HealthSection,
+    "log": config.LogSection,
+}
+
+
+def sample(master_key_file: str) -> str:
+    """The text of a usable gateway.toml; what is commented out shows its default."""
+    lines = [
+        "# Tidegate gateway. Check it with `tidegate gateway check`; a line with # shows the default.",
+        "",
+    ]
+    for name, model in TABLES.items():
+        given = {"master_key_file": master_key_file} if name == "keys" else {}
+        lines += [f"# {model.__doc__}", f"[{name}]", *_keys(model, given), ""]
+    for name, (model, given) in ARRAYS.items():
+        lines += [f"# {model.__doc__}", f"# [[{name}]]", *("# " + line for line in _keys(model, given)), ""]
+    return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel], given: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, field in model.model_fields.items():
+        if key in given:
+            lines.append(f"{key} = {_toml(given[key])}{_note(field)}")
+        else:
+            lines.append(f"# {key} = {_default(field)}{_note(field)}")
+    return lines
+
+
+def _note(field: FieldInfo) -> str:
+    return f"  # {field.description}" if field.description else ""
+
+
+def _default(field: FieldInfo) -> str:
+    return '""' if field.default in (None, PydanticUndefined) else _toml(field.default)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

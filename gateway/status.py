@@ -1,0 +1,80 @@
+"""`tidegate gateway status` as tables for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(status: dict[str, Any], console: Console | None = None) -> None:
+    """Print what the daemon's `status` operation returned."""
+    out = console or Console()
+    reasons = status["reasons"]
+    ready = "ready" if not reasons else "not ready: " + "; ".join(reasons)
+    out.print(f"{status['name']}: up {_span(status['running_s'])}, {ready}", markup=False, highlight=False)
+    out.print(_nodes(status["rows"]))
+    if status["links"]:
+        out.print(_links(status["links"]))
+    if status["northbounds"]:
+        out.print(_northbounds(status["northbounds"]))
+    refused = ", ".join(f"{reason} {count}" for reason, count in sorted(status["refused"].items()) if count)
+    out.print(f"refused frames: {refused or 'none'}", markup=False, highlight=False)
+
+
+def _nodes(rows: list[dict[str, Any]]) -> Table:
+    table = Table("node", "type", "area/site", "link", "last seen", "holds back", "firmware", title="nodes")
+    for row in rows:
+        seen = f"{_span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
+        table.add_row(
+            row["node"],
+            row["type"],
+            f"{row['area']}/{row['site']}",
+            row.get("link", ""),
+            seen,
+            _hours(row.get("backlog_hours")),
+            row.get("firmware", ""),
+        )
+    return table
+
+
+def _links(links: dict[str, dict[str, float]]) -> Table:
+    table = Table("link", "state", "frames in", "frames out", "bad frames", "lost", title="links")
+    for name, link in links.items():
+        bad = int(link["refused_crc"] + link["refused_oversize"])
+        state = "open" if link["open"] else "closed"
+        counts = (link["frames_in"], link["frames_out"], bad, link["losses"])
+        table.add_row(name, state, *(str(int(count)) for count in counts))
+    return table
+
+
+def _northbounds(northbounds: dict[str, dict[str, float]]) -> Table:
+    table = Table("northbound", "state", "delivered", "backlog", "oldest", title="northbounds")
+    for name, row in northbounds.items():
+        state = "connected" if row["connected"] else "not connected"
+        table.add_row(
+            name,
+            state,
+            str(int(row["delivered"])),
+            str(int(row["backlog_records"])),
+            _hours(row["backlog_hours"]),
+        )
+    return table
+
+
+def _hours(hours: float | None) -> str:
+    return "" if hours is None else f"{hours:.1f} h"
+
+
+def _span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    whole = int(seconds)
+    for size, unit, small_size, small in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // small_size} {small}"
+    return f"{whole} s"
