@@ -8,6 +8,7 @@ How CBOR values stand in JSON: {"hex": …} is a byte string, {"map": [[key, val
 
 from protocols.wire import cbor, envelope, framing, identity, join, messages
 from protocols.wire.errors import WireError
+from tests.wire import readings_checks
 
 
 class Mismatch(Exception):
@@ -187,6 +188,8 @@ CHECKS = {
     "framing": check_framing,
     "join": check_join,
     "identity": check_identity,
+    "readings": readings_checks.check_readings,
+    "quality": readings_checks.check_quality,
 }
 
 
