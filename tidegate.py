@@ -58,6 +58,9 @@ def load(name: str) -> Any:
         ) from exc
     command = typer.main.get_command(module.app)
     command.name = name
+    command.help = command.help or group.help
+    # Completion is set up for the whole command, not once per group.
+    command.params = [option for option in command.params if not option.name.endswith("_completion")]
     return command
 
 
