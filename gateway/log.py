@@ -59,7 +59,7 @@ class _Forward(logging.Handler):
     """Lines of libraries that use the standard logging, in the same shape as ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        get(logger=record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+        get(source=record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
 def get(**facts: Any) -> Logger:
