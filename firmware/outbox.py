@@ -39,7 +39,7 @@ from collections import namedtuple
 from struct import pack, unpack_from
 
 from firmware import segment
-from firmware.durable import Document, ensure_folder
+from firmware.durable import FOLDERS, Document, ensure_folder
 from firmware.errors import StorageError
 from firmware.runs import RunSet
 from firmware.segment import HEADER_BYTES, MAX_PAYLOAD, NO_EPOCH, RECORD_BYTES, RECORDS_MAX, SEGMENT_BYTES
@@ -303,7 +303,9 @@ class Outbox:
         self._loaded_count = 0
         self._damaged_known = []
         self._oldest = None
-        ensure_folder(self._fs, self._path)
+        # All folders now: on a full partition, giving up a segment must not need a new one.
+        for folder in FOLDERS + (self._path,):
+            ensure_folder(self._fs, folder)
         self._take_mark()
         self._list()
         epochs = []
