@@ -237,8 +237,9 @@ class VirtualBoard:
         """Until counts[event] is at least ``count``: boot, deepsleep, reset, soft_reset, wdt, power_cut, halted."""
         self._wait_for(lambda: self.counts[event] >= count, timeout_s, f"{event!r} to happen {count} time(s)")
 
-    def wait_console(self, text: bytes, timeout_s: float = 30.0) -> None:
-        self._wait_for(lambda: text in self._console, timeout_s, f"{text!r} on the console")
+    def wait_console(self, text: bytes, timeout_s: float = 30.0, *, count: int = 1) -> None:
+        """Until ``text`` stands in ``console`` at least ``count`` times."""
+        self._wait_for(lambda: self._console.count(text) >= count, timeout_s, f"{text!r} on the console")
 
     def _wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         with self._changed:

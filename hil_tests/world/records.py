@@ -34,8 +34,8 @@ class RecordError(HilError):
 
 
 class Record:
-    """``start_s``: the world time (unix seconds) at which the record's first sample is shown; with ``skip_s``, the sample
-    that lies so many seconds of the record later.
+    """``start_s``: the world time (unix seconds) at which the record's first sample is shown; with ``skip_s``, the
+    sample that lies so many seconds of the record later.
 
     ``speed``: seconds of the record per second of world. At its end the record starts again, unless ``loop`` is False.
     ``corrected``: the technician's values instead of the raw ones.
