@@ -1,0 +1,54 @@
+"""`tidegate virtual`: one river station without hardware, to try a minted node and a gateway by hand.
+
+A folder is the board: its flash stays there between runs, and FOLDER/tty is its serial port. What runs on it is the
+firmware that ships, on a real MicroPython; only the sonde and its water are simulated.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boards.virtual.board import RS485_UART
+from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
+from boards.virtual.supervisor import VirtualBoard
+from flash_tools.images import build_app_image
+from hil_tests.errors import RigError
+from hil_tests.world.river import River
+
+ROOT = Path(__file__).resolve().parent.parent
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def virtual(
+    folder: Annotated[Path, typer.Argument(help="The board: its flash and its port. Made when missing.")],
+    state: Annotated[
+        Path | None, typer.Option(help="Image of the state partition, as minted. Only for a new board.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the river and of the board's clock errors.")] = 1,
+) -> None:
+    """Switch a virtual river station on; Ctrl-C cuts its power."""
+    new = not (folder / "state.bin").exists()
+    if new and state is None:
+        raise RigError(f"{folder} is a new board: name the state image that minting made, with --state FILE.")
+    if not new and state is not None:
+        raise RigError(f"{folder} has run before; --state would erase what it keeps. Take another folder.")
+    # A state image is for a new board only; the program may be renewed at any time, as on a bench.
+    with VirtualBoard(
+        folder, app_image=build_app_image(ROOT, board="virtual").data, state_image=state, seed=seed
+    ) as board:
+        board.attach_uart(RS485_UART, ModbusSonde(YOSEMITECH, River(seed).quantities))
+        off = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: off.set())
+        board.power_on()
+        typer.echo(f"The station is on; its serial port is {board.link_path}. Ctrl-C cuts its power.")
+        off.wait()
+        board.power_cut()
+        typer.echo("Power cut. Its flash keeps what it has; start it again with the same folder.")
