@@ -88,6 +88,8 @@ class SetEncoder:
             flags = None
         acc = tq << 2 if flags is None else tq << 2 | _FLAGGED
         bits = 4  # how many bits wait in acc
+        centres = self._centres
+        orders = self._orders
         for i in range(self._count):
             while bits >= 8:
                 bits -= 8
@@ -105,9 +107,9 @@ class SetEncoder:
                     bits += 3
             if value is None:
                 continue
-            order = self._orders[i]
-            distance = value - self._centres[i]
-            w = (1 << order) + (distance << 1 if distance >= 0 else -1 - (distance << 1))
+            order = orders[i]
+            w = value - centres[i] << 1
+            w = (1 << order) + (w if w >= 0 else -1 - w)
             width = order + 1
             limit = 2 << order
             while w >= limit:  # two bits for every doubling: a zero in front and a digit of w
@@ -133,23 +135,30 @@ class SetEncoder:
         return offset
 
     def _check(self, values: "Sequence[int | None]", flags: "Sequence[int] | None", tq: int) -> None:
-        count = self._count
-        if len(values) != count or (flags is not None and len(flags) != count):
-            raise EncodeError("schema %s takes %d values and as many flags" % (self.schema.name, count))
+        if len(values) != self._count or (flags is not None and len(flags) != self._count):
+            raise EncodeError("schema %s takes %d values and as many flags" % (self.schema.name, self._count))
         if not 0 <= tq <= 3:
             raise EncodeError("time quality %s: allowed are 0 to 3" % tq)
-        for i in range(count):
-            value = values[i]
-            flag = GOOD if flags is None else flags[i]
+        if flags is not None:
+            self._check_flags(values, flags)
+        most = MAX_VALUE
+        for value in values:
+            if value is None:
+                if flags is None:
+                    raise EncodeError("a value of %s is missing and nothing says so: flag it 9" % self.schema.name)
+            elif value > most or value < -most:
+                raise EncodeError("value %d of %s is beyond +-%d" % (value, self.schema.name, most))
+
+    def _check_flags(self, values: "Sequence[int | None]", flags: "Sequence[int]") -> None:
+        for i in range(self._count):
+            flag = flags[i]
             if flag not in FLAGS:
                 raise EncodeError("series %d: quality flag %s: allowed are 1, 2, 3, 4, 9" % (i, flag))
-            if value is None:
-                if flag != MISSING:
-                    raise EncodeError("series %d has no value and flag %d: flag it missing (9)" % (i, flag))
-            elif flag == MISSING:
-                raise EncodeError("series %d is flagged missing (9) but has the value %d" % (i, value))
-            elif not -MAX_VALUE <= value <= MAX_VALUE:
-                raise EncodeError("series %d: %d is beyond +-%d" % (i, value, MAX_VALUE))
+            if (values[i] is None) != (flag == MISSING):
+                raise EncodeError(
+                    "series %d: value %s with flag %d: flag missing (9) goes with no value, and only with that"
+                    % (i, values[i], flag)
+                )
 
 
 def _any_flag(flags: "Sequence[int]") -> bool:

@@ -10,7 +10,7 @@ class Mismatch(Exception):
 
 def _same(got, wanted, what):
     if got != wanted:
-        raise Mismatch("%s: got %r, wanted %r" % (what, got, wanted))
+        raise Mismatch(f"{what}: got {got!r}, wanted {wanted!r}")
 
 
 def _rows(case, name):
@@ -26,7 +26,7 @@ def check_readings(case, what):
             got = readings.decode(schema, 1790000000, body)
         except DecodeError:
             return
-        raise Mismatch("%s: accepted as %r" % (what, got))
+        raise Mismatch(f"{what}: accepted as {got!r}")
     wanted = readings.Sets(case["tq"], tuple(case["times"]), _rows(case, "rows"), _rows(case, "flags"))
     _same(readings.encode(schema, wanted.tq, wanted.times, wanted.rows, wanted.flags), body, what)
     _same(readings.decode(schema, wanted.times[0], body), wanted, what)
@@ -40,8 +40,11 @@ def check_quality(case, what):
     _same([quality.gross_range(value, limits) for value in values], case["gross"], what + ", gross range")
     spike = quality.Spike(limits)
     late = [spike.next(value) for value in values]
-    _same(late[1:] + [spike.next(None)], case["spike"], what + ", spike")
+    late.append(spike.next(None))
+    _same(late[1:], case["spike"], what + ", spike")
     rate = quality.RateOfChange(limits)
-    _same([rate.next(times[i], values[i]) for i in range(len(values))], case["rate"], what + ", rate of change")
+    _same(
+        [rate.next(times[i], values[i]) for i in range(len(values))], case["rate"], what + ", rate of change"
+    )
     flat = quality.FlatLine(limits)
     _same([flat.next(times[i], values[i]) for i in range(len(values))], case["flat"], what + ", flat line")
