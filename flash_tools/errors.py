@@ -9,3 +9,7 @@ class FlashToolError(Exception):
 
 class ImageError(FlashToolError):
     """A partition image can not be built."""
+
+
+class MintError(FlashToolError):
+    """A node can not be minted as asked; no key was made or replaced."""

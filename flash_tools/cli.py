@@ -1,0 +1,68 @@
+"""`tidegate node`: what a person at the bench types to make nodes and their flash images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flash_tools import mint as minting
+from flash_tools.images import build_app_image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+app = typer.Typer(no_args_is_help=True, help="Mint node identities and build their flash images.")
+
+BoardOption = Annotated[str, typer.Option("--board", help="A folder of boards/.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what exists, keys too.")]
+
+
+@app.command("mint")
+def mint_nodes(
+    node_type: Annotated[str, typer.Option("--type", help="A node type of the firmware, as river.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the mint file and the images.")],
+    area: Annotated[
+        str | None, typer.Option("--area", help="Administrative area code, as 330110001001.")
+    ] = None,
+    site: Annotated[str | None, typer.Option("--site", help="The place that the node will serve.")] = None,
+    board: BoardOption = "virtual",
+    address: Annotated[
+        str | None, typer.Option("--address", help="This address, hexadecimal; else the lowest free one.")
+    ] = None,
+    addresses: Annotated[
+        str, typer.Option("--addresses", help="The range of this provisioning station.")
+    ] = "0001-fffe",
+    force: ForceOption = False,
+) -> None:
+    """Make a node: a fresh key, its `state` partition, and the line that the gateway imports."""
+    wanted = minting.Wanted(
+        node_type=node_type,
+        board=board,
+        area=area,
+        site=site,
+        address=None if address is None else minting.parse_address(address),
+        addresses=minting.parse_range(addresses),
+    )
+    made = minting.mint(wanted, out, ROOT, force=force)
+    typer.echo(f"{made.address:04x}  {made.state_image}")
+    typer.echo(
+        f"Flash this image to the state partition once, then: tidegate gateway node import {made.mint_file}\n"
+        "Both files hold the key: keep them where only you can read, and delete the image when it is flashed."
+    )
+
+
+@app.command("image")
+def app_image(
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    board: BoardOption = "virtual",
+    force: ForceOption = False,
+    sizes: Annotated[bool, typer.Option("--sizes", help="List every file of the image.")] = False,
+) -> None:
+    """Build the `app` partition: every module of the firmware, compiled. It holds no key."""
+    image = build_app_image(ROOT, board)
+    minting.write_new(out, image.data, force=force)
+    if sizes:
+        typer.echo(image.report)
+    used = sum(image.sizes.values())
+    typer.echo(f"{out}: {len(image.sizes)} files, {used} bytes of {len(image.data)} for board {board}")
