@@ -91,6 +91,9 @@ def open_port(path: str, baud: int) -> Port:
 
 def _open_problem(path: str, exc: BaseException) -> str:
     number = getattr(exc, "errno", None)
+    cause = exc.__context__  # pyserial leaves the number of a failed configuration there
+    if number is None and isinstance(cause, termios.error):
+        number = cause.args[0]
     if number == errno.ENOENT:
         return f"{path}: no such port. Is the cable in? `ls /dev/serial/by-id` lists what is there."
     if number in (errno.EACCES, errno.EPERM):
@@ -177,6 +180,7 @@ class SerialLink:
         if message != self.last_error:
             self._log.warning("port_unavailable", reason=message)
             self.last_error = message
+        self._on_state(self)
 
     async def _serve(self, port: Port) -> None:
         loop = asyncio.get_running_loop()
@@ -253,6 +257,8 @@ class SerialLink:
 
     def _console(self) -> None:
         """Pass on the node's console lines, at a bounded rate: a crash loop must not fill the disk."""
+        self.counters.log_dropped += self._decoder.log_lines_dropped
+        self._decoder.log_lines_dropped = 0
         for line in self._decoder.take_log():
             self.counters.log_lines += 1
             if self._log_budget.take():
