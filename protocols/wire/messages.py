@@ -275,7 +275,7 @@ if TYPE_CHECKING:
 def encode(message: "Up | Down") -> bytes:
     """The plain bytes of a message; EncodeError when a value is out of its range."""
     kind = getattr(message, "KIND", None)
-    if kind not in _CHECKS:
+    if kind not in _CHECKS or not isinstance(message, tuple):
         raise EncodeError("%s is not a message" % type(message).__name__)
     _CHECKS[kind](message, EncodeError)
     items: "list[Any]" = [kind]
@@ -497,10 +497,14 @@ def _check_settings(message: "Settings", error: "Refusal") -> None:
 
 def _check_ack(message: "Ack", error: "Refusal") -> None:
     _check_uint(message.cum, MAX_SEQ, "cum", error)
-    if len(message.runs) > MAX_ACK_RUNS:
+    runs: object = message.runs
+    if not isinstance(runs, (tuple, list)) or len(runs) > MAX_ACK_RUNS:
         raise error("runs: must be at most %d pairs" % MAX_ACK_RUNS)
     above = MAX_SEQ + 1
-    for start, length in message.runs:
+    for run in runs:
+        if not isinstance(run, tuple) or len(run) != 2:
+            raise error("run %r: must be a pair of first seq and count" % (run,))
+        start, length = run
         _check_uint(start, MAX_SEQ, "start of a run", error)
         _check_uint(length, MAX_SEQ, "length of a run", error)
         if not length or start <= message.cum or start + length > above:
