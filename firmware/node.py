@@ -62,7 +62,7 @@ class Node:
         self.settings = Settings(Document(fs, "settings"), self.type.settings)
         self.health = Health(hal, Document(fs, "traceback"), self._boots)
 
-        self.outbox = Outbox(fs, OUTBOX_PATH, OUTBOX_BYTES)
+        self.outbox = Outbox(fs, OUTBOX_PATH, min(OUTBOX_BYTES, _size_of(fs) // 2))
         self.session = Session(fs, self.identity, hal.clock, hal.random)
         if self.session.epoch is not None:
             self.outbox.begin_epoch(self.session.epoch)
@@ -321,6 +321,12 @@ def _identity(fs: "Any") -> "Identity":
 
 def _limits(node_type: "nodes.NodeType") -> "Sequence[quality.Limits]":
     return node_type.limits or quality.limits_of(schema(node_type.schema_id))
+
+
+def _size_of(fs: "Any") -> int:
+    """Bytes of the partition."""
+    found = fs.statvfs("/")
+    return int(found[1] * found[2])
 
 
 def _node_type(identity: "Identity") -> "nodes.NodeType":

@@ -110,7 +110,9 @@ class Peer:
                 message = messages.decode_up(envelope.open_(epoch.up, header, frame))
             except WireError:
                 continue
-            assert (epoch.number, header.piv) not in self.pivs or not epoch.window.is_new(header.piv), "PIV reused"
+            assert (epoch.number, header.piv) not in self.pivs or not epoch.window.is_new(header.piv), (
+                "PIV reused"
+            )
             if not epoch.window.is_new(header.piv):
                 self.refused["replay"] = self.refused.get("replay", 0) + 1
                 return []
@@ -140,7 +142,9 @@ class Peer:
 
     def _answers(self, message):
         if isinstance(message, Hello):
-            self.current.next_piv = max(self.current.next_piv, message.dn_piv + 1 if message.boots and self.current.next_piv else 0)
+            self.current.next_piv = max(
+                self.current.next_piv, message.dn_piv + 1 if message.boots and self.current.next_piv else 0
+            )
             replies = [self.current.seal(self.ack())]
             if self.unix_s is not None:
                 replies.append(self.current.seal(Time(self.latest_piv, int(self.unix_s()), 0)))
