@@ -54,3 +54,7 @@ class AlreadyRunning(GatewayError):
 
 class StoreError(GatewayError):
     """The database cannot be opened or written; nothing that was not committed has been acknowledged."""
+
+
+class NorthboundError(GatewayError):
+    """The far side cannot be reached, refused us, or is gone. What is owed stays owed; the runner tries again."""

@@ -107,3 +107,24 @@ DN_PIV_RESTORED_MARGIN = 1 << 16
 OPEN_EPOCHS = 4
 # Epochs of one node that we know only by name; more are refused: a node makes one per loss of its state.
 NAMED_EPOCHS_MAX = 64
+
+# --- northbounds -----------------------------------------------------------------------------------------------------
+# Readings handed over in memory and not yet sent; more than that and they are read back from the disk in their turn.
+# Five commits of 512; about 3 MB.
+LIVE_QUEUE_MAX = 2560
+# Readings read back at once: half a millisecond on the loop.
+BACKLOG_CHUNK = 256
+# Events are few and strictly in order.
+EVENTS_IN_FLIGHT_MAX = 16
+# Runs of undelivered readings that are made durable, 16 bytes each; beyond, the last ones are joined and some rows are
+# delivered twice.
+OWED_RUNS_MAX = 256
+# A far side that confirms nothing for this long while something is in flight is half open.
+CONFIRM_TIMEOUT_S = 6.0
+# First publish within 3 s after a broker returns: pause + connect time-out of the attempt under way.
+RECONNECT_MIN_S = 0.1
+RECONNECT_MAX_S = 1.0
+# After a record was refused (not authorised, quota): asking at once would be refused too.
+REFUSED_PAUSE_S = 5.0
+# How often progress is handed to the store; after a kill, what was delivered since then is delivered again.
+PROGRESS_PERIOD_S = 0.5

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+# A commit that failed (a full disk, mostly) is tried again after this, whether or not frames come.
+_RETRY_MS = 1000
+
 _INSERT_READING = (
     f"INSERT INTO reading ({schema.READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -68,7 +71,7 @@ class StoreSettings:
     wal_mib: int = 16
     cache_kib: int = 8192
     # How long a northbound's progress may wait for a commit to travel with; after kill -9 that much is sent again.
-    progress_linger_ms: int = 1000
+    progress_linger_ms: int = 5000
 
 
 @dataclass(slots=True)
@@ -138,6 +141,7 @@ class Store:
         self.epochs: dict[int, Epoch] = {}
         self.next_reading = 1
         self.next_event = 1
+        self.last_event = 0  # committed; an id may be skipped when a commit fails
         # Called on the loop after each commit, in this order; the first one sends the acks.
         self.on_commit: list[Callable[[Batch], None]] = []
         # Called after a commit that failed: nothing of the batch happened.
@@ -195,13 +199,13 @@ class Store:
             return  # what has come meanwhile goes when that one is done
         if len(self.batch.heard) >= self.settings.batch_frames:
             self._commit()
-        elif self._timer is None:
+        else:
             self._arm(self.settings.linger_ms)
 
     def save_progress(self, northbound: str, event_cursor: int, next_reading: int, owed: bytes) -> None:
         """How far a northbound has delivered: travels with the next commit, or alone when none comes."""
         self._progress[northbound] = (event_cursor, next_reading, owed)
-        if not self._committing and self._timer is None:
+        if not self._committing:
             self._arm(self.settings.progress_linger_ms)
 
     def depth(self) -> int:
@@ -246,11 +250,34 @@ class Store:
         """Committed events and results with id > after, in order."""
         return recovery.load_events(self._reader, self.epochs, after, limit)
 
+    def count_events(self, after: int) -> int:
+        """How many committed events have id > after."""
+        if after >= self.last_event:
+            return 0
+        (count,) = self._reader.execute("SELECT count(*) FROM event WHERE id > ?", (after,)).fetchone()
+        return int(count)
+
+    def oldest_received_ms(self, reading: int | None, after_event: int) -> int | None:
+        """When the first of these was received: readings from that id on, events after that id."""
+        queries = []
+        if reading is not None:
+            queries.append(("SELECT received_ms FROM reading WHERE id >= ? ORDER BY id LIMIT 1", reading))
+        if after_event < self.last_event:
+            queries.append(("SELECT received_ms FROM event WHERE id > ? ORDER BY id LIMIT 1", after_event))
+        rows = [self._reader.execute(query, (key,)).fetchone() for query, key in queries]
+        return min((row[0] for row in rows if row is not None), default=None)
+
     # ---- the transaction -----------------------------------------------------------------------------------------
 
     def _arm(self, delay_ms: int) -> None:
+        """Commit in so long, or earlier when that was agreed already."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(delay_ms / 1000, self._commit)
+        due = loop.time() + delay_ms / 1000
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._commit)
 
     def _commit(self) -> None:
         """Close the batch, run its statements, and leave the COMMIT to the executor."""
@@ -258,8 +285,6 @@ class Store:
             self._timer.cancel()
             self._timer = None
         batch, self.batch = self.batch, Batch()
-        if batch.is_empty() and not self._progress and not self._sweep:
-            return
         self._committing = True
         self._close(batch)
         try:
@@ -371,8 +396,10 @@ class Store:
             self._undo(batch, error)
         if len(self.batch.heard) >= self.settings.batch_frames and error is None:
             self._commit()
-        elif not self.batch.is_empty() or self._progress or self._sweep:
-            self._arm(self.settings.linger_ms if error is None else 1000)
+        elif not self.batch.is_empty() or self._sweep or self._marks is not None:
+            self._arm(self.settings.linger_ms if error is None else _RETRY_MS)
+        elif self._progress:
+            self._arm(self.settings.progress_linger_ms)
 
     def _settle(self, batch: Batch) -> None:
         """The batch is on the disk: only now does anybody hear of it."""
@@ -398,6 +425,8 @@ class Store:
             owners[row_id].ledger.cover(first, last)
         for channel, bound in batch.reserve.items():
             channel.reserved(bound)
+        if batch.events:
+            self.last_event = batch.events[-1].id
         self._count(batch)
         for future, result, error in batch.answers:
             if not future.done():
@@ -482,6 +511,7 @@ class Store:
         (last_event,) = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
         self.next_reading = last_reading + 1
         self.next_event = last_event + 1
+        self.last_event = last_event
         marks = dict(connection.execute("SELECT key, value FROM meta WHERE key LIKE 'replay_%'"))
         self._swept_to = marks.get("replay_reading", 0), marks.get("replay_event", 0)
 

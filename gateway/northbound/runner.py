@@ -1,0 +1,388 @@
+"""Delivers committed records to one far side, at least once, whatever fails; the same for every kind of northbound.
+
+What is owed is a set of row ids: everything committed and not confirmed. A row leaves it when the far side confirmed
+it, and only then; nothing else moves the cursor. While a session is up there are three lanes, in this order:
+
+    events      one strict cursor, in order of arrival
+    live        readings committed while the session is up, handed over in memory, `resent` false
+    backlog     everything else that is owed, read from the store in order, `resent` true
+
+Live goes first, but a quarter of the window is the backlog's while there is one. What was in flight when a session
+ends is owed again. Readings that come faster than the far side takes them join the backlog: memory is bounded, the disk
+is the queue.
+
+Prior art: the outbox pattern; TCP's selective acknowledgement for "what is owed" (RFC 2018).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from gateway.clock import Clock
+from gateway.errors import NorthboundError
+from gateway.intervals import Intervals
+from gateway.limits import (
+    BACKLOG_CHUNK,
+    CONFIRM_TIMEOUT_S,
+    EVENTS_IN_FLIGHT_MAX,
+    LIVE_QUEUE_MAX,
+    OWED_RUNS_MAX,
+    PROGRESS_PERIOD_S,
+    RECONNECT_MAX_S,
+    RECONNECT_MIN_S,
+    REFUSED_PAUSE_S,
+)
+from gateway.records import EVENTS, KIND_RESULT, READINGS, RESULTS, Event, Reading
+from gateway.store import Batch, Store
+
+log = logging.getLogger(__name__)
+
+
+class Place(Protocol):
+    """Where a record belongs."""
+
+    @property
+    def site(self) -> str: ...
+
+    @property
+    def area(self) -> str: ...
+
+
+class Destination(NamedTuple):
+    """What a sender may make an address from."""
+
+    area: str
+    site: str
+    node: str
+    stream: str
+
+
+# (token, whether the far side took it). A token that was confirmed before is ignored.
+OnConfirm = Callable[[int, bool], None]
+Format = Callable[[Reading | Event, str, bool], bytes]
+
+
+class Session(Protocol):
+    """One connection of a sender."""
+
+    window: int  # how many may be unconfirmed
+
+    def publish(self, destination: Destination, payload: bytes) -> int:
+        """Send; a token by which it will be confirmed, unique among those in flight. Raises NorthboundError."""
+
+    async def lost(self) -> str:
+        """Wait until the connection is gone; says why."""
+
+    def abort(self) -> None:
+        """End the connection at once, without waiting for anybody."""
+
+
+class Sender(Protocol):
+    """Makes sessions."""
+
+    async def connect(self, on_confirm: OnConfirm) -> Session:
+        """A session that is ready to publish, in bounded time. Raises NorthboundError."""
+
+
+class Runner:
+    """One northbound. `run` is supervised by the daemon."""
+
+    def __init__(
+        self, name: str, store: Store, format: Format, sender: Sender, places: Callable[[int, int], Place],
+        clock: Clock, rng: random.Random,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.counters = dict.fromkeys(("delivered", "refused", "sessions", "stalls", "live_overflow"), 0)
+        self._store = store
+        self._format = format
+        self._sender = sender
+        self._places = places
+        self._clock = clock
+        self._rng = rng
+        self._event_cursor, self._next_reading, self._owed = store.progress(name)
+        self._session: Session | None = None
+        # token: id of a reading, or minus the id of an event.
+        self._in_flight: dict[int, int] = {}
+        self._confirmed: list[int] = []
+        self._live: deque[Reading] = deque()
+        self._backlog = Intervals()
+        self._chunk: deque[Reading] = deque()
+        self._backlog_keys: set[int] = set()
+        self._event_sent = self._event_cursor
+        self._events_in_flight: deque[int] = deque()
+        self._events_confirmed: set[int] = set()
+        self._events_resent_to = 0
+        self._events: deque[Event] = deque()
+        self._destinations: dict[tuple[int, Place, str], Destination] = {}
+        self._pump_due = False
+        self._saved_s = 0.0
+        self._progressed_s = 0.0
+        self._paused_until_s = 0.0
+        self._saved: tuple[int, int, bytes] | None = None
+        store.on_commit.append(self._committed)
+        self._catch_up()
+
+    # ---- the story -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect, deliver until the session ends, and again, for ever."""
+        pause_s = RECONNECT_MIN_S
+        while True:
+            try:
+                session = await self._sender.connect(self._on_confirm)
+            except NorthboundError as error:
+                log.warning("%s: %s", self.name, error)
+                await asyncio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
+                pause_s = min(pause_s * 2, RECONNECT_MAX_S)
+                continue
+            pause_s = RECONNECT_MIN_S
+            self.counters["sessions"] += 1
+            try:
+                self._begin(session)
+                why = await self._watch(session)
+            finally:
+                session.abort()
+                self._end()
+            log.warning("%s: session ended: %s", self.name, why)
+
+    async def _watch(self, session: Session) -> str:
+        """Until the session ends by itself, or confirms nothing for too long: then it is half open."""
+        lost = asyncio.ensure_future(session.lost())
+        try:
+            while True:
+                done, _ = await asyncio.wait({lost}, timeout=CONFIRM_TIMEOUT_S / 4)
+                if done:
+                    return lost.result()
+                silent_s = self._clock.monotonic() - self._progressed_s
+                if self._in_flight and silent_s > CONFIRM_TIMEOUT_S:
+                    self.counters["stalls"] += 1
+                    return f"{len(self._in_flight)} records are unconfirmed and none was confirmed for {silent_s:.1f} s"
+                self._save(force=False)
+                self._pump()
+        finally:
+            lost.cancel()
+
+    def _begin(self, session: Session) -> None:
+        self._session = session
+        self._progressed_s = self._clock.monotonic()
+        self._events_resent_to = self._store.last_event
+        self._event_sent = self._event_cursor
+        self._backlog = Intervals.unpack(self._owed.pack())
+        self._pump()
+
+    def _end(self) -> None:
+        """Whatever was not confirmed is owed again; it never left the set."""
+        self._session = None
+        self._settle()
+        self._in_flight.clear()
+        self._live.clear()
+        self._chunk.clear()
+        self._events.clear()
+        self._events_in_flight.clear()
+        self._events_confirmed.clear()
+        self._backlog_keys.clear()
+        self._save(force=True)
+
+    # ---- what comes in -------------------------------------------------------------------------------------------
+
+    def _committed(self, batch: Batch) -> None:
+        readings = batch.readings
+        if readings:
+            first, last = readings[0].id, readings[-1].id
+            self._owed.add(first, last)
+            self._next_reading = last + 1
+            if self._session is not None:
+                if len(self._live) + len(readings) > LIVE_QUEUE_MAX:
+                    self.counters["live_overflow"] += len(readings)
+                    self._backlog.add(first, last)
+                else:
+                    self._live.extend(readings)
+        if (readings or batch.events) and self._session is not None:
+            self._pump()
+
+    def _catch_up(self) -> None:
+        """Rows committed before this northbound was made, or while it was switched off."""
+        last = self._store.next_reading - 1
+        if self._next_reading <= last:
+            self._owed.add(self._next_reading, last)
+            self._next_reading = last + 1
+
+    # ---- what goes out -------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Fill the window."""
+        self._pump_due = False
+        session = self._session
+        if session is None or self._clock.monotonic() < self._paused_until_s:
+            return
+        if self._confirmed:
+            self._settle()
+        try:
+            self._pump_events(session)
+            self._pump_live(session)
+            self._pump_backlog(session)
+        except NorthboundError as error:
+            log.warning("%s: %s", self.name, error)
+            session.abort()
+
+    def _pump_events(self, session: Session) -> None:
+        while (
+            len(self._events_in_flight) < EVENTS_IN_FLIGHT_MAX and self._event_sent < self._store.last_event
+        ):
+            if not self._events:
+                self._events.extend(self._store.events(self._event_sent, EVENTS_IN_FLIGHT_MAX))
+                if not self._events:
+                    return
+            event = self._events.popleft()
+            stream = RESULTS if event.kind == KIND_RESULT else EVENTS
+            self._send(session, event, stream, event.id <= self._events_resent_to, -event.id)
+            self._event_sent = event.id
+            self._events_in_flight.append(event.id)
+
+    def _pump_live(self, session: Session) -> None:
+        live = self._live
+        if not live:
+            return
+        room = session.window - len(self._in_flight)
+        if self._backlog or self._chunk:
+            room -= max(0, session.window // 4 - len(self._backlog_keys))
+        while room > 0 and live:
+            reading = live.popleft()
+            self._send(session, reading, READINGS, False, reading.id)
+            room -= 1
+
+    def _pump_backlog(self, session: Session) -> None:
+        room = session.window - len(self._in_flight)
+        if self._live:
+            room = min(room, session.window // 4 - len(self._backlog_keys))
+        while room > 0 and (self._chunk or self._read_chunk()):
+            reading = self._chunk.popleft()
+            self._send(session, reading, READINGS, True, reading.id)
+            self._backlog_keys.add(reading.id)
+            room -= 1
+
+    def _read_chunk(self) -> bool:
+        """Read on in the backlog; whether there was anything."""
+        while self._backlog:
+            first = self._backlog.starts[0]
+            last = min(self._backlog.ends[0], first + BACKLOG_CHUNK - 1)
+            self._backlog.remove(first, last)
+            rows = self._store.readings(first, last, BACKLOG_CHUNK)
+            if len(rows) < last - first + 1:
+                self._disown(first, last, rows)
+            if rows:
+                self._chunk.extend(rows)
+                return True
+        return False
+
+    def _disown(self, first: int, last: int, rows: list[Reading]) -> None:
+        """Ids of a commit that failed, or rows that were evicted: there is nothing to deliver."""
+        there = Intervals()
+        for row in rows:
+            there.add(row.id, row.id)
+        for gap in there.missing(first, last):
+            self._owed.remove(*gap)
+
+    def _send(self, session: Session, record: Reading | Event, stream: str, resent: bool, key: int) -> None:
+        ledger = record.ledger
+        place = self._places(ledger.node, record.received_ms)
+        destination = self._destinations.get((ledger.node, place, stream))
+        if destination is None:
+            destination = Destination(place.area, place.site, f"{ledger.node:04x}", stream)
+            self._destinations[ledger.node, place, stream] = destination
+        if not self._in_flight:
+            self._progressed_s = self._clock.monotonic()
+        self._in_flight[session.publish(destination, self._format(record, place.site, resent))] = key
+
+    # ---- what comes back -----------------------------------------------------------------------------------------
+
+    def _on_confirm(self, token: int, taken: bool) -> None:
+        """The far side answered for one record. Called often: the work is done once per turn of the loop."""
+        key = self._in_flight.pop(token, None)
+        if key is None:
+            return
+        if taken:
+            self._confirmed.append(key)
+        else:
+            self._refused(key)
+        if not self._pump_due:
+            self._pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _refused(self, key: int) -> None:
+        """The far side said no: still owed, and tried again after a pause."""
+        self.counters["refused"] += 1
+        self._paused_until_s = self._clock.monotonic() + REFUSED_PAUSE_S
+        if key > 0:
+            self._backlog_keys.discard(key)
+            self._backlog.add(key, key)
+        elif self._session is not None:
+            self._session.abort()  # events are strictly in order: begin again at the cursor
+
+    def _settle(self) -> None:
+        """Take what was confirmed out of what is owed."""
+        confirmed, self._confirmed = self._confirmed, []
+        if not confirmed:
+            return
+        self._progressed_s = self._clock.monotonic()
+        self.counters["delivered"] += len(confirmed)
+        confirmed.sort()
+        owed = self._owed
+        first = last = 0
+        for key in confirmed:
+            if key < 0:
+                self._events_confirmed.add(-key)
+            elif key == last + 1 and first:
+                last = key
+            else:
+                if first:
+                    owed.remove(first, last)
+                first = last = key
+        if first:
+            owed.remove(first, last)
+        while self._events_in_flight and self._events_in_flight[0] in self._events_confirmed:
+            self._event_cursor = self._events_in_flight.popleft()
+            self._events_confirmed.discard(self._event_cursor)
+        if self._backlog_keys:
+            self._backlog_keys.difference_update(confirmed)
+        self._save(force=False)
+
+    def _save(self, *, force: bool) -> None:
+        """Hand the progress to the store, now and then: what is lost of it with a kill is sent once more."""
+        now_s = self._clock.monotonic()
+        if force or now_s - self._saved_s >= PROGRESS_PERIOD_S:
+            progress = self._event_cursor, self._next_reading, self._bounded_owed()
+            if progress != self._saved:
+                self._saved = progress
+                self._saved_s = now_s
+                self._store.save_progress(self.name, *progress)
+
+    def _bounded_owed(self) -> bytes:
+        """What is owed, in at most OWED_RUNS_MAX runs; joining the last ones sends what lies between once more."""
+        owed = self._owed
+        if len(owed) <= OWED_RUNS_MAX:
+            return owed.pack()
+        bounded = Intervals.unpack(owed.pack())
+        bounded.add(owed.starts[OWED_RUNS_MAX - 1], owed.ends[-1])
+        return bounded.pack()
+
+    # ---- for people ----------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """How the delivery is doing. `backlog` is everything that is owed, what is in flight included."""
+        return {
+            **self.counters,
+            "connected": self._session is not None,
+            "backlog": self._owed.count() + self._store.count_events(self._event_cursor),
+            "in_flight": len(self._in_flight),
+            "oldest_undelivered_ms": self._oldest_ms(),
+        }
+
+    def _oldest_ms(self) -> int | None:
+        first_reading = self._owed.starts[0] if self._owed else None
+        return self._store.oldest_received_ms(first_reading, self._event_cursor)
