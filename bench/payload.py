@@ -2,11 +2,11 @@
 
     python bench/payload.py FILE.csv[.gz] …
 
-A record has columns datetime, temp, cond, ph, do, turb and stage (others are ignored): °C, µS/cm, pH, mg/L,
-NTU and cm every 15 minutes, as the sensors gave them. A day with all 96 sets becomes one readings message of schema river6,
-at a resolution of 0.01, 1, 0.01, 0.01, 0.1 and 0.1; other days are left out. -9999, NULL and empty cells are readings
-flagged missing: they are sent and they count. What is measured is the whole message before sealing: CBOR array, header,
-first values and all. Every message is decoded again and compared.
+A record has columns datetime, temp, cond, ph, do, turb and stage (others are ignored): °C, µS/cm, pH, mg/L, NTU and
+cm every 15 minutes, as the sensors gave them. A day with all 96 sets becomes one readings message of schema river6, at
+a resolution of 0.01, 1, 0.01, 0.01, 0.1 and 0.1; other days are left out. -9999, NULL and empty cells are readings
+flagged missing: they are sent and they count. What is measured is the whole message before sealing: CBOR array,
+header, first values and all. Every message is decoded again and compared.
 """
 
 from __future__ import annotations

@@ -377,6 +377,7 @@ def decode(schema: "Schema", time_s: int, body: bytes) -> "Sets":
     if len(body) < 2 or not 2 <= body[1] <= MAX_SETS:
         raise DecodeError("a batch says how many sets it has in its second byte: 2 to %d" % MAX_SETS)
     flagged = body[0] & 0x10
+    any_flag = False
     interval = body[0] & 0x0F
     coder = RangeDecoder(body, 2)
     columns = _columns(schema)
@@ -396,10 +397,12 @@ def decode(schema: "Schema", time_s: int, body: bytes) -> "Sets":
                 row.append(_decode_value(coder, column))
         rows.append(tuple(row))
         if flagged:
-            flags.append(tuple([column.flag for column in columns]))
+            of_row = tuple([column.flag for column in columns])
+            flags.append(of_row)
+            any_flag = any_flag or of_row.count(GOOD) < len(of_row)
     coder.finish()
     if not interval and _interval_code(times):
         raise DecodeError("times one by one, although all steps are %d s, which has a code" % (times[1] - times[0]))
-    if flagged and all([flag == GOOD for row in flags for flag in row]):
+    if flagged and not any_flag:
         raise DecodeError("a flagged batch without a flag: all GOOD has a shorter form")
     return Sets(body[0] >> 6, tuple(times), tuple(rows), tuple(flags) if flagged else None)
