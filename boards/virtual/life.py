@@ -112,6 +112,10 @@ class Life:
         except (BlockingIOError, ConnectionError):  # not read for long, or just ended
             return
 
+    def take_uarts(self) -> None:
+        for number in self._uarts:
+            self._take_uart(number)
+
     def _drain_console(self) -> None:
         while True:
             try:

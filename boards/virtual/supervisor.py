@@ -388,14 +388,21 @@ class VirtualBoard:
             self._lines[number].set_format(baudrate, bits, parity, stop)
 
     def _skip_command(self, skip_ms: int) -> int:
+        self._hear_uarts()
         self._clock.skip(skip_ms / 1000)
         return 0
 
     def _jump_command(self, at_most_ms: int) -> int:
+        self._hear_uarts()
         before_s = self._clock.now_s()
         whole_ms = -(-self._clock.skip_to_next(at_most_ms / 1000) * 1000 // 1)
         self._clock.skip(before_s + whole_ms / 1000 - self._clock.now_s())
         return int(whole_ms)
+
+    def _hear_uarts(self) -> None:
+        """What the node sent before it asked to skip must reach the chips before time passes."""
+        if self._life is not None:
+            self._life.take_uarts()
 
     def _pull_command(self, pin: int, up: int) -> None:
         self.pins.setdefault(pin, up)
@@ -428,11 +435,12 @@ class VirtualBoard:
     # ---- bytes ---------------------------------------------------------------------------------------------------
 
     def _from_node(self, data: bytes) -> None:
+        # The port first: whoever waits for text on the console may rely on it having passed the port.
+        self._port.send(self.faults.pass_through(data, "up") if self.faults else data)
         with self._changed:
             self._console += data
             del self._console[:-_CONSOLE_KEPT]
             self._changed.notify_all()
-        self._port.send(self.faults.pass_through(data, "up") if self.faults else data)
 
     def _from_gateway(self, data: bytes) -> None:
         data = self.faults.pass_through(data, "down") if self.faults else data
