@@ -4,34 +4,24 @@
     d.load()            -> bytes, or None: never written, or both copies unreadable
     d.save(data)        durable on return; after a power cut the document is the old one or the new one, whole
 
-A document is two copies in two folders, ``/a/<name>`` and ``/b/<name>``, each
-
-    copy = crc32 u32 | generation u32 | data          (little-endian; the CRC covers the name too)
-
-and every save writes both, one after the other, so a cut hits at most one of them, and the highest generation that checks
-out is the document. littlefs alone would give old-or-new. Two folders are two metadata pairs: what a half-programmed
-page can take away on a later read (a page that reads well once and badly the next time takes every commit behind it in
-its pair along) is still whole in the other.
+A document is two copies in two folders (protocols/wire/document.py has the bytes). Every save writes both, one after
+the other, so a cut hits at most one of them, and the highest generation that checks out is the document. littlefs
+alone would give old-or-new; two folders are two metadata pairs, so what fades in one is whole in the other.
 
 An erased or unreadable state partition loads as None everywhere: the caller then knows the fact is lost. For `Channel`
 that means "no epoch", and the node must join (SPEC.md section 3.2); nothing here ever invents a counter.
 """
 
-from binascii import crc32
 from struct import pack, unpack_from
 
 from firmware.errors import StorageError
+from protocols.wire import document
+from protocols.wire.document import FOLDERS, HEAD_BYTES, MAX_DOCUMENT, MAX_GENERATION
 from protocols.wire.limits import MAX_PIV, PIV_BLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-FOLDERS = ("/a", "/b")
-# A settings document is the largest; what does not fit littlefs' inline files (128 bytes here) costs a block per copy.
-MAX_DOCUMENT = 512
-_HEAD = 8
-_GENERATION_MASK = 0x3FFFFFFF  # stays a small integer on a 32-bit chip; a billion saves outlive the flash
 
 
 def read_file(fs: "Any", path: str, limit: int) -> "bytes | None":
@@ -58,12 +48,11 @@ def ensure_folder(fs: "Any", path: str) -> None:
 
 
 class Document:
-    """One fact of up to MAX_DOCUMENT bytes that survives power cuts. ``damaged`` counts copies that failed their CRC."""
+    """One fact of up to MAX_DOCUMENT bytes, safe at every power cut. ``damaged`` counts bad copies."""
 
     def __init__(self, fs: "Any", name: str) -> None:
         self._fs = fs
         self._name = name
-        self._seed = crc32(name.encode())
         self._generation = -1  # not loaded yet
         self.damaged = 0
 
@@ -72,16 +61,14 @@ class Document:
         best = None
         self._generation = 0
         for folder in FOLDERS:
-            copy = read_file(self._fs, folder + "/" + self._name, _HEAD + MAX_DOCUMENT)
+            copy = read_file(self._fs, folder + "/" + self._name, HEAD_BYTES + MAX_DOCUMENT)
             if not copy:  # absent, or the empty file that creating it leaves behind a power cut
                 continue
-            if len(copy) < _HEAD or unpack_from("<I", copy)[0] != crc32(copy[4:], self._seed):
+            found = document.decode(self._name, copy)
+            if found is None:
                 self.damaged += 1
-                continue
-            generation = unpack_from("<I", copy, 4)[0]
-            if best is None or generation > self._generation:
-                best = copy[_HEAD:]
-                self._generation = generation
+            elif best is None or found[0] > self._generation:
+                self._generation, best = found
         return best
 
     def save(self, data: bytes) -> None:
@@ -92,9 +79,12 @@ class Document:
             )
         if self._generation < 0:
             self.load()
-        self._generation = (self._generation + 1) & _GENERATION_MASK
-        body = pack("<I", self._generation) + data
-        copy = pack("<I", crc32(body, self._seed)) + body
+        self._generation += 1
+        if self._generation > MAX_GENERATION:
+            raise StorageError(
+                "document %s was saved %d times: no flash lives that long" % (self._name, MAX_GENERATION)
+            )
+        copy = document.encode(self._name, self._generation, data)
         written = 0
         for folder in FOLDERS:
             try:
@@ -172,7 +162,7 @@ class Channel:
         return self._highest.get(g, -1)
 
     def accept(self, g: int, piv: int) -> bool:
-        """Whether this authentic frame is new. A replay, and a sender beyond MAX_SENDERS, is refused without a write."""
+        """Whether this authentic frame is new. A replay, or a sender beyond MAX_SENDERS, is refused without writing."""
         if self.id_context is None or piv <= self.highest(g):
             return False
         if piv > self._ahead.get(g, -1):

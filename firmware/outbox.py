@@ -39,10 +39,11 @@ from collections import namedtuple
 from struct import pack, unpack_from
 
 from firmware import segment
-from firmware.durable import FOLDERS, Document, ensure_folder
+from firmware.durable import Document, ensure_folder
 from firmware.errors import StorageError
 from firmware.runs import RunSet
 from firmware.segment import HEADER_BYTES, MAX_PAYLOAD, NO_EPOCH, RECORD_BYTES, RECORDS_MAX, SEGMENT_BYTES
+from protocols.wire.document import FOLDERS
 from protocols.wire.limits import MAX_ACK_RUNS, MAX_SEQ
 
 TYPE_CHECKING = False

@@ -10,8 +10,6 @@ import typer
 from flash_tools import mint as minting
 from flash_tools.images import build_app_image
 
-ROOT = Path(__file__).resolve().parents[1]
-
 app = typer.Typer(no_args_is_help=True, help="Mint node identities and build their flash images.")
 
 BoardOption = Annotated[str, typer.Option("--board", help="A folder of boards/.")]
@@ -33,18 +31,26 @@ def mint_nodes(
     addresses: Annotated[
         str, typer.Option("--addresses", help="The range of this provisioning station.")
     ] = "0001-fffe",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--setting", help="NAME=SECONDS, as interval_s=60: what it starts with. May be repeated."
+        ),
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Make a node: a fresh key, its `state` partition, and the line that the gateway imports."""
-    wanted = minting.Wanted(
+    made = minting.mint(
+        out=out,
         node_type=node_type,
         board=board,
         area=area,
         site=site,
         address=None if address is None else minting.parse_address(address),
         addresses=minting.parse_range(addresses),
+        settings=minting.parse_settings(setting or []),
+        force=force,
     )
-    made = minting.mint(wanted, out, ROOT, force=force)
     typer.echo(f"{made.address:04x}  {made.state_image}")
     typer.echo(
         f"Flash this image to the state partition once, then: tidegate gateway node import {made.mint_file}\n"
@@ -60,7 +66,7 @@ def app_image(
     sizes: Annotated[bool, typer.Option("--sizes", help="List every file of the image.")] = False,
 ) -> None:
     """Build the `app` partition: every module of the firmware, compiled. It holds no key."""
-    image = build_app_image(ROOT, board)
+    image = build_app_image(minting.ROOT, board)
     minting.write_new(out, image.data, force=force)
     if sizes:
         typer.echo(image.report)

@@ -17,36 +17,28 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from flash_tools.errors import MintError
 from flash_tools.images import build_state_image
+from protocols.wire import cbor, document
 from protocols.wire import identity as identity_file
 from protocols.wire.errors import EncodeError
 from protocols.wire.identity import Identity
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDRESS
+from protocols.wire.messages import SETTING_NAMES, settings_problem
 
+ROOT = Path(__file__).resolve().parents[1]
 MINT_FILE = "nodes.jsonl"
 # What firmware opens at a start (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
 _PRIVATE = 0o600
+ALL_ADDRESSES = range(1, MAX_ADDRESS + 1)
 # One level of an MQTT topic: area and site become such levels at the gateway.
 _LEVEL = re.compile(r"[^/+#\s]{1,64}\Z")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a node shall be. ``address`` None: the lowest free one of ``addresses``."""
-
-    node_type: str
-    board: str
-    area: str | None
-    site: str | None
-    address: int | None
-    addresses: range
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,17 @@ def parse_range(text: str) -> range:
     return found
 
 
+def parse_settings(pairs: list[str]) -> dict[int, int]:
+    """``interval_s=60`` and so on, by the names of SPEC.md section 2.4."""
+    settings = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if name not in SETTING_NAMES or not value.isdecimal():
+            raise MintError(f"setting {pair!r}: write NAME=SECONDS, with one of {', '.join(SETTING_NAMES)}")
+        settings[SETTING_NAMES.index(name)] = int(value)
+    return settings
+
+
 def node_types(root: Path) -> list[str]:
     """The node types that the firmware in this source tree knows: the keys of MODULES in firmware/nodes.
 
@@ -90,39 +93,50 @@ def node_types(root: Path) -> list[str]:
 
 
 def mint(
-    wanted: Wanted,
-    out: Path,
-    root: Path,
     *,
+    out: Path,
+    node_type: str,
+    board: str = "virtual",
+    area: str | None = None,
+    site: str | None = None,
+    address: int | None = None,
+    addresses: range = ALL_ADDRESSES,
+    settings: Mapping[int, int] | None = None,
+    root: Path = ROOT,
     force: bool = False,
     random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Minted:
-    """Make one node below the folder ``out``. Raises MintError, and then has made nothing."""
-    _check(wanted, root)
+    """Make one node below the folder ``out``. Raises MintError, and then has made and replaced no key.
+
+    ``address`` None: the lowest free one of ``addresses``. ``settings``: what it starts with, by key (SPEC.md section
+    2.4), until its gateway says otherwise.
+    """
+    _check(root, node_type, area, site, settings or {})
     out.mkdir(parents=True, exist_ok=True)
     mint_file = out / MINT_FILE
     with _locked(mint_file):
         lines = _read_lines(mint_file)
-        address = _choose(wanted, lines, mint_file, force=force)
+        if address is None:
+            address = _lowest_free(addresses, lines, mint_file)
+        elif address in lines and not force:
+            raise MintError(
+                f"address {address:04x} stands in {mint_file} already. Choose another, or --force to replace its key: "
+                "the node that carries the old one will never be understood again, and the gateway must import the "
+                "new one with --replace"
+            )
         state_image = out / f"{address:04x}" / "state.img"
         if state_image.exists() and not force:
             raise MintError(
                 f"{state_image} exists and holds a key. Give the node another address, or --force if the node "
                 "with this key is retired: it will never be understood again"
             )
-        identity = Identity(
-            address,
-            random(MASTER_SECRET_SIZE),
-            random(MASTER_SALT_SIZE),
-            wanted.node_type,
-            wanted.board,
-            wanted.area,
-        )
-        image = _state_image(identity)
-        lines[address] = _line(identity, wanted.site)
-        _write_private(mint_file, "".join(f"{lines[key]}\n" for key in lines).encode())
+        secret, salt = random(MASTER_SECRET_SIZE), random(MASTER_SALT_SIZE)
+        identity = Identity(address, secret, salt, node_type, board, area)
+        image = _state_image(identity, settings or {})
+        lines[address] = _line(identity, site)
+        _replace(mint_file, "".join(f"{line}\n" for line in lines.values()).encode(), _PRIVATE)
         state_image.parent.mkdir(exist_ok=True)
-        _write_private(state_image, image)
+        _replace(state_image, image, _PRIVATE)
     return Minted(address, state_image, mint_file)
 
 
@@ -134,43 +148,44 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
     _replace(path, data, 0o644)
 
 
-def _check(wanted: Wanted, root: Path) -> None:
+def _check(
+    root: Path, node_type: str, area: str | None, site: str | None, settings: Mapping[int, int]
+) -> None:
     types = node_types(root)
-    if wanted.node_type not in types:
-        near = get_close_matches(wanted.node_type, types, n=1, cutoff=0.4)
+    if node_type not in types:
+        near = get_close_matches(node_type, types, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise MintError(f"no node type {wanted.node_type!r}; there are: {', '.join(types) or 'none'}.{hint}")
-    for name, value in (("area", wanted.area), ("site", wanted.site)):
+        raise MintError(f"no node type {node_type!r}; there are: {', '.join(types) or 'none'}.{hint}")
+    for name, value in (("area", area), ("site", site)):
         if value is not None and not _LEVEL.match(value):
             raise MintError(
                 f"{name} {value!r}: allowed are 1 to 64 characters without spaces, '/', '+' and '#'"
             )
+    problem = settings_problem(dict(settings))
+    if problem:
+        raise MintError(f"settings: {problem}")
 
 
-def _choose(wanted: Wanted, lines: dict[int, str], mint_file: Path, *, force: bool) -> int:
-    if wanted.address is None:
-        free = next((address for address in wanted.addresses if address not in lines), None)
-        if free is None:
-            raise MintError(
-                f"all {len(wanted.addresses)} addresses {wanted.addresses[0]:04x}-{wanted.addresses[-1]:04x} stand "
-                f"in {mint_file} already; give this station a further range with --addresses"
-            )
-        return free
-    if wanted.address in lines and not force:
-        raise MintError(
-            f"address {wanted.address:04x} stands in {mint_file} already. Choose another, or --force to replace its "
-            "key: the node that carries the old one will never be understood again, and the gateway must import "
-            "the new one with --replace"
-        )
-    return wanted.address
+def _lowest_free(addresses: range, lines: Mapping[int, str], mint_file: Path) -> int:
+    for address in addresses:
+        if address not in lines:
+            return address
+    raise MintError(
+        f"all {len(addresses)} addresses {addresses[0]:04x}-{addresses[-1]:04x} stand in {mint_file} already; give "
+        "this station a further range with --addresses"
+    )
 
 
-def _state_image(identity: Identity) -> bytes:
+def _state_image(identity: Identity, settings: Mapping[int, int]) -> bytes:
     try:
-        content = identity_file.encode(identity)
+        files = {IDENTITY_PATH: identity_file.encode(identity)}
     except EncodeError as error:
         raise MintError(str(error)) from error
-    return build_state_image({IDENTITY_PATH: content}, identity.board)
+    if settings:
+        # Version 0: no gateway has spoken yet.
+        data = document.encode(document.SETTINGS, 1, cbor.dumps([0, dict(settings)]))
+        files |= {f"{folder}/{document.SETTINGS}": data for folder in document.FOLDERS}
+    return build_state_image(files, identity.board)
 
 
 def _line(identity: Identity, site: str | None) -> str:
@@ -213,10 +228,6 @@ def _locked(mint_file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    _replace(path, data, _PRIVATE)
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:

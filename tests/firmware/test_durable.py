@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from firmware.durable import MAX_DOCUMENT, MAX_SENDERS, Boots, Channel, Commands, Document
+from firmware.durable import MAX_SENDERS, Boots, Channel, Commands, Document
 from firmware.errors import StorageError
 from hil_tests.world.flash import Flash, LittleFs, formatted
+from protocols.wire.document import MAX_DOCUMENT
 from protocols.wire.limits import MAX_PIV, PIV_BLOCK
 
 CONTEXT = bytes(range(16))

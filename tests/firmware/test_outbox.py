@@ -213,7 +213,9 @@ def test_what_is_acknowledged_goes_first_whatever_its_lane_and_age() -> None:
     assert seqs(rig.box) == [*range(1, 101), *range(201, 321)]
 
 
-def test_an_outbox_full_of_alarms_still_takes_readings_and_gives_up_its_oldest_alarms_only_for_alarms() -> None:
+def test_an_outbox_full_of_alarms_still_takes_readings_and_gives_up_its_oldest_alarms_only_for_alarms() -> (
+    None
+):
     rig = Rig(segments=4)
     rig.box.begin_epoch(EPOCH)
     for k in range(600):

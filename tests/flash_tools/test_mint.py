@@ -7,30 +7,32 @@ import multiprocessing
 import stat
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from firmware.durable import Document
+from firmware.settings import Settings
 from flash_tools import cli
 from flash_tools.errors import FlashToolError, MintError
-from flash_tools.mint import MINT_FILE, Minted, Wanted, mint, parse_address, parse_range
+from flash_tools.mint import MINT_FILE, Minted, mint, parse_address, parse_range, parse_settings
 from gateway import node_file
 from hil_tests.world.flash import Flash, LittleFs
 from protocols.wire import identity
 
-ROOT = Path(__file__).parents[2]
 RANGE = range(0x10, 0x20)
 
 
-def wanted(address: int | None = None, addresses: range = RANGE, **changes: str | None) -> Wanted:
-    fields: dict[str, str | None] = {
+def make(out: Path, **changes: Any) -> Minted:
+    """A river station with an address of RANGE, but for the changes."""
+    wanted: dict[str, Any] = {
         "node_type": "river",
-        "board": "virtual",
         "area": "330110001001",
         "site": "gudang-3",
-        **changes,
+        "addresses": RANGE,
     }
-    return Wanted(address=address, addresses=addresses, **fields)  # type: ignore[arg-type]
+    return mint(out=out, **(wanted | changes))
 
 
 def identity_of(made: Minted) -> identity.Identity:
@@ -41,7 +43,7 @@ def identity_of(made: Minted) -> identity.Identity:
 
 
 def test_node_and_gateway_get_the_same_key_and_nobody_else_can_read_it(tmp_path: Path) -> None:
-    made = mint(wanted(), tmp_path, ROOT)
+    made = make(tmp_path)
     (imported,) = node_file.parse(made.mint_file.read_text(), "nodes.jsonl")
     on_node = identity_of(made)
     assert imported.keys == (on_node.master_secret, on_node.master_salt)
@@ -53,32 +55,46 @@ def test_node_and_gateway_get_the_same_key_and_nobody_else_can_read_it(tmp_path:
 
 
 def test_every_node_has_a_key_and_an_address_of_its_own(tmp_path: Path) -> None:
-    made = [mint(wanted(site=None), tmp_path, ROOT) for _ in range(5)]
+    made = [make(tmp_path, site=None) for _ in range(5)]
     assert [one.address for one in made] == [0x10, 0x11, 0x12, 0x13, 0x14]
     assert len({identity_of(one).master_secret for one in made}) == 5
     assert len(node_file.parse((tmp_path / MINT_FILE).read_text(), "nodes.jsonl")) == 5
 
 
+def test_a_node_starts_with_the_settings_it_was_minted_with(tmp_path: Path) -> None:
+    made = make(tmp_path, settings=parse_settings(["interval_s=5", "status_s=30"]))
+    fs = LittleFs(Flash(image=made.state_image.read_bytes()))
+    settings = Settings(Document(fs, "settings"), {0: 900, 1: 3600, 2: 86400})
+    assert settings.document() == {0: 5, 1: 3600, 2: 30}
+    assert settings.version == 0
+
+
+@pytest.mark.parametrize("text", ["interval_s", "interval=5", "interval_s=-1", "interval_s=1.5"])
+def test_a_setting_that_is_none_is_told_with_the_names_there_are(text: str) -> None:
+    with pytest.raises(MintError, match="write NAME=SECONDS, with one of interval_s, report_s, status_s"):
+        parse_settings([text])
+
+
 def test_a_taken_address_is_refused_and_its_key_untouched(tmp_path: Path) -> None:
-    made = mint(wanted(0x12), tmp_path, ROOT)
+    made = make(tmp_path, address=0x12)
     before = (made.mint_file.read_bytes(), made.state_image.read_bytes())
     with pytest.raises(MintError, match=r"address 0012 stands in .*nodes.jsonl already.*--force"):
-        mint(wanted(0x12), tmp_path, ROOT)
+        make(tmp_path, address=0x12)
     assert (made.mint_file.read_bytes(), made.state_image.read_bytes()) == before
 
 
 def test_an_image_without_a_line_still_protects_its_key(tmp_path: Path) -> None:
-    made = mint(wanted(0x12), tmp_path, ROOT)
+    made = make(tmp_path, address=0x12)
     made.mint_file.unlink()
     with pytest.raises(MintError, match="exists and holds a key"):
-        mint(wanted(0x12), tmp_path, ROOT)
+        make(tmp_path, address=0x12)
     assert not made.mint_file.exists()
 
 
 def test_force_replaces_line_and_image_together(tmp_path: Path) -> None:
-    mint(wanted(0x11), tmp_path, ROOT)
-    old = identity_of(mint(wanted(0x12), tmp_path, ROOT))
-    made = mint(wanted(0x12), tmp_path, ROOT, force=True)
+    make(tmp_path, address=0x11)
+    old = identity_of(make(tmp_path, address=0x12))
+    made = make(tmp_path, address=0x12, force=True)
     rows = {node.address: node for node in node_file.parse(made.mint_file.read_text(), "nodes.jsonl")}
     assert rows[0x12].keys[0] == identity_of(made).master_secret != old.master_secret
     assert sorted(rows) == [0x11, 0x12]
@@ -86,9 +102,9 @@ def test_force_replaces_line_and_image_together(tmp_path: Path) -> None:
 
 def test_a_range_that_is_used_up_is_told(tmp_path: Path) -> None:
     for _ in range(2):
-        mint(wanted(addresses=range(1, 3)), tmp_path, ROOT)
+        make(tmp_path, addresses=range(1, 3))
     with pytest.raises(MintError, match="all 2 addresses 0001-0002 stand in"):
-        mint(wanted(addresses=range(1, 3)), tmp_path, ROOT)
+        make(tmp_path, addresses=range(1, 3))
 
 
 def test_a_crash_after_the_key_was_stored_leaves_a_line_and_no_node_without_one(
@@ -99,23 +115,23 @@ def test_a_crash_after_the_key_was_stored_leaves_a_line_and_no_node_without_one(
 
     monkeypatch.setattr(Path, "mkdir", lambda self, **k: None if k.get("parents") else crash())
     with pytest.raises(OSError, match="No space"):
-        mint(wanted(), tmp_path, ROOT)
+        make(tmp_path)
     assert json.loads((tmp_path / MINT_FILE).read_text())["address"] == "0010"
     assert not list(tmp_path.rglob("state.img"))
 
 
 def test_a_damaged_mint_file_is_told_with_its_line_and_without_a_key(tmp_path: Path) -> None:
-    made = mint(wanted(), tmp_path, ROOT)
+    made = make(tmp_path)
     secret = identity_of(made).master_secret.hex()
     with made.mint_file.open("a") as file:
         file.write(f'{{"master_secret": "{secret}"}}\n')
     with pytest.raises(MintError, match=r"nodes.jsonl:2: not a line") as caught:
-        mint(wanted(), tmp_path, ROOT)
+        make(tmp_path)
     assert secret not in str(caught.value)
 
 
 def _mint_some(folder: Path) -> list[int]:
-    return [mint(wanted(addresses=range(1, 100)), folder, ROOT).address for _ in range(4)]
+    return [make(folder, addresses=range(1, 100)).address for _ in range(4)]
 
 
 def test_two_stations_minting_into_one_file_never_give_out_one_address_twice(tmp_path: Path) -> None:
@@ -133,13 +149,14 @@ def test_two_stations_minting_into_one_file_never_give_out_one_address_twice(tmp
         ({"site": "two words"}, "site 'two words': allowed are"),
         ({"area": "x" * 30}, "area: must be text of 1 to 24 bytes"),
         ({"board": "arduino"}, "no board 'arduino'"),
+        ({"settings": {0: 0}}, "settings: "),
     ],
 )
 def test_what_a_node_can_not_be_is_told_before_anything_is_written(
-    tmp_path: Path, changes: dict[str, str], message: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(FlashToolError, match=message):
-        mint(wanted(**changes), tmp_path, ROOT)
+        make(tmp_path, **changes)
     assert [path for path in tmp_path.rglob("*") if not path.name.endswith(".lock")] == []
 
 
