@@ -36,7 +36,7 @@ def case(seed: int) -> "tuple[readings.Schema, readings.Sets]":
     schema = readings.schema(1 + dice.below(5))
     count = 1 if dice.below(3) == 0 else 2 + dice.below(95 if dice.below(4) == 0 else 7)
     start = tuple([series.centre for series in schema.series])
-    rows = [list(row) for row in wander(dice, count, start, 1 + dice.below(8))]
+    rows: list[list[int | None]] = [list(row) for row in wander(dice, count, start, 1 + dice.below(8))]
     if dice.below(4) == 0:
         for _ in range(1 + dice.below(5)):
             rows[dice.below(count)][dice.below(len(start))] = dice.below(1 << 22) * 240 - (1 << 29)
@@ -51,8 +51,8 @@ def case(seed: int) -> "tuple[readings.Schema, readings.Sets]":
             n, i = dice.below(count), dice.below(len(start))
             flags[n][i] = 9
             rows[n][i] = None
-        flags = tuple([tuple(row) for row in flags])
-    sets = readings.Sets(dice.below(4), tuple(times), tuple([tuple(row) for row in rows]), flags)
+    kept = None if flags is None else tuple([tuple(row) for row in flags])
+    sets = readings.Sets(dice.below(4), tuple(times), tuple([tuple(row) for row in rows]), kept)
     return schema, sets
 
 
