@@ -29,7 +29,10 @@ app = typer.Typer(add_completion=False)
 def virtual(
     folder: Annotated[Path, typer.Argument(help="The board: its flash and its port. Made when missing.")],
     state: Annotated[
-        Path | None, typer.Option(help="Image of the state partition, as minted. Only for a new board.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Image of the state partition, as minted. Only for a new board."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the river and of the board's clock errors.")] = 1,
 ) -> None:
