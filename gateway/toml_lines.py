@@ -80,7 +80,8 @@ class _Scanner:
         elif path in self._counts:  # [a.b] below [[a.b]] cannot be; kept total for safety
             path += (self._counts[path] - 1,)
         self._table = path
-        self._lines.setdefault(path, line)
+        for end in range(1, len(path) + 1):  # [a.b] makes a, too
+            self._lines.setdefault(path[:end], line)
         self._skip_line()
 
     def _resolve(self, base: Path, names: list[str]) -> Path:
