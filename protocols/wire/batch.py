@@ -16,7 +16,7 @@ Prior art: fixed-share mixing of experts (Herbster and Warmuth 1998); prediction
 from array import array
 
 from protocols.wire.errors import DecodeError, EncodeError
-from protocols.wire.limits import MAX_SETS, MAX_TIME_STEP_S, MAX_VALUE
+from protocols.wire.limits import MAX_SETS, MAX_TIME, MAX_TIME_STEP_S, MAX_VALUE
 from protocols.wire.rangecoder import RangeDecoder, RangeEncoder
 from protocols.wire.schemas import FLAGS, GOOD, MISSING, Sets
 
@@ -291,6 +291,8 @@ def _check(
             raise EncodeError("set %d: schema %s takes %d values and as many flags" % (n, schema.name, width))
         if _check_row(n, rows[n], of_row):
             flagged = True
+        if not 0 <= times[n] <= MAX_TIME:
+            raise EncodeError("set %d: time %d does not fit 40 bits" % (n, times[n]))
         if n and not -MAX_TIME_STEP_S <= times[n] - times[n - 1] <= MAX_TIME_STEP_S:
             raise EncodeError(
                 "%d s from set %d to the next: more than %d goes into two messages"
@@ -389,6 +391,8 @@ def decode(schema: "Schema", time_s: int, body: bytes) -> "Sets":
         if n:
             step = INTERVALS_S[interval] if interval else _decode_step(coder, step)
             times.append(times[n - 1] + step)
+            if not 0 <= times[n] <= MAX_TIME:
+                raise DecodeError("set %d: time %d does not fit 40 bits" % (n, times[n]))
         row: "list[int | None]" = []
         for column in columns:
             if flagged and _decode_flag(coder, column) == MISSING:

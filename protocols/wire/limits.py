@@ -63,3 +63,5 @@ NONCE_SIZE = 8
 CHALLENGE_LIFE_S = 60
 # Challenges open at a time for one node.
 MAX_CHALLENGES = 4
+# Times of sets fit the u40 of a message: 34,000 years, or a boot number of 8 bits above 32 bits of seconds.
+MAX_TIME = (1 << 40) - 1

@@ -1,4 +1,4 @@
-"""Quality control. The recorded flags of ioos-qc (vectors/quality.json) are checked by test_vectors.py; the rest here."""
+"""Quality control. The recorded flags of ioos-qc (vectors/quality.json) are checked by test_vectors.py, not here."""
 
 from __future__ import annotations
 

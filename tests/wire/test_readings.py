@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from protocols.wire import messages, readings
 from protocols.wire.errors import DecodeError, EncodeError
-from protocols.wire.limits import MAX_SERIES, MAX_SETS, MAX_TIME_STEP_S, MAX_VALUE
+from protocols.wire.limits import MAX_SERIES, MAX_SETS, MAX_TIME, MAX_TIME_STEP_S, MAX_VALUE
 from protocols.wire.readings import Schema, Sets
-from tests.wire import interpreters
+from tests.wire import interpreters, readings_by_the_book
 from tests.wire.readings_cases import REFERENCE, Dice, case, garbage_refused, wander
 
 NOW = 1_790_000_000
@@ -74,6 +74,19 @@ def test_rivers_come_back_as_they_went_in(seed: int) -> None:
     schema, sets = case(seed)
     body = readings.encode(schema, sets.tq, sets.times, sets.rows, sets.flags)
     assert readings.decode(schema, sets.times[0], body) == sets
+
+
+BATCHES = [seed for seed in range(1, 61) if len(case(seed)[1].rows) > 1]
+
+
+@pytest.mark.parametrize("seed", BATCHES)
+def test_a_decoder_written_from_the_page_alone_reads_the_same(seed: int) -> None:
+    schema, sets = case(seed)
+    body = readings.encode(schema, sets.tq, sets.times, sets.rows, sets.flags)
+    codes = [(series.centre, series.order) for series in schema.series]
+    tq, times, rows, flags = readings_by_the_book.decode(codes, sets.times[0], body)
+    assert (tq, tuple(times), tuple(map(tuple, rows))) == (sets.tq, sets.times, sets.rows)
+    assert (None if flags is None else tuple(map(tuple, flags))) == sets.flags
 
 
 @given(st.sampled_from(SCHEMA_IDS), st.binary(max_size=80))
@@ -149,6 +162,13 @@ def test_a_hostile_body_costs_little_memory() -> None:
         tracemalloc.stop()
 
 
+def test_a_batch_that_leaves_the_time_there_is_is_refused() -> None:
+    body = readings.encode(RIVER6, 1, [MAX_TIME - 900, MAX_TIME], [(0,) * 6] * 2)
+    assert readings.decode(RIVER6, MAX_TIME - 900, body).times[1] == MAX_TIME
+    with pytest.raises(DecodeError, match="40 bits"):
+        readings.decode(RIVER6, MAX_TIME, body)
+
+
 def test_a_value_beyond_the_limit_is_refused_both_ways() -> None:
     too_much = (MAX_VALUE + 1, *REFERENCE[1:])
     for rows in ([too_much], [too_much, REFERENCE], [REFERENCE, too_much]):
@@ -172,6 +192,8 @@ def test_a_value_beyond_the_limit_is_refused_both_ways() -> None:
         ([NOW, NOW], [REFERENCE, REFERENCE], [(1,) * 8, (0,) + (1,) * 7], "quality flag 0"),
         ([NOW, NOW], [REFERENCE, (None, *REFERENCE[1:])], None, "flag missing"),
         ([NOW, NOW + MAX_TIME_STEP_S + 1], [REFERENCE, REFERENCE], None, "two messages"),
+        ([0, -1], [REFERENCE, REFERENCE], None, "40 bits"),
+        ([MAX_TIME, MAX_TIME + 1], [REFERENCE, REFERENCE], None, "40 bits"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_with_its_reason(times: Any, rows: Any, flags: Any, what: str) -> None:
