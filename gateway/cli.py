@@ -133,9 +133,7 @@ def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
 
 @node_app.command("import")
 def node_import(
-    file: Annotated[
-        Path, typer.Argument(help="What minting wrote: JSON lines, or TOML with [[node]] tables.")
-    ],
+    file: Annotated[Path, typer.Argument(help="What minting wrote: JSON lines or TOML.")],
     config: ConfigOption = DEFAULT_CONFIG,
     replace: Annotated[
         bool, typer.Option("--replace", help="Nodes minted again: take the new keys.")

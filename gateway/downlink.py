@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from gateway import limits
 from gateway.clock import TrustedClock
@@ -52,7 +52,7 @@ class Downlink:
         self._log = log
         self._acks: Callable[[list[Heard]], Iterable[tuple[AnyLink, int, bytes]]] = lambda heard: ()
         self._last: dict[int, Heard] = {}
-        self._work: set[asyncio.Task[None]] = set()
+        self.working: set[asyncio.Task[None]] = set()
         self._sending: set[int] = set()  # nodes a command is on its way to
         self.on_progress: Callable[[], None] = lambda: None
         self.counters = dict.fromkeys(
@@ -75,7 +75,7 @@ class Downlink:
             if isinstance(entry.message, Hello) and not entry.new:
                 continue  # the first step of a join may be a recording: it must not draw a node's downlinks
             address = entry.node.address
-            self._routes.heard(address, entry.link)
+            self._routes.heard(address, cast(Link, entry.link))  # all links of a gateway are such
             self._presence.heard(address, entry.link.name, entry.message, now_s, now_ms)
             latest[address] = entry
             if isinstance(entry.message, Result) and entry.new:
@@ -96,7 +96,7 @@ class Downlink:
         if seen is None or not self._clock.synchronised() or not self._needs_time(seen, entry.message):
             return
         seconds, millis = divmod(self._clock.unix_ms(), 1000)
-        if self._send("time", address, entry.link, entry.channel, Time(entry.piv, seconds, millis)):
+        if self._send("time", address, entry.channel, Time(entry.piv, seconds, millis)):
             seen.time_sent_s = self._clock.monotonic()
 
     def _needs_time(self, seen: Seen, message: object) -> bool:
@@ -133,7 +133,7 @@ class Downlink:
             if entry is None or ttl_s < 1:
                 return
             message = Command(entry.piv, command.command_id, ttl_s, command.op, command.args)
-            self._send("command", address, entry.link, entry.channel, message)
+            self._send("command", address, entry.channel, message)
         finally:
             self._sending.discard(address)
 
@@ -146,23 +146,27 @@ class Downlink:
         now_s = self._clock.monotonic()
         if seen.ping_sent_s is None or now_s - seen.ping_sent_s >= limits.PING_S:
             seen.ping_sent_s = now_s
-            self._send("ping", address, link, channel, Ping(int.from_bytes(self._random_bytes(4), "big")))
+            self._send("ping", address, channel, Ping(int.from_bytes(self._random_bytes(4), "big")))
 
     async def run(self) -> None:
         """End commands that are too late and ping for those that wait."""
         while True:
             self.on_progress()
-            await self._commands.expire()
-            for address in self._commands.nodes():
-                if self._commands.due(address) is not None:
-                    self._ping(address)
+            await self.look()
             await asyncio.sleep(limits.DOWNLINK_PERIOD_S)
+
+    async def look(self) -> None:
+        """One turn of `run`."""
+        await self._commands.expire()
+        for address in self._commands.nodes():
+            if self._commands.due(address) is not None:
+                self._ping(address)
 
     # --- sending ---------------------------------------------------------------------------------
 
-    def _send(self, what: str, address: int, link: Link, channel: Channel, message: messages.Down) -> bool:
+    def _send(self, what: str, address: int, channel: Channel, message: messages.Down) -> bool:
         frame = channel.seal(messages.encode(message))
-        return self._count(what, frame is not None and link.send(address, frame))
+        return self._count(what, frame is not None and self._routes.send(address, frame))
 
     def _count(self, what: str, is_sent: bool | None) -> bool:
         self.counters[what if is_sent else "not_sent"] += 1
@@ -171,8 +175,8 @@ class Downlink:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what needs the disk without holding up the acks of the next commit."""
         task = asyncio.ensure_future(self._guard(work))
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        self.working.add(task)
+        task.add_done_callback(self.working.discard)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:

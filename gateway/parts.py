@@ -77,7 +77,7 @@ class Part:
             except asyncio.CancelledError:
                 self.state = "stopped"
                 raise
-            except Exception as exc:
+            except Exception as exc:  # whatever it is, the other parts go on
                 self.last_error = f"{type(exc).__name__}: {exc}"
                 log.error("part_failed", part=self.name, error=self.last_error, exc_info=exc)
             self.failures += 1

@@ -1,0 +1,524 @@
+"""Commands are carried out once, never late, and answered for; time is given only by a clock that is in
+time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway import limits
+from gateway.commands import OPERATIONS
+from gateway.downlink import Downlink
+from gateway.errors import CommandError
+from gateway.links.routes import Routes
+from gateway.presence import Presence
+from gateway.registry import By
+from gateway.store import Store
+from protocols.wire import messages
+from tests.gateway.desk import BY, Desk, HandClock, desk
+
+NODE = 0x12
+IDENTIFY = messages.IDENTIFY
+
+
+@dataclass
+class Wire:
+    """A link that keeps what was sent, and a channel that seals nothing, so that a test can read it."""
+
+    name: str = "river-1"
+    listens: bool = True
+    is_up: bool = True
+    sent: list[messages.Down] = field(default_factory=list)
+
+    def send(self, address: int, frame: bytes) -> bool:
+        if self.is_up:
+            self.sent.append(messages.decode_down(frame))
+        return self.is_up
+
+    def got(self, kind: type) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+@dataclass
+class OpenChannel:
+    has_piv: bool = True
+
+    def seal(self, plain: bytes) -> bytes | None:
+        return plain if self.has_piv else None
+
+
+@dataclass
+class HeardNode:
+    address: int
+
+
+@dataclass
+class Heard:
+    link: Wire
+    message: messages.Up
+    piv: int
+    channel: OpenChannel = field(default_factory=OpenChannel)
+    node: HeardNode = field(default_factory=lambda: HeardNode(NODE))
+    new: bool = True
+
+
+def status(piv: int = 1, *, time: int = 0, tq: int = messages.GNSS, link: Wire) -> Any:
+    return Heard(link, messages.Status(0, time, tq, {}), piv)
+
+
+def result(command_id: int, outcome: int = messages.DONE, *, link: Wire, detail: Any = None) -> Any:
+    return Heard(link, messages.Result(1, 0, 0, 0, command_id, outcome, detail, None), 2)
+
+
+class Rig:
+    """The downlink on a desk, with one wire to one node."""
+
+    def __init__(self, office: Desk) -> None:
+        self.desk = office
+        self.wire = Wire()
+        self.channel = OpenChannel()
+        self.downlink = Downlink(
+            office.commands,
+            Routes(),
+            Presence(office.clock),
+            office.clock,
+            lambda address: self.channel,
+            bytes,
+            structlog.get_logger(),
+        )
+
+    async def hear(self, *heard: Any) -> None:
+        """Have ingest tell of `heard`, and wait for what is done in the background."""
+        self.downlink.on_heard(list(heard))
+        await self.settle()
+
+    async def settle(self) -> None:
+        while self.downlink.working:
+            await asyncio.gather(*self.downlink.working)
+
+    async def add(self, op: int = IDENTIFY, args: int | None = 5, ttl_s: int = 60) -> int:
+        return await self.desk.commands.add(NODE, op, args, ttl_s, BY)
+
+    def state(self, number: int) -> str:
+        return self.desk.commands.reports(number)[0].state
+
+
+async def no_time(rig: Rig) -> None:
+    rig.desk.clock.is_synchronised = False
+
+
+def test_a_command_answers_the_uplink_it_follows_and_ends_with_its_result(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            number = await rig.add(IDENTIFY, 5, ttl_s=60)
+            office.clock.pass_s(10.5)
+            await rig.hear(status(77, link=rig.wire))
+            [command] = rig.wire.got(messages.Command)
+            assert (command.answers, command.op, command.args) == (77, IDENTIFY, 5)
+            assert command.ttl_s == 49
+            assert rig.state(number) == "open"
+            await rig.hear(result(command.command_id, link=rig.wire))
+            assert rig.state(number) == "done"
+            office.clock.pass_s(5)
+            await rig.hear(status(78, link=rig.wire))
+            assert len(rig.wire.got(messages.Command)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_command_is_noted_as_sent_before_it_is_sent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            number = await rig.add()
+            noted: list[object] = []
+            send = rig.wire.send
+
+            def watched(address: int, frame: bytes) -> bool:
+                noted.append(office.commands.reports(number)[0].sent_ms)
+                return send(address, frame)
+
+            rig.wire.send = watched  # type: ignore[method-assign]
+            await no_time(rig)
+            await rig.hear(status(link=rig.wire))
+            assert noted == [office.clock.now_ms]
+
+    asyncio.run(scenario())
+
+
+def test_a_command_is_never_sent_after_its_deadline(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            number = await rig.add(ttl_s=60)
+            office.clock.pass_s(59.1)  # less than a whole second is left: the node could only begin late
+            await rig.hear(status(link=rig.wire))
+            office.clock.pass_s(1)
+            await office.commands.expire()
+            await rig.hear(status(link=rig.wire))
+            assert rig.wire.got(messages.Command) == []
+            assert rig.state(number) == "expired"
+
+    asyncio.run(scenario())
+
+
+def test_a_jump_of_the_wall_clock_moves_no_deadline(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            number = await rig.add(ttl_s=60)
+            office.clock.now_ms -= 3600_000
+            office.clock.now_s += 61
+            await office.commands.expire()
+            assert rig.state(number) == "expired"
+            number = await rig.add(ttl_s=60)
+            office.clock.now_ms += 7200_000
+            await office.commands.expire()
+            assert rig.state(number) == "open"
+
+    asyncio.run(scenario())
+
+
+def test_a_command_without_an_answer_ends_as_unanswered_and_a_late_result_still_counts(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            number = await rig.add(ttl_s=30)
+            await rig.hear(status(link=rig.wire))
+            [command] = rig.wire.got(messages.Command)
+            office.clock.pass_s(31)
+            await office.commands.expire()
+            assert rig.state(number) == "unanswered"
+            await rig.hear(result(command.command_id, messages.EXPIRED, link=rig.wire, detail="too busy"))
+            report = office.commands.reports(number)[0]
+            assert (report.state, report.detail) == ("expired_on_node", "too busy")
+            await rig.hear(result(command.command_id, messages.DONE, link=rig.wire))
+            assert rig.state(number) == "expired_on_node"
+
+    asyncio.run(scenario())
+
+
+def test_one_command_at_a_time_in_order_and_again_only_after_a_pause(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await rig.add(args=1)
+            await rig.add(args=2)
+            for piv in range(5):
+                await rig.hear(status(piv, link=rig.wire))
+            assert [command.args for command in rig.wire.got(messages.Command)] == [1]
+            office.clock.pass_s(limits.COMMAND_RESEND_S)
+            await rig.hear(status(9, link=rig.wire))
+            first, again = rig.wire.got(messages.Command)
+            assert (again.args, again.command_id, again.answers) == (1, first.command_id, 9)
+            await rig.hear(result(first.command_id, link=rig.wire))
+            second = rig.wire.got(messages.Command)[-1]
+            assert second.args == 2
+            assert second.command_id > first.command_id
+
+    asyncio.run(scenario())
+
+
+def test_command_ids_grow_even_when_the_database_is_an_old_backup(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = HandClock()
+        ids = []
+        for folder in ("today", "restored"):
+            (tmp_path / folder).mkdir()
+            with desk(tmp_path / folder, clock) as office:
+                await office.enrol(NODE)
+                rig = Rig(office)
+                await rig.add()
+                await rig.hear(status(link=rig.wire))
+                ids.append(rig.wire.got(messages.Command)[0].command_id)
+            clock.pass_s(60)
+        assert ids[1] > ids[0]
+
+    asyncio.run(scenario())
+
+
+def test_open_commands_survive_a_restart_with_what_is_left_of_their_deadline(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = HandClock()
+        with desk(tmp_path, clock) as office:
+            await office.enrol(NODE)
+            await office.commands.add(NODE, IDENTIFY, 1, 60, BY)
+            short = await office.commands.add(NODE, IDENTIFY, 2, 10, BY)
+        clock.pass_s(20)
+        with desk(tmp_path, clock) as office:
+            assert await office.commands.recover() == 1
+            rig = Rig(office)
+            await rig.hear(status(link=rig.wire))
+            [command] = rig.wire.got(messages.Command)
+            assert (command.args, command.ttl_s) == (1, 40)
+            assert rig.state(short) == "expired"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stepped_s", [-86400, 0, 30])
+def test_after_a_restart_without_a_trusted_clock_no_command_goes_out(tmp_path: Path, stepped_s: int) -> None:
+    """How long the gateway was off is not known then, so whether it is too late is not either."""
+
+    async def scenario() -> None:
+        clock = HandClock()
+        with desk(tmp_path, clock) as office:
+            await office.enrol(NODE)
+            number = await office.commands.add(NODE, IDENTIFY, 1, 60, BY)
+        clock.now_ms += stepped_s * 1000
+        clock.is_synchronised = False
+        with desk(tmp_path, clock) as office:
+            assert await office.commands.recover() == 0
+            rig = Rig(office)
+            await rig.hear(status(link=rig.wire))
+            assert rig.wire.got(messages.Command) == []
+            assert rig.state(number) == "expired"
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_never_grows_by_a_clock_set_back_during_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = HandClock()
+        with desk(tmp_path, clock) as office:
+            await office.enrol(NODE)
+            await office.commands.add(NODE, IDENTIFY, 1, 60, BY)
+        clock.now_ms -= 86_400_000
+        with desk(tmp_path, clock) as office:
+            await office.commands.recover()
+            rig = Rig(office)
+            await rig.hear(status(link=rig.wire))
+            assert [command.ttl_s for command in rig.wire.got(messages.Command)] == [60]
+
+    asyncio.run(scenario())
+
+
+def test_results_of_no_command_of_ours_are_counted_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            number = await rig.add()
+            await rig.hear(result(1, link=rig.wire))
+            assert rig.downlink.counters["stray_result"] == 1
+            assert rig.state(number) == "open"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "ttl_s", "why", "told"),
+    [
+        (OPERATIONS["identify"], None, 60, "test", "identify takes 0 to 65535 seconds"),
+        (OPERATIONS["set-interval"], 86401, 60, "test", "set interval takes 1 to 86400 seconds"),
+        (OPERATIONS["reboot"], 1, 60, "test", "takes null"),
+        (OPERATIONS["reboot"], None, 0, "test", "Allowed are 1 to 65535 s"),
+        (OPERATIONS["reboot"], None, 65536, "test", "Allowed are 1 to 65535 s"),
+        (OPERATIONS["reboot"], None, 60, " ", "say why"),
+        (OPERATIONS["reboot"], None, 60, "x" * 201, "say why in 1 to 200 characters"),
+    ],
+)
+def test_a_command_that_is_not_allowed_is_refused_before_it_is_kept(
+    tmp_path: Path, op: int, args: int | None, ttl_s: int, why: str, told: str
+) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            with pytest.raises(CommandError, match=told):
+                await office.commands.add(NODE, op, args, ttl_s, By("wang", why))
+            assert office.commands.reports() == []
+
+    asyncio.run(scenario())
+
+
+def test_commands_for_strangers_and_beyond_the_bound_are_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            with pytest.raises(CommandError, match="node 0099 is not registered"):
+                await office.commands.add(0x99, IDENTIFY, 1, 60, BY)
+            for _ in range(limits.COMMANDS_OPEN_MAX):
+                await office.commands.add(NODE, IDENTIFY, 1, 60, BY)
+            with pytest.raises(CommandError, match="open commands already"):
+                await office.commands.add(NODE, IDENTIFY, 1, 60, BY)
+
+    asyncio.run(scenario())
+
+
+def test_every_command_and_its_end_is_in_the_audit_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            await office.commands.add(NODE, messages.REBOOT, None, 10, By("li", "stuck since noon"))
+            office.clock.pass_s(11)
+            await office.commands.expire()
+            rows = office.store.read(
+                lambda db: db.execute("SELECT who, why, action, target FROM audit ORDER BY id").fetchall()
+            )
+            assert rows[1:] == [
+                ("li", "stuck since noon", "command.send", "0012"),
+                ("gateway", "end of a command", "command.expired", "0012"),
+            ]
+
+    asyncio.run(scenario())
+
+
+# --- pings --------------------------------------------------------------------------------------
+
+
+async def turn(rig: Rig) -> None:
+    """One turn of the downlink's own loop."""
+    await rig.downlink.look()
+    await rig.settle()
+
+
+def test_a_node_that_listens_is_pinged_while_a_command_waits_but_not_too_often(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await turn(rig)
+            await rig.hear(status(link=rig.wire))
+            await turn(rig)
+            assert rig.wire.got(messages.Ping) == []
+            await rig.add()
+            for _ in range(4):
+                await turn(rig)
+                office.clock.pass_s(limits.PING_S / 2)
+            assert len(rig.wire.got(messages.Ping)) == 2
+            rig.wire.listens = False
+            office.clock.pass_s(limits.PING_S)
+            await turn(rig)
+            assert len(rig.wire.got(messages.Ping)) == 2
+
+    asyncio.run(scenario())
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def test_a_node_is_given_the_time_after_boot_when_it_is_off_and_every_few_hours(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            now = lambda: office.clock.now_ms // 1000  # noqa: E731
+            hello = messages.Hello(0, 1, 1, 1, "river", "virtual", "1", 1, 1)
+
+            async def given(heard: Any) -> bool:
+                before = len(rig.wire.got(messages.Time))
+                await rig.hear(heard)
+                return len(rig.wire.got(messages.Time)) > before
+
+            office.clock.now_ms += 345
+            assert await given(Heard(rig.wire, hello, 5))
+            [time] = rig.wire.got(messages.Time)
+            assert (time.answers, time.seconds, time.millis) == (5, 1_790_000_000, 345)
+            assert not await given(status(time=now(), tq=messages.SYNCHRONISED, link=rig.wire))
+            assert not await given(status(time=now() + 2, tq=messages.SYNCHRONISED, link=rig.wire))
+            assert await given(status(time=now() + 3, tq=messages.SYNCHRONISED, link=rig.wire))
+            assert await given(status(time=now(), tq=messages.RTC_HOLDOVER, link=rig.wire))
+            assert await given(status(time=7, tq=messages.UNSYNCHRONISED, link=rig.wire))
+            assert not await given(status(time=now() + 999, tq=messages.GNSS, link=rig.wire))
+            office.clock.pass_s(limits.TIME_PERIOD_S + 1)
+            assert await given(status(time=now(), tq=messages.SYNCHRONISED, link=rig.wire))
+            assert await given(Heard(rig.wire, hello, 6))
+
+    asyncio.run(scenario())
+
+
+def test_no_time_is_given_while_the_gateways_own_clock_is_not_in_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await no_time(rig)
+            await rig.hear(status(time=7, tq=messages.UNSYNCHRONISED, link=rig.wire))
+            assert rig.wire.sent == []
+            office.clock.is_synchronised = True
+            await rig.hear(status(time=7, tq=messages.UNSYNCHRONISED, link=rig.wire))
+            assert len(rig.wire.got(messages.Time)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_sent_is_counted_and_tried_at_the_next_uplink(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            rig.wire.is_up = False
+            await rig.hear(status(link=rig.wire))
+            rig.wire.is_up = True
+            no_piv = status(link=rig.wire)
+            no_piv.channel.has_piv = False
+            await rig.hear(no_piv)
+            assert (rig.downlink.counters["not_sent"], rig.wire.sent) == (2, [])
+            await rig.hear(status(link=rig.wire))
+            assert len(rig.wire.got(messages.Time)) == 1
+
+    asyncio.run(scenario())
+
+
+# --- who is heard -------------------------------------------------------------------------------
+
+
+def test_a_recorded_first_hello_draws_no_downlink(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await rig.add()
+            await no_time(rig)
+            await rig.hear(status(link=rig.wire))
+            sent = len(rig.wire.sent)
+            office.clock.pass_s(limits.COMMAND_RESEND_S)
+            thief = Wire("thief")
+            hello = messages.Hello(0, 1, 1, 1, "river", "virtual", "1", 1, 1)
+            await rig.hear(Heard(thief, hello, 0, new=False))
+            await turn(rig)
+            assert thief.sent == []
+            assert len(rig.wire.sent) > sent
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_refuses_stops_no_acks_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await rig.add()
+            rig.downlink.attach(lambda heard: [(rig.wire, NODE, messages.encode(messages.Ack(7, (), None)))])
+
+            async def refuse(self: Store, work: object) -> None:
+                raise CommandError("disk full")
+
+            monkeypatch.setattr(Store, "write", refuse)
+            await no_time(rig)
+            await rig.hear(status(link=rig.wire))
+            assert [type(message) for message in rig.wire.sent] == [messages.Ack]
+            assert rig.downlink.counters["errors"] == 1
+            monkeypatch.undo()
+            office.clock.pass_s(limits.COMMAND_RESEND_S)
+            await rig.hear(status(link=rig.wire))
+            assert len(rig.wire.got(messages.Command)) == 1
+
+    asyncio.run(scenario())
