@@ -8,6 +8,7 @@ import bisect
 import csv
 import gzip
 import math
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -146,7 +147,7 @@ class _Lines:
     def _lines(self) -> Iterator[str]:
         try:
             yield from self._file
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise RecordError(f"{self._path}: can not be read: {error}") from error
 
     def __exit__(self, *exc: object) -> None:

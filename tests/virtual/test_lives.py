@@ -112,7 +112,9 @@ def test_a_watchdog_that_is_fed_lets_the_node_live(board: MakeBoard) -> None:
     assert one.counts["wdt"] == 0
 
 
-def test_a_watchdog_outlives_a_main_that_crashed_and_the_traceback_is_on_the_console(board: MakeBoard) -> None:
+def test_a_watchdog_outlives_a_main_that_crashed_and_the_traceback_is_on_the_console(
+    board: MakeBoard,
+) -> None:
     one = board("""
         import machine
         if machine.reset_cause() == machine.WDT_RESET:

@@ -41,13 +41,13 @@ def test_ticks_wrap_one_minute_after_each_start(board: MakeBoard) -> None:
         print(start >= 2**30 - 60000, start_us < 2**30)
         time.sleep(61)
         now = time.ticks_ms()
-        print(now < start, 61000 <= time.ticks_diff(now, start) < 62000)
+        print(now < start, time.ticks_diff(now, start) // 1000)
         print(61000000 <= time.ticks_diff(time.ticks_us(), start_us) < 62000000)
         print(time.ticks_add(2**30 - 1, 2), time.ticks_add(1, -2) == 2**30 - 1, time.ticks_diff(0, 2**30 - 1))
         """,
         time_scale=1000,
     )
-    assert said == ["True True", "True True", "True", "1 True 1"]
+    assert said == ["True True", "True 61", "True", "1 True 1"]
 
 
 def test_a_poll_that_waits_in_vain_takes_the_time_it_was_given(board: MakeBoard) -> None:
@@ -65,22 +65,9 @@ def test_a_poll_that_waits_in_vain_takes_the_time_it_was_given(board: MakeBoard)
     assert said == ["[] True"]
 
 
-def test_asyncio_of_the_node_runs_on_the_same_clock(board: MakeBoard) -> None:
-    said = _run(
-        board,
-        """
-        import asyncio, time
-        async def nap(seconds):
-            await asyncio.sleep(seconds)
-        async def main():
-            await asyncio.gather(nap(3600), nap(1800))
-        start = time.ticks_ms()
-        asyncio.run(main())
-        print(3600000 <= time.ticks_diff(time.ticks_ms(), start) < 3602000)
-        """,
-        time_scale=1e5,
-    )
-    assert said == ["True"], "\n".join(said)
+def test_asyncio_which_would_run_on_the_hosts_clock_is_refused(board: MakeBoard) -> None:
+    said = _run(board, "import asyncio")
+    assert said[-1].startswith("ImportError: asyncio of the unix port keeps its own time")
 
 
 def test_a_simulated_week_passes_in_moments_and_the_world_sees_all_of_it(board: MakeBoard) -> None:

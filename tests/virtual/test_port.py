@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import serial
 
-from boards.virtual.hub import Hub, shared_hub
+from boards.virtual.hub import shared_hub
 from boards.virtual.line import LineFaults
 from boards.virtual.port import LinkPort
 from tests.virtual.conftest import MakeBoard
@@ -144,12 +143,8 @@ def test_line_faults_of_a_board_reach_the_gateway(board: MakeBoard) -> None:
         assert port.read(8) == b"aaaabbbb", "once on the way down, once on the way up"
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    yield shared_hub()
-
-
-def test_a_port_that_nobody_reads_keeps_the_oldest_and_counts_the_rest(hub: Hub, tmp_path: Path) -> None:
+def test_a_port_that_nobody_reads_keeps_the_oldest_and_counts_the_rest(tmp_path: Path) -> None:
+    hub = shared_hub()
     got = threading.Event()
     port = LinkPort(hub, tmp_path / "tty", lambda data: got.set())
     hub.call(port.plug)

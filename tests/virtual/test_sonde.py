@@ -241,9 +241,7 @@ def test_each_fault_is_what_it_says() -> None:
 
 def test_a_script_switches_faults_by_world_time() -> None:
     bench = started(script=[(1010.0, 1020.0, "silent")])
-    seen = []
-    for _ in range(20):
-        seen.append(bench.ask("03 2601 0002") is not None)
+    seen = [bench.ask("03 2601 0002") is not None for _ in range(20)]
     assert seen.count(False) == 10
     assert seen[0]
     assert seen[-1]
