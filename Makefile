@@ -40,10 +40,10 @@ soak: $(VENV)/.has-dev machine ## every power cut and kill, not a sample (at mos
 	$(BIN)/python -m pytest tests hil_tests -m soak -n $(JOBS) --dist loadgroup --durations 15
 
 fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every decoder
-	$(BIN)/python -m pytest tests -m fuzz -n $(JOBS)
+	$(BIN)/python -m tests.wire.fuzz $(FUZZ_ARGS)
 
 bench: $(VENV)/.has-dev machine ## payload size, node encoder, ingest rate beside its floor (RECORDS="a.csv.gz b.csv")
-	$(BIN)/python bench/payload.py $(RECORDS)
+	$(if $(RECORDS),$(BIN)/python bench/payload.py $(RECORDS),@echo "payload size: skipped, name real records with RECORDS=")
 	$(BIN)/python bench/node_encoder.py
 	$(BIN)/python bench/ingest.py
 
