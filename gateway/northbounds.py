@@ -79,7 +79,8 @@ def build_mqtt(
     rng: random.Random,
 ) -> Northbound:
     """An MQTT northbound."""
-    from gateway.northbound import mqtt, runner
+    from gateway.northbound import mqtt
+    from gateway.northbound.runner import Runner as Delivery
 
     settings = mqtt.MqttSettings(
         host=section.host,
@@ -92,7 +93,7 @@ def build_mqtt(
     )
     sender = mqtt.MqttSender(settings)
     return Northbound(
-        section.name, runner.Runner(section.name, store, mqtt.format, sender, places, clock, rng), clock
+        section.name, Delivery(section.name, store, mqtt.format, sender, places, clock, rng), clock
     )
 
 
