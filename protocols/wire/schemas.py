@@ -78,6 +78,8 @@ def _load(schema_id: int) -> "Schema":
     series = tuple([Series(*registry_table.MEASURANDS[measurand]) for measurand in entry[1]])
     # For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even,
     # and what to take w >> 1 from when w is odd.
-    codes = tuple([(s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1)) for s in series])
+    codes = tuple(
+        [(s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1)) for s in series]
+    )
     _loaded[schema_id] = Schema(schema_id, entry[0], series, codes, 4 + sum([s.order + 1 for s in series]))
     return _loaded[schema_id]

@@ -129,7 +129,8 @@ class Series:
         d = base + (k << shift) + stream.raw(shift)
         if -31 <= k <= 31:
             v = [
-                weight * (abs(self.share_below(i, k + 1, base, shift) - self.share_below(i, k, base, shift)) + 1)
+                weight
+                * (abs(self.share_below(i, k + 1, base, shift) - self.share_below(i, k, base, shift)) + 1)
                 for i, weight in enumerate(self.weights)
             ]
             q = (sum(v) >> 12) + 1

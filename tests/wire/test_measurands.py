@@ -44,7 +44,13 @@ def test_host_and_node_read_the_same_schemas() -> None:
 
 
 def test_the_ids_in_the_street_are_frozen() -> None:
-    assert registry().schema_names == {1: "river8", 2: "river6", 3: "river9", 4: "river_nutrients", 5: "hydrometry"}
+    assert registry().schema_names == {
+        1: "river8",
+        2: "river6",
+        3: "river9",
+        4: "river_nutrients",
+        5: "hydrometry",
+    }
     assert [m.id for m in registry().schemas[1]] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [m.id for m in registry().schemas[2]] == [1, 4, 2, 3, 5, 8]
 
@@ -93,9 +99,16 @@ def test_factors_lead_to_the_units_of_the_regulators() -> None:
 
 @pytest.mark.parametrize(
     ("name", "element", "definition"),
-    [("level", 0x39, 0x23), ("supply_voltage", 0x38, 0x12), ("water_temperature", 0x03, 0x11), ("ph", 0x46, 0x12)],
+    [
+        ("level", 0x39, 0x23),
+        ("supply_voltage", 0x38, 0x12),
+        ("water_temperature", 0x03, 0x11),
+        ("ph", 0x46, 0x12),
+    ],
 )
-def test_sl651_elements_have_the_definition_byte_of_the_standard(name: str, element: int, definition: int) -> None:
+def test_sl651_elements_have_the_definition_byte_of_the_standard(
+    name: str, element: int, definition: int
+) -> None:
     sl651 = ALL[name].sl651
     assert sl651 is not None
     assert (sl651.id, sl651.definition) == (element, definition)
@@ -148,7 +161,9 @@ def test_ph_is_in_its_range_or_beyond_every_class(ph: float, grade: int) -> None
 
 
 def test_water_is_as_good_as_its_worst_factor() -> None:
-    judged = water_class({"ph": 7.5, "dissolved_oxygen": 6.2, "ammonia_nitrogen": 1.2, "turbidity": 900.0, "orp": None})
+    judged = water_class(
+        {"ph": 7.5, "dissolved_oxygen": 6.2, "ammonia_nitrogen": 1.2, "turbidity": 900.0, "orp": None}
+    )
     assert judged == Judgement(4, {"ph": 1, "dissolved_oxygen": 2, "ammonia_nitrogen": 4})
 
 
@@ -195,7 +210,8 @@ def samples(**grades: str) -> list[Judgement]:
     marks = {"H": HEAVY, "L": LIGHT, ".": NOT_BLACK_ODOROUS}
     columns = zip(*grades.values(), strict=True)
     return [
-        Judgement(None, {index: marks[mark] for index, mark in zip(grades, column, strict=True)}) for column in columns
+        Judgement(None, {index: marks[mark] for index, mark in zip(grades, column, strict=True)})
+        for column in columns
     ]
 
 

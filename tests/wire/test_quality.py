@@ -25,7 +25,9 @@ HOUR = 3600
         ((), 2),
     ],
 )
-def test_the_worst_flag_wins_and_a_test_that_did_not_run_says_nothing(flags: tuple[int, ...], result: int) -> None:
+def test_the_worst_flag_wins_and_a_test_that_did_not_run_says_nothing(
+    flags: tuple[int, ...], result: int
+) -> None:
     assert worst(*flags) == result
 
 
@@ -35,7 +37,8 @@ def test_the_worst_flag_does_not_depend_on_the_order(flags: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "flag"), [(None, 9), (-1, 4), (0, 3), (499, 3), (500, 1), (1000, 1), (1001, 3), (2000, 3), (2001, 4)]
+    ("value", "flag"),
+    [(None, 9), (-1, 4), (0, 3), (499, 3), (500, 1), (1000, 1), (1001, 3), (2000, 3), (2001, 4)],
 )
 def test_the_limits_of_a_range_are_inside_it(value: int | None, flag: int) -> None:
     assert quality.gross_range(value, LIMITS) == flag
@@ -70,7 +73,15 @@ def test_a_rate_is_not_judged_across_a_gap() -> None:
 
 def test_a_flat_line_is_suspect_then_failed_then_forgiven() -> None:
     flat = FlatLine(LIMITS)
-    assert [flat.next(900 * i, value) for i, value in enumerate((5, 7, 7, 7, 7, 7, 8))] == [1, 1, 1, 3, 4, 4, 1]
+    assert [flat.next(900 * i, value) for i, value in enumerate((5, 7, 7, 7, 7, 7, 8))] == [
+        1,
+        1,
+        1,
+        3,
+        4,
+        4,
+        1,
+    ]
 
 
 def test_the_first_reading_after_a_long_gap_is_not_flat() -> None:
@@ -92,7 +103,10 @@ def flat_by_definition(times: list[int], values: list[int], limits: Limits) -> l
     flags = []
     for end in range(len(values)):
         start = end
-        while start and max(values[start - 1 : end + 1]) - min(values[start - 1 : end + 1]) < limits.flat_tolerance:
+        while (
+            start
+            and max(values[start - 1 : end + 1]) - min(values[start - 1 : end + 1]) < limits.flat_tolerance
+        ):
             start -= 1
         flat_s = times[end] - times[start]
         flags.append(4 if flat_s >= limits.flat_fail_s else 3 if flat_s >= limits.flat_suspect_s else 1)
@@ -123,7 +137,9 @@ def test_the_memory_of_a_flat_line_is_bounded_by_its_tolerance(values: list[int]
 @given(st.lists(st.none() | st.integers(-(2**29), 2**29), max_size=20))
 def test_without_limits_everything_measured_is_good(values: list[int | None]) -> None:
     checker = Checker(NO_LIMITS)
-    assert [checker.check(60 * i, value) for i, value in enumerate(values)] == [9 if v is None else 1 for v in values]
+    assert [checker.check(60 * i, value) for i, value in enumerate(values)] == [
+        9 if v is None else 1 for v in values
+    ]
 
 
 @pytest.mark.parametrize(

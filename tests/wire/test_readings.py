@@ -45,7 +45,9 @@ def any_sets(draw: st.DrawFn) -> tuple[Schema, Sets]:
     flags = draw(
         st.none()
         | st.lists(
-            st.lists(st.sampled_from(readings.FLAGS), min_size=width, max_size=width), min_size=count, max_size=count
+            st.lists(st.sampled_from(readings.FLAGS), min_size=width, max_size=width),
+            min_size=count,
+            max_size=count,
         )
     )
     rows = [
@@ -132,7 +134,9 @@ def test_flags_and_gaps_cost_nothing_when_all_is_good() -> None:
 
 
 def test_a_series_that_never_changes_costs_a_fifth_of_a_bit() -> None:
-    body = readings.encode(RIVER6, 1, [NOW + 900 * i for i in range(96)], [(748, 1258, 837, 980, 1423, 1234)] * 96)
+    body = readings.encode(
+        RIVER6, 1, [NOW + 900 * i for i in range(96)], [(748, 1258, 837, 980, 1423, 1234)] * 96
+    )
     first_values = 11 * 8
     assert len(body) * 8 < first_values + 6 * 96 // 5
 
