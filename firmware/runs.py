@@ -4,18 +4,22 @@ Forgetting is safe (a forgotten record is sent again and dropped as a duplicate)
 adds a number that it was not given.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class RunSet:
     """``runs`` is flat: start, end, start, end … ascending, never touching."""
 
-    def __init__(self, runs=()):
+    def __init__(self, runs: "Iterable[int]" = ()) -> None:
         self.runs = list(runs)
 
     def add(self, start: int, end: int) -> None:
         """Add start to end - 1."""
         if start >= end:
             return
-        out = []
+        out: "list[int]" = []
         runs = self.runs
         at = 0
         while at < len(runs) and runs[at + 1] < start:
@@ -34,7 +38,7 @@ class RunSet:
         """Take out start to end - 1."""
         if start >= end:
             return
-        out = []
+        out: "list[int]" = []
         runs = self.runs
         for at in range(0, len(runs), 2):
             low = runs[at]

@@ -1,10 +1,11 @@
 """The bytes of one outbox segment: a header, then records. Pure functions over a buffer, no I/O.
 
-    segment = version u8 | lane u8 | first u32 | epoch 6 | prev first u32 | prev last u32 | prev count u16 | crc32 u32 | records
+    segment = header | records
+    header  = version u8 | lane u8 | first u32 | epoch 6 | prev first u32 | prev last u32 | prev count u16 | crc32 u32
     record  = seq u32 | kind u8 | length u8 | payload | crc32 u32            (all little-endian but the epoch)
 
-`first` is the seq of the first record. The prev fields describe the segment of the same lane that was full when this one
-began, so that a start reads one header per segment and walks only the two newest. A record's CRC begins with the CRC of
+`first` is the seq of the first record. The prev fields describe the segment of the same lane that was full when this
+one began, so that a start reads one header per segment and walks only the two newest. A record's CRC begins with that of
 its segment's header: bytes of another segment, however whole, are no record here. Epoch all ones: made before the
 node's first epoch.
 """
@@ -93,21 +94,23 @@ def index(view: memoryview, end: int, seed: int, offsets: "array[int]") -> "tupl
     return count, damage
 
 
-def _whole(view, at, end, seed):
+def _whole(view: memoryview, at: int, end: int, seed: int) -> bool:
+    """Whether a record begins here."""
     if at + RECORD_BYTES >= end:
         return False
     size = view[at + 5]
     stop = at + 6 + size
     if not 1 <= size <= MAX_PAYLOAD or stop + 4 > end:
         return False
-    return unpack_from("<I", view, stop)[0] == crc32(view[at:stop], seed)
+    return bool(unpack_from("<I", view, stop)[0] == crc32(view[at:stop], seed))
 
 
 def seq_at(view: memoryview, at: int) -> int:
     """The seq of the record at this offset."""
-    return unpack_from("<I", view, at)[0]
+    seq: int = unpack_from("<I", view, at)[0]
+    return seq
 
 
-def payload_at(view: memoryview, at: int) -> bytes:
-    """A copy of its payload."""
-    return bytes(view[at + 6 : at + 6 + view[at + 5]])
+def content_at(view: memoryview, at: int) -> "tuple[int, bytes]":
+    """Its kind and a copy of its payload."""
+    return view[at + 4], bytes(view[at + 6 : at + 6 + view[at + 5]])

@@ -1,7 +1,7 @@
 """Before the state partition is mounted: finish what a power cut left half programmed.
 
-A cell that was caught half-way reads 0 now and 1 a moment later. littlefs checks a commit by its CRC when it reads it; one
-that checks out today and not tomorrow takes every later commit of its metadata block along, so whatever was kept
+A cell that was caught half-way reads 0 now and 1 a moment later. littlefs checks a commit by its CRC when it reads it;
+one that checks out today and not tomorrow takes every later commit of its metadata block along, so whatever was kept
 since is gone. No layer above can mend that, but the flash can: programming a cell to 0 again finishes it. So the last
 pages that were programmed in each block are read several times, and where two reads differ, what was 0 in any of them
 is programmed to 0: the commit becomes what it was going to be. A cut in that leaves the same for the next start.
@@ -27,8 +27,8 @@ READS = 16
 
 def steady(device: "Any") -> int:
     """Finish unsteady pages of a block device; return how many there were."""
-    blocks = device.ioctl(_BLOCK_COUNT, 0)
-    size = device.ioctl(_BLOCK_SIZE, 0)
+    blocks: int = device.ioctl(_BLOCK_COUNT, 0)
+    size: int = device.ioctl(_BLOCK_SIZE, 0)
     page = bytearray(PAGE_BYTES)
     first = bytearray(PAGE_BYTES)
     erased = b"\xff" * PAGE_BYTES
@@ -41,7 +41,7 @@ def steady(device: "Any") -> int:
     return finished
 
 
-def _programmed_end(device, block, size, page, erased):
+def _programmed_end(device: "Any", block: int, size: int, page: bytearray, erased: bytes) -> int:
     """Where the erased rest of a block begins."""
     at = size
     while at > 0:
@@ -52,7 +52,7 @@ def _programmed_end(device, block, size, page, erased):
     return at
 
 
-def _finish(device, block, at, first, page):
+def _finish(device: "Any", block: int, at: int, first: bytearray, page: bytearray) -> bool:
     """Whether a page read differently; if so, everything that read 0 once is programmed to 0."""
     device.readblocks(block, first, at)
     unsteady = False

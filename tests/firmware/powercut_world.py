@@ -33,25 +33,24 @@ class Wrong(Exception):
 
 
 class FileSystem:
-    """A mounted file system that remembers the files it opened.
+    """A mounted file system that remembers the file it opened last (the firmware has one open at a time).
 
-    MicroPython closes abandoned files in its garbage collector. Those of a node that lost its power must never be
-    closed, so they are kept in `_ABANDONED` for good.
+    MicroPython closes abandoned files in its garbage collector. That of a node that lost its power must never be
+    closed, so it is kept in `_ABANDONED` for good.
     """
 
     def __init__(self, mount, flash):
         self._fs = mount(flash)
-        self._files = []
+        self._file = None
         for name in ("remove", "rename", "mkdir", "stat", "statvfs", "ilistdir"):
             setattr(self, name, getattr(self._fs, name))
 
     def open(self, path, mode):
-        file = self._fs.open(path, mode)
-        self._files.append(file)
-        return file
+        self._file = self._fs.open(path, mode)
+        return self._file
 
     def abandon(self):
-        _ABANDONED.extend(self._files)
+        _ABANDONED.append(self._file)
 
 
 _ABANDONED = []
@@ -171,7 +170,9 @@ class Life:
     def downlink(self, piv):
         def accept():
             if not self.node.channel.accept(1, piv):
-                raise Wrong(OTHER, "downlink PIV %d refused, %d was the highest" % (piv, self.promises.downlink))
+                raise Wrong(
+                    OTHER, "downlink PIV %d refused, %d was the highest" % (piv, self.promises.downlink)
+                )
             return piv
 
         self.do("downlink", piv, accept)
@@ -307,13 +308,17 @@ def _judge_records(node, now, keeping, acknowledging):
                 now.settle("keep", (last, call, kind))  # kept, though its caller never heard
                 keeping = None
             if now.kept.get(last) != (call, kind):
-                raise Wrong(DUPLICATED, "seq %d holds call %d, promised %r" % (last, call, now.kept.get(last)))
+                raise Wrong(
+                    DUPLICATED, "seq %d holds call %d, promised %r" % (last, call, now.kept.get(last))
+                )
             if record.payload != payload(call, len(record.payload)):
                 raise Wrong(LOST, "seq %d is not what was kept" % last)
             if last in now.acked:
                 now.acked.discard(last)  # what was acknowledged may be forgotten, and is then offered again
             if record.epoch != now.epochs.get(last):
-                raise Wrong(DUPLICATED, "seq %d: epoch %r, was %r" % (last, record.epoch, now.epochs.get(last)))
+                raise Wrong(
+                    DUPLICATED, "seq %d: epoch %r, was %r" % (last, record.epoch, now.epochs.get(last))
+                )
             offered[last] = call
     if len(set(offered.values())) != len(offered):
         raise Wrong(DUPLICATED, "one record under two ids")
@@ -321,7 +326,9 @@ def _judge_records(node, now, keeping, acknowledging):
         now.acked.update(seq for seq in acknowledging if seq not in offered and box.has(seq))
     missing = [seq for seq in now.kept if seq not in now.acked and seq not in offered]
     if len(missing) != box.evicted:
-        raise Wrong(LOST, "%d records missing, %d counted as evicted: %r" % (len(missing), box.evicted, missing[-5:]))
+        raise Wrong(
+            LOST, "%d records missing, %d counted as evicted: %r" % (len(missing), box.evicted, missing[-5:])
+        )
     if now.kept and box.next_seq <= max(now.kept):
         raise Wrong(DUPLICATED, "next seq %d, %d is used" % (box.next_seq, max(now.kept)))
     if box.damaged:
@@ -378,6 +385,7 @@ class Sweep:
 
     def run(self, variants, chosen):
         """Cut at every operation and variant for which ``chosen(number)`` holds."""
+        self.variants = variants
         log = self.recording.log
         history = self.recording.history
         before = CutFlash(bytearray(self.recording.start))
@@ -415,7 +423,7 @@ class Sweep:
         rng = Rng(seed + 1)
         again = CutFlash(image, unstable, seed)
         again.cut_at = rng.below(max(flash.ops, 1))
-        again.variant = rng.below(len(VARIANTS))
+        again.variant = self.variants[rng.below(len(self.variants))]
         self.cuts += 1
         self.stage = "cut again at %d of %d %s" % (again.cut_at, flash.ops, VARIANTS[again.variant])
         promises = promises.copy()
