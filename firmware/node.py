@@ -24,7 +24,7 @@ from protocols.wire import identity as identity_file
 from protocols.wire import messages, quality
 from protocols.wire.errors import DecodeError
 from protocols.wire.messages import UNSYNCHRONISED
-from protocols.wire.readings import SetEncoder, schema
+from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ class Node:
         self.sampler = Sampler(self.type.sensors(hal), series)
         self._checkers = [quality.Checker(limits) for limits in _limits(self.type)]
         self._flags = bytearray(series)
-        self._encoder = SetEncoder(schema(self.type.schema_id))
-        self._body = bytearray(self._encoder.max_size)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
         self._step_from_ms = 0
@@ -162,8 +160,7 @@ class Node:
             # The event first: it is small, and if the power goes between the two the alarm is what must be there.
             for change in changes:
                 self._keep_alarm(change)
-            end = self._encoder.encode_into(self._body, 0, values, flags, tq)
-            payload = records.pack_set(self.type.schema_id, self._on_wire(time, tq), bytes(self._body[:end]))
+            payload = records.pack_set(self.type.schema_id, self._on_wire(time, tq), tq, values, flags)
             seq = self.outbox.keep(records.SET, payload)
             self.uplink.kept_set(seq, self.settings[REPORT_S])
             if changes:

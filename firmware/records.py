@@ -1,22 +1,22 @@
 """What the outbox keeps, and how it becomes a message: a record is encoded once, and sealed each time it is sent.
 
-    set    = [schema, time, body]                 body: one set, as SPEC-readings.md has it (quality of the time inside)
+    set    = [schema, time, tq, values, flags]    values: scaled integers, null where missing; flags null when all GOOD
     event  = [time, tq, code, state, detail]
     result = [time, tq, command_id, outcome, detail]
 
-all deterministic CBOR. Sets that follow each other go out as one batch, which is coded anew from the kept sets.
+all deterministic CBOR. A set is kept as it was measured and coded when it is sent, alone or with those that follow it.
 """
 
 from struct import pack, unpack_from
 
 from protocols.wire import cbor, messages, readings
-from protocols.wire.errors import EncodeError
-from protocols.wire.limits import MAX_BODY
+from protocols.wire.limits import MAX_BODY, MAX_TIME_STEP_S
+from protocols.wire.readings import GOOD
 from protocols.wire.messages import UNSYNCHRONISED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from firmware.outbox import Outbox, Record
     from protocols.wire.messages import Detail, Event, Readings, Result
@@ -31,8 +31,11 @@ BATCH_SETS = 32
 _INTENT_HEAD = 5
 
 
-def pack_set(schema: int, time: int, body: bytes) -> bytes:
-    return cbor.dumps([schema, time, body])
+def pack_set(
+    schema: int, time: int, tq: int, values: "Sequence[int | None]", flags: "Sequence[int]"
+) -> bytes:
+    all_good = all([flag == GOOD for flag in flags])
+    return cbor.dumps([schema, time, tq, list(values), None if all_good else list(flags)])
 
 
 def pack_event(time: int, tq: int, code: int, state: int, detail: "Detail") -> bytes:
@@ -81,62 +84,47 @@ def readings_message(
     outbox: "Outbox", record: "Record", channel_epoch: int, lane: int
 ) -> "tuple[Readings, int]":
     """One message for this set and as many that follow it as fit, and how many sets it holds."""
-    schema_id, time, body = cbor.loads(record.payload)
-    tq = body[0] >> 6
-    followers = _followers(outbox, record, lane, schema_id, time, tq)
-    count = 1 + len(followers)
-    while count > 1:
-        batch = _batch(schema_id, time, body, tq, followers[: count - 1])
-        if batch is not None and len(batch) <= MAX_BODY:
-            body = batch
+    sets = [cbor.loads(record.payload)]
+    _add_followers(outbox, record, lane, sets)
+    while True:
+        body = _body(sets)
+        if len(body) <= MAX_BODY:
             break
-        count //= 2
+        del sets[(len(sets) + 1) // 2 :]
+    schema_id, time = sets[0][:2]
     epoch = _named(record, channel_epoch)
-    return messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch), count
+    message = messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)
+    return message, len(sets)
 
 
 def _named(record: "Record", channel_epoch: int) -> "int | None":
     return None if record.epoch == channel_epoch else record.epoch
 
 
-def _followers(
-    outbox: "Outbox", record: "Record", lane: int, schema_id: int, time: int, tq: int
-) -> "list[list]":
-    """The sets that may share a message with this one: seqs without a gap, one epoch, schema and time quality."""
-    found: "list[list]" = []
+def _add_followers(outbox: "Outbox", record: "Record", lane: int, sets: "list[list]") -> None:
+    """The sets that may share a message with the first: seqs without a gap, one epoch, schema, time quality, boot."""
+    schema_id, time, tq = sets[0][:3]
     seq = record.seq
-    while len(found) < BATCH_SETS - 1:
+    while len(sets) < BATCH_SETS:
         seq += 1
         after = outbox.next_unacked(lane, seq - 1)
         if after is None or after.seq != seq or after.epoch != record.epoch:
             break
         items = cbor.loads(after.payload)
-        if items[0] != schema_id or items[2][0] >> 6 != tq or items[1] <= time:
+        if items[0] != schema_id or items[2] != tq or not 0 < items[1] - time <= MAX_TIME_STEP_S:
             break
         if tq == UNSYNCHRONISED and items[1] >> 32 != time >> 32:
-            break  # another boot
+            break
         time = items[1]
-        found.append(items)
-    return found
+        sets.append(items)
 
 
-def _batch(schema_id: int, time: int, body: bytes, tq: int, followers: "list[list]") -> "bytes | None":
-    schema = readings.schema(schema_id)
-    times = [time]
-    rows = []
-    flags = []
-    flagged = False
-    for one_time, one_body in [(time, body)] + [(items[1], items[2]) for items in followers]:
-        sets = readings.decode(schema, one_time, one_body)
-        rows.append(sets.rows[0])
-        if sets.flags is None:
-            flags.append((readings.GOOD,) * len(schema.series))
-        else:
-            flags.append(sets.flags[0])
-            flagged = True
-        if len(rows) > 1:
-            times.append(one_time)
-    try:
-        return readings.encode(schema, tq, times, rows, flags if flagged else None)
-    except EncodeError:
-        return None  # an odd step of time between two sets: they go one by one
+def _body(sets: "list[list]") -> bytes:
+    schema = readings.schema(sets[0][0])
+    good = (GOOD,) * len(schema.series)
+    flags = None
+    if any([items[4] is not None for items in sets]):
+        flags = [items[4] or good for items in sets]
+    return readings.encode(
+        schema, sets[0][2], [items[1] for items in sets], [items[3] for items in sets], flags
+    )
