@@ -79,12 +79,12 @@ class ControlServer:
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         who = peer_name(writer.get_extra_info("socket"))
-        request: Any = None
         try:
-            request = json.loads(await reader.readline())
+            request: Any = json.loads(await reader.readline())
         except (ValueError, RecursionError):  # readline: ValueError beyond the limit
-            self.counters["refused"] += 1
+            request = None
         if not isinstance(request, dict):
+            self.counters["refused"] += 1
             return _line({"error": "not a JSON object in one line within the limit", "exit_code": 1})
         self.counters["requests"] += 1
         if request.get("operation") != "status":

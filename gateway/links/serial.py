@@ -131,7 +131,7 @@ class SerialLink:
         self.last_error = ""
         self._on_frame = on_frame
         self._on_progress = on_progress
-        self._on_state = on_state
+        self.on_state = on_state
         self._log = log.bind(link=name)
         self._timing = timing
         self._opener = opener
@@ -180,7 +180,7 @@ class SerialLink:
         if message != self.last_error:
             self._log.warning("port_unavailable", reason=message)
             self.last_error = message
-        self._on_state(self)
+        self.on_state(self)
 
     async def _serve(self, port: Port) -> None:
         loop = asyncio.get_running_loop()
@@ -225,7 +225,7 @@ class SerialLink:
             self.counters.opens += 1
             self.last_error = ""
             self._log.info("port_open", path=self.path, baud=self.baud)
-        self._on_state(self)
+        self.on_state(self)
 
     def _lose(self, reason: str) -> None:
         if self._lost is not None and not self._lost.done():
