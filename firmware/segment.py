@@ -5,8 +5,8 @@
     record  = seq u32 | kind u8 | length u8 | payload | crc32 u32            (all little-endian but the epoch)
 
 `first` is the seq of the first record. The prev fields describe the segment of the same lane that was full when this
-one began, so that a start reads one header per segment and walks only the two newest. A record's CRC begins with that of
-its segment's header: bytes of another segment, however whole, are no record here. Epoch all ones: made before the
+one began, so that a start reads one header per segment and walks only the two newest. A record's CRC begins with that
+of its segment's header: bytes of another segment, however whole, are no record here. Epoch all ones: made before the
 node's first epoch.
 """
 

@@ -65,7 +65,7 @@ class Flash:
 
 
 class _Context:
-    """The block device as littlefs-python calls it. An exception can not pass through C: it is kept and raised after."""
+    """The block device as littlefs-python calls it. No exception can pass through C: it is kept and raised after."""
 
     def __init__(self, device: BlockDevice) -> None:
         self._device = device

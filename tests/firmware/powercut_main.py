@@ -5,25 +5,26 @@
 Does every SHARES-th cut beginning with number SHARE (SHARES odd, so that every variant has its turn). Prints a line of
 figures and the first failures.
 """
+# ruff: noqa: UP031  (written for MicroPython)
 
 import sys
 
 sys.path.insert(0, sys.argv[1])
 
-from tests.firmware.cutflash import VARIANTS  # noqa: E402
-from tests.firmware.powercut_world import Sweep  # noqa: E402
+from tests.firmware.cutflash import VARIANTS
+from tests.firmware.powercut_world import Sweep
 
 if sys.implementation.name == "micropython":
-    from vfs import VfsLfs2 as mount
+    from vfs import VfsLfs2 as FileSystem
 else:
-    from hil_tests.world.flash import LittleFs as mount
+    from hil_tests.world.flash import LittleFs as FileSystem
 
 
 def main(seed, steps, share, shares, steadied, names):
-    sweep = Sweep(mount, seed, steps, steadied)
+    sweep = Sweep(FileSystem, seed, steps, steadied)
     sweep.run([VARIANTS.index(name) for name in names], lambda number: number % shares == share)
-    figures = tuple([sweep.cuts] + sweep.wrong + [len(sweep.recording.log), seed])
-    print("cuts=%d lost=%d duplicated=%d piv_reused=%d other=%d operations=%d seed=%d" % figures)
+    wrong = "lost=%d duplicated=%d piv_reused=%d other=%d" % tuple(sweep.wrong)
+    print("cuts=%d %s operations=%d seed=%d" % (sweep.cuts, wrong, len(sweep.recording.log), seed))
     for text in sweep.failures:
         print("failure=" + text)
 

@@ -1,12 +1,13 @@
-"""A node's storage, its power cut everywhere, and the judge. Runs inside MicroPython on its own VfsLfs2, and on CPython.
+"""A node's storage, its power cut everywhere, and the judge. Runs inside MicroPython on its VfsLfs2, and on CPython.
 
-`record()` drives outbox, channel, settings, boots and commands through a seeded life and logs every flash operation
-beside what the caller had been promised by then. `sweep()` then walks along the log: for an operation and a variant
+`Recording` drives outbox, channel, settings, boots and commands through a seeded life and logs every flash operation
+beside what the caller had been promised by then. `Sweep` then walks along the log: for an operation and a variant
 it makes the flash that such a cut leaves, starts the node on it, judges, lets the node go on, cuts the power a second
 time somewhere in that recovery and what follows it, starts again and judges again.
 
 Nothing here knows how storage works: the judge compares promises with what a restarted node says.
 """
+# ruff: noqa: UP031  (written for MicroPython)
 
 from struct import pack, unpack_from
 

@@ -84,7 +84,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @invariant()
     def oldest_is_never_above_what_is_offered(self) -> None:
         for seq in self._offered():
-            assert 0 <= self.box.held(seq)
+            assert self.box.held(seq) >= 0
         assert self.box.oldest_in(self.epoch) <= self.box.next_seq
 
     def _offered(self) -> set[int]:
