@@ -39,10 +39,19 @@ def json_page(status: int, content: dict[str, Any]) -> Page:
 class HealthServer:
     """Serves `pages`, path → function that makes the page."""
 
-    def __init__(self, address: str, port: int, pages: dict[str, Callable[[], Page]], log: Logger) -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        pages: dict[str, Callable[[], Page]],
+        log: Logger,
+        *,
+        on_listening: Callable[[], None] = lambda: None,
+    ) -> None:
         self._address = address
         self._asked_port = port
-        self._pages = pages
+        self.pages = pages
+        self._on_listening = on_listening
         self._log = log
         self._connections = 0
         self.port = 0
@@ -55,6 +64,7 @@ class HealthServer:
         )
         self.port = server.sockets[0].getsockname()[1]
         self._log.info("health_listens", address=self._address, port=self.port)
+        self._on_listening()
         async with server:
             await server.serve_forever()
 
@@ -100,7 +110,7 @@ class HealthServer:
         method, target, _ = words
         if method not in (b"GET", b"HEAD"):
             return method, json_page(405, {"error": "allowed are GET and HEAD"})
-        make = self._pages.get(target.partition(b"?")[0].decode("latin-1"))
+        make = self.pages.get(target.partition(b"?")[0].decode("latin-1"))
         if make is None:
-            return method, json_page(404, {"error": "no such page", "pages": list(self._pages)})
+            return method, json_page(404, {"error": "no such page", "pages": list(self.pages)})
         return method, make()
