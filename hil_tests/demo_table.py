@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from protocols.measurands import MEASURANDS, water_class
+from protocols.measurands import CLASS_NAMES, water_class
 from protocols.wire import readings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ COLUMNS = (
     ("level", "cm", 1),
 )
 FLAG_STYLE = {readings.SUSPECT: "yellow", readings.FAIL: "bold red"}
-CLASS_STYLE = {"I": "bold cyan", "II": "cyan", "III": "green", "IV": "yellow", "V": "red", "V-": "bold red"}
+CLASS_STYLE = {"I": "bold cyan", "II": "cyan", "III": "green", "IV": "yellow", "V": "red", "劣V": "bold red"}
 # Looking into a node's flash costs a few milliseconds, so not with every frame.
 FLASH_LOOK_S = 1.0
 
@@ -92,7 +92,8 @@ class Board:
             if value is not None:
                 row.values[series.name] = (value / 10**series.decimals, flag)
         good = {name: value for name, (value, flag) in row.values.items() if flag != readings.FAIL}
-        row.grade = water_class(good)
+        grade = water_class(good).grade
+        row.grade = CLASS_NAMES[grade] if grade is not None else "–"
         row.age_s = max(0.0, time.time() - received_ms / 1000)
 
 

@@ -22,7 +22,7 @@ from boards.virtual.board import RS485_UART
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
-from flash_tools.mint import mint
+from flash_tools.mint import MINT_FILE, mint
 from hil_tests.broker import free_port
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
@@ -143,6 +143,8 @@ class Street:
         self.seed = seed
         self.interval_s = interval_s
         self.boards: dict[str, VirtualBoard] = {}
+        # As minted: what a technician would write again to a node whose state was lost.
+        self.state_images: dict[str, Path] = {}
         for index, water in enumerate(waters):
             self._add_station(index, water)
         links = {f"river-{node}": board.link_path for node, board in self.boards.items()}
@@ -155,20 +157,20 @@ class Street:
             node_type="river",
             area=AREA,
             site=f"bridge-{index + 1}",
-            board="virtual",
             settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S},
         )
         board = VirtualBoard(
             self.folder / f"board{index}",
             app_image=app_image(),
-            state_image=minted.state_image,
+            state_image=minted.state_image.read_bytes(),
             seed=self.seed + index,
         )
         board.attach_uart(RS485_UART, ModbusSonde(YOSEMITECH, water))
         self.boards[f"{minted.address:04x}"] = board
+        self.state_images[f"{minted.address:04x}"] = minted.state_image
 
     def start(self) -> None:
-        self.gateway.cli("node", "import", str(self.folder / "nodes.jsonl"))
+        self.gateway.cli("node", "import", str(self.folder / MINT_FILE))
         self.gateway.start()
         for board in self.boards.values():
             board.power_on()

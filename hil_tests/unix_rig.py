@@ -106,7 +106,7 @@ class UnixRig:
         board.power_cut()
         contents = self.street.outbox(node)
         self._acked_and_erased |= contents.kept - contents.waiting
-        board.flash("state", (self.folder / f"{node}.state.img").read_bytes())
+        board.flash("state", self.street.state_images[node].read_bytes())
         board.power_on()
 
     def line_faults(self, percent: float) -> None:
