@@ -19,49 +19,41 @@ if TYPE_CHECKING:
 
 _BLOCK_COUNT = 4
 _BLOCK_SIZE = 5
-# The unit that flash programs at most at once (NOR page), and the alignment of what is read and written here.
+# The unit that flash programs at most at once (NOR page).
 PAGE_BYTES = 256
+# The last operation began at most a page before the last programmed byte, and may have reached a page beyond it.
+WINDOW_BYTES = 3 * PAGE_BYTES
 # A cell on the edge escapes notice with a chance of 2**-15 when it reads 0 and 1 equally often.
 READS = 16
 
 
 def steady(device: "Any") -> int:
-    """Finish unsteady pages of a block device; return how many there were."""
+    """Finish what is unsteady on a block device; return in how many blocks."""
     blocks: int = device.ioctl(_BLOCK_COUNT, 0)
     size: int = device.ioctl(_BLOCK_SIZE, 0)
-    page = bytearray(PAGE_BYTES)
-    first = bytearray(PAGE_BYTES)
-    erased = b"\xff" * PAGE_BYTES
+    whole = memoryview(bytearray(size))
+    again = bytearray(WINDOW_BYTES)
+    erased = memoryview(b"\xff" * PAGE_BYTES)
     finished = 0
     for block in range(blocks):
-        end = _programmed_end(device, block, size, page, erased)
-        # The last operation began at most a page before the last programmed byte, and may have reached beyond it.
-        for at in range(max(end - 2 * PAGE_BYTES, 0), min(end + PAGE_BYTES, size), PAGE_BYTES):
-            finished += _finish(device, block, at, first, page)
+        device.readblocks(block, whole, 0)
+        end = size
+        while end and whole[end - PAGE_BYTES : end] == erased:
+            end -= PAGE_BYTES
+        start = min(max(end - 2 * PAGE_BYTES, 0), size - WINDOW_BYTES)
+        finished += _finish(device, block, start, whole[start : start + WINDOW_BYTES], again)
     return finished
 
 
-def _programmed_end(device: "Any", block: int, size: int, page: bytearray, erased: bytes) -> int:
-    """Where the erased rest of a block begins."""
-    at = size
-    while at > 0:
-        device.readblocks(block, page, at - PAGE_BYTES)
-        if page != erased:
-            break
-        at -= PAGE_BYTES
-    return at
-
-
-def _finish(device: "Any", block: int, at: int, first: bytearray, page: bytearray) -> bool:
-    """Whether a page read differently; if so, everything that read 0 once is programmed to 0."""
-    device.readblocks(block, first, at)
+def _finish(device: "Any", block: int, start: int, zeros: memoryview, again: bytearray) -> bool:
+    """Whether a window read differently; if so, everything that read 0 once is programmed to 0."""
     unsteady = False
     for _ in range(READS - 1):
-        device.readblocks(block, page, at)
-        if page != first:
+        device.readblocks(block, again, start)
+        if again != zeros:
             unsteady = True
-            for k in range(len(page)):
-                first[k] &= page[k]
+            for k in range(len(again)):
+                zeros[k] &= again[k]
     if unsteady:
-        device.writeblocks(block, first, at)
+        device.writeblocks(block, zeros, start)
     return unsteady

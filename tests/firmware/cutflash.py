@@ -63,6 +63,7 @@ class CutFlash:
 
     def __init__(self, image, unstable=None, seed=1, record=False):
         self.image = image
+        self._view = memoryview(image)
         self.unstable = unstable or {}  # block -> a mask of its unstable bits
         self.rng = Rng(seed)
         self.log = [] if record else None
@@ -77,7 +78,7 @@ class CutFlash:
         if self.dead:
             raise _CUT
         at = block * BLOCK_BYTES + offset
-        buf[:] = memoryview(self.image)[at : at + len(buf)]
+        buf[:] = self._view[at : at + len(buf)]
         if block in self.unstable:
             mask = self.unstable[block][offset : offset + len(buf)]
             if mask != _STABLE[: len(buf)]:
@@ -110,6 +111,10 @@ class CutFlash:
         if self.log is not None:
             self.log.append((block, offset, data))
         self.apply(block, offset, data)
+
+    def release(self):
+        """Free the image of a chip that nobody will look at again."""
+        self.image = self._view = b""
 
     # -- what an operation does, whole or torn ---------------------------------------------------------------------
 

@@ -434,7 +434,7 @@ class Sweep:
             promises = self.current
             self.fs.abandon()
             image = bytearray(again.image)
-            again.image = b""
+            again.release()
         self.stage += ", start"
         last = CutFlash(image, again.unstable, seed + 2)
         self._start(last, promises)
