@@ -27,7 +27,7 @@ def test_a_decoder_that_raises_something_else_is_found(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(identity, "decode", weak)
     with pytest.raises(IndexError) as found:
-        fuzz.fuzz(100, SEED)
+        fuzz.fuzz(200, SEED)
     assert "target identity" in found.value.__notes__[0]
 
 
@@ -37,4 +37,4 @@ def test_a_decoder_that_believes_a_declared_length_is_found(monkeypatch: pytest.
 
     monkeypatch.setattr(identity, "decode", greedy)
     with pytest.raises(fuzz.Found, match="bytes of memory"):
-        fuzz.fuzz(100, SEED)
+        fuzz.fuzz(200, SEED)
