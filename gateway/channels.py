@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.epoch import Epoch
-from gateway.limits import DN_PIV_BLOCK, DN_PIV_LOW, DN_PIV_RESTORED_MARGIN, NAMED_EPOCHS_MAX, OPEN_EPOCHS
+from gateway.limits import DN_PIV_BLOCK, DN_PIV_RESTORED_MARGIN, NAMED_EPOCHS_MAX, OPEN_EPOCHS
 from gateway.store import Batch, Store
 from protocols.wire import envelope, messages
 from protocols.wire.join import GatewayJoin, epoch_number
@@ -23,7 +23,8 @@ class Channel:
     """One open epoch of one node."""
 
     __slots__ = (
-        "_asked", "_down_key", "_limit", "_next", "address", "epoch", "ledger", "node", "number", "up_key", "window",
+        "_asked", "_down_key", "_limit", "_next", "address", "epoch", "ledger", "node", "number", "pivs_left", "up_key",
+        "window",
     )  # fmt: skip
 
     def __init__(self, node: Node, epoch: Epoch, id_context: bytes, gateway_id: int) -> None:
@@ -42,12 +43,14 @@ class Channel:
         self._next = epoch.dn_reserved
         self._limit = epoch.dn_reserved
         self._asked = False
+        self.pivs_left = 0
 
     def seal(self, plain: bytes) -> bytes | None:
         """The next downlink frame; None when no PIV is to be had yet: one is asked for with the next frame."""
-        piv = self._next
-        if piv >= self._limit or self.epoch.dn_hold:
+        if not self.pivs_left:
             return None
+        self.pivs_left -= 1
+        piv = self._next
         self._next = piv + 1
         return envelope.seal(self._down_key, piv, plain)
 
@@ -60,15 +63,12 @@ class Channel:
             self._limit = bound
         self._next = bound
         self._limit = max(self._limit, bound)
-
-    def needs_pivs(self) -> bool:
-        """Whether a block of PIVs should be made durable."""
-        return self._limit - self._next < DN_PIV_LOW and not self._asked and not self.epoch.dn_hold
+        self._recount()
 
     def reserve(self, batch: Batch) -> None:
         """Ask for the next block; it may be used once the batch is committed."""
         bound = min(self._limit + DN_PIV_BLOCK, MAX_PIV + 1)
-        if bound > self._limit:
+        if bound > self._limit and not self._asked and not self.epoch.dn_hold:
             self._asked = True
             batch.reserve[self] = bound
 
@@ -77,9 +77,14 @@ class Channel:
         self._asked = False
         self._limit = max(self._limit, bound)
         self.epoch.dn_reserved = bound
+        self._recount()
 
     def not_reserved(self) -> None:
+        """The commit failed."""
         self._asked = False
+
+    def _recount(self) -> None:
+        self.pivs_left = 0 if self.epoch.dn_hold else self._limit - self._next
 
 
 class Node:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zlib import crc32
 
@@ -25,13 +26,15 @@ from gateway.boots import Boots
 from gateway.channels import Channel, Channels, Node
 from gateway.clock import Clock
 from gateway.ledger import CONFLICT, COPY, NEW, Ledger
-from gateway.limits import UNCOMMITTED_FRAMES_MAX
+from gateway.limits import DN_PIV_LOW, UNCOMMITTED_FRAMES_MAX
+from gateway.quality import merged
 from gateway.records import KIND_EVENT, KIND_RESULT, Event, Reading
 from gateway.store import Batch, Store
 from protocols.wire import messages, readings
 from protocols.wire.envelope import Header, open_, parse
 from protocols.wire.errors import FrameError, WireError
 from protocols.wire.limits import NONCE_SIZE
+from protocols.wire.messages import decode_up
 
 if TYPE_CHECKING:
     from gateway.epoch import Epoch
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNSYNCHRONISED = 3
+_ACK_U16 = Struct(">BBBHB")
+_ACK_U32 = Struct(">BBBIB")
 
 
 class Link(Protocol):
@@ -82,6 +87,7 @@ class Ingest:
         self.channels = channels
         self.boots = Boots(store)
         self.refused: dict[str, int] = {}
+        self._by_kid = channels.by_kid
         self._clock = clock
         self._random_bytes = random_bytes
         self._on_heard = on_heard
@@ -94,11 +100,12 @@ class Ingest:
     def frames(self, link: Link, frames: Iterable[bytes]) -> None:
         """Frames that came together."""
         store = self.store
+        if store.depth() >= UNCOMMITTED_FRAMES_MAX:
+            for _ in frames:
+                self.refuse("overload")
+            return
         received_ms = self._clock.unix_ms()
         for frame in frames:
-            if store.depth() >= UNCOMMITTED_FRAMES_MAX:
-                self.refuse("overload")
-                continue
             try:
                 self._take(link, frame, received_ms)
             except WireError as refusal:
@@ -113,30 +120,35 @@ class Ingest:
 
     def _take(self, link: Link, frame: bytes, received_ms: int) -> None:
         header = parse(frame, 2)
-        node = self.channels.by_kid.get(header.kid) or self._find(header.kid)
-        if header.kid_context:
+        piv, kid, kid_context, _ = header
+        node = self._by_kid.get(kid) or self._find(kid)
+        if kid_context:
             self._join(link, node, header, frame, received_ms)
             return
-        channel, plain = self._open(node, header, frame)
-        message = messages.decode_up(plain)
+        if len(node.open) == 1 and piv > node.open[0].window.highest:  # nearly always
+            channel = node.open[0]
+            plain = open_(channel.up_key, header, frame)
+        else:
+            channel, plain = self._open(node, header, frame)
+        message = decode_up(plain)
         ledger: Ledger | None
         has_row = new = True
         if type(message) is messages.Readings:
-            ledger, has_row = self._take_readings(channel, header.piv, message, received_ms)
+            ledger, has_row = self._take_readings(channel, piv, message, received_ms)
             new = has_row
         elif isinstance(message, (messages.Event, messages.Result)):
-            ledger, has_row = self._take_event(channel, header.piv, message, received_ms)
+            ledger, has_row = self._take_event(channel, piv, message, received_ms)
             new = has_row
         else:
             ledger = self._take_report(channel, message, received_ms)
             has_row = False
         # Only now, when nothing in it was refused.
-        channel.window.accept(header.piv)
+        channel.window.accept(piv)
         batch = self.store.batch
         if not has_row:
             batch.windows[channel.epoch.row_id] = channel.epoch
-        batch.heard.append(Heard(link, node, channel, header.piv, message, received_ms, ledger, new))
-        if channel.needs_pivs():
+        batch.heard.append(Heard(link, node, channel, piv, message, received_ms, ledger, new))
+        if channel.pivs_left < DN_PIV_LOW:
             channel.reserve(batch)
 
     def _find(self, kid: bytes) -> Node:
@@ -147,7 +159,7 @@ class Ingest:
 
     def _open(self, node: Node, header: Header, frame: bytes) -> tuple[Channel, bytes]:
         """The channel that the frame was sealed in, and what it says."""
-        refusal = FrameError("unknown_epoch", f"node {node.address:04x} has no epoch here: it must join")
+        refusal: FrameError | None = None
         for channel in node.open:
             if not channel.window.is_new(header.piv):
                 refusal = FrameError(
@@ -161,45 +173,34 @@ class Ingest:
                 continue
             node.heard_in(channel)
             return channel, plain
-        raise refusal
+        raise refusal or FrameError(
+            "unknown_epoch", f"node {node.address:04x} has no epoch here: it must join"
+        )
 
     # ---- records -------------------------------------------------------------------------------------------------
 
     def _take_readings(
         self, channel: Channel, piv: int, message: messages.Readings, received_ms: int
     ) -> tuple[Ledger, bool]:
-        schema = readings.schema(message.schema)
-        sets = readings.decode(schema, message.time, message.body)
-        ledger = channel.ledger if message.epoch is None else self._named(channel, message)
-        first_seq = message.seq
-        bodies: tuple[bytes, ...] = (message.body,)
-        if len(sets.rows) > 1:
-            # A batch is so many records: each is kept in the form it would have had alone, so that it is the same
-            # record when it comes again in another batch, or alone.
-            bodies = tuple(
-                readings.encode(
-                    schema, sets.tq, (0,), (row,), None if sets.flags is None else (sets.flags[i],)
-                )
-                for i, row in enumerate(sets.rows)
+        schema_id, first_seq, held, time, body, epoch = message
+        schema = readings.schema(schema_id)
+        tq, times, rows, flags = readings.decode(schema, time, body)
+        ledger = channel.ledger if epoch is None else self._named(channel, message)
+        if first_seq - held > ledger.cum + 1:
+            self._note_oldest(ledger, first_seq - held)
+        if len(rows) == 1:
+            flags_of = None if flags is None else flags[0]
+            return ledger, self._offer_reading(
+                channel, ledger, piv, first_seq, schema_id, tq, time, rows[0], flags_of, body, received_ms
             )
-        oldest = first_seq - message.held
-        if oldest > ledger.cum + 1:
-            self._note_oldest(ledger, oldest)
+        # A batch is so many records: each is kept in the form it would have had alone, so that it is the same record
+        # when it comes again in another batch, or alone.
         new = False
-        for i, body in enumerate(bodies):
-            flags = None if sets.flags is None else sets.flags[i]
+        for i, row in enumerate(rows):
+            flags_of = None if flags is None else flags[i]
+            body = readings.encode(schema, tq, (0,), (row,), None if flags_of is None else (flags_of,))
             new |= self._offer_reading(
-                channel,
-                ledger,
-                piv,
-                first_seq + i,
-                message.schema,
-                sets.tq,
-                sets.times[i],
-                sets.rows[i],
-                flags,
-                body,
-                received_ms,
+                channel, ledger, piv, first_seq + i, schema_id, tq, times[i], row, flags_of, body, received_ms
             )
         return ledger, new
 
@@ -223,6 +224,7 @@ class Ingest:
         if tq == UNSYNCHRONISED:
             boot_time = time
             time = self.boots.place(channel.address, boot_time, received_ms)
+        flags = merged(schema, values, flags)
         row_id = store.next_reading
         store.next_reading = row_id + 1
         batch.reading_rows.append(
@@ -359,7 +361,7 @@ class Ingest:
             proven = True
         batch = self.store.batch
         batch.heard.append(Heard(link, node, channel, header.piv, hello, received_ms, channel.ledger, proven))
-        if channel.needs_pivs():
+        if channel.pivs_left < DN_PIV_LOW:
             channel.reserve(batch)
 
     # ---- after the commit ----------------------------------------------------------------------------------------
@@ -372,15 +374,29 @@ class Ingest:
         """The acks that these frames are owed, sealed: one per node and epoch, by the way the last of them came."""
         owed: dict[Ledger, Heard] = {}
         for one in heard:
-            if one.ledger is not None:
-                owed[one.ledger] = one
+            ledger = one[6]
+            if ledger is not None:
+                owed[ledger] = one
         frames = []
         for ledger, one in owed.items():
             channel = one.channel
-            epoch = None if ledger is channel.ledger else ledger.number
-            frame = channel.seal(messages.encode(messages.Ack(ledger.cum, ledger.newest_runs(), epoch)))
+            frame = channel.seal(ack_of(ledger, channel.ledger))
             if frame is None:
                 self.refuse("ack_without_piv")
             else:
                 frames.append((one.link, channel.address, frame))
         return frames
+
+
+def ack_of(ledger: Ledger, channel_ledger: Ledger) -> bytes:
+    """What a ledger acknowledges, as the message of SPEC.md 2.2."""
+    cum = ledger.cum
+    if not ledger.runs and ledger is channel_ledger:
+        # Nearly every ack there is, and every frame is owed one: [16, cum, []] without the general encoder.
+        if cum > 0xFFFF:
+            return _ACK_U32.pack(0x83, messages.Ack.KIND, 0x1A, cum, 0x80)
+        if cum > 0xFF:
+            return _ACK_U16.pack(0x83, messages.Ack.KIND, 0x19, cum, 0x80)
+    return messages.encode(
+        messages.Ack(cum, ledger.newest_runs(), None if ledger is channel_ledger else ledger.number)
+    )

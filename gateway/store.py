@@ -17,10 +17,11 @@ where the redo log is the rows themselves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -151,7 +152,8 @@ class Store:
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._owns_executor = executor is None
         self._next_epoch = 1
-        self._committing = False
+        self._in_flight: tuple[Batch, Future[Any]] | None = None
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._progress: dict[str, tuple[int, int, bytes]] = {}
         self._dirty: dict[int, Epoch] = {}
@@ -188,6 +190,8 @@ class Store:
 
         `work` runs on the loop in a savepoint of its own: when it raises, only its own changes are undone.
         """
+        if self._closed:
+            raise StoreError("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.batch.jobs.append((work, future))
         self.schedule()
@@ -195,7 +199,7 @@ class Store:
 
     def schedule(self) -> None:
         """Something was put into the batch: see that it is committed soon."""
-        if self._committing:
+        if self._in_flight is not None:
             return  # what has come meanwhile goes when that one is done
         if len(self.batch.heard) >= self.settings.batch_frames:
             self._commit()
@@ -205,12 +209,12 @@ class Store:
     def save_progress(self, northbound: str, event_cursor: int, next_reading: int, owed: bytes) -> None:
         """How far a northbound has delivered: travels with the next commit, or alone when none comes."""
         self._progress[northbound] = (event_cursor, next_reading, owed)
-        if not self._committing:
+        if self._in_flight is None:
             self._arm(self.settings.progress_linger_ms)
 
     def depth(self) -> int:
         """Frames taken in and not committed."""
-        return len(self.batch.heard) + (self.settings.batch_frames if self._committing else 0)
+        return len(self.batch.heard) + (self.settings.batch_frames if self._in_flight is not None else 0)
 
     def add_epoch(
         self, node: int, number: int, id_context: bytes | None, previous: int | None, first_seq: int
@@ -271,6 +275,8 @@ class Store:
 
     def _arm(self, delay_ms: int) -> None:
         """Commit in so long, or earlier when that was agreed already."""
+        if self._closed:
+            return
         loop = asyncio.get_running_loop()
         due = loop.time() + delay_ms / 1000
         if self._timer is not None:
@@ -285,7 +291,6 @@ class Store:
             self._timer.cancel()
             self._timer = None
         batch, self.batch = self.batch, Batch()
-        self._committing = True
         self._close(batch)
         try:
             self._execute(batch)
@@ -293,8 +298,14 @@ class Store:
             self._finished(batch, error)
             return
         loop = asyncio.get_running_loop()
-        commit = loop.run_in_executor(self._executor, self._connection.execute, "COMMIT")
-        commit.add_done_callback(lambda done: self._finished(batch, done.exception()))
+        commit = self._executor.submit(self._connection.execute, "COMMIT")
+        self._in_flight = batch, commit
+        commit.add_done_callback(lambda done: _call(loop, self._committed, batch, done))
+
+    def _committed(self, batch: Batch, commit: Future[Any]) -> None:
+        if self._in_flight is not None and self._in_flight[0] is batch:  # close() may have been here first
+            self._in_flight = None
+            self._finished(batch, commit.exception())
 
     def _close(self, batch: Batch) -> None:
         """Everything that is decided when no further frame joins the batch."""
@@ -389,7 +400,6 @@ class Store:
         return result, None
 
     def _finished(self, batch: Batch, error: BaseException | None) -> None:
-        self._committing = False
         if error is None:
             self._settle(batch)
         else:
@@ -516,14 +526,25 @@ class Store:
         self._swept_to = marks.get("replay_reading", 0), marks.get("replay_event", 0)
 
     def close(self) -> None:
-        """Commit what is waiting, write every ledger, and let go of the file. Acks for it are not sent any more."""
+        """Commit what is waiting, write every ledger, and let go of the file. Nobody is told of it any more."""
+        if self._closed:
+            return
+        self._closed = True
+        self.on_commit.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._in_flight is not None:
+            batch, commit = self._in_flight
+            self._in_flight = None
+            error = commit.exception()  # waits for it
+            if error is None:
+                self._settle(batch)
+            else:
+                self._undo(batch, error)
+        self._flush()
         if self._owns_executor:
-            self._executor.shutdown(wait=True)
-        if not self._connection.in_transaction:
-            self._flush()
+            self._executor.shutdown()
         self._reader.close()
         self._connection.close()
 
@@ -553,3 +574,9 @@ class Store:
             return None if row is None else row[0]
 
         return load
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
+    """From the executor's thread into the loop; a loop that is closed has nobody left to tell."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)

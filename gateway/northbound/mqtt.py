@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gmqtt
@@ -146,7 +146,7 @@ class MqttSession:
         """Hand a QoS 1 publish to the connection; its packet id."""
         topic = self._topics.get(destination)
         if topic is None:
-            topic = self._topic.format(**destination._asdict()).encode()
+            topic = self._topic.format(**asdict(destination)).encode()
             self._topics[destination] = topic
         try:
             self.client.publish(topic, payload, qos=1)
@@ -194,8 +194,11 @@ class MqttSession:
 class _Client(gmqtt.Client):  # type: ignore[misc]  # gmqtt has no types
     """gmqtt without its own ideas about reconnecting."""
 
-    async def reconnect(self, delay: bool = False) -> None:
-        """Not here: the runner makes a new session."""
+    def reconnect(self, delay: bool = False) -> asyncio.Future[None]:
+        """Not here: the runner makes a new session. gmqtt wants something to await."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     def forget(self) -> None:
         """Abort the transport, whatever state the client is in."""

@@ -21,7 +21,8 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from gateway.clock import Clock
 from gateway.errors import NorthboundError
@@ -53,8 +54,9 @@ class Place(Protocol):
     def area(self) -> str: ...
 
 
-class Destination(NamedTuple):
-    """What a sender may make an address from."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Destination:
+    """What a sender may make an address from. One object per node, place and stream: senders cache by identity."""
 
     area: str
     site: str
@@ -370,6 +372,10 @@ class Runner:
         bounded = Intervals.unpack(owed.pack())
         bounded.add(owed.starts[OWED_RUNS_MAX - 1], owed.ends[-1])
         return bounded.pack()
+
+    def queued(self) -> int:
+        """Readings handed over and not yet sent."""
+        return len(self._live)
 
     # ---- for people ----------------------------------------------------------------------------------------------
 
