@@ -6,6 +6,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from gateway.log import printable
 
 
 def show(status: dict[str, Any], console: Console | None = None) -> None:
@@ -13,21 +16,23 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
     out = console or Console()
     reasons = status["reasons"]
     ready = "ready" if not reasons else "not ready: " + "; ".join(reasons)
-    out.print(f"{status['name']}: up {_span(status['running_s'])}, {ready}", markup=False, highlight=False)
+    # Names and texts come from nodes and files: Text takes them as they are, without markup or emoji.
+    out.print(Text(f"{status['name']}: up {_span(status['running_s'])}, {ready}"))
     out.print(_nodes(status["rows"]))
     if status["links"]:
         out.print(_links(status["links"]))
     if status["northbounds"]:
         out.print(_northbounds(status["northbounds"]))
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(status["refused"].items()) if count)
-    out.print(f"refused frames: {refused or 'none'}", markup=False, highlight=False)
+    out.print(Text(f"refused frames: {refused or 'none'}"))
 
 
 def _nodes(rows: list[dict[str, Any]]) -> Table:
     table = Table("node", "type", "area/site", "link", "last seen", "holds back", "firmware", title="nodes")
     for row in rows:
         seen = f"{_span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
-        table.add_row(
+        _row(
+            table,
             row["node"],
             row["type"],
             f"{row['area']}/{row['site']}",
@@ -45,7 +50,7 @@ def _links(links: dict[str, dict[str, float]]) -> Table:
         bad = int(link["refused_crc"] + link["refused_oversize"])
         state = "open" if link["open"] else "closed"
         counts = (link["frames_in"], link["frames_out"], bad, link["losses"])
-        table.add_row(name, state, *(str(int(count)) for count in counts))
+        _row(table, name, state, *(str(int(count)) for count in counts))
     return table
 
 
@@ -53,7 +58,8 @@ def _northbounds(northbounds: dict[str, dict[str, float]]) -> Table:
     table = Table("northbound", "state", "delivered", "backlog", "oldest", title="northbounds")
     for name, row in northbounds.items():
         state = "connected" if row["connected"] else "not connected"
-        table.add_row(
+        _row(
+            table,
             name,
             state,
             str(int(row["delivered"])),
@@ -61,6 +67,10 @@ def _northbounds(northbounds: dict[str, dict[str, float]]) -> Table:
             _hours(row["backlog_hours"]),
         )
     return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _hours(hours: float | None) -> str:

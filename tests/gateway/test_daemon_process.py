@@ -1,0 +1,148 @@
+"""The daemon as a process: it starts, tells its service manager, stops when asked, and is none the worse for
+kill -9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.audit import balance
+from tests.gateway.fake_node import SALT, SECRET, FakeNode, Pty, PtyNode
+from tests.gateway.test_daemon import joined, write_config
+from tests.gateway.test_daemon_parts import Notified
+
+CONFIG = """
+[keys]
+master_key_file = "master.key"
+[clock]
+assume_synchronised = true
+[health]
+port = 0
+[[serial]]
+name = "river-1"
+path = "port"
+"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Daemon:
+    """`tidegate gateway run` as a child, with its log read line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def logged(self, event: str) -> dict[str, object]:
+        """The next line of the log that tells of `event`."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(30):
+            while line := await self.process.stderr.readline():
+                entry: dict[str, object] = json.loads(line)
+                if entry["event"] == event:
+                    return entry
+        raise AssertionError(f"the daemon ended before it logged {event}")
+
+
+@asynccontextmanager
+async def daemon(folder: Path, **environ: str) -> AsyncIterator[Daemon]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tidegate", "gateway", "run", "--config", str(folder / "gateway.toml"),
+        stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ}, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        yield Daemon(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_config(tmp_path)  # makes the master key
+    (tmp_path / "gateway.toml").write_text(CONFIG)
+    return tmp_path
+
+
+async def import_node(folder: Path) -> None:
+    row = {"address": "0012", "node_type": "river", "master_secret": SECRET.hex(), "master_salt": SALT.hex()}
+    (folder / "nodes.jsonl").write_text(json.dumps(row))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tidegate", "gateway", "node", "import", str(folder / "nodes.jsonl"),
+        "--config", str(folder / "gateway.toml"), cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    await process.communicate()
+    assert process.returncode == 0
+
+
+def test_sigterm_ends_it_in_order_and_the_service_manager_is_told(folder: Path) -> None:
+    async def scenario() -> None:
+        notified = Notified(folder / "notify")
+        environ = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "60000000"}
+        async with daemon(folder, **environ) as child:
+            await child.logged("health_listens")
+            child.process.send_signal(signal.SIGTERM)
+            await child.logged("stopped")
+            assert await child.process.wait() == 0
+        lines = notified.lines()
+        assert lines[0] == "READY=1"
+        assert "WATCHDOG=1" in lines
+        assert lines[-1] == "STOPPING=1"
+        assert not (folder / "data" / "control.sock").exists()
+
+    asyncio.run(scenario())
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged_and_the_node_just_goes_on(folder: Path) -> None:
+    async def scenario() -> None:
+        await import_node(folder)
+        peer = PtyNode(FakeNode(), Pty(folder / "port"))
+        node = peer.node
+        async with daemon(folder) as child:
+            await child.logged("port_open")
+            await joined(peer)
+            epoch = node.epoch
+            for _ in range(10):
+                node.keep()
+            peer.send(*node.pending())
+            await peer.until(lambda: node.acked == 10)
+            child.process.kill()
+            await child.process.wait()
+        async with daemon(folder) as child:
+            await child.logged("port_open")
+            for _ in range(10):
+                node.keep()
+            peer.send(*node.pending())
+            await peer.until(lambda: node.acked == 20)
+            assert node.epoch == epoch
+        peer.detach()
+        with sqlite3.connect(folder / "data" / "tidegate.db") as database:
+            [row] = balance(database)
+        assert (row.produced, row.stored, row.copies, row.holds) == (20, 20, 0, True)
+
+    asyncio.run(scenario())
+
+
+def test_a_config_that_is_wrong_ends_the_start_with_its_problems_and_code_2(folder: Path) -> None:
+    async def scenario() -> None:
+        (folder / "gateway.toml").write_text(CONFIG + "baudrate = 1\n")
+        async with daemon(folder) as child:
+            _, errors = await child.process.communicate()
+            assert child.process.returncode == 2
+            told = errors.decode()
+            assert (
+                "gateway.toml:11: serial[0].baudrate = 1: unknown key. Allowed here: name, path, baud. Did "
+                'you mean "baud"?' in told
+            )
+            assert "Traceback" not in told
+
+    asyncio.run(scenario())
