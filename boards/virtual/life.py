@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from boards.virtual.hub import READ, Hub
-from boards.virtual.rom_image import micropython, rom_folder
+from boards.virtual.rom_image import micropython, rom_path
 
 # A message of the node's machine module is one datagram; none is longer.
 _MESSAGE_MAX = 256
@@ -27,6 +27,7 @@ class Life:
         heap_size: str,
         main: str,
         facts: str,
+        is_scaled: bool,
         uarts: Iterable[int],
         on_console: Callable[[bytes], None],
         on_command: Callable[[bytes], int | None],
@@ -60,7 +61,7 @@ class Life:
             env={
                 "VBOARD": f"{control.fileno()},{facts},{fds}",
                 "VBOARD_MAIN": main,
-                "MICROPYPATH": str(rom_folder()),
+                "MICROPYPATH": rom_path(is_scaled),
                 "TZ": "UTC",
                 "PATH": os.defpath,
             },

@@ -30,22 +30,30 @@ def micropython() -> Path:
 @cache
 def rom_folder() -> Path:
     """The folder with the compiled modules; made when it is not there."""
-    sources = sorted(path for path in _SOURCES.glob("*.py") if path.name != "__init__.py")
+    sources = sorted(path for path in _SOURCES.rglob("*.py") if path.name != "__init__.py")
     digest = hashlib.sha256()
     for path in sources:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(str(path.relative_to(_SOURCES)).encode() + b"\0" + path.read_bytes() + b"\0")
     name = f"tidegate-rom-{os.getuid()}-{digest.hexdigest()[:16]}"
     folder = Path(tempfile.gettempdir()) / name
     if folder.is_dir() and folder.stat().st_uid == os.getuid():
         return folder
     fresh = Path(tempfile.mkdtemp(prefix=name + "-"))
     for path in sources:
-        _compile(path, fresh / (path.stem + ".mpy"))
+        target = fresh / path.relative_to(_SOURCES).with_suffix(".mpy")
+        target.parent.mkdir(exist_ok=True)
+        _compile(path, target)
     try:
         fresh.rename(folder)
     except OSError:  # another process was faster; it made the same
         shutil.rmtree(fresh)
     return folder
+
+
+def rom_path(is_scaled: bool) -> str:
+    """MicroPython's module path; only a board that is sped up has something between the node and `select`."""
+    folder = rom_folder()
+    return f"{folder}:{folder / 'scaled'}" if is_scaled else str(folder)
 
 
 def _compile(source: Path, target: Path) -> None:

@@ -320,6 +320,7 @@ class VirtualBoard:
             heap_size=self._heap_size,
             main=str(self._firmware.resolve()) if self._firmware else "/app/a",
             facts=",".join(map(str, fields)),
+            is_scaled=self._scale != 1,
             uarts=tuple(self._lines),
             on_console=self._from_node,
             on_command=self._command,

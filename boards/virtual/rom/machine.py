@@ -157,9 +157,6 @@ class RTC:
 class UART(io.IOBase):
     """A UART whose wire is a socket to the supervisor. Reads as an ESP32's: None when nothing came in time."""
 
-    INV_TX = 1 << 5
-    INV_RX = 1 << 2
-
     def __init__(self, id, baudrate=115200, **options):
         for row in _board.UARTS.split(";"):
             if row.startswith("%d:" % id):
@@ -171,34 +168,18 @@ class UART(io.IOBase):
         self._file = open(self._fd, "r+b")
         self._poll = uselect.poll()
         self._poll.register(self._file, uselect.POLLIN)
-        self._format = [baudrate, 8, -1, 1]
-        self._timeout = 0
-        self._timeout_char = 0
+        self._timeout = self._timeout_char = self._sent_at_us = 0
         self._rx = bytearray()
-        self._sent_at_us = 0
         self.init(baudrate, **options)
 
-    def init(
-        self, baudrate=None, bits=None, parity=-2, stop=None, *, tx=None, rx=None, txbuf=None, rxbuf=None,
-        timeout=None, timeout_char=None, invert=0, rts=None, cts=None, flow=0
-    ):  # fmt: skip
-        form = self._format
-        if baudrate:
-            form[0] = baudrate
-        if bits:
-            form[1] = bits
-        if parity != -2:
-            form[2] = -1 if parity is None else parity
-        if stop:
-            form[3] = stop
-        if timeout is not None:
-            self._timeout = timeout
-        if timeout_char is not None:
-            self._timeout_char = timeout_char
+    def init(self, baudrate=115200, bits=8, parity=None, stop=1, **options):
+        # As the stock UART: what is not given again keeps its value. Pins and buffer sizes mean nothing to a socket.
+        self._timeout = options.get("timeout", self._timeout)
+        self._timeout_char = options.get("timeout_char", self._timeout_char)
+        parity = -1 if parity is None else parity
         # One character, rounded up: what the transmitter needs, and the least pause a receiver can see.
-        bits_per_char = 1 + form[1] + (form[2] >= 0) + form[3]
-        self._char_us = (bits_per_char * 1000000 + form[0] - 1) // form[0]
-        tell(b"uart %d %d %d %d %d" % (self._id, form[0], form[1], form[2], form[3]))
+        self._char_us = ((1 + bits + (parity >= 0) + stop) * 1000000 + baudrate - 1) // baudrate
+        tell(b"uart %d %d %d %d %d" % (self._id, baudrate, bits, parity, stop))
 
     def deinit(self):
         self._poll.unregister(self._file)

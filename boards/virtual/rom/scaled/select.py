@@ -24,5 +24,4 @@ class _Poll:
 
 
 def poll():
-    # Without a speed-up nothing stands between the node and the real thing.
-    return uselect.poll() if _board.SCALE_MILLI == 1000 else _Poll()
+    return _Poll()

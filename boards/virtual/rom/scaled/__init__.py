@@ -1,0 +1,1 @@
+"""Modules that only a board with a time_scale has."""
