@@ -279,6 +279,9 @@ class Outbox:
         self._epochs = self._named(self._shelf.recover())
         for lane in LANES:
             self._shelf.lanes[lane].runs = self._mark.runs[lane]
+        for one in self._shelf.lanes:
+            if len(one) and one.first[len(one) - 1] < self._epochs[-1][0]:
+                one.size = SEGMENT_BYTES  # its header names an earlier epoch
         if self._epoch != NO_EPOCH and (not self._epochs or self._epochs[-1][1] != self._epoch):
             self._enter(self._epoch)
 

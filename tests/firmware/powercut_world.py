@@ -122,9 +122,11 @@ class Promises:
             self.piv = 0
             self.downlink = 0
         elif name == "ack":
-            # The gateway's whole knowledge: what it no longer covers is offered again.
+            # The gateway's whole knowledge: what it no longer covers is offered again, if it is still here.
+            covered, gone = value
             self.acked = {seq for seq in self.acked if self.epochs.get(seq) != self.epoch}
-            self.acked.update(value)
+            self.acked.update(covered)
+            self.acked.update(gone)
         elif name == "piv":
             if value <= self.piv:
                 raise Wrong(PIV_REUSED, "PIV %d again, %d was used" % (value, self.piv))
@@ -209,8 +211,9 @@ class Life:
         ]
 
         def acknowledge():
+            gone = [seq for seq in self.promises.acked if not self.node.box.has(seq)]
             self.node.box.acknowledge(epoch, cum, runs)
-            return covered
+            return covered, gone
 
         self.do("ack", tuple(covered), acknowledge)
 
@@ -358,11 +361,12 @@ def _judge_documents(node, now, name, argument):
 
 
 class Recording:
-    """One life: `start` is the freshly formatted flash, `log` its operations, `history` its actions."""
+    """One life: `start` is the flash it begins with, `log` its operations, `history` its actions."""
 
-    def __init__(self, filesystem, seed, steps):
-        flash = CutFlash(bytearray(b"\xff" * (BLOCKS * BLOCK_BYTES)), seed=seed, record=True)
-        filesystem.mkfs(flash)
+    def __init__(self, filesystem, seed, steps, minted=None):
+        flash = CutFlash(bytearray(minted or b"\xff" * (BLOCKS * BLOCK_BYTES)), seed=seed, record=True)
+        if minted is None:
+            filesystem.mkfs(flash)
         self.start = bytes(flash.image)
         flash.log = []
         flash.ops = 0
@@ -375,11 +379,11 @@ class Recording:
 class Sweep:
     """Walks along a recording. ``cuts`` and ``wrong`` count; the first few failures are kept as text."""
 
-    def __init__(self, filesystem, seed, steps, steadied=True):
+    def __init__(self, filesystem, seed, steps, steadied=True, minted=None):
         self.filesystem = filesystem
         self.steadied = steadied
         self.seed = seed
-        self.recording = Recording(filesystem, seed, steps)
+        self.recording = Recording(filesystem, seed, steps, minted)
         self.cuts = 0
         self.wrong = [0] * 4  # by kind
         self.failures = []

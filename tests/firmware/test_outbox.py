@@ -111,6 +111,22 @@ def test_a_later_epoch_starts_at_the_next_seq_and_acks_stay_within_theirs(rig: R
     assert rig.restart().oldest_in(LATER) == 6
 
 
+def test_a_record_keeps_its_epoch_when_a_restart_and_evictions_came_between() -> None:
+    """The newest segment of a lane may be of an earlier epoch than that of the other lane."""
+    rig = Rig(segments=4)
+    rig.box.begin_epoch(EPOCH)
+    rig.box.keep(EVENT, b"early")
+    rig.box.begin_epoch(LATER)
+    rig.fill(1)
+    rig.restart().begin_epoch(LATER)
+    rig.box.keep(EVENT, b"late")
+    rig.fill(500)
+    assert [(record.seq, record.epoch) for record in offered(rig.restart(), EVENTS)] == [
+        (1, EPOCH),
+        (3, LATER),
+    ]
+
+
 def test_an_epoch_joined_twice_without_a_record_between_leaves_no_trace(rig: Rig) -> None:
     rig.box.begin_epoch(EPOCH)
     rig.fill(2)
