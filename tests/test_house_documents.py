@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tidegate
-from tests.house import ROOT, text_of, told, tracked
-
-if TYPE_CHECKING:
-    pass
+from tests.house import ROOT, python_files, text_of, told, tracked, tree_of
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -90,3 +87,17 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
     assert broken_command(["gateway", "no-such-command"])
     assert broken_command(["gateway", "check", "--no-such-option"])
     assert not broken_command(["gateway", "--help"])
+
+
+def test_every_test_named_in_the_documents_exists() -> None:
+    """An invariant is worth as much as the test that proves it."""
+    defined = {
+        node.name
+        for path in python_files("tests", "hil_tests")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    named = [(path, name) for path in documents() for name in re.findall(r"`(test_\w+)`", text_of(path))]
+    assert named, "no document names a test: this one would prove nothing"
+    missing = [f"{path}: {name}" for path, name in named if name not in defined]
+    assert not missing, told(missing)
