@@ -16,6 +16,7 @@ synchronised.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -229,7 +230,7 @@ class Commands:
 
     async def result(self, address: int, result: Result) -> bool:
         """A node's result was committed. False when it belongs to no command of ours."""
-        state, detail = OUTCOMES[result.outcome], "" if result.detail is None else str(result.detail)
+        state, detail = OUTCOMES[result.outcome], _told(result.detail)
         for command in self._open.get(address, ()):
             if command.command_id == result.command_id:
                 await self._end(command.id, address, state, detail, command)
@@ -294,6 +295,11 @@ class Commands:
         return self._store.read(read)
 
 
+def _told(detail: object) -> str:
+    """The detail of a result as text."""
+    return "" if detail is None else str(detail)
+
+
 class _Row(NamedTuple):
     id: int
     node: int
@@ -317,5 +323,5 @@ def _read_open(connection: sqlite3.Connection) -> list[tuple[_Row, tuple[int, st
             "SELECT state, detail FROM event_view WHERE kind = ? AND node = ? AND code = ? LIMIT 1",
             (Result.KIND, row.node, row.command_id),
         ).fetchone()
-        found.append((row, result))
+        found.append((row, result and (result[0], _told(json.loads(result[1])))))
     return found

@@ -20,6 +20,7 @@ from gateway import limits
 from gateway.errors import ControlError, GatewayError
 from gateway.log import Logger
 from gateway.operations import Operations, Reply, Request, answer
+from gateway.parts import guard
 
 SOCKET_NAME = "control.sock"
 
@@ -65,17 +66,19 @@ class ControlServer:
             if self._clients > limits.CONTROL_CONNECTIONS_MAX:
                 self.counters["refused"] += 1
                 return
+            if not await guard(self._serve(reader, writer), self._log, "control_failed"):
+                self.counters["refused"] += 1
+        finally:
+            self._clients -= 1
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
             async with asyncio.timeout(limits.CONTROL_TIMEOUT_S):
                 writer.write(await self._reply(reader, writer))
                 await writer.drain()
         except (OSError, TimeoutError):
             self.counters["refused"] += 1
-        except Exception as exc:  # noqa: BLE001  (the top of a task)
-            self.counters["refused"] += 1
-            self._log.error("control_failed", error=repr(exc), exc_info=exc)
-        finally:
-            self._clients -= 1
-            writer.close()
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         who = peer_name(writer.get_extra_info("socket"))

@@ -14,11 +14,11 @@ from typing import Any, Protocol, cast
 from gateway import limits
 from gateway.clock import TrustedClock
 from gateway.commands import Commands
-from gateway.errors import GatewayError
 from gateway.ingest import Heard
 from gateway.ingest import Link as AnyLink
 from gateway.links.routes import Link, Routes
 from gateway.log import Logger
+from gateway.parts import guard
 from gateway.presence import Presence, Seen
 from protocols.wire import messages
 from protocols.wire.messages import Command, Hello, Ping, Result, Status, Time
@@ -174,18 +174,11 @@ class Downlink:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what needs the disk without holding up the acks of the next commit."""
-        task = asyncio.ensure_future(self._guard(work))
+        task = asyncio.ensure_future(self._attempt(work))
         self.working.add(task)
         task.add_done_callback(self.working.discard)
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except (
-            GatewayError
-        ) as exc:  # the store refuses, say: what was to be noted is decided anew at the next uplink
+    async def _attempt(self, work: Coroutine[Any, Any, None]) -> None:
+        """What fails here, because the store refuses, say, is decided anew at the next uplink."""
+        if not await guard(work, self._log, "downlink_failed"):
             self.counters["errors"] += 1
-            self._log.error("downlink_failed", error=str(exc))
-        except Exception as exc:  # noqa: BLE001  (the top of a task)
-            self.counters["errors"] += 1
-            self._log.error("downlink_failed", error=repr(exc), exc_info=exc)

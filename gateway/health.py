@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway import limits
 from gateway.log import Logger
+from gateway.parts import guard
 
 
 class Page(NamedTuple):
@@ -74,18 +75,20 @@ class HealthServer:
             if self._connections > limits.HTTP_CONNECTIONS_MAX:
                 self.counters["refused"] += 1
                 return
+            if not await guard(self._serve(reader, writer), self._log, "health_failed"):
+                self.counters["refused"] += 1
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
             async with asyncio.timeout(limits.HTTP_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._answer(head))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             self.counters["refused"] += 1
-        except Exception as exc:  # noqa: BLE001  (the top of a task)
-            self.counters["refused"] += 1
-            self._log.error("health_failed", error=repr(exc), exc_info=exc)
-        finally:
-            self._connections -= 1
-            writer.close()
 
     def _answer(self, head: bytes) -> bytes:
         method, page = self._page(head)

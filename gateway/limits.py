@@ -47,8 +47,6 @@ PART_SETTLED_S = 60.0
 # A part that shows no progress for this long is stalled: /healthz turns red and the watchdog is no longer
 # fed.
 PART_STALLED_S = 30.0
-# What an orderly stop may take until the process ends regardless; kill -9 is a normal way to stop.
-STOP_S = 8.0
 
 # --- commands ------------------------------------------------------------------------------------
 # ttl_s travels as u16 (SPEC 2.2); more than a day for a command is a plan, not a command.
@@ -85,9 +83,11 @@ CONTROL_TIMEOUT_S = 10.0
 
 # --- registry ------------------------------------------------------------------------------------
 NODES_MAX = 65_534  # addresses 0001 to FFFE (SPEC 3)
+# Nodes written in one transaction: about 5 ms in which no frame is taken.
+NODE_IMPORT_BATCH = 500
 NAME_CHARS_MAX = 64
 
-# --- store -----------------------------------------------------------------------------------------------------------
+# --- store ---------------------------------------------------------------------------------------
 # Ledgers are written once in so many rows: the most a start after a kill reads again (0.2 s), and few enough
 # bytes per frame (schema.py).
 SWEEP_ROWS = 50_000
@@ -95,8 +95,8 @@ SWEEP_ROWS = 50_000
 SWEEP_EPOCHS_PER_COMMIT = 64
 # Conflicts are mistakes for a person to look at; the oldest give way.
 CONFLICTS_KEPT_MAX = 10_000
-# Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged and
-# counted, the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
+# Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged
+# and counted, the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
 UNCOMMITTED_FRAMES_MAX = 8192
 # Downlink PIVs made durable at once, and how few may be left before the next block is asked for.
 DN_PIV_BLOCK = 1024
@@ -108,16 +108,16 @@ OPEN_EPOCHS = 4
 # Epochs of one node that we know only by name; more are refused: a node makes one per loss of its state.
 NAMED_EPOCHS_MAX = 64
 
-# --- northbounds -----------------------------------------------------------------------------------------------------
-# Readings handed over in memory and not yet sent; more than that and they are read back from the disk in their turn.
-# Five commits of 512; about 3 MB.
+# --- northbounds ---------------------------------------------------------------------------------
+# Readings handed over in memory and not yet sent; more than that and they are read back from the disk in
+# their turn. Five commits of 512; about 3 MB.
 LIVE_QUEUE_MAX = 2560
 # Readings read back at once: half a millisecond on the loop.
 BACKLOG_CHUNK = 256
 # Events are few and strictly in order.
 EVENTS_IN_FLIGHT_MAX = 16
-# Runs of undelivered readings that are made durable, 16 bytes each; beyond, the last ones are joined and some rows are
-# delivered twice.
+# Runs of undelivered readings that are made durable, 16 bytes each; beyond, the last ones are joined and some
+# rows are delivered twice.
 OWED_RUNS_MAX = 256
 # A far side that confirms nothing for this long while something is in flight is half open.
 CONFIRM_TIMEOUT_S = 6.0

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from gateway import limits
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.log import Logger
 
 
@@ -92,6 +94,22 @@ class Part:
 async def _for_ever() -> None:
     """What a part does that has no loop of its own and is only watched."""
     await asyncio.Event().wait()
+
+
+async def guard(work: Coroutine[Any, Any, None], log: Logger, event: str) -> bool:
+    """Run the top of a short task: what it did not foresee is logged as `event` and goes no further.
+
+    False when it failed, for the caller's counter.
+    """
+    try:
+        await work
+    except GatewayError as exc:  # foreseen, and its message says enough
+        log.error(event, error=str(exc))
+        return False
+    except Exception as exc:  # one request or one answer must not end the part that serves them
+        log.error(event, error=repr(exc), exc_info=exc)
+        return False
+    return True
 
 
 class ServiceManager:

@@ -200,59 +200,59 @@ class Registry:
     # --- changing --------------------------------------------------------------------------------
 
     async def import_nodes(self, minted: Sequence[MintedNode], by: By, *, replace: bool = False) -> Imported:
-        """Register `minted`. A known address with other keys is refused unless `replace`: all or none."""
+        """Register `minted`. A known address with other keys is refused, with all the rest, unless `replace`.
+
+        Written in batches, so that a large import holds up no frames; importing again finishes a broken one.
+        """
         async with self._changing:
             done = self._sort(minted)
             if done.replaced and not replace:
                 listed = ", ".join(f"{address:04x}" for address in done.replaced[:10])
                 raise RegistryError(
-                    f"{len(done.replaced)} of these nodes are registered with other keys ({listed}). If "
-                    "they were minted again, import with --replace; if not, two nodes share an address: mint "
-                    "one anew."
+                    f"{len(done.replaced)} of these nodes are registered with other keys ({listed}). If they "
+                    f"were "
+                    "minted again, import with --replace; if not, two nodes share an address: mint one anew."
                 )
-            new = {*done.added, *done.replaced}
             if len(self._sealed) + len(done.added) > limits.NODES_MAX:
                 raise RegistryError(f"a gateway holds at most {limits.NODES_MAX} nodes.")
-            now_ms = self._clock.unix_ms()
-            sealed = {
-                node.address: self._vault.seal(node.address, node.keys)
-                for node in minted
-                if node.address in new
-            }
-            rows = [
-                Node(node.address, node.node_type, now_ms, None) for node in minted if node.address in new
-            ]
-            sites = self._sites_of(minted)
-            assignments = [
-                Assignment(
-                    node.address, now_ms if self._assignments.get(node.address) else 0, None, node.site
-                )
-                for node in minted
-                if node.site is not None and not self._serves(node.address)
-            ]
-
-            def write(connection: sqlite3.Connection) -> None:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO node (address, node_type, added_ms, removed_ms, sealed_keys) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    [(*row, sealed[row.address]) for row in rows],
-                )
-                _insert_sites(connection, sites, now_ms)
-                connection.executemany(
-                    "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", assignments
-                )
-                for row in rows:
-                    audit(connection, now_ms, by, "node.import", f"{row.address:04x}", row.node_type)
-
-            await self._store.write(write)
-            for row in rows:
-                self._nodes[row.address] = row
-                self._sealed[row.address] = sealed[row.address]
-                self.on_changed(row.address)
-            self._sites.update((site.site, site) for site in sites)
-            for assignment in assignments:
-                self._assignments.setdefault(assignment.node, []).append(assignment)
+            changed = {*done.added, *done.replaced}
+            new = [node for node in minted if node.address in changed]
+            for start in range(0, len(new), limits.NODE_IMPORT_BATCH):
+                await self._import_batch(new[start : start + limits.NODE_IMPORT_BATCH], by)
             return done
+
+    async def _import_batch(self, new: Sequence[MintedNode], by: By) -> None:
+        now_ms = self._clock.unix_ms()
+        sealed = {node.address: self._vault.seal(node.address, node.keys) for node in new}
+        rows = [Node(node.address, node.node_type, now_ms, None) for node in new]
+        sites = self._sites_of(new)
+        assignments = [
+            Assignment(node.address, now_ms if self._assignments.get(node.address) else 0, None, node.site)
+            for node in new
+            if node.site is not None and not self._serves(node.address)
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT OR REPLACE INTO node (address, node_type, added_ms, removed_ms, sealed_keys) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [(*row, sealed[row.address]) for row in rows],
+            )
+            _insert_sites(connection, sites, now_ms)
+            connection.executemany(
+                "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", assignments
+            )
+            for row in rows:
+                audit(connection, now_ms, by, "node.import", f"{row.address:04x}", row.node_type)
+
+        await self._store.write(write)
+        self._sites.update((site.site, site) for site in sites)
+        for assignment in assignments:
+            self._assignments.setdefault(assignment.node, []).append(assignment)
+        for row in rows:
+            self._nodes[row.address] = row
+            self._sealed[row.address] = sealed[row.address]
+            self.on_changed(row.address)
 
     def _serves(self, address: int) -> bool:
         history = self._assignments.get(address, [])

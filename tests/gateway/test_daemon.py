@@ -121,6 +121,32 @@ def test_a_command_goes_down_to_the_node_and_its_result_comes_back(tmp_path: Pat
     asyncio.run(scenario())
 
 
+def test_a_result_committed_before_a_kill_ends_its_command_after_the_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        pty = Pty(tmp_path / "port")
+        async with running(write_config(tmp_path)) as gateway:
+            await enrol(gateway, ADDRESS)
+            peer = PtyNode(FakeNode(ADDRESS), pty)
+            await joined(peer)
+
+            async def killed_before_noting(address: int, result: messages.Result) -> bool:
+                return True
+
+            monkeypatch.setattr(gateway.commands, "result", killed_before_noting)
+            number = await gateway.commands.add(ADDRESS, messages.READ_NOW, None, 60, By("wang", "x"))
+            await peer.until(lambda: peer.node.acked == 1)
+            assert gateway.commands.reports(number)[0].state == "open"
+            peer.detach()
+        async with running(write_config(tmp_path)) as gateway:
+            report = gateway.commands.reports(number)[0]
+            assert (report.state, report.detail) == ("done", "")
+            assert gateway.commands.nodes() == []
+
+    asyncio.run(scenario())
+
+
 async def settled(gateway: Gateway) -> None:
     """Until the downlink has noted what it heard."""
     while gateway.downlink.working:

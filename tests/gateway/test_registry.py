@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import keys, node_file
+from gateway import keys, limits, node_file
 from gateway.errors import KeyFileError, RegistryError
 from gateway.keys import NodeKeys, Vault
 from gateway.registry import Place
@@ -147,6 +147,20 @@ def test_importing_again_changes_nothing_and_other_keys_need_replace(tmp_path: P
             assert (done.added, done.replaced) == ([0x13], [0x12])
             assert office.registry.keys_of(0x12) == OTHER_KEYS
             assert changed == [0x12, 0x12, 0x13]
+
+    asyncio.run(scenario())
+
+
+def test_a_whole_city_of_nodes_is_imported_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            count = 3 * limits.NODE_IMPORT_BATCH + 7
+            nodes = [minted(address, site=f"s{address % 5}") for address in range(1, count + 1)]
+            assert len((await office.registry.import_nodes(nodes, BY)).added) == count
+        with desk(tmp_path) as office:
+            assert len(office.registry.nodes()) == count
+            assert [site.site for site in office.registry.sites()] == ["s0", "s1", "s2", "s3", "s4"]
+            assert office.registry.place_of(count, 5).site == f"s{count % 5}"
 
     asyncio.run(scenario())
 
