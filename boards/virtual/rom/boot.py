@@ -7,7 +7,7 @@ import sys
 import vfs
 
 _main = os.getenv("VBOARD_MAIN")
-sys.path[:] = [_main] + os.getenv("MICROPYPATH").split(":") + [".frozen"]  # noqa: RUF005  (not in MicroPython)
+sys.path[:] = [_main] + os.getenv("MICROPYPATH").split(":") + [".frozen"]
 
 import esp32  # noqa: E402  (from the path just set)
 
