@@ -5,7 +5,6 @@
 Does every SHARES-th cut beginning with number SHARE (SHARES odd, so that every variant has its turn). The node begins
 with the flash in the file IMAGE, or with one it formats. Prints a line of figures and the first failures.
 """
-# ruff: noqa: UP031  (written for MicroPython)
 
 import sys
 

@@ -7,7 +7,6 @@ time somewhere in that recovery and what follows it, starts again and judges aga
 
 Nothing here knows how storage works: the judge compares promises with what a restarted node says.
 """
-# ruff: noqa: UP031  (written for MicroPython)
 
 from struct import pack, unpack_from
 

@@ -3,7 +3,6 @@
 Weeks of a node that keeps 96 sets a day, first heard by its gateway every hour, then not at all until its outbox of
 256 KB runs over. Prints figures as name=value.
 """
-# ruff: noqa: UP031  (written for MicroPython)
 
 import gc
 import sys
