@@ -52,6 +52,9 @@ def virtual(
             signal.signal(number, lambda *_: off.set())
         board.power_on()
         typer.echo(f"The station is on; its serial port is {board.link_path}. Ctrl-C cuts its power.")
-        off.wait()
+        while not off.wait(1):
+            if board.state == "halted":
+                said = board.console[-2000:].decode("ascii", "replace")
+                raise RigError(f"The node's program ended. Its console said at the end:\n{said}")
         board.power_cut()
         typer.echo("Power cut. Its flash keeps what it has; start it again with the same folder.")
