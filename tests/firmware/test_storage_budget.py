@@ -18,7 +18,7 @@ STATE_BLOCKS = 128
 @pytest.fixture(scope="module")
 def cost(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     flash = tmp_path_factory.mktemp("flash") / "state"
-    program = Path(__file__).with_name("storage_budget_main.py")
+    program = Path(__file__).with_name("mpy_storage_budget.py")
     done = subprocess.run(
         [micropython()[0], "-X", "heapsize=160k", str(program), str(ROOT), str(flash)],
         capture_output=True,

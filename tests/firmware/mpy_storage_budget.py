@@ -1,4 +1,4 @@
-"""What the outbox costs a node, measured inside MicroPython: storage_budget_main.py ROOT FLASH_FILE
+"""What the outbox costs a node, measured inside MicroPython: mpy_storage_budget.py ROOT FLASH_FILE
 
 Weeks of a node that keeps 96 sets a day, first heard by its gateway every hour, then not at all until its outbox of
 256 KB runs over. Prints figures as name=value.
@@ -23,7 +23,7 @@ class FileFlash:
     """A partition in a file of the host, so that the heap holds the node alone."""
 
     def __init__(self, path, blocks):
-        self.file = open(path, "w+b")
+        self.file = open(path, "w+b")  # noqa: SIM115  it is the flash, open as long as the node runs
         self.blocks = blocks
         self.progs = self.prog_bytes = self.erases = self.reads = 0
         self.erased = b"\xff" * BLOCK_BYTES
