@@ -75,9 +75,12 @@ def sleep_ms(ms):
     if SCALE_MILLI == 1000 or ms < _SCALED_FROM_MS:
         utime.sleep_ms(ms)
         return
-    real_ms = ms * 1000 // SCALE_MILLI
-    utime.sleep_ms(real_ms)
-    skip(ms - real_ms)
+    began_us = utime.ticks_us()
+    utime.sleep_ms(ms * 1000 // SCALE_MILLI)
+    # The host's sleep may end up to a millisecond early; the board's never does.
+    left_ms = ms - (utime.ticks_us() - began_us) // 1000
+    if left_ms > 0:
+        skip(left_ms)
 
 
 def poll(wait, timeout_ms):
