@@ -11,11 +11,9 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-import structlog
-from structlog.testing import capture_logs
 
 from gateway import limits
 from gateway.errors import LinkError
@@ -27,10 +25,29 @@ from tests.gateway.fake_node import Pty
 FAST = Timing(absent_s=0.005, retry_min_s=0.005, retry_max_s=0.02, check_s=0.02)
 
 
+class KeptLog:
+    """A logger that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def bind(self, **facts: Any) -> KeptLog:
+        return self
+
+    def _keep(self, event: str, **facts: Any) -> None:
+        self.entries.append({"event": event, **facts})
+
+    debug = info = warning = error = _keep
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.entries if entry["event"] == event]
+
+
 class Bench:
     """A link on a pty, with everything it received."""
 
     def __init__(self, path: Path, **options: Any) -> None:
+        self.log = KeptLog()
         self.frames: list[bytes] = []
         self.changed = asyncio.Event()
         self.link = SerialLink(
@@ -38,7 +55,7 @@ class Bench:
             str(path),
             115200,
             self._on_frame,
-            structlog.get_logger(),
+            cast(Any, self.log),
             on_state=lambda link: self.changed.set(),
             timing=FAST,
             **options,
@@ -159,12 +176,11 @@ def test_a_port_that_the_path_no_longer_names_is_left_for_the_one_it_names(pty: 
 def test_a_port_that_is_missing_at_the_start_is_waited_for_and_told_of_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         bench = Bench(tmp_path / "port")
-        with capture_logs() as logs:
-            async with running(bench):
-                await bench.until(lambda: bench.link.counters.open_errors >= 5)
-                Pty(tmp_path / "port")
-                await bench.until(lambda: bench.link.is_open)
-        told = [entry for entry in logs if entry["event"] == "port_unavailable"]
+        async with running(bench):
+            await bench.until(lambda: bench.link.counters.open_errors >= 5)
+            Pty(tmp_path / "port")
+            await bench.until(lambda: bench.link.is_open)
+        told = bench.log.told("port_unavailable")
         assert [entry["reason"] for entry in told] == [f"{tmp_path / 'port'}: no such port"]
 
     asyncio.run(scenario())
@@ -256,16 +272,15 @@ def test_console_lines_of_a_node_are_logged_at_a_bounded_rate(pty: Pty) -> None:
         now = [0.0]
         bench = Bench(pty.path, monotonic=lambda: now[0])
         lines = limits.NODE_LOG_LINES_MAX + 15
-        with capture_logs() as logs:
-            async with running(bench):
-                await bench.until(lambda: bench.link.is_open)
-                for index in range(lines):
-                    os.write(pty.master, b"boot %d\r\n" % index + framing.encode(b"x"))
-                await bench.until(lambda: len(bench.frames) == lines)
-                now[0] += limits.NODE_LOG_PERIOD_S
-                os.write(pty.master, b"later\r\n" + framing.encode(b"x"))
-                await bench.until(lambda: len(bench.frames) == lines + 1)
-        shown = [entry["line"] for entry in logs if entry["event"] == "node_console"]
+        async with running(bench):
+            await bench.until(lambda: bench.link.is_open)
+            for index in range(lines):
+                os.write(pty.master, b"boot %d\r\n" % index + framing.encode(b"x"))
+            await bench.until(lambda: len(bench.frames) == lines)
+            now[0] += limits.NODE_LOG_PERIOD_S
+            os.write(pty.master, b"later\r\n" + framing.encode(b"x"))
+            await bench.until(lambda: len(bench.frames) == lines + 1)
+        shown = [entry["line"] for entry in bench.log.told("node_console")]
         assert shown == [f"boot {index}" for index in range(limits.NODE_LOG_LINES_MAX)] + ["later"]
         assert bench.link.counters.log_dropped == 15
 
