@@ -27,8 +27,8 @@ _ENTRY = "firmware.main"
 _NODE_TYPES = "firmware.nodes."
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
 _SMALL_INT_BITS = 31
-# No line tables and no asserts: they would take 6 kB of a heap of 160. Tracebacks still name module and function.
-_OPTIMISATION = "-O3"
+# No asserts. Line numbers stay (-O3 would save 4 kB of heap): a traceback says "firmware.uplink, line 212".
+_OPTIMISATION = "-O2"
 # littlefs reads every version up to its own; 2.0 is what all MicroPython releases with VfsLfs2 mount.
 _DISK_VERSION = 0x00020000
 _READ_SIZE = 32
@@ -81,10 +81,9 @@ def node_sources(root: Path, board: str) -> dict[Path, str]:
 
 def compile_tree(root: Path, board: str = "virtual") -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that a node needs, compiled, and main.py."""
-    texts = {source: (root / source).read_text() for source in shared_sources(root, board)}
     files = {f"{SLOT}/main.py": MAIN}
     with tempfile.TemporaryDirectory(prefix="tidegate-mpy-") as folder:
-        for source, text in texts.items():
+        for source, text in node_sources(root, board).items():
             files[f"{SLOT}/{source.with_suffix('.mpy').as_posix()}"] = _compile(Path(folder), source, text)
     return dict(sorted(files.items()))
 
@@ -114,7 +113,7 @@ def _compile(folder: Path, source: Path, text: str) -> bytes:
         _OPTIMISATION,
         f"-msmall-int-bits={_SMALL_INT_BITS}",
         "-s",
-        source.as_posix(),
+        _module_name(source),  # in tracebacks: it is interned anyway, where a path would be one name more
         "-o",
         str(compiled),
         str(given),
