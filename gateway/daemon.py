@@ -16,6 +16,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from gateway import commands, keys, registry
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands
-from gateway.config import Config, SerialSection
+from gateway.config import Config, MqttSection, SerialSection
 from gateway.control import SOCKET_NAME, ControlServer
 from gateway.downlink import Downlink
 from gateway.errors import AlreadyRunning, GatewayError
@@ -72,34 +73,56 @@ class DataDir:
         os.close(self._fd)
 
 
-def load_vault(config: Config, environ: Mapping[str, str] = os.environ) -> keys.Vault:
+def load_vault(
+    config: Config,
+    environ: Mapping[str, str] = os.environ,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> keys.Vault:
     """The vault under the master key that the config names."""
     if config.keys.master_key_credential is not None:
         key = keys.load_credential(config.keys.master_key_credential, environ.get("CREDENTIALS_DIRECTORY"))
     else:
         key = keys.load_file(Path(str(config.keys.master_key_file)))
-    return keys.Vault(key)
+    return keys.Vault(key, random_bytes)
 
 
-def open_store(config: Config, clock: TrustedClock) -> Store:
+def open_store(
+    config: Config,
+    clock: TrustedClock,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+    executor: Executor | None = None,
+) -> Store:
     """The store in the data directory, with the registry's and the commands' tables."""
     return Store.open(
         Path(config.gateway.data_dir, DATABASE_NAME),
         clock=clock,
-        random_bytes=os.urandom,
+        random_bytes=random_bytes,
         extra_schema=(*registry.SCHEMA, *commands.SCHEMA),
+        executor=executor,
     )
 
 
 class Gateway:
-    """Everything that runs, wired. Building it opens the store; `run` opens links and connections."""
+    """Everything that runs, wired. Building it opens the store; `run` opens links and connections.
 
-    def __init__(self, config: Config, log: Logger, *, clock: TrustedClock | None = None) -> None:
+    A simulated world passes its own clock, randomness and executor of commits, and overrides what makes links and
+    northbounds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        log: Logger,
+        *,
+        clock: TrustedClock | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        executor: Executor | None = None,
+    ) -> None:
         self.config = config
         self.log = log
         self.clock = clock or SystemClock(assume_synchronised=config.clock.assume_synchronised)
-        vault = load_vault(config)
-        self.store = open_store(config, self.clock)
+        vault = load_vault(config, random_bytes=random_bytes)
+        self.store = open_store(config, self.clock, random_bytes, executor)
         for note in self.store.notes:
             log.warning("store_recovery", note=note)
         self.registry = Registry(self.store, vault, self.clock, config.gateway.area)
@@ -108,13 +131,13 @@ class Gateway:
         self.commands = Commands(self.store, self.registry, self.clock)
         self.channels = Channels(self.store, self.registry.keys_of, gateway_id=config.gateway.sender_id)
         self.downlink = Downlink(
-            self.commands, self.routes, self.presence, self.clock, self._current_channel, os.urandom, log
+            self.commands, self.routes, self.presence, self.clock, self._current_channel, random_bytes, log
         )
         self.ingest = Ingest(
             self.store,
             self.channels,
             clock=self.clock,
-            random_bytes=os.urandom,
+            random_bytes=random_bytes,
             on_heard=self.downlink.on_heard,
         )
         self.downlink.attach(self.ingest.acks)
@@ -158,17 +181,14 @@ class Gateway:
             if not section.enabled:
                 self.log.warning("northbound_paused", northbound=section.name)
                 continue
-            northbound = build_mqtt(
-                section,
-                self.config.gateway.name,
-                self.store,
-                self.registry.place_of,
-                self.clock,
-                random.Random(),
-            )
+            northbound = self._mqtt(section)
             made[section.name] = northbound
             self._part(f"mqtt:{section.name}", northbound.run, watch=northbound.progress)
         return made
+
+    def _mqtt(self, section: MqttSection) -> Northbound:
+        name, place_of = self.config.gateway.name, self.registry.place_of
+        return build_mqtt(section, name, self.store, place_of, self.clock, random.Random())
 
     def _build_health(self) -> HealthServer | None:
         section = self.config.health
