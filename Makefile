@@ -42,9 +42,10 @@ soak: $(VENV)/.has-dev machine ## every power cut and kill, not a sample (at mos
 fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every decoder
 	$(BIN)/python -m tests.wire.fuzz $(FUZZ_ARGS)
 
-bench: $(VENV)/.has-dev machine ## payload size, node encoder, ingest rate beside its floor (RECORDS="a.csv.gz b.csv")
+bench: $(VENV)/.has-dev machine ## payload size, node encoder, idle gateway, ingest rate beside its floor (RECORDS="a.csv.gz b.csv")
 	$(if $(RECORDS),$(BIN)/python bench/payload.py $(RECORDS),@echo "payload size: skipped, name real records with RECORDS=")
 	$(BIN)/python bench/node_encoder.py
+	$(BIN)/python bench/gateway_idle.py
 	$(BIN)/python bench/ingest.py
 
 constraints: $(VENV)/.has-dev ## renew constraints.txt with what .venv holds (do it in a fresh clone)
