@@ -146,6 +146,8 @@ class Node:
             self.sampler.begin()
             self._begun = self.hal.clock.now()
             self._begun_s = self.hal.clock.uptime_s()
+            # Ticks begin anywhere: a first step due "since 0" might be due a minute after the wrap.
+            self._step_from_ms = self.hal.clock.ticks_ms()
             self._step_wait_ms = 0
 
     def _finish_measurement(self) -> None:
