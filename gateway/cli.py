@@ -21,9 +21,11 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 node_app = typer.Typer(no_args_is_help=True, help="Nodes and their keys.")
 site_app = typer.Typer(no_args_is_help=True, help="Sites, and which node serves which.")
 command_app = typer.Typer(no_args_is_help=True, help="Commands to nodes.")
+settings_app = typer.Typer(no_args_is_help=True, help="Settings that nodes shall have.")
 app.add_typer(node_app, name="node")
 app.add_typer(site_app, name="site")
 app.add_typer(command_app, name="command")
+app.add_typer(settings_app, name="settings")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", envvar="TIDEGATE_CONFIG", help="The gateway's configuration.")
@@ -285,6 +287,49 @@ def command_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
             f"{report['id']:>5}  {_date(report['created_ms'])}  node {report['node']:04x}  "
             f"{report['command']}{args}: "
             f"{report['state']} {report['detail']}  ({report['who']}: {report['why']})"
+        )
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+@settings_app.command("set")
+def settings_set(
+    node: NodeArgument,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="NAME=SECONDS…", help="E.g. interval_s=900 report_s=3600.")
+    ],
+    why: WhyOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Want settings for a node: sent until it reports that it has them."""
+    wanted = dict(_setting(change) for change in changes)
+    done = _ask(config, {"operation": "settings.set", "node": node, "settings": wanted, "why": why})
+    typer.echo(
+        f"node {node}: settings version {done['version']} is wanted; `settings list` tells when it is "
+        f"applied."
+    )
+
+
+def _setting(change: str) -> tuple[str, int]:
+    name, _, value = change.partition("=")
+    if not value.isdecimal():
+        raise CommandError(f"{change!r:.60} is not allowed. Allowed is name=seconds, such as interval_s=900.")
+    return name, int(value)
+
+
+@settings_app.command("list")
+def settings_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the wanted settings of each node and whether it has them."""
+    reports = _ask(config, {"operation": "settings.list"})["settings"]
+    if as_json:
+        typer.echo(json.dumps(reports, indent=1))
+        return
+    for report in reports:
+        document = " ".join(f"{name}={value}" for name, value in report["document"].items())
+        typer.echo(
+            f"node {report['node']:04x}  {report['state']} since {_date(report['changed_ms'])}: {document}  "
+            f"(version {report['version']}, {report['who']}: {report['why']})"
         )
 
 

@@ -20,7 +20,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from gateway import commands, keys, registry
+from gateway import commands, keys, registry, wishes
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands
@@ -39,6 +39,7 @@ from gateway.parts import Part, ServiceManager, watch
 from gateway.presence import Presence
 from gateway.registry import Registry
 from gateway.store import Store
+from gateway.wishes import Wishes
 
 DATABASE_NAME = "tidegate.db"
 LOCK_NAME = "lock"
@@ -97,7 +98,7 @@ def open_store(
         Path(config.gateway.data_dir, DATABASE_NAME),
         clock=clock,
         random_bytes=random_bytes,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA),
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA),
         executor=executor,
     )
 
@@ -129,9 +130,17 @@ class Gateway:
         self.routes = Routes()
         self.presence = Presence(self.clock)
         self.commands = Commands(self.store, self.registry, self.clock)
+        self.wishes = Wishes(self.store, self.registry, self.clock)
         self.channels = Channels(self.store, self.registry.keys_of, gateway_id=config.gateway.sender_id)
         self.downlink = Downlink(
-            self.commands, self.routes, self.presence, self.clock, self._current_channel, random_bytes, log
+            self.commands,
+            self.wishes,
+            self.routes,
+            self.presence,
+            self.clock,
+            self._current_channel,
+            random_bytes,
+            log,
         )
         self.ingest = Ingest(
             self.store,
@@ -148,7 +157,7 @@ class Gateway:
         self.downlink.on_progress = downlink.beat
         self.links = [self._serial(section) for section in config.serial]
         self.northbounds = self._build_northbounds()
-        operations = Operations(self.registry, self.commands, self.status)
+        operations = Operations(self.registry, self.commands, self.wishes, self.status)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -363,7 +372,7 @@ async def offline(config: Config, request: dict[str, Any], who: str) -> dict[str
     store = open_store(config, clock)
     try:
         known = Registry(store, load_vault(config), clock, config.gateway.area)
-        queue = Commands(store, known, clock)
-        return await Operations(known, queue).handle(request, who)
+        operations = Operations(known, Commands(store, known, clock), Wishes(store, known, clock))
+        return await operations.handle(request, who)
     finally:
         store.close()

@@ -20,8 +20,21 @@ from gateway.links.routes import Link, Routes
 from gateway.log import Logger
 from gateway.parts import guard
 from gateway.presence import Presence, Seen
+from gateway.wishes import Wishes
 from protocols.wire import messages
-from protocols.wire.messages import Command, Hello, Ping, Result, Status, Time
+from protocols.wire.messages import (
+    HEALTH_NAMES,
+    Command,
+    Hello,
+    Ping,
+    Result,
+    Settings,
+    SettingsReport,
+    Status,
+    Time,
+)
+
+_SETTINGS_VERSION = HEALTH_NAMES.index("settings_version")
 
 
 class Channel(Protocol):
@@ -36,6 +49,7 @@ class Downlink:
     def __init__(
         self,
         commands: Commands,
+        wishes: Wishes,
         routes: Routes,
         presence: Presence,
         clock: TrustedClock,
@@ -44,6 +58,7 @@ class Downlink:
         log: Logger,
     ) -> None:
         self._commands = commands
+        self._wishes = wishes
         self._routes = routes
         self._presence = presence
         self._clock = clock
@@ -56,7 +71,7 @@ class Downlink:
         self._sending: set[int] = set()  # nodes a command is on its way to
         self.on_progress: Callable[[], None] = lambda: None
         self.counters = dict.fromkeys(
-            ("ack", "time", "command", "ping", "not_sent", "errors", "stray_result"), 0
+            ("ack", "time", "command", "settings", "ping", "not_sent", "errors", "stray_result"), 0
         )
 
     def attach(self, acks: Callable[[list[Heard]], Iterable[tuple[AnyLink, int, bytes]]]) -> None:
@@ -80,9 +95,12 @@ class Downlink:
             latest[address] = entry
             if isinstance(entry.message, Result) and entry.new:
                 self._spawn(self._result(address, entry.message))
+            elif isinstance(entry.message, (Status, SettingsReport)):
+                self._note_settings(address, entry.message)
         for address, entry in latest.items():
             self._last[address] = entry
             self._tell_time(address, entry)
+            self._tell_settings(address, entry)
             self._tell_command(address)
 
     def forget(self, address: int) -> None:
@@ -113,6 +131,24 @@ class Downlink:
         if not await self._commands.result(address, result):
             self.counters["stray_result"] += 1
         self._tell_command(address)
+
+    # --- settings --------------------------------------------------------------------------------
+
+    def _note_settings(self, address: int, message: Status | SettingsReport) -> None:
+        if isinstance(message, SettingsReport):
+            self._spawn(self._wishes.reported(address, message.version, message))
+            return
+        version = message.health.get(_SETTINGS_VERSION)
+        if isinstance(version, int):
+            self._spawn(self._wishes.reported(address, version))
+
+    def _tell_settings(self, address: int, entry: Heard) -> None:
+        wish = self._wishes.due(address)
+        if wish is None or isinstance(entry.message, SettingsReport):
+            return  # a report may be about this very wish: what it says is noted first
+        message = Settings(entry.piv, wish.version, wish.document)
+        if self._send("settings", address, entry.channel, message):
+            self._wishes.sent(wish)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -160,6 +196,9 @@ class Downlink:
         await self._commands.expire()
         for address in self._commands.nodes():
             if self._commands.due(address) is not None:
+                self._ping(address)
+        for address in self._wishes.nodes():
+            if self._wishes.due(address) is not None:
                 self._ping(address)
 
     # --- sending ---------------------------------------------------------------------------------

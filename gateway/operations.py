@@ -15,6 +15,7 @@ from gateway import node_file
 from gateway.commands import OPERATIONS, Commands, Report
 from gateway.errors import ControlError, GatewayError
 from gateway.registry import By, Registry
+from gateway.wishes import Wishes
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
@@ -23,9 +24,12 @@ Reply = dict[str, Any]
 class Operations:
     """The operations by name. `status` is what the caller of a stopped gateway gets to see without the live parts."""
 
-    def __init__(self, registry: Registry, commands: Commands, status: Callable[[], Reply] = dict) -> None:
+    def __init__(
+        self, registry: Registry, commands: Commands, wishes: Wishes, status: Callable[[], Reply] = dict
+    ) -> None:
         self._registry = registry
         self._commands = commands
+        self._wishes = wishes
         self._status = status
         self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
             "status": self._do_status,
@@ -37,6 +41,8 @@ class Operations:
             "site.list": self._do_site_list,
             "command.send": self._do_command_send,
             "command.list": self._do_command_list,
+            "settings.set": self._do_settings_set,
+            "settings.list": self._do_settings_list,
         }
 
     async def handle(self, request: Request, who: str) -> Reply:
@@ -99,6 +105,15 @@ class Operations:
 
     async def _do_command_list(self, request: Request, by: By) -> Reply:
         return {"commands": [_command(report) for report in self._commands.reports(_may(request, "id", int))]}
+
+    async def _do_settings_set(self, request: Request, by: By) -> Reply:
+        changes = _need(request, "settings", dict)
+        if any(not isinstance(value, int) or isinstance(value, bool) for value in changes.values()):
+            raise ControlError("every setting is a whole number of seconds.")
+        return {"version": await self._wishes.set(_address(request), changes, by)}
+
+    async def _do_settings_list(self, request: Request, by: By) -> Reply:
+        return {"settings": [report._asdict() for report in self._wishes.reports()]}
 
 
 def _command(report: Report) -> Reply:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import commands, registry
+from gateway import commands, registry, wishes
 from gateway.commands import Commands
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import MintedNode
 from gateway.registry import By, Registry
 from gateway.store import Store
+from gateway.wishes import Wishes
 
 BY = By("wang", "test")
 KEYS = NodeKeys(bytes(range(16)), bytes(range(8)))
@@ -50,6 +51,7 @@ class Desk:
         self.clock = clock
         self.registry = Registry(store, Vault(master_key), clock, "330106")
         self.commands = Commands(store, self.registry, clock)
+        self.wishes = Wishes(store, self.registry, clock)
 
     async def enrol(self, *addresses: int, site: str | None = None) -> None:
         await self.registry.import_nodes([minted(address, site=site) for address in addresses], BY)
@@ -67,7 +69,7 @@ def desk(folder: Path, clock: HandClock | None = None, master_key: bytes = MASTE
         folder / "tidegate.db",
         clock=held,
         random_bytes=os.urandom,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA),
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA),
     )
     try:
         yield Desk(store, held, master_key)

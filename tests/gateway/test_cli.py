@@ -114,6 +114,12 @@ def test_nodes_sites_and_commands_without_a_daemon(shell: Shell) -> None:
         "command", "send", "0012", "set-interval", "600", "--why", "storm"
     )
     assert re.search(r"1  .*node 0012  set-interval 600: open .*: storm\)", shell("command", "list"))
+    assert "is wanted" in shell(
+        "settings", "set", "0012", "interval_s=900", "report_s=3600", "--why", "summer"
+    )
+    assert re.search(
+        r"node 0012  open since .*: interval_s=900 report_s=3600 .*: summer", shell("settings", "list")
+    )
     assert "removed" in shell("node", "remove", "0012", "--why", "stolen")
     assert "0 nodes." in shell("node", "list")
 
@@ -121,6 +127,12 @@ def test_nodes_sites_and_commands_without_a_daemon(shell: Shell) -> None:
 def test_mistakes_are_told_with_what_is_allowed(shell: Shell) -> None:
     shell("node", "import", shell.nodes_file())
     cases = [
+        (
+            CommandError,
+            "Allowed is name=seconds",
+            ("settings", "set", "0012", "interval_s=fast", "--why", "x"),
+        ),
+        (GatewayError, "Allowed are interval_s", ("settings", "set", "0012", "interval=9", "--why", "x")),
         (CommandError, "say why with --why", ("command", "send", "0012", "reboot")),
         (GatewayError, "Known: identify, reboot", ("command", "send", "0012", "dance", "--why", "x")),
         (

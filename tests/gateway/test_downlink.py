@@ -85,6 +85,7 @@ class Rig:
         self.channel = OpenChannel()
         self.downlink = Downlink(
             office.commands,
+            office.wishes,
             Routes(),
             Presence(office.clock),
             office.clock,
@@ -374,6 +375,109 @@ def test_every_command_and_its_end_is_in_the_audit_log(tmp_path: Path) -> None:
                 ("li", "stuck since noon", "command.send", "0012"),
                 ("gateway", "end of a command", "command.expired", "0012"),
             ]
+
+    asyncio.run(scenario())
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def having(version: int, *, link: Wire) -> Any:
+    """A status that says which settings the node has."""
+    return Heard(link, messages.Status(0, 0, messages.GNSS, {12: version}), 3)
+
+
+def reporting(version: int, *, link: Wire) -> Any:
+    return Heard(link, messages.SettingsReport(version, {0: 900}), 4)
+
+
+def wish_state(office: Desk) -> str:
+    return office.wishes.reports()[0].state
+
+
+def test_wanted_settings_are_sent_until_the_node_reports_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = HandClock()
+        with desk(tmp_path, clock) as office:
+            await office.enrol(NODE)
+            await office.wishes.set(NODE, {"report_s": 3600}, BY)
+            version = await office.wishes.set(NODE, {"interval_s": 900}, BY)
+            rig = Rig(office)
+            await rig.hear(having(1, link=rig.wire))
+            await rig.hear(having(1, link=rig.wire))
+            [sent] = rig.wire.got(messages.Settings)
+            assert (sent.answers, sent.version, sent.document) == (3, version, {0: 900, 1: 3600})
+        clock.pass_s(limits.COMMAND_RESEND_S)
+        with desk(tmp_path, clock) as office:
+            rig = Rig(office)
+            await rig.hear(having(1, link=rig.wire))
+            assert [again.version for again in rig.wire.got(messages.Settings)] == [version]
+            await rig.hear(reporting(version, link=rig.wire))
+            assert wish_state(office) == "applied"
+            clock.pass_s(limits.COMMAND_RESEND_S)
+            await rig.hear(having(version, link=rig.wire))
+            assert len(rig.wire.got(messages.Settings)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_settings_that_a_node_refuses_are_not_pressed_on_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            await office.wishes.set(NODE, {"interval_s": 900}, BY)
+            rig = Rig(office)
+            await rig.hear(reporting(1, link=rig.wire))
+            assert wish_state(office) == "open"  # nothing was sent yet: it answers something else
+            await rig.hear(having(1, link=rig.wire))
+            await rig.hear(reporting(1, link=rig.wire))
+            assert wish_state(office) == "refused"
+            office.clock.pass_s(limits.COMMAND_RESEND_S)
+            await rig.hear(having(1, link=rig.wire))
+            assert len(rig.wire.got(messages.Settings)) == 1
+            await office.wishes.set(NODE, {"interval_s": 600}, BY)
+            await rig.hear(having(1, link=rig.wire))
+            assert rig.wire.got(messages.Settings)[-1].document == {0: 600}
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_lost_its_settings_gets_them_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            version = await office.wishes.set(NODE, {"interval_s": 900}, BY)
+            rig = Rig(office)
+            await rig.hear(having(version, link=rig.wire))
+            assert (wish_state(office), len(rig.wire.got(messages.Settings))) == ("applied", 1)
+            office.clock.pass_s(limits.COMMAND_RESEND_S)
+            await rig.hear(having(0, link=rig.wire))
+            await rig.hear(having(0, link=rig.wire))
+            assert [sent.version for sent in rig.wire.got(messages.Settings)] == [version, version]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"interval": 5}, "setting 'interval' is unknown. Allowed are interval_s, report_s, status_s"),
+        ({}, "no setting is named"),
+        ({"interval_s": 0}, "interval_s 0: allowed are 1 to 86400"),
+        ({"interval_s": 900, "status_s": 1}, "status_s 1: allowed are 10 to 604800"),
+    ],
+)
+def test_settings_that_are_not_allowed_are_refused_as_a_whole(
+    tmp_path: Path, changes: dict[str, int], told: str
+) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            with pytest.raises(CommandError, match=told):
+                await office.wishes.set(NODE, changes, BY)
+            with pytest.raises(CommandError, match="say why"):
+                await office.wishes.set(NODE, {"interval_s": 900}, By("wang", ""))
+            assert office.wishes.reports() == []
 
     asyncio.run(scenario())
 
