@@ -5,6 +5,7 @@ would be refused. Up and down are separate functions because a frame's direction
 a kind from the wrong side is an unknown kind.
 """
 
+import sys
 from collections import namedtuple
 
 from protocols.wire import cbor
@@ -196,74 +197,109 @@ SETTING_NAMES = ("interval_s", "report_s", "status_s")
 SETTING_RANGES = ((1, MAX_INTERVAL_S), (1, MAX_INTERVAL_S), (MIN_STATUS_PERIOD_S, MAX_STATUS_PERIOD_S))
 
 
-class Hello(_Hello):
-    """Boot report; epoch is None for a node that has none."""
+# Kinds, SPEC.md sections 2.1 and 2.2.
+_HELLO = 0
+_READINGS = 1
+_EVENT = 2
+_RESULT = 3
+_STATUS = 4
+_SETTINGS_REPORT = 5
+_ACK = 16
+_TIME = 17
+_COMMAND = 18
+_SETTINGS = 19
+_CHALLENGE = 20
+_PING = 21
 
-    __slots__ = ()
-    KIND = 0
+if sys.implementation.name != "micropython":
 
+    class Hello(_Hello):
+        """Boot report; epoch is None for a node that has none."""
 
-class Readings(_Readings):
-    """One set or a batch: readings.decode knows the body. epoch is None when it is the channel's."""
+        __slots__ = ()
+        KIND = _HELLO
 
-    __slots__ = ()
-    KIND = 1
+    class Readings(_Readings):
+        """One set or a batch: readings.decode knows the body. epoch is None when it is the channel's."""
 
+        __slots__ = ()
+        KIND = _READINGS
 
-class Event(_Event):
-    """detail is an integer, None, or a list of at most MAX_DETAIL_ITEMS integers."""
+    class Event(_Event):
+        """detail is an integer, None, or a list of at most MAX_DETAIL_ITEMS integers."""
 
-    __slots__ = ()
-    KIND = 2
+        __slots__ = ()
+        KIND = _EVENT
 
+    class Result(_Result):
+        """detail as for an event, or a text."""
 
-class Result(_Result):
-    """detail as for an event, or a text."""
+        __slots__ = ()
+        KIND = _RESULT
 
-    __slots__ = ()
-    KIND = 3
+    class Status(_Status):
+        __slots__ = ()
+        KIND = _STATUS
 
+    class SettingsReport(_SettingsReport):
+        __slots__ = ()
+        KIND = _SETTINGS_REPORT
 
-class Status(_Status):
-    __slots__ = ()
-    KIND = 4
+    class Ack(_Ack):
+        """runs: (first seq, count) pairs above cum, newest first."""
 
+        __slots__ = ()
+        KIND = _ACK
 
-class SettingsReport(_SettingsReport):
-    __slots__ = ()
-    KIND = 5
+    class Time(_Time):
+        __slots__ = ()
+        KIND = _TIME
 
+    class Command(_Command):
+        __slots__ = ()
+        KIND = _COMMAND
 
-class Ack(_Ack):
-    """runs: (first seq, count) pairs above cum, newest first."""
+    class Settings(_Settings):
+        __slots__ = ()
+        KIND = _SETTINGS
 
-    __slots__ = ()
-    KIND = 16
+    class Challenge(_Challenge):
+        __slots__ = ()
+        KIND = _CHALLENGE
 
+    class Ping(_Ping):
+        __slots__ = ()
+        KIND = _PING
 
-class Time(_Time):
-    __slots__ = ()
-    KIND = 17
+else:
+    # A subclass costs a node 350 bytes of heap each: there a message is the named tuple itself, without KIND.
+    Hello = _Hello  # type: ignore[assignment, misc]
+    Readings = _Readings  # type: ignore[assignment, misc]
+    Event = _Event  # type: ignore[assignment, misc]
+    Result = _Result  # type: ignore[assignment, misc]
+    Status = _Status  # type: ignore[assignment, misc]
+    SettingsReport = _SettingsReport  # type: ignore[assignment, misc]
+    Ack = _Ack  # type: ignore[assignment, misc]
+    Time = _Time  # type: ignore[assignment, misc]
+    Command = _Command  # type: ignore[assignment, misc]
+    Settings = _Settings  # type: ignore[assignment, misc]
+    Challenge = _Challenge  # type: ignore[assignment, misc]
+    Ping = _Ping  # type: ignore[assignment, misc]
 
-
-class Command(_Command):
-    __slots__ = ()
-    KIND = 18
-
-
-class Settings(_Settings):
-    __slots__ = ()
-    KIND = 19
-
-
-class Challenge(_Challenge):
-    __slots__ = ()
-    KIND = 20
-
-
-class Ping(_Ping):
-    __slots__ = ()
-    KIND = 21
+_KINDS: "dict[type, int]" = {
+    Hello: _HELLO,
+    Readings: _READINGS,
+    Event: _EVENT,
+    Result: _RESULT,
+    Status: _STATUS,
+    SettingsReport: _SETTINGS_REPORT,
+    Ack: _ACK,
+    Time: _TIME,
+    Command: _COMMAND,
+    Settings: _SETTINGS,
+    Challenge: _CHALLENGE,
+    Ping: _PING,
+}
 
 
 if TYPE_CHECKING:
@@ -274,13 +310,13 @@ if TYPE_CHECKING:
 
 def encode(message: "Up | Down") -> bytes:
     """The plain bytes of a message; EncodeError when a value is out of its range."""
-    kind = getattr(message, "KIND", None)
-    if kind not in _CHECKS or not isinstance(message, tuple):
+    kind = _KINDS.get(type(message))
+    if kind is None:
         raise EncodeError("%s is not a message" % type(message).__name__)
     _CHECKS[kind](message, EncodeError)
     items: "list[Any]" = [kind]
     items.extend(message)
-    if kind == Ack.KIND:
+    if kind == _ACK:
         flat: "list[int]" = []
         for run in message.runs:  # type: ignore[union-attr]
             flat.extend(run)
@@ -297,7 +333,7 @@ def decode_up(plain: bytes) -> "Up":
     """The message of a node; DecodeError for whatever SPEC.md section 2.1 does not allow."""
     items = cbor.loads(plain)
     # Nearly all that a gateway hears: checked in one go, and item by item only to say what is wrong.
-    if plain[0] == 0x86 and plain[1] == Readings.KIND:
+    if plain[0] == 0x86 and plain[1] == _READINGS:
         _, schema, seq, held, time, body = items
         if (
             type(schema) is type(seq) is type(held) is type(time) is int
@@ -333,7 +369,7 @@ def _decode(items: "Any", plain: bytes, table: "dict[int, tuple[Callable[..., An
             raise DecodeError("%s: an epoch that is the channel's is left out" % make.__name__)
     if len(fields) != count:
         raise DecodeError("%s: %d items after the kind, not %d" % (make.__name__, len(fields), count))
-    if kind == Ack.KIND:
+    if kind == _ACK:
         fields[1] = _runs_of(fields[1])
     message = make(*fields)
     _CHECKS[kind](message, DecodeError)
@@ -545,35 +581,35 @@ def _check_ping(message: "Ping", error: "Refusal") -> None:
 
 
 _CHECKS: "dict[int, Callable[..., None]]" = {
-    Hello.KIND: _check_hello,
-    Readings.KIND: _check_readings,
-    Event.KIND: _check_event,
-    Result.KIND: _check_result,
-    Status.KIND: _check_status,
-    SettingsReport.KIND: _check_settings_report,
-    Ack.KIND: _check_ack,
-    Time.KIND: _check_time,
-    Command.KIND: _check_command,
-    Settings.KIND: _check_settings,
-    Challenge.KIND: _check_challenge,
-    Ping.KIND: _check_ping,
+    _HELLO: _check_hello,
+    _READINGS: _check_readings,
+    _EVENT: _check_event,
+    _RESULT: _check_result,
+    _STATUS: _check_status,
+    _SETTINGS_REPORT: _check_settings_report,
+    _ACK: _check_ack,
+    _TIME: _check_time,
+    _COMMAND: _check_command,
+    _SETTINGS: _check_settings,
+    _CHALLENGE: _check_challenge,
+    _PING: _check_ping,
 }
 # Kinds whose last item is an epoch that may be missing.
-_WITH_EPOCH = (Readings.KIND, Event.KIND, Result.KIND, Ack.KIND)
+_WITH_EPOCH = (_READINGS, _EVENT, _RESULT, _ACK)
 # kind: (what to make, items after the kind with the epoch).
 _UP: "dict[int, tuple[Callable[..., Any], int]]" = {
-    Hello.KIND: (Hello, 9),
-    Readings.KIND: (Readings, 6),
-    Event.KIND: (Event, 8),
-    Result.KIND: (Result, 8),
-    Status.KIND: (Status, 4),
-    SettingsReport.KIND: (SettingsReport, 2),
+    _HELLO: (Hello, 9),
+    _READINGS: (Readings, 6),
+    _EVENT: (Event, 8),
+    _RESULT: (Result, 8),
+    _STATUS: (Status, 4),
+    _SETTINGS_REPORT: (SettingsReport, 2),
 }
 _DOWN: "dict[int, tuple[Callable[..., Any], int]]" = {
-    Ack.KIND: (Ack, 3),
-    Time.KIND: (Time, 3),
-    Command.KIND: (Command, 5),
-    Settings.KIND: (Settings, 3),
-    Challenge.KIND: (Challenge, 1),
-    Ping.KIND: (Ping, 1),
+    _ACK: (Ack, 3),
+    _TIME: (Time, 3),
+    _COMMAND: (Command, 5),
+    _SETTINGS: (Settings, 3),
+    _CHALLENGE: (Challenge, 1),
+    _PING: (Ping, 1),
 }

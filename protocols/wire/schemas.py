@@ -5,7 +5,6 @@ The registry itself is data: registry_table.py here, measurands.toml with everyt
 
 from collections import namedtuple
 
-from protocols.wire import registry_table
 from protocols.wire.errors import DecodeError
 
 TYPE_CHECKING = False
@@ -69,6 +68,8 @@ def schema(schema_id: int) -> "Schema":
 
 
 def _load(schema_id: int) -> "Schema":
+    from protocols.wire import registry_table  # here, so that a node can forget it once it has its schema
+
     entry = registry_table.SCHEMAS.get(schema_id)
     if entry is None:
         known = ", ".join([str(known) for known in sorted(registry_table.SCHEMAS)])

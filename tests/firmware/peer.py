@@ -86,8 +86,9 @@ class Peer:
                 runs.append((seq, 1))
         return Ack(cum, tuple(runs[::-1][:8]), None)
 
-    def of_kind(self, kind):
-        return [message for message in self.messages if message.KIND == kind]
+    def of(self, kind):
+        """The messages of one kind, for example Status."""
+        return [message for message in self.messages if isinstance(message, kind)]
 
     def _frame(self, frame):
         header = envelope.parse(frame, envelope.KID_UP)
