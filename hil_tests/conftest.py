@@ -43,7 +43,7 @@ def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
     if request.param == "unix":
         from hil_tests.unix_rig import UnixRig
 
-        rig: System = UnixRig(tmp_path, seed=seed)
+        rig: UnixRig | SimRig = UnixRig(tmp_path, seed=seed)
     else:
         from hil_tests.sim_rig import SimRig
 

@@ -30,7 +30,8 @@ from hil_tests.world.river import River
 app = typer.Typer(add_completion=False)
 
 STATIONS = 3
-INTERVAL_S = 2
+# The sonde wipes its windows and warms up for two seconds before each set.
+INTERVAL_S = 3
 # A real record is played back so that a set of the demo is one of its 15-minute rows.
 RECORD_SPEED = 900 / INTERVAL_S
 SETTLE_TIMEOUT_S = 30.0
@@ -164,10 +165,7 @@ def _close_books(street: Street, broker: _Broker) -> Books:
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < deadline:
         time.sleep(2 * INTERVAL_S)
-        kept = {record for node in street.boards for record in street.outbox(node).kept}
-        if not any(street.outbox(node).waiting for node in street.boards) and (
-            broker.city is None or kept <= broker.city.judge.records.keys()
-        ):
+        if broker.city is None or street.kept() <= broker.city.judge.records.keys():
             break
     return street.books(broker.city.judge if broker.city is not None else None)
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
 COLUMNS = (
     ("water_temperature", "T °C", 1),
     ("ph", "pH", 2),
-    ("dissolved_oxygen", "DO mg/L", 2),
+    ("dissolved_oxygen", "DO", 2),
     ("conductivity", "µS/cm", 0),
     ("turbidity", "NTU", 1),
-    ("orp", "ORP mV", 0),
+    ("orp", "mV", 0),
     ("ammonia_nitrogen", "NH3-N", 2),
     ("level", "cm", 1),
 )
 FLAG_STYLE = {readings.SUSPECT: "yellow", readings.FAIL: "bold red"}
 CLASS_STYLE = {"I": "bold cyan", "II": "cyan", "III": "green", "IV": "yellow", "V": "red", "劣V": "bold red"}
+# One set under way and one waiting for its ack.
+BUFFERED_NORMAL = 2
 # Looking into a node's flash costs a few milliseconds, so not with every frame.
 FLASH_LOOK_S = 1.0
 
@@ -48,33 +51,36 @@ class StationRow:
     age_s: float | None = None
 
 
+_STORED = """SELECT (SELECT count(*) FROM reading_view WHERE node = ?)
+                  + (SELECT count(*) FROM event_view WHERE node = ?)"""
+
+
 class Board:
     """Looks at a running street without disturbing it: the store is opened read-only, the flash images are copied."""
 
     def __init__(self, street: Street) -> None:
         self._street = street
         self._connection: sqlite3.Connection | None = None
-        self._buffered: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
         self._looked_s = 0.0
 
     def look(self) -> list[StationRow]:
         """One row per station, in the order of their addresses."""
         if time.monotonic() - self._looked_s > FLASH_LOOK_S:
             self._looked_s = time.monotonic()
-            self._buffered = {node: len(self._street.outbox(node).waiting) for node in self._street.boards}
+            self._kept = {node: len(self._street.outbox(node).kept) for node in self._street.boards}
         return [self._row(node) for node in self._street.boards]
 
     def _row(self, node: str) -> StationRow:
-        row = StationRow(node, self._street.boards[node].state, buffered=self._buffered.get(node, 0))
+        row = StationRow(node, self._street.boards[node].state)
         database = next(iter(self._street.gateway.data.glob("*.db")), None)
         if database is None:
             return row
         if self._connection is None:
             self._connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
         address = int(node, 16)
-        (row.stored,) = self._connection.execute(
-            "SELECT count(*) FROM reading_view WHERE node = ?", (address,)
-        ).fetchone()
+        (row.stored,) = self._connection.execute(_STORED, (address, address)).fetchone()
+        row.buffered = max(0, self._kept.get(node, 0) - row.stored)
         latest = self._connection.execute(
             "SELECT received_ms, time, schema, body FROM reading_view WHERE node = ? ORDER BY id DESC LIMIT 1",
             (address,),
@@ -99,15 +105,20 @@ class Board:
 
 def render(rows: list[StationRow], city: Consumer | None, end_s: float | None) -> RenderableType:
     """The table and the line under it."""
-    table = Table(title="Tidegate: three river stations", title_justify="left", header_style="bold")
-    table.add_column("station")
-    for _, title, _ in COLUMNS:
-        table.add_column(title, justify="right", min_width=5)
-    for title in ("class", "link", "stored", "on flash", "age s"):
-        table.add_column(title, justify="right")
+    table = Table(
+        title="Tidegate: three river stations",
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("node", no_wrap=True)
+    for title in (*(title for _, title, _ in COLUMNS), "class", "link", "kept", "stored", "age s"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.node, *(_cell(row, name, decimals) for name, _, decimals in COLUMNS), *_tail(row))
-    foot = "class: GB 3838-2002, worst single factor. on flash: kept by the node, not yet acknowledged."
+    foot = "class: GB 3838-2002, worst single factor. kept: on the node's flash alone."
     if city is not None:
         foot += f" The city has {len(city.judge.records)} records, {city.judge.copies} copies."
     if end_s is not None:
@@ -125,8 +136,8 @@ def _cell(row: StationRow, name: str, decimals: int) -> Text:
 def _tail(row: StationRow) -> list[Text]:
     return [
         Text(row.grade, style=CLASS_STYLE.get(row.grade, "")),
-        Text(row.link, style="" if row.link == "running" else "yellow"),
+        Text("up" if row.link == "running" else row.link, style="" if row.link == "running" else "yellow"),
+        Text(str(row.buffered), style="yellow" if row.buffered > BUFFERED_NORMAL else ""),
         Text(str(row.stored)),
-        Text(str(row.buffered), style="yellow" if row.buffered > 5 else ""),
         Text("–" if row.age_s is None else f"{row.age_s:.0f}"),
     ]

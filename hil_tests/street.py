@@ -186,9 +186,18 @@ class Street:
         """What the node's flash holds at this moment."""
         return read_outbox(node, self.boards[node].read_partition("state", live=True))
 
-    def books(self, judge: Judge | None, also_kept: frozenset[RecordId] = frozenset()) -> Books:
-        """Switch the boards off and count: flash, store and city. ``also_kept``: promises of flash that is gone."""
-        kept = set(also_kept)
+    def kept(self) -> frozenset[RecordId]:
+        """Every record that the nodes have promised so far."""
+        return frozenset().union(*(self.outbox(node).kept for node in self.boards))
+
+    def books(
+        self,
+        judge: Judge | None,
+        promised: frozenset[RecordId] = frozenset(),
+        erased: frozenset[RecordId] = frozenset(),
+    ) -> Books:
+        """Switch the boards off and count: flash, store and city. ``promised``: acknowledged, on flash that is gone."""
+        kept = set(promised)
         for node, board in self.boards.items():
             board.power_cut()
             kept |= self.outbox(node).kept
@@ -200,6 +209,7 @@ class Street:
             listed_lost=int(audit["lost"]),
             copies=judge.copies if judge else 0,
             problems=tuple(judge.problems if judge else ()),
+            erased=erased,
         )
 
     def close(self) -> None:

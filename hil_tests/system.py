@@ -16,7 +16,8 @@ from hil_tests.consumer import Judge, RecordId
 
 @dataclass(frozen=True)
 class Books:
-    """The accounts of one run, to the record. ``kept`` is what the nodes' outboxes promised to keep."""
+    """The accounts of one run, to the record. ``kept`` is what the nodes' outboxes promised to keep; ``erased`` what
+    a flash held that somebody wiped: of that, only what had been acknowledged (and so is in ``kept``) must arrive."""
 
     kept: frozenset[RecordId]
     stored: int
@@ -24,6 +25,7 @@ class Books:
     listed_lost: int
     copies: int
     problems: tuple[str, ...]
+    erased: frozenset[RecordId] = frozenset()
 
     @property
     def missing(self) -> frozenset[RecordId]:
@@ -33,7 +35,7 @@ class Books:
     @property
     def invented(self) -> frozenset[RecordId]:
         """Seen by the city, made by no node."""
-        return self.delivered - self.kept
+        return self.delivered - self.kept - self.erased
 
     def line(self) -> str:
         """The audit in one line, as the demo prints it."""
@@ -54,7 +56,9 @@ class System(Protocol):
 
     rig: str
     nodes: tuple[str, ...]
-    judge: Judge
+
+    @property
+    def judge(self) -> Judge: ...
 
     def run_s(self, seconds: float) -> None: ...
     def wait_until(self, holds: Callable[[], bool], timeout_s: float, what: str) -> None: ...

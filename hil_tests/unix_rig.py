@@ -23,11 +23,12 @@ class UnixRig:
 
     rig = "unix"
 
-    def __init__(self, folder: Path, stations: int = 2, interval_s: int = 1, seed: int = 1) -> None:
+    def __init__(self, folder: Path, stations: int = 2, interval_s: int = 3, seed: int = 1) -> None:
         self.folder = folder
         self.seed = seed
         self.interval_s = interval_s
-        self._acked_and_erased: set[RecordId] = set()
+        self._promised: frozenset[RecordId] = frozenset()
+        self._erased: frozenset[RecordId] = frozenset()
         self.broker = Mosquitto(folder / "broker")
         self.broker.start()
         self.proxy = Proxy(self.broker.port)
@@ -105,7 +106,8 @@ class UnixRig:
         board = self.boards[node]
         board.power_cut()
         contents = self.street.outbox(node)
-        self._acked_and_erased |= contents.kept - contents.waiting
+        self._promised |= contents.kept - contents.waiting
+        self._erased |= contents.kept
         board.flash("state", self.street.state_images[node].read_bytes())
         board.power_on()
 
@@ -127,12 +129,9 @@ class UnixRig:
         deadline = time.monotonic() + timeout_s
         while True:
             self._wait_quiet(deadline)
-            if (
-                not any(self.street.outbox(node).waiting for node in self.nodes)
-                or time.monotonic() > deadline
-            ):
+            if self.street.kept() <= self.judge.records.keys() or time.monotonic() > deadline:
                 break
-        return self.street.books(self.judge, frozenset(self._acked_and_erased))
+        return self.street.books(self.judge, self._promised, self._erased)
 
     def _wait_quiet(self, deadline: float) -> None:
         seen, since = -1, time.monotonic()
