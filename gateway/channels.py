@@ -159,7 +159,8 @@ class Channels:
 
     def agree(self, node: Node, id_context: bytes, hello: messages.Hello) -> Channel:
         """Step 3 of a join was proven: a new epoch, usable once it is committed. PIV 0 up is used."""
-        previous = None if hello.epoch is None else node.by_number.get(hello.epoch)
+        # The epoch it comes from may be one that we never knew: its records will come by that name.
+        previous = None if hello.epoch is None else self.named(node, hello.epoch, hello.oldest)
         first_seq = hello.oldest if hello.epoch is None else hello.next_seq
         number = epoch_number(id_context)
         epoch = self.store.add_epoch(

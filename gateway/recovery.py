@@ -61,9 +61,7 @@ def open_database(path: Path, clock: Clock, extra: Sequence[str], wal_pages: int
             f"{path}: {error}: and the database before it was corrupt and is now {aside}"
         ) from error
     opened.restored = True
-    opened.notes.append(
-        f"the database was corrupt ({reason}) and was moved to {aside}; carried over: {carried}"
-    )
+    opened.notes = [f"the database was corrupt ({reason}) and was moved to {aside}; carried over: {carried}"]
     return opened
 
 
@@ -101,7 +99,10 @@ def _corrupt(verdict: str) -> sqlite3.DatabaseError:
 
 def _carry_over(connection: sqlite3.Connection, aside: Path) -> str:
     """Copy what can be read of the small tables; says which."""
-    connection.execute("ATTACH DATABASE ? AS old", (f"file:{aside}",))
+    try:
+        connection.execute("ATTACH DATABASE ? AS old", (str(aside),))
+    except sqlite3.Error as error:
+        return f"nothing ({error})"
     carried = []
     names = [
         name for (name,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'")

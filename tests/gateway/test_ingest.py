@@ -1,0 +1,593 @@
+"""gateway/ingest.py: what becomes of every kind of frame, and that a refused one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.channels import Channel
+from gateway.ingest import ack_of
+from gateway.ledger import Ledger
+from gateway.limits import UNCOMMITTED_FRAMES_MAX
+from protocols.wire import envelope, messages, readings
+from tests.gateway.southbound import GOOD_SET, SCHEMA, START_MS, South, TestNode, keys_of
+
+Story = Callable[[South, TestNode], Coroutine[Any, Any, None]]
+
+
+def tell(path: Path, story: Story, *, join: bool = True, **settings: Any) -> None:
+    """Run a story with a gateway and one node that has joined."""
+
+    async def run() -> None:
+        south = South(path / "gateway.db", **settings)
+        node = TestNode(south)
+        if join:
+            await node.join()
+            south.heard.clear()
+        await story(south, node)
+        south.store.close()
+
+    asyncio.run(run())
+
+
+def state_of(south: South) -> tuple[object, ...]:
+    """Everything a refused frame must leave as it was."""
+    return (
+        [
+            (
+                e.number,
+                e.ledger.cum,
+                list(e.ledger.runs),
+                dict(e.ledger.pending),
+                e.window.highest,
+                e.window.bitmap,
+            )
+            for e in south.store.epochs.values()
+        ],
+        south.store.next_reading,
+        south.store.next_event,
+        south.store.batch.is_empty(),
+        south.rows("SELECT count(*) FROM reading"),
+        south.rows("SELECT count(*) FROM conflict"),
+        list(south.link.sent),
+        len(south.heard),
+    )
+
+
+# ---- the way of a record -------------------------------------------------------------------------------------------
+
+
+def test_a_set_is_stored_as_it_was_sent_and_acknowledged(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading(time=1_790_000_123))
+        assert (await node.last_ack()).cum == 1
+        (reading,) = south.store.readings(1, 10, 10)
+        assert (reading.seq, reading.time, reading.tq, reading.values, reading.flags) == (
+            1, 1_790_000_123, 1, GOOD_SET, None
+        )  # fmt: skip
+        assert reading.ledger.number == node.epoch
+
+    tell(tmp_path, story)
+
+
+def test_nothing_is_acknowledged_or_told_before_the_commit_returned(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        south.disk.hold = True
+        node.give(node.reading())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert south.store.depth() > 0
+        assert not south.link.sent
+        assert not south.heard
+        south.disk.release()
+        assert (await node.last_ack()).cum == 1
+        assert len(south.heard) == 1
+
+    tell(tmp_path, story)
+
+
+def test_a_copy_under_a_new_piv_is_acknowledged_and_stored_once(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading())
+        assert (await node.last_ack()).cum == 1
+        node.give(node.reading(seq=1))
+        assert (await node.last_ack()).cum == 1
+        assert south.rows("SELECT count(*) FROM reading") == [(1,)]
+        assert [heard.new for heard in south.heard] == [True, False]
+
+    tell(tmp_path, story)
+
+
+def test_copies_within_one_batch_are_one_record(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading(seq=1), node.reading(seq=1), node.reading(seq=1))
+        assert (await node.last_ack()).cum == 1
+        assert south.rows("SELECT count(*) FROM reading") == [(1,)]
+
+    tell(tmp_path, story)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_same_id_with_other_content_is_a_conflict_and_gets_no_ack(tmp_path: Path, restart: bool) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading())
+        await node.last_ack()
+        if restart:
+            south.store.close()
+            south.open()
+        node.give(node.reading(seq=1, time=1_790_000_001))
+        await south.commit()
+        assert node.opened() == []
+        assert south.ingest.refused == {"conflict": 1}
+        assert south.rows("SELECT seq FROM conflict") == [(1,)]
+        assert south.rows("SELECT time FROM reading") == [(1_790_000_000,)]
+
+    tell(tmp_path, story)
+
+
+def test_a_batch_is_so_many_records_and_each_equals_the_one_sent_alone(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        rows = [tuple(value + i for value in GOOD_SET) for i in range(4)]
+        times = [1_790_000_000 + 900 * i for i in range(4)]
+        body = readings.encode(readings.schema(SCHEMA), 1, times, rows)
+        node.give(node.seal(messages.Readings(SCHEMA, 1, 0, times[0], body, None)))
+        assert (await node.last_ack()).cum == 4
+        assert [(r.seq, r.time, r.values) for r in south.store.readings(1, 9, 9)] == [
+            (i + 1, times[i], rows[i]) for i in range(4)
+        ]
+        node.give(node.reading(seq=3, time=times[2], values=rows[2]))
+        await node.last_ack()
+        assert south.store.counters["copies"] == 1
+        assert south.ingest.refused == {}
+
+    tell(tmp_path, story)
+
+
+def test_records_out_of_order_are_acknowledged_as_runs_and_marked_as_backlog(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(*(node.reading(seq=seq) for seq in (1, 2, 7, 8, 5)))
+        ack = await node.last_ack()
+        assert (ack.cum, ack.runs) == (2, ((7, 2), (5, 1)))
+        assert south.rows("SELECT seq, backlog FROM reading") == [(1, 0), (2, 0), (7, 0), (8, 0), (5, 1)]
+
+    tell(tmp_path, story)
+
+
+def test_an_alarm_behind_ten_thousand_evicted_records_is_acknowledged_at_once(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading(seq=1))
+        await node.last_ack()
+        node.give(node.event(seq=10_502, oldest=10_502))
+        assert (await node.last_ack()).cum == 10_502
+        assert south.rows("SELECT first, last, elsewhere FROM lost") == [(2, 10_501, 0)]
+        assert south.store.counters["lost"] == 10_500
+
+    tell(tmp_path, story)
+
+
+def test_a_record_overtaken_by_the_news_of_its_loss_is_kept_and_no_longer_listed(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.event(seq=10, oldest=10))
+        await node.last_ack()
+        node.give(node.reading(seq=4, oldest=1))
+        await node.last_ack()
+        assert south.rows("SELECT first, last FROM lost") == [(1, 3), (5, 9)]
+        assert south.rows("SELECT seq FROM reading") == [(4,)]
+
+    tell(tmp_path, story)
+
+
+def test_an_event_keeps_what_it_said(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.seal(messages.Event(1, 0, 1_790_000_000, 1, 16, 2, [5, 900], None)))
+        node.give(node.seal(messages.Result(2, 1, 1_790_000_001, 1, 42, 1, "too late", None)))
+        assert (await node.last_ack()).cum == 2
+        event, result = south.store.events(0, 10)
+        assert (event.kind, event.code, event.state, event.detail) == (2, 16, 2, [5, 900])
+        assert (result.kind, result.code, result.state, result.detail) == (3, 42, 1, "too late")
+
+    tell(tmp_path, story)
+
+
+def test_the_gateway_adds_flags_and_leaves_values_alone(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        impossible = (9000, *GOOD_SET[1:])  # 90 Cel
+        node.give(node.reading(values=impossible))
+        await node.last_ack()
+        (reading,) = south.store.readings(1, 1, 1)
+        assert reading.values == impossible
+        assert reading.flags == (readings.FAIL, 1, 1, 1, 1, 1, 1, 1)
+
+    tell(tmp_path, story)
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+def frame_for_nobody(node: TestNode) -> bytes:
+    key = envelope.sender_key(b"x" * 16, b"y" * 8, b"z" * 16, envelope.node_kid(0x99))
+    return envelope.seal(key, 500, b"\x80")
+
+
+def foreign_frame(node: TestNode) -> bytes:
+    key = envelope.sender_key(b"x" * 16, b"y" * 8, b"z" * 16, envelope.node_kid(node.address))
+    return envelope.seal(key, 500, b"\x80")
+
+
+REFUSALS: dict[str, tuple[str, Callable[[TestNode], bytes]]] = {
+    "a version of the far future": ("version", lambda node: b"\xe9" + node.reading(seq=9)[1:]),
+    "an empty frame": ("malformed", lambda node: b""),
+    "a truncated frame": ("malformed", lambda node: node.reading(seq=9)[:8]),
+    "a frame beyond the size limit": ("oversize", lambda node: node.reading(seq=9) + bytes(600)),
+    "a node that is not enrolled": ("unknown_node", frame_for_nobody),
+    "a frame sealed by somebody else": ("auth", foreign_frame),
+    "a flipped bit": ("auth", lambda node: node.reading(seq=9)[:-1] + b"\x00"),
+    "CBOR that is none": ("cbor", lambda node: seal_raw(node, b"\xff\xff")),
+    "a CBOR bomb": ("cbor", lambda node: seal_raw(node, b"\x81" * 200)),
+    "an array of four thousand million items": ("cbor", lambda node: seal_raw(node, b"\x9a\xff\xff\xff\xff")),
+    "a kind that only a gateway sends": ("message", lambda node: seal_raw(node, b"\x83\x10\x05\x80")),
+    "a schema from a newer registry": (
+        "message", lambda node: node.seal(messages.Readings(60_000, 9, 0, 1_790_000_000, b"\x40\x00", None)),
+    ),
+    "a readings body cut short": (
+        "message", lambda node: node.seal(messages.Readings(SCHEMA, 9, 0, 1_790_000_000, b"\x40", None)),
+    ),
+}  # fmt: skip
+
+
+def seal_raw(node: TestNode, plain: bytes) -> bytes:
+    node.piv += 1
+    return envelope.seal(node.key, node.piv, plain)
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refused_frame_is_counted_under_its_reason_and_changes_nothing(tmp_path: Path, case: str) -> None:
+    reason, make = REFUSALS[case]
+
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading())
+        await node.last_ack()
+        before = state_of(south)
+        node.give(make(node))
+        assert south.ingest.refused == {reason: 1}
+        assert state_of(south) == before
+        await south.commit()
+        assert state_of(south) == before
+
+    tell(tmp_path, story)
+
+
+def test_a_replayed_frame_is_refused_also_after_a_restart(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        recorded = [node.reading() for _ in range(3)]
+        node.give(*recorded)
+        await node.last_ack()
+        node.give(*recorded)
+        assert south.ingest.refused == {"replay": 3}
+        south.kill()
+        south.open()
+        node.give(*recorded)
+        assert south.ingest.refused == {"replay": 3}
+        assert south.rows("SELECT count(*) FROM reading") == [(3,)]
+
+    tell(tmp_path, story)
+
+
+def test_the_replay_window_survives_a_kill_for_frames_that_leave_no_row(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        recorded = node.seal(messages.Status(0, 1_790_000_000, 1, {0: 1, 1: 60}))
+        node.give(recorded)
+        await south.commit()
+        south.kill()
+        south.open()
+        node.give(recorded)
+        assert south.ingest.refused == {"replay": 1}
+
+    tell(tmp_path, story)
+
+
+def test_frames_that_were_reordered_by_the_link_are_all_taken(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        frames = [node.reading() for _ in range(40)]
+        random.Random(3).shuffle(frames)
+        node.give(*frames)
+        assert (await node.last_ack()).cum == 40
+        assert south.ingest.refused == {}
+
+    tell(tmp_path, story)
+
+
+def test_a_node_without_an_epoch_here_must_join(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.use(b"an ID Context 16")
+        node.give(node.reading())
+        assert south.ingest.refused == {"unknown_epoch": 1}
+
+    tell(tmp_path, story, join=False)
+
+
+def test_a_disk_that_does_not_keep_up_costs_acks_and_not_memory(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        south.disk.hold = True
+        for _ in range(UNCOMMITTED_FRAMES_MAX + 100):
+            node.give(node.reading())
+            await asyncio.sleep(0)
+        assert south.store.depth() <= UNCOMMITTED_FRAMES_MAX + 1
+        assert south.ingest.refused["overload"] > 0
+        taken = node.seq - south.ingest.refused["overload"]
+        south.disk.release()
+        assert (await node.last_ack()).cum == taken
+
+    tell(tmp_path, story)
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_whatever_raise(data: bytes) -> None:
+    SHARED.ingest.frame(SHARED.link, data)
+
+
+# ---- joining -------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_joins_and_its_epoch_begins_at_its_oldest_record(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.seq, node.oldest = 40, 21
+        ack = await node.join()
+        assert (ack.cum, ack.runs) == (20, ())
+        (epoch,) = south.store.epochs.values()
+        assert (epoch.number, epoch.ledger.first_seq) == (node.epoch, 21)
+
+    tell(tmp_path, story, join=False)
+
+
+def test_the_ack_of_a_join_waits_for_the_commit_of_its_epoch(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        south.disk.hold = True
+        joining = asyncio.ensure_future(node.join())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not joining.done()
+        assert south.link.sent == []
+        south.disk.release()
+        await joining
+        assert south.rows("SELECT number FROM epoch") == [(node.epoch,)]
+
+    tell(tmp_path, story, join=False)
+
+
+def test_a_recorded_second_hello_is_refused(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        given_frames: list[bytes] = []
+        take = south.ingest.frame
+        south.ingest.frame = lambda link, frame: (given_frames.append(frame), take(link, frame))[1]  # type: ignore[method-assign]
+        await node.join()
+        before = state_of(south)
+        take(south.link, given_frames[1])
+        assert south.ingest.refused == {"late": 1}
+        assert state_of(south) == before
+
+    tell(tmp_path, story, join=False)
+
+
+def test_a_challenge_expires(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        from protocols.wire.join import NodeJoin
+
+        join = NodeJoin(*keys_of(node.address), node.address)
+        south.ingest.frame(south.link, join.start(bytes(8), node.hello_message()))
+        ((_, challenge),) = south.link.take()
+        second = join.receive(envelope.parse(challenge, 3), challenge, bytes(8), node.hello_message())
+        assert second is not None
+        south.clock.advance(61)
+        south.ingest.frame(south.link, second)
+        assert south.ingest.refused == {"late": 1}
+        assert south.store.epochs == {}
+
+    tell(tmp_path, story, join=False)
+
+
+def test_a_first_hello_that_names_a_known_epoch_is_answered_by_an_ack_in_it(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        from protocols.wire.join import NodeJoin
+
+        node.give(node.reading())
+        await node.last_ack()
+        join = NodeJoin(*keys_of(node.address), node.address)
+        south.ingest.frame(south.link, join.start(bytes(range(8)), node.hello_message()))
+        assert (await node.last_ack()).cum == 1
+        assert len(south.store.epochs) == 1
+
+    tell(tmp_path, story)
+
+
+def test_records_kept_across_a_change_of_epoch_keep_their_epoch_and_are_acknowledged_in_it(
+    tmp_path: Path,
+) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading(), node.reading())
+        await node.last_ack()
+        first_epoch = node.epoch
+        node.seq = 4  # 3 and 4 wait in the outbox, made in the first epoch
+        close_epochs(south, node)
+        await node.join()
+        node.give(
+            node.reading(seq=3, epoch=first_epoch),
+            node.reading(seq=4, epoch=first_epoch),
+            node.reading(seq=5),
+        )
+        await south.commit()
+        acks = {ack.epoch: ack.cum for ack in node.opened() if isinstance(ack, messages.Ack)}
+        assert acks == {first_epoch: 4, None: 5}
+        assert south.rows("SELECT count(*) FROM lost") == [(0,)]
+
+    tell(tmp_path, story)
+
+
+def test_records_of_the_epoch_before_are_not_lost_in_the_new_one(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(*(node.reading() for _ in range(5)))
+        await node.last_ack()
+        first_epoch = node.epoch
+        close_epochs(south, node)
+        await node.join()  # begins at 6 by the hello, but 6 and 7 are still made in the epoch before
+        node.give(node.reading(seq=6, epoch=first_epoch), node.reading(seq=7, epoch=first_epoch))
+        await south.commit()
+        node.give(node.reading(seq=9, oldest=9))
+        acks = [ack for ack in [await node.last_ack()] if ack.epoch is None]
+        assert acks[0].cum == 9
+        assert south.rows("SELECT first, last, elsewhere FROM lost ORDER BY first") == [(6, 7, 1), (8, 8, 0)]
+
+    tell(tmp_path, story)
+
+
+def test_a_gateway_that_replaced_another_takes_records_of_epochs_it_never_saw(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.oldest = 30
+        node.give(
+            node.reading(seq=31, oldest=30, epoch=123_456), node.reading(seq=30, oldest=30, epoch=123_456)
+        )
+        await south.commit()
+        acks = [ack for ack in node.opened() if isinstance(ack, messages.Ack) and ack.epoch == 123_456]
+        assert acks[-1].cum == 31
+        assert south.rows("SELECT DISTINCT epoch FROM reading_view") == [(123_456,)]
+
+    tell(tmp_path, story)
+
+
+# ---- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_made_before_the_clock_was_set_is_placed_by_the_boot_it_names(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.boots = 5
+        node.give(node.seal(node.hello_message()))  # booted now
+        south.clock.advance(1000)
+        node.give(node.reading(tq=3, time=messages.unsynced_time(5, 600)))
+        await south.commit()
+        assert south.rows("SELECT time, boot_time & 0xffffffff, tq FROM reading") == [
+            (START_MS // 1000 + 600, 600, 3)
+        ]
+
+    tell(tmp_path, story)
+
+
+def test_a_status_places_a_boot_better_than_a_late_hello(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.seal(node.hello_message()))
+        node.give(node.seal(messages.Status(0, messages.unsynced_time(1, 5000), 3, {0: 1})))
+        node.give(node.reading(tq=3, time=messages.unsynced_time(1, 4000)))
+        await south.commit()
+        south.kill()
+        south.open()  # and the boot is still known
+        node.give(node.reading(tq=3, time=messages.unsynced_time(1, 4001)))
+        await south.commit()
+        start_s = START_MS // 1000 - 5000
+        assert south.rows("SELECT time FROM reading") == [(start_s + 4000,), (start_s + 4001,)]
+
+    tell(tmp_path, story)
+
+
+def test_a_record_of_a_boot_nobody_told_of_is_placed_when_it_came(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading(tq=3, time=messages.unsynced_time(77, 600)))
+        await south.commit()
+        assert south.rows("SELECT time FROM reading") == [(START_MS // 1000,)]
+
+    tell(tmp_path, story)
+
+
+# ---- acks ----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.one_of(st.integers(0, 1 << 32), st.sampled_from([0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1]))
+)
+def test_the_short_way_to_an_ack_gives_the_bytes_of_the_general_encoder(cum: int) -> None:
+    cum = min(cum, (1 << 32) - 1)
+    ledger = Ledger(1, 0x12, 77, 1, lambda page: None)
+    ledger.cum = cum
+    assert ack_of(ledger, ledger) == messages.encode(messages.Ack(cum, (), None))
+
+
+def test_acks_of_one_commit_are_one_per_node(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(*(node.reading() for _ in range(50)))
+        await south.commit()
+        assert [(ack.cum, ack.runs) for ack in node.opened() if isinstance(ack, messages.Ack)] == [(50, ())]
+
+    tell(tmp_path, story)
+
+
+def test_an_open_channel_never_seals_twice_under_one_piv(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        used: set[int] = set()
+        ping = messages.encode(messages.Ping(1))
+        for life in range(4):
+            for _ in range(6):
+                node.give(node.reading())
+                await south.commit()
+                sealed = [frame for _, frame in south.link.take()]
+                sealed += [current(south, node).seal(ping) or b"" for _ in range(300)]
+                pivs = [envelope.parse(frame, 3).piv for frame in sealed if frame]
+                assert used.isdisjoint(pivs)
+                assert len(set(pivs)) == len(pivs)
+                used.update(pivs)
+            if life % 2:
+                south.store.close()
+            else:
+                south.kill()
+            south.open()
+        assert len(used) > 4 * 1024  # so every life went through more than one block
+
+    tell(tmp_path, story)
+
+
+def test_a_channel_without_durable_pivs_seals_nothing(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        channel = current(south, node)
+        south.store.close()
+        south.open()
+        reopened = current(south, node)
+        assert reopened is not channel
+        assert reopened.seal(b"\x82\x15\x00") is None
+
+    tell(tmp_path, story)
+
+
+def current(south: South, node: TestNode) -> Channel:
+    found = south.channels.node(node.address)
+    assert found is not None
+    assert found.current is not None
+    return found.current
+
+
+def close_epochs(south: South, node: TestNode) -> None:
+    """The gateway still knows the epochs by name, but has their keys no longer open: a hello is challenged."""
+    known = south.channels.node(node.address)
+    assert known is not None
+    known.open.clear()
+
+
+class _Shared:
+    """One gateway for a property that needs none of its state."""
+
+    def __init__(self) -> None:
+        self._south: South | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._south is None:
+            import tempfile
+
+            folder = tempfile.mkdtemp(prefix="tidegate-test-")
+            self._south = South(Path(folder) / "gateway.db")
+        return getattr(self._south, name)
+
+
+SHARED = _Shared()
