@@ -6,8 +6,8 @@
     station.from_gateway(bytes)
     station.power_cut(); station.power_on()      also press_reset(); flash and RTC memory keep what hardware keeps
 
-``now_ms()`` is the world's time in milliseconds since 1970. A step that blocks (a Modbus transaction) takes its time on the
-station's own clock, which so runs up to a second ahead of the world's, and the wait it returns makes up for it.
+``now_ms()`` is the world's time in milliseconds since 1970. A step that blocks (a Modbus transaction) takes its time on
+the station's own clock, which so runs up to a second ahead of the world's, and the wait it returns makes up for it.
 Everything random comes from the seed. The sonde is the byte-level one of the virtual board, on the same timers.
 """
 
@@ -28,6 +28,7 @@ from firmware.hal import (
 )
 from firmware.hal.clock import Clock
 from firmware.node import IDENTITY_PATH, Node
+from firmware.steady import steady
 from hil_tests.world.flash import BlockDevice, Flash, LittleFs
 from protocols.wire import identity as identity_file
 
@@ -46,6 +47,10 @@ HEAP_FREE = 60_000
 
 class SimReset(BaseException):
     """The firmware asked for a reset. Not an Exception: on hardware nothing catches it either."""
+
+
+class PowerLost(BaseException):
+    """The supply collapsed inside a flash operation; raised by a flash that can be cut (sim_node.py)."""
 
 
 class _Timer:
@@ -189,8 +194,11 @@ class _Uart:
 
 class _Link:
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.write = write
+        self._write = write
         self.pending = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._write(data)
 
     def read(self) -> bytes:
         data = bytes(self.pending)
@@ -204,8 +212,9 @@ class SimHal:
     def __init__(self, station: SimStation, cause: int) -> None:
         self._station = station
         self.clock = Clock(_Ticks(station.clock, station.ppm), station.rtc)
-        self.link = _Link(station.write)
+        self.link: Any = _Link(station.write)
         self.reset_cause = cause
+        steady(station.flash)  # as every HAL does before it mounts
         self.state_fs: Any = LittleFs(station.flash)
 
     def configure(self, board: str) -> None:
@@ -268,6 +277,7 @@ class SimStation:
         self.failures = 0
         self.hal: SimHal | None = None
         self.node: Node | None = None
+        self.on_start: Callable[[Node], None] = lambda node: None
         self.flash: BlockDevice = flash if flash is not None else blank_flash(identity)
 
     def power_on(self) -> None:
@@ -294,6 +304,9 @@ class SimStation:
         try:
             wait_ms = self.node.step()
             self.failures = 0
+        except PowerLost:
+            self.power_cut()
+            return self.clock.ahead_ms
         except SimReset:
             self.resets += 1
             self.press_reset()
@@ -311,12 +324,16 @@ class SimStation:
 
     def _start(self, cause: int) -> None:
         self.line.received.clear()
-        self.hal = SimHal(self, cause)
         try:
+            self.hal = SimHal(self, cause)
             self.node = Node(self.hal)
+        except PowerLost:
+            self.power_cut()
         except NoIdentity as exc:
-            self.hal.log(f"no identity: {exc}")
-            self.node = None
+            self.log.append(f"no identity: {exc}")
+            self.power_cut()
+        else:
+            self.on_start(self.node)
 
     def _failed(self, exc: Exception) -> int:
         assert self.node is not None

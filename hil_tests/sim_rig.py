@@ -1,0 +1,303 @@
+"""`--rig=sim`: a whole Tidegate in one thread, on a virtual clock, from one seed.
+
+The firmware, the gateway's store, ingest, downlink, commands and northbound runner are the real ones; cables, flash
+chips, the sondes' bus, the disk's latency and the broker are simulated byte by byte. Everything random comes from the
+seed, so a failure is replayed exactly by the command that its message names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from boards.virtual.line import LineFaults
+from flash_tools.mint import MINT_FILE, mint
+from gateway import audit, node_file
+from gateway.registry import By
+from hil_tests.consumer import Judge, RecordId
+from hil_tests.errors import RigError
+from hil_tests.street import AREA, FIRST_ADDRESS, QUIET_INTERVAL_S, STATUS_S
+from hil_tests.system import Books
+from hil_tests.world.river import River
+from hil_tests.world.sim_broker import SimBroker
+from hil_tests.world.sim_gateway import NORTHBOUND, SimGateway, write_config
+from hil_tests.world.sim_line import SimLine
+from hil_tests.world.sim_node import SimNode
+from hil_tests.world.sim_world import World
+from protocols.measurands import registry
+from protocols.wire import cbor
+from protocols.wire import identity as identity_file
+from protocols.wire.messages import SET_INTERVAL
+
+_BY = By("rig", "test")
+# How finely `wait_until` looks.
+_LOOK_S = 0.05
+# Commands of the rig must outlast whatever is wrong with a line at that moment.
+_COMMAND_TTL_S = 3600
+
+
+class SimRig:
+    """A `System` in one process."""
+
+    rig = "sim"
+
+    def __init__(self, folder: Path, stations: int = 2, interval_s: int = 1, seed: int = 1) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.interval_s = interval_s
+        self.world = World()
+        self.judge = Judge()
+        self.broker = SimBroker(self.world, self.random("broker"), self._taken)
+        self.lines: dict[str, SimLine] = {}
+        self.stations: dict[str, SimNode] = {}
+        for index in range(stations):
+            self._add_station(index)
+        self.nodes = tuple(self.stations)
+        links = {f"river-{node}": line for node, line in self.lines.items()}
+        self._links = links
+        self.config = write_config(folder / "gateway", list(links), self.random("master key").randbytes(32))
+        self.gateway: SimGateway | None = None
+        self._starts = 0
+        self._problems: list[str] = []
+        self.start_gateway()
+        minted = node_file.parse((folder / MINT_FILE).read_text(encoding="utf-8"), MINT_FILE)
+        self.ask(lambda gateway: gateway.registry.import_nodes(minted, _BY))
+        for station in self.stations.values():
+            station.power_on()
+
+    def random(self, what: str) -> random.Random:
+        """Randomness for one purpose: what one part draws does not move the others."""
+        return random.Random(f"{self.seed} {what}")
+
+    def _add_station(self, index: int) -> None:
+        minted = mint(
+            out=self.folder,
+            address=FIRST_ADDRESS + index,
+            node_type="river",
+            area=AREA,
+            site=f"bridge-{index + 1}",
+            settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S},
+            random=self.random(f"mint {index}").randbytes,
+        )
+        name = f"{minted.address:04x}"
+        line = SimLine(name, self.world, self.random(f"line {index}"))
+        self.lines[name] = line
+        self.stations[name] = SimNode(
+            _identity(self.folder, name),
+            minted.state_image.read_bytes(),
+            self.world,
+            line,
+            River(self.seed + index).quantities,
+            f"{self.seed} {index}",
+        )
+
+    def _taken(self, record: dict[str, Any]) -> None:
+        self.judge.take(record)
+
+    # -- System ----------------------------------------------------------------------------------------------
+
+    def run_s(self, seconds: float) -> None:
+        self.world.run_s(seconds)
+
+    def wait_until(self, holds: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline_s = self.world.now_s + timeout_s
+        while not holds():
+            if self.world.now_s >= deadline_s:
+                raise TimeoutError(f"after {timeout_s} s still no {what}\n{self.describe()}")
+            self.world.run_s(_LOOK_S)
+
+    def kill_gateway(self) -> None:
+        self.world.note("gateway killed")
+        self.alive.kill()
+        self.gateway = None
+
+    def start_gateway(self) -> None:
+        self._starts += 1
+        rng = self.random(f"gateway {self._starts}")
+        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, rng)
+        self.world.note("gateway started")
+
+    @property
+    def alive(self) -> SimGateway:
+        """The gateway, which must be running."""
+        if self.gateway is None:
+            raise RigError("the gateway was killed and not started again")
+        return self.gateway
+
+    def ask(self, work: Callable[[SimGateway], Coroutine[Any, Any, Any]], timeout_s: float = 10) -> Any:
+        """Do something in the gateway's loop, as a person at its command line would; the outcome."""
+        gateway = self.alive
+        task: asyncio.Task[Any] = gateway.loop.create_task(work(gateway))
+        self.wait_until(task.done, timeout_s, "answer of the gateway")
+        return task.result()
+
+    @property
+    def data(self) -> Path:
+        """The gateway's data directory."""
+        return Path(self.config.gateway.data_dir)
+
+    def backup_gateway(self) -> Path:
+        copy = self.folder / f"backup-{self._starts}"
+        shutil.copytree(self.data, copy, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True)
+        return copy
+
+    def restore_gateway(self, backup: Path) -> None:
+        """What an administrator does: the database files come back, nothing else is touched."""
+        for file in self.data.glob("*.db*"):
+            file.unlink()
+        for file in sorted(backup.glob("*.db*")):
+            shutil.copy2(file, self.data / file.name)
+
+    def metrics(self) -> dict[str, float]:
+        return dict(_flat("", self.alive.picture()))
+
+    def stop_broker(self) -> None:
+        self.broker.stop()
+
+    def start_broker(self) -> None:
+        self.broker.start()
+
+    def silence_network(self) -> None:
+        self.broker.silence()
+
+    def restore_network(self) -> None:
+        self.broker.restore()
+
+    def power_cut(self, node: str) -> None:
+        self.stations[node].power_cut()
+
+    def reflash_app(self, node: str) -> None:
+        """Another image in the `app` partition: to the state partition that is a power cycle."""
+        station = self.stations[node]
+        station.power_off()
+        station.power_on()
+
+    def erase_state(self, node: str) -> None:
+        station = self.stations[node]
+        station.erase_state()
+        station.power_on()
+
+    def line_faults(self, percent: float) -> None:
+        """That share of the bytes is spoiled in both directions, a quarter in each of four ways."""
+        share = percent / 100 / 4
+        for index, line in enumerate(self.lines.values()):
+            faults = LineFaults(self.seed + index, corrupt=share, drop=share, duplicate=share, reorder=share)
+            line.faults = faults if percent else None
+
+    def unplug(self, node: str) -> None:
+        self.lines[node].unplug()
+
+    def replug(self, node: str) -> None:
+        self.lines[node].replug()
+
+    def settle(self, timeout_s: float = 60) -> Books:
+        """Quiet the nodes by command, and wait until nothing is on its way any more."""
+        deadline_s = self.world.now_s + timeout_s
+        for name in self.nodes:
+            self._quiet(name)
+        while not self._is_settled() and self.world.now_s < deadline_s:
+            self.world.run_s(0.5)
+        return self.books()
+
+    def _quiet(self, node: str) -> None:
+        address = int(node, 16)
+        self.ask(
+            lambda gateway: gateway.commands.add(address, SET_INTERVAL, QUIET_INTERVAL_S, _COMMAND_TTL_S, _BY)
+        )
+
+    def _is_settled(self) -> bool:
+        gateway = self.alive
+        return bool(
+            not gateway.commands.nodes()
+            and all(station.waiting() == 0 for station in self.stations.values())
+            and gateway.runners[NORTHBOUND].status()["backlog"] == 0
+            and gateway.store.depth() == 0
+        )
+
+    # -- the books -------------------------------------------------------------------------------------------
+
+    def books(self) -> Books:
+        """Promises, store and city, as they stand."""
+        held: dict[RecordId, tuple[int, bytes]] = {}
+        maybe: dict[RecordId, tuple[int, bytes]] = {}
+        for station in self.stations.values():
+            held |= station.held()
+            maybe |= station.past_open
+        delivered = frozenset(self.judge.records)
+        contents = held | maybe
+        altered = [
+            f"{record_id} is not what the node kept"
+            for record_id in sorted(delivered & contents.keys())
+            if not _same(contents[record_id], self.judge.records[record_id])
+        ]
+        found = audit.summary(self.alive.store.read(lambda db: audit.balance(db, [NORTHBOUND])))
+        return Books(
+            kept=frozenset(held) | (delivered & maybe.keys()),
+            stored=int(found["stored"]),
+            delivered=delivered,
+            listed_lost=int(found["lost"]),
+            copies=self.judge.copies,
+            problems=(*self.judge.problems, *altered),
+        )
+
+    def describe(self) -> str:
+        """Where everything stands, for the message of a failure."""
+        arrived = f"{len(self.judge.records)} records, {self.judge.copies} copies"
+        lines = [f"seed {self.seed}, {self.world.now_s:.3f} s, diary {self.world.digest}; {arrived}"]
+        for name, station in self.stations.items():
+            state = f"on, {station.waiting()} waiting" if station.is_on else "off"
+            lines.append(f"{name}: {state}; {station.station.log[-5:]}")
+        if self.gateway is not None:
+            lines.append(f"gateway: {self.gateway.picture()}")
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        if self.gateway is not None:
+            self.kill_gateway()
+
+
+def _identity(folder: Path, name: str) -> identity_file.Identity:
+    """What minting put on the node, from its line in the mint file."""
+    for minted in node_file.parse((folder / MINT_FILE).read_text(encoding="utf-8"), MINT_FILE):
+        if f"{minted.address:04x}" == name:
+            keys = minted.keys
+            return identity_file.Identity(
+                minted.address, keys.master_secret, keys.master_salt, minted.node_type, "virtual", minted.area
+            )
+    raise RigError(f"node {name} is not in {folder / MINT_FILE}")
+
+
+def _same(kept: tuple[int, bytes], record: dict[str, Any]) -> bool:
+    """Whether the city got what the node kept, number for number."""
+    items = cbor.loads(kept[1])
+    if "readings" in record:
+        schema, time, tq, values, _ = items
+        measurands = registry().of_schema(schema)
+        shown = [record["readings"][measurand.name]["v"] for measurand in measurands]
+        meant = [
+            None if value is None else measurand.value_of(value)
+            for measurand, value in zip(measurands, values, strict=True)
+        ]
+        return shown == meant and record["tq"] == tq and (tq == 3 or record["time"] == time)
+    time, tq, code, _, detail = items
+    what = record.get("event") or record.get("result") or {}
+    return bool(
+        what.get("code", what.get("command_id")) == code
+        and what["detail"] == detail
+        and record["tq"] == tq
+        and (tq == 3 or record["time"] == time)
+    )
+
+
+def _flat(prefix: str, picture: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Nested counters under joined names, as a metrics page has them."""
+    for key, value in picture.items():
+        name = f"{prefix}_{key}" if prefix else str(key)
+        if isinstance(value, Mapping):
+            yield from _flat(name, value)
+        elif isinstance(value, (int, float)):
+            yield name, float(value)

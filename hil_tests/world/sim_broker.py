@@ -1,0 +1,154 @@
+"""The city's broker in the simulated world, and the gateway's way to it: a `Sender` with a lossy network behind it.
+
+The network can be refused (the broker is away), or silent: then bytes vanish in both directions and nobody is told,
+until it comes back and resets what was open. What a broker has taken it has taken: it hands each payload to the city's
+judge once it arrives, whether or not the confirmation finds its way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+from gateway.errors import NorthboundError
+from gateway.northbound.runner import Destination, OnConfirm
+from hil_tests.world.sim_world import World
+
+_DELAY_MIN_S = 0.002
+_DELAY_MAX_S = 0.080
+_CONNECT_TIMEOUT_S = 2.0
+WINDOW = 64
+
+
+class SimBroker:
+    """`taken` gets every record that arrives. ``running`` False: connections are refused."""
+
+    def __init__(self, world: World, rng: random.Random, taken: Callable[[dict[str, Any]], None]) -> None:
+        self.world = world
+        self.rng = rng
+        self.running = True
+        self.silent = False
+        self.received = 0
+        self._taken = taken
+        self._sessions: list[SimSession] = []
+
+    def stop(self) -> None:
+        """The broker ends; whoever is connected is told, unless the network is silent."""
+        self.running = False
+        self._reset("the broker closed it")
+
+    def start(self) -> None:
+        self.running = True
+
+    def silence(self) -> None:
+        """From now on every byte vanishes."""
+        self.silent = True
+
+    def restore(self) -> None:
+        """The network is back; what was open before is reset."""
+        self.silent = False
+        self._reset("reset by peer")
+
+    def _reset(self, why: str) -> None:
+        sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.end(why)
+
+    def accept(self, session: SimSession) -> None:
+        self._sessions.append(session)
+
+    def forget(self, session: SimSession) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def receive(self, payload: bytes) -> None:
+        """A publish arrived."""
+        self.received += 1
+        self.world.note("broker", payload)
+        self._taken(json.loads(payload))
+
+
+class SimSender:
+    """`Sender` of gateway/northbound/runner.py. One per life of a gateway: `kill` cuts it off."""
+
+    def __init__(self, broker: SimBroker, window: int = WINDOW) -> None:
+        self.broker = broker
+        self.sessions: list[SimSession] = []
+        self._window = window
+        self._killed = False
+
+    async def connect(self, on_confirm: OnConfirm) -> SimSession:
+        broker = self.broker
+        await asyncio.sleep(2 * _delay_s(broker.rng))
+        if broker.silent:
+            await asyncio.sleep(_CONNECT_TIMEOUT_S)
+            raise NorthboundError("the broker cannot be reached: no answer in time")
+        if not broker.running or self._killed:
+            raise NorthboundError("the broker cannot be reached: connection refused")
+        session = SimSession(broker, on_confirm, self._window)
+        broker.accept(session)
+        self.sessions = [one for one in self.sessions if one.is_open] + [session]
+        return session
+
+    def kill(self) -> None:
+        """The process is gone: what it wrote may still arrive, what comes back finds nobody."""
+        self._killed = True
+        for session in self.sessions:
+            session.abort()
+
+
+class SimSession:
+    """One connection. Bytes keep their order in each direction."""
+
+    def __init__(self, broker: SimBroker, on_confirm: OnConfirm, window: int) -> None:
+        self.window = window
+        self.is_open = True
+        self._broker = broker
+        self._on_confirm = on_confirm
+        self._loop = asyncio.get_running_loop()
+        self._gone: asyncio.Future[str] = self._loop.create_future()
+        self._last_token = 0
+        self._there_s = 0.0
+        self._back_s = 0.0
+
+    def publish(self, destination: Destination, payload: bytes) -> int:
+        if not self.is_open:
+            raise NorthboundError("the connection is gone")
+        broker = self._broker
+        self._last_token += 1
+        token = self._last_token
+        self._there_s = max(self._there_s, broker.world.now_s + _delay_s(broker.rng))
+        broker.world.at(self._there_s, lambda: self._arrive(token, payload))
+        return token
+
+    async def lost(self) -> str:
+        return await asyncio.shield(self._gone)
+
+    def abort(self) -> None:
+        self.end("closed by us")
+
+    def end(self, why: str) -> None:
+        """The connection is gone, and this side knows it."""
+        self.is_open = False
+        self._broker.forget(self)
+        if not self._gone.done() and not self._loop.is_closed():
+            self._gone.set_result(why)
+
+    def _arrive(self, token: int, payload: bytes) -> None:
+        broker = self._broker
+        if broker.silent or not broker.running:
+            return
+        broker.receive(payload)
+        self._back_s = max(self._back_s, broker.world.now_s + _delay_s(broker.rng))
+        broker.world.at(self._back_s, lambda: self._confirm(token))
+
+    def _confirm(self, token: int) -> None:
+        if self.is_open and not self._broker.silent and not self._loop.is_closed():
+            self._loop.call_soon(self._on_confirm, token, True)
+
+
+def _delay_s(rng: random.Random) -> float:
+    return rng.uniform(_DELAY_MIN_S, _DELAY_MAX_S)

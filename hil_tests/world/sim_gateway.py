@@ -1,0 +1,246 @@
+"""The real daemon's parts in the simulated world: everything of gateway/ but sockets, ports and threads.
+
+One object is one life of a process: built, run by the world's clock, and killed. A kill takes its disk and its wires
+away first, between two steps of the event loop or in the middle of a commit; what its tasks do after that can change
+nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import sqlite3
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import config as config_module
+from gateway.config import Config, MqttSection, SerialSection
+from gateway.daemon import Gateway
+from gateway.links.serial import Counters
+from gateway.northbound import mqtt
+from gateway.northbound.runner import Runner
+from gateway.northbounds import Northbound
+from hil_tests.world.clock import VirtualLoop
+from hil_tests.world.sim_broker import SimBroker, SimSender
+from hil_tests.world.sim_line import SimLine
+from hil_tests.world.sim_world import World
+from protocols.wire import framing
+
+NORTHBOUND = "city"
+# Parts that would open sockets.
+_NOT_HERE = ("control", "health")
+# One fsync of a mediocre SD card.
+_COMMIT_MIN_S = 0.002
+_COMMIT_MAX_S = 0.060
+
+
+class GatewayClock:
+    """`TrustedClock` of one process: the world's wall time, the loop's monotonic time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.is_synchronised = True
+
+    def unix_ms(self) -> int:
+        return self._world.unix_ms()
+
+    def monotonic(self) -> float:
+        return self._world.now_s
+
+    def synchronised(self) -> bool:
+        return self.is_synchronised
+
+
+class SimDisk(Executor):
+    """Commits take their time: a kill finds them begun and not done, or done and not reported."""
+
+    def __init__(self, loop: VirtualLoop, rng: random.Random) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._dead = False
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        takes_s = self._rng.uniform(_COMMIT_MIN_S, _COMMIT_MAX_S)
+        done_after_s = takes_s * self._rng.random()
+        self._loop.call_later(done_after_s, self._do, future, takes_s - done_after_s, fn, args, kwargs)
+        return future
+
+    def kill(self) -> None:
+        self._dead = True
+
+    def _do(self, future: Future[Any], rest_s: float, fn: Any, args: Any, kwargs: Any) -> None:
+        if self._dead:
+            return
+        try:
+            result = fn(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  (an executor hands every error to whoever awaits)
+            self._loop.call_later(rest_s, future.set_exception, error)
+        else:
+            self._loop.call_later(rest_s, future.set_result, result)
+
+
+class SimLink:
+    """A serial port whose cable is a `SimLine`; what gateway/links/serial.py is on a real one."""
+
+    listens = True
+
+    def __init__(self, name: str, line: SimLine, gateway: SimGateway, loop: VirtualLoop) -> None:
+        self.name = name
+        self.last_error = ""
+        self.counters = Counters()
+        self.queued = 0
+        self._line = line
+        self._gateway = gateway
+        self._loop = loop
+        self._closed = False
+        self._decoder = framing.Decoder()
+        line.to_gateway = lambda data: _soon(loop, self._feed, data)
+
+    @property
+    def is_open(self) -> bool:
+        return self._line.plugged
+
+    @property
+    def refused(self) -> dict[str, int]:
+        decoder = self._decoder
+        return {
+            "crc": decoder.crc_errors,
+            "oversize": decoder.oversize,
+            "noise_bytes": decoder.noise_bytes,
+        }
+
+    def send(self, address: int, frame: bytes) -> bool:
+        if self._closed or not self._line.plugged:
+            return False
+        self.counters.frames_out += 1
+        self._line.write("down", framing.encode(frame))
+        return True
+
+    def close(self) -> None:
+        self._closed = True
+        self._line.to_gateway = None
+
+    def _feed(self, data: bytes) -> None:
+        self.counters.bytes_in += len(data)
+        for channel, frame in self._decoder.feed(data):
+            if channel == framing.SEALED:
+                self.counters.frames_in += 1
+                self._gateway.ingest.frame(self, frame)
+        self._decoder.take_log()
+
+
+class SimGateway(Gateway):
+    """`Gateway` with the world's clock, randomness, disk, lines and broker in it."""
+
+    def __init__(
+        self, config: Config, world: World, lines: dict[str, SimLine], broker: SimBroker, rng: random.Random
+    ) -> None:
+        self._world = world
+        self._lines = lines
+        self._rng = rng
+        self._broker = broker
+        self._senders: list[SimSender] = []
+        self._sim_links: list[SimLink] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.runners: dict[str, Runner] = {}
+        self.loop = VirtualLoop()
+        self.loop.now_s = world.now_s
+        self._disk = SimDisk(self.loop, rng)
+        world.loop = self.loop
+        super().__init__(
+            config,
+            quiet_logger(),
+            clock=GatewayClock(world),
+            random_bytes=rng.randbytes,
+            executor=self._disk,
+        )
+        # A kill is no power cut: what the process wrote is with the kernel, and syncing it only costs the test time.
+        self.store._connection.execute("PRAGMA synchronous = OFF")
+        self.loop.call_soon(self._start)
+
+    def _serial(self, section: SerialSection) -> Any:
+        link = SimLink(section.name, self._lines[section.name], self, self.loop)
+        self._sim_links.append(link)
+        return link
+
+    def _mqtt(self, section: MqttSection) -> Northbound:
+        sender = SimSender(self._broker)
+        self._senders.append(sender)
+        places = self.registry.place_of
+        runner = Runner(section.name, self.store, mqtt.format, sender, places, self.clock, self._rng)
+        self.runners[section.name] = runner
+        return Northbound(section.name, runner, self.clock)
+
+    def _start(self) -> None:
+        self._tasks.append(self.loop.create_task(self._run_parts()))
+
+    async def _run_parts(self) -> None:
+        await self.commands.recover()
+        for part in self.parts:
+            if part.name not in _NOT_HERE:
+                self._tasks.append(self.loop.create_task(part.supervise(self.log)))
+
+    def kill(self) -> None:
+        """The end of the process, at this very moment: what was not committed never was."""
+        for link in self._sim_links:
+            link.close()
+        for sender in self._senders:
+            sender.kill()
+        self._disk.kill()
+        self._world.loop = None
+        _cut_off(self.store._connection)
+        _cut_off(self.store._reader)
+        self.store._closed = True
+        self.loop.set_exception_handler(lambda loop, context: None)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(_bury(self.loop))
+        self.loop.close()
+
+
+async def _bury(loop: VirtualLoop) -> None:
+    """Let the cancelled tasks of a dead process unwind; nothing they do reaches anything."""
+    others = asyncio.all_tasks(loop) - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _cut_off(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        connection.rollback()
+    connection.close()
+
+
+def _soon(loop: VirtualLoop, function: Any, *arguments: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon(function, *arguments)
+
+
+def quiet_logger() -> Any:
+    """What the daemon logs is dropped: the diary of the world tells more."""
+    return structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def write_config(folder: Path, links: list[str], master_key: bytes) -> Config:
+    """A gateway.toml as a person would write it, and the gateway's own reading of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = folder / "master.key"
+    key.write_text(master_key.hex() + "\n", encoding="ascii")
+    key.chmod(0o600)
+    data = folder / "data"
+    data.mkdir(mode=0o700)
+    tables = [
+        f'[gateway]\nname = "rig"\ndata_dir = "{data}"\n',
+        f'[keys]\nmaster_key_file = "{key}"\n',
+        "[health]\nenabled = false\n",
+    ]
+    tables += [f'[[serial]]\nname = "{name}"\npath = "/dev/null-{name}"\n' for name in links]
+    tables.append(f'[[mqtt]]\nname = "{NORTHBOUND}"\nhost = "city.invalid"\n')
+    file = folder / "gateway.toml"
+    file.write_text("\n".join(tables), encoding="utf-8")
+    return config_module.load(file)
