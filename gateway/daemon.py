@@ -298,6 +298,7 @@ class Gateway:
                 **self.store.counters,
                 "depth_frames": self.store.depth(),
                 "failing": float(self.store.failing is not None),
+                "disk_free_bytes": _disk_free_bytes(self.store.path),
             },
             "refused": dict(self.ingest.refused),
             "links": {link.name: _link_picture(link) for link in self.links},
@@ -346,6 +347,12 @@ def _link_picture(link: SerialLink) -> dict[str, float]:
     counters = {name: getattr(link.counters, name) for name in link.counters.__slots__}
     refused = {f"refused_{reason}": count for reason, count in link.refused.items()}
     return {**counters, **refused, "open": float(link.is_open), "queued": link.queued}
+
+
+def _disk_free_bytes(path: Path) -> int:
+    """What an unprivileged process may still write beside `path`."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _answers_only() -> None:

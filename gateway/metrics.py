@@ -116,6 +116,7 @@ def _store(store: Mapping[str, float]) -> Iterator[Metric]:
     gauges = {
         "depth_frames": "Frames opened and not committed.",
         "failing": "1 while commits fail: nothing is acknowledged.",
+        "disk_free_bytes": "What the disk of the database still holds.",
     }
     for key, value in store.items():
         if key in gauges:

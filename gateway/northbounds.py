@@ -89,7 +89,7 @@ def build_mqtt(
         topic=section.topic,
         username=section.username,
         password=_password(section.password_file),
-        tls=_tls(section),
+        tls=tls_context(section),
     )
     sender = mqtt.MqttSender(settings)
     return Northbound(
@@ -122,7 +122,8 @@ def _password(file: str | None) -> str | None:
     return password
 
 
-def _tls(section: MqttSection) -> ssl.SSLContext | None:
+def tls_context(section: MqttSection) -> ssl.SSLContext | None:
+    """What encrypts the connection and checks the broker; None without TLS."""
     if not section.tls:
         return None
     try:
