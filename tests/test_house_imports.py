@@ -145,8 +145,10 @@ def undeclared(path: Path) -> Iterator[tuple[ast.stmt, str]]:
     """The imports of a file that its users need not have installed."""
     is_test = path.name.startswith("test_") or path.name == "conftest.py"
     allowed = requirements("dev" if is_test else EXTRA_OF[path.parts[0]])
+    # What is installed for users comes without the tests and the benches.
+    ours = {*PACKAGES, "tidegate"} if path.parts[0] in PACKAGES else {*EXTRA_OF, "tidegate"}
     for node, name in imported(tree_of(path)):
-        if name in sys.stdlib_module_names | ONLY_ON_NODES | {*EXTRA_OF, "tidegate"}:
+        if name in sys.stdlib_module_names | ONLY_ON_NODES | ours:
             continue
         distributions = {canonical(one) for one in installed_distributions().get(name, [name])}
         if not {COMES_WITH.get(one, one) for one in distributions} & allowed:
