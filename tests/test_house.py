@@ -78,7 +78,7 @@ def is_broad(handler: ast.ExceptHandler) -> bool:
 def passes_on(handler: ast.ExceptHandler) -> bool:
     """Whether nothing is swallowed: it ends by raising, or hands the error to whoever awaits a future."""
     last = handler.body[-1]
-    return isinstance(last, ast.Raise) or "set_exception(" in ast.unparse(last)
+    return isinstance(last, ast.Raise) or "set_exception" in ast.unparse(last)
 
 
 def broad_handlers() -> Iterator[tuple[Path, ast.ExceptHandler]]:
