@@ -15,12 +15,12 @@ from firmware.downlink import Downlink
 from firmware.durable import Boots, Document, read_file
 from firmware.errors import NoIdentity, SettingsError, StorageError
 from firmware.health import Health
+from firmware.modules import forget
 from firmware.outbox import EVENTS, READINGS, Outbox
 from firmware.sampling import Sampler, Schedule
-from firmware.session import Session
+from firmware.session import Identity, Session
 from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, Settings
 from firmware.uplink import Uplink
-from protocols.wire import identity as identity_file
 from protocols.wire import messages, quality
 from protocols.wire.errors import DecodeError
 from protocols.wire.messages import UNSYNCHRONISED
@@ -28,13 +28,12 @@ from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from firmware.alarms import Change
     from firmware.hal import Hal
-    from protocols.wire.identity import Identity
     from protocols.wire.messages import Detail, Down, Hello
+    from protocols.wire.schemas import Schema
 
 FIRMWARE = "0.1.0"
 # Written by minting, never by the node (SPEC.md section 6).
@@ -69,10 +68,11 @@ class Node:
         self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
         self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
 
-        series = len(schema(self.type.schema_id).series)
+        of_schema = schema(self.type.schema_id)
+        series = len(of_schema.series)
         self.schedule = Schedule(hal.clock)
         self.sampler = Sampler(self.type.sensors(hal), series)
-        self._checkers = [quality.Checker(limits) for limits in _limits(self.type)]
+        self._checkers = _checkers(self.type, of_schema)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
@@ -309,23 +309,31 @@ class Node:
 
 
 def _identity(fs: "Any") -> "Identity":
+    """Who this node is, as a plain tuple: the module that reads it is not needed again."""
+    from protocols.wire import identity
+
     data = read_file(fs, IDENTITY_PATH, 256)
     if data is None:
         raise NoIdentity("no file %s on the state partition; mint this node" % IDENTITY_PATH)
     try:
-        return identity_file.decode(data)
+        found = identity.decode(data)
     except DecodeError as exc:
-        raise NoIdentity(str(exc))
-
-
-def _limits(node_type: "nodes.NodeType") -> "Sequence[quality.Limits]":
-    return node_type.limits or quality.limits_of(schema(node_type.schema_id))
+        raise NoIdentity("%s does not hold one (%s); mint this node again" % (IDENTITY_PATH, exc))
+    forget("protocols.wire.identity")
+    return Identity(found.address, found.master_secret, found.master_salt, found.node_type, found.board)
 
 
 def _size_of(fs: "Any") -> int:
     """Bytes of the partition."""
     found = fs.statvfs("/")
     return int(found[1] * found[2])
+
+
+def _checkers(node_type: "nodes.NodeType", of_schema: "Schema") -> "list[quality.Checker]":
+    limits = node_type.limits or quality.limits_of(of_schema)
+    forget("protocols.wire.limits_table")
+    forget("protocols.wire.registry_table")
+    return [quality.Checker(one) for one in limits]
 
 
 def _node_type(identity: "Identity") -> "nodes.NodeType":

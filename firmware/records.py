@@ -11,8 +11,8 @@ from struct import pack, unpack_from
 
 from protocols.wire import cbor, messages, readings
 from protocols.wire.limits import MAX_BODY, MAX_TIME_STEP_S
-from protocols.wire.readings import GOOD
 from protocols.wire.messages import UNSYNCHRONISED
+from protocols.wire.readings import GOOD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

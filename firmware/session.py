@@ -4,6 +4,8 @@ Everything in SPEC.md section 3 and the rule of section 2.2 about downlinks that
 durable counters in `Channel`.
 """
 
+from collections import namedtuple
+
 from firmware.durable import Channel
 from protocols.wire import envelope, join, messages
 from protocols.wire.errors import FrameError, WireError
@@ -12,12 +14,23 @@ from protocols.wire.limits import NONCE_SIZE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NamedTuple
 
     from firmware.hal.clock import Clock
     from protocols.wire.envelope import Header, SenderKey
-    from protocols.wire.identity import Identity
     from protocols.wire.messages import Down, Hello, Up
+
+    class Identity(NamedTuple):
+        """What minting gave this node, less what it never uses. It holds the keys: not for the console."""
+
+        address: int
+        master_secret: bytes
+        master_salt: bytes
+        node_type: str
+        board: str
+
+else:
+    Identity = namedtuple("Identity", ("address", "master_secret", "master_salt", "node_type", "board"))
 
 # A downlink that changes something is believed this long after the uplink that it answers.
 WINDOW_MS = 10000

@@ -25,7 +25,7 @@ from firmware.hal import (
     UART_WAIT_MS,
 )
 from firmware.hal.clock import Clock
-from firmware.steady import steady
+from firmware.modules import forget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +187,10 @@ def _mount_state() -> "tuple[Any, bool]":
     if not found:
         raise OSError("no partition labelled `state`: flash the partition table of this board")
     if _reset_cause() != CAUSE_DEEP_SLEEP:
+        from firmware.steady import steady
+
         steady(found[0])
+        forget("firmware.steady")
     try:
         return vfs.VfsLfs2(found[0]), False  # type: ignore[abstract]
     except OSError:
