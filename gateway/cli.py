@@ -51,13 +51,14 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration, the master key and the ports, and change nothing."""
     settings = _load(config)
-    from gateway import daemon
+    from gateway import daemon, northbounds
 
     daemon.load_vault(settings)
     for section in settings.serial:
         there = "there" if Path(section.path).exists() else "not there now; it is waited for"
         typer.echo(f"serial {section.name}: {section.path} is {there}.")
     for broker in settings.mqtt:
+        northbounds.check(broker)
         state = "" if broker.enabled else " (paused)"
         typer.echo(f"mqtt {broker.name}: {broker.host}:{broker.port}{state}, topic {broker.topic}")
     typer.echo(f"{config}: in order. Data in {settings.gateway.data_dir}.")

@@ -97,6 +97,12 @@ def build_mqtt(
     )
 
 
+def check(section: MqttSection) -> None:
+    """Raise ConfigError when the files that `section` names cannot be used."""
+    _password(section.password_file)
+    tls_context(section)
+
+
 def _password(file: str | None) -> str | None:
     """The password in `file`, which only its owner may read."""
     if file is None:
