@@ -65,7 +65,9 @@ class UnixRig:
 
     def backup_gateway(self) -> Path:
         copy = self.folder / "yesterday"
-        shutil.copytree(self.gateway.data, copy)
+        copy.mkdir()
+        for file in self.gateway.data.glob("*.db*"):
+            shutil.copy2(file, copy)
         return copy
 
     def restore_gateway(self, backup: Path) -> None:
