@@ -150,7 +150,7 @@ class _Rtc:
         self._memory = data
 
 
-class _Line:
+class SondeLine:
     """The RS-485 line between the node's UART and the sonde."""
 
     def __init__(self, clock: LocalClock) -> None:
@@ -170,7 +170,7 @@ class _Line:
 
 
 class _Uart:
-    def __init__(self, clock: LocalClock, line: _Line, sonde: ModbusSonde) -> None:
+    def __init__(self, clock: LocalClock, line: SondeLine, sonde: ModbusSonde) -> None:
         self._clock = clock
         self._line = line
         self._sonde = sonde
@@ -266,7 +266,7 @@ class SimStation:
         self.ppm = ppm
         self.clock = LocalClock(now_ms)
         self.rtc = _Rtc(self.clock)
-        self.line = _Line(self.clock)
+        self.line = SondeLine(self.clock)
         self.sonde = ModbusSonde(YOSEMITECH, water, seed=seed)
         self.sonde.connect(self.line)
         self.to_gateway: Callable[[bytes], None] = lambda _: None

@@ -1,0 +1,181 @@
+"""Drives a node on the real MicroPython through virtual time: its sonde, its gateway and its clock are here.
+
+The other end is mpy_node.py. Between two answers from here the node does not run, so everything but its random
+bytes is the same in every run.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
+from boards.virtual.rom_image import micropython
+from flash_tools.images import SLOT, compile_tree
+from hil_tests.world.sim_hal import LocalClock, SondeLine, blank_flash
+from protocols.wire.identity import Identity
+from protocols.wire.readings import decode, schema
+from tests.firmware.peer import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from protocols.wire.messages import Readings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_MS = 1_790_000_000_000
+HEAP = "160k"
+IDENTITY = Identity(0x10, b"master secret 16", b"salt 008", "river", "virtual", None)
+STATE_BLOCKS = 64
+CALM = {
+    "water_temperature": 7.48,
+    "ph": 8.37,
+    "dissolved_oxygen": 9.80,
+    "conductivity": 1258.0,
+    "turbidity": 142.3,
+    "orp": -210.0,
+    "ammonia_nitrogen": 0.42,
+    "level": 123.4,
+}
+
+
+def calm_water(_: float) -> Mapping[str, float]:
+    return CALM
+
+
+def sets_in(message: Readings) -> int:
+    return len(decode(schema(message.schema), message.time, message.body).rows)
+
+
+@cache
+def compiled_tree() -> tuple[Path, int]:
+    """The folder with the modules of the app image, and how many bytes of .mpy they are."""
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-node-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    files = {path: data for path, data in compile_tree(ROOT).items() if path.endswith(".mpy")}
+    for path, data in files.items():
+        target = folder / path.removeprefix(SLOT + "/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder, sum(map(len, files.values()))
+
+
+class NodeEnded(Exception):
+    """The node's process is gone; the text is what it said last."""
+
+
+class Lockstep:
+    """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console."""
+
+    def __init__(self, folder: Path, water: Callable[[float], Mapping[str, float]] = calm_water) -> None:
+        self.now_ms = START_MS
+        self.state = folder / "state.bin"
+        self.state.write_bytes(bytes(blank_flash(IDENTITY, STATE_BLOCKS).image))
+        self._clock = LocalClock(lambda: self.now_ms)
+        self._line = SondeLine(self._clock)
+        self.sonde = ModbusSonde(YOSEMITECH, water)
+        self.sonde.connect(self._line)
+        self.peer = Peer(IDENTITY, self._nonce, sets_in)
+        self.peer.unix_s = lambda: self.now_ms // 1000
+        self.log: list[str] = []
+        self.heap_used: list[int] = []  # after a collection, each time the node slept
+        self.steps = 0
+        self.resets = 0
+        self._nonces = 0
+        self._down = bytearray()
+        self._process = self._start()
+
+    def __enter__(self) -> Lockstep:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.power_cut()
+
+    def send(self, data: bytes) -> None:
+        """Bytes to the node, as if they came up the line now."""
+        self._down += data
+
+    def run(self, seconds: float) -> None:
+        """Let that much time pass."""
+        end_ms = self.now_ms + round(seconds * 1000)
+        while self.now_ms < end_ms:
+            self._answer_one(end_ms)
+
+    def power_cut(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def power_on(self) -> None:
+        self._line.received.clear()
+        self._down.clear()
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        tree, _ = compiled_tree()
+        script = Path(__file__).with_name("mpy_node.py")
+        return subprocess.Popen(
+            [str(micropython()), "-X", f"heapsize={HEAP}", str(script), str(self.state)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"MICROPYPATH": f"{tree}:.frozen"},
+        )
+
+    def _answer_one(self, end_ms: int) -> None:
+        """Take the node's next line and do what it says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        verb, _, rest = line.decode(errors="replace").rstrip("\n").partition(" ")
+        if verb == "I":
+            self.steps += 1
+            self._sleep(int(rest), end_ms)
+        elif verb == "R":
+            self._pass(int(rest))
+            self._reply(bytes(self._line.received))
+            self._line.received.clear()
+        elif verb == "U":
+            self.sonde.receive(bytes.fromhex(rest))
+        elif verb == "T":
+            self.peer.now_s = self.now_ms // 1000
+            self._down += self.peer.feed(bytes.fromhex(rest))
+        elif verb == "L":
+            self.log.append(rest)
+        elif verb == "M":
+            self.heap_used.append(int(rest))
+        elif verb == "X":
+            self.resets += 1
+            self._process.wait()
+            self.power_on()
+        else:
+            rest_of_it = self._process.stdout.read().decode(errors="replace")
+            raise NodeEnded(line.decode(errors="replace") + rest_of_it)
+
+    def _sleep(self, wanted_ms: int, end_ms: int) -> None:
+        slept_ms = 0 if self._down else max(0, min(wanted_ms, end_ms - self.now_ms))
+        self._pass(slept_ms)
+        self._reply(slept_ms.to_bytes(4, "big") + bytes(self._down))
+        self._down.clear()
+
+    def _pass(self, ms: int) -> None:
+        self._clock.run_due(self.now_ms + ms)
+        self.now_ms += ms
+
+    def _reply(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(len(data).to_bytes(2, "big") + data)
+        self._process.stdin.flush()
+
+    def _nonce(self, count: int) -> bytes:
+        self._nonces += 1
+        return self._nonces.to_bytes(count, "big")

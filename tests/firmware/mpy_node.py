@@ -1,0 +1,181 @@
+"""A node on the real MicroPython in lockstep with a test: run by tests/firmware/lockstep.py, not by pytest.
+
+The firmware runs here as it is on a board, from the compiled image tree, in a limited heap. Its hardware is at the other
+end of stdin and stdout: every question is one line, every answer two bytes of length and that many bytes. Time only
+passes when the node waits, so a week takes as long as its steps do.
+
+    I <ms>      wait; the answer is what arrived on the link (at once, if something is there)
+    U <hex>     bytes to the sonde; no answer
+    R <ms>      wait for the sonde; the answer is what arrived
+    T <hex>     bytes to the gateway; no answer
+    L <text>    a line for the console; no answer
+    M <bytes>   heap in use after a collection; no answer
+    X           reset: the process ends
+"""
+
+import gc
+import os
+import sys
+
+gc.threshold(4096)  # as the image's main.py does
+
+import vfs  # noqa: E402
+
+from firmware import main  # noqa: E402
+from firmware.hal.clock import Clock  # noqa: E402
+
+_PERIOD = 1 << 30
+_BLOCK = 4096
+
+
+def tell(line):
+    sys.stdout.write(line + "\n")
+
+
+def ask(line):
+    tell(line)
+    head = sys.stdin.buffer.read(2)
+    if len(head) < 2:
+        sys.exit(0)
+    size = head[0] << 8 | head[1]
+    return sys.stdin.buffer.read(size) if size else b""
+
+
+class Ticks:
+    """Starts a minute before the wrap."""
+
+    now_ms = _PERIOD - 60000
+
+    def ticks_ms(self):
+        return Ticks.now_ms
+
+    def ticks_diff(self, later, earlier):
+        return (later - earlier + _PERIOD // 2) % _PERIOD - _PERIOD // 2
+
+    def sleep_ms(self, ms):
+        Ticks.now_ms = (Ticks.now_ms + ms) % _PERIOD
+
+
+class Rtc:
+    def read_s(self):
+        return 946684800
+
+    def write_s(self, seconds):
+        pass
+
+    def load(self):
+        return b""
+
+    def save(self, data):
+        pass
+
+
+class Uart:
+    def __init__(self, ticks):
+        self._ticks = ticks
+        self._left = b""
+
+    def write(self, data):
+        tell("U " + data.hex())
+
+    def any(self):
+        return len(self._left)
+
+    def readinto(self, buffer):
+        if not self._left:
+            self._ticks.sleep_ms(10)
+            self._left = ask("R 10")
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+class Link:
+    def __init__(self):
+        self.arrived = b""
+
+    def read(self):
+        data = self.arrived
+        self.arrived = b""
+        return data
+
+    def write(self, data):
+        tell("T " + data.hex())
+
+
+class File:
+    """A block device in a file: the state partition."""
+
+    def __init__(self, path):
+        self._file = open(path, "r+b")
+        self._blocks = os.stat(path)[6] // _BLOCK
+
+    def readblocks(self, block, buf, offset=0):
+        self._file.seek(block * _BLOCK + offset)
+        self._file.readinto(buf)
+
+    def writeblocks(self, block, buf, offset=0):
+        self._file.seek(block * _BLOCK + offset)
+        self._file.write(buf)
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self._blocks
+        if op == 5:
+            return _BLOCK
+        return 0  # littlefs writes only to blocks it has erased: the file need not show it
+
+
+class Hal:
+    reset_cause = 1
+
+    def __init__(self, state):
+        ticks = Ticks()
+        self.clock = Clock(ticks, Rtc())
+        self.link = Link()
+        self._uart = Uart(ticks)
+        self._ticks = ticks
+        self.state_fs = vfs.VfsLfs2(File(state))
+
+    def configure(self, board):
+        pass
+
+    def uart(self, port, baud_rate):
+        return self._uart
+
+    def read_mv(self, channel):
+        return 12600
+
+    def random(self, count):
+        return os.urandom(count)
+
+    def log(self, text):
+        tell("L " + text)
+
+    def feed_watchdog(self):
+        pass
+
+    def idle(self, ms):
+        gc.collect()
+        tell("M %d" % gc.mem_alloc())
+        # The first four bytes of the answer are the milliseconds that have passed.
+        answer = ask("I %d" % ms)
+        self._ticks.sleep_ms(int.from_bytes(answer[:4], "big"))
+        self.link.arrived += answer[4:]
+
+    def reset(self):
+        tell("X")
+        sys.exit(0)
+
+    def identify(self, is_on):
+        pass
+
+    def heap_free(self):
+        gc.collect()
+        return gc.mem_free()
+
+
+hal = Hal(sys.argv[1])
+node = main.start(hal)
+main.loop(hal, node)
