@@ -23,8 +23,10 @@ _BLOCK_SIZE = 5
 PAGE_BYTES = 256
 # The last operation began at most a page before the last programmed byte, and may have reached a page beyond it.
 WINDOW_BYTES = 3 * PAGE_BYTES
-# A cell on the edge escapes notice with a chance of 2**-15 when it reads 0 and 1 equally often.
+# One cell on the edge escapes notice with a chance of 2**-15 when it reads 0 and 1 equally often.
 READS = 16
+# A page may hold a thousand of them: once one is noticed, so many reads in a row must find no further one.
+READS_QUIET = 32
 
 
 def steady(device: "Any") -> int:
@@ -48,12 +50,19 @@ def steady(device: "Any") -> int:
 def _finish(device: "Any", block: int, start: int, zeros: memoryview, again: bytearray) -> bool:
     """Whether a window read differently; if so, everything that read 0 once is programmed to 0."""
     unsteady = False
-    for _ in range(READS - 1):
+    left = READS - 1
+    while left:
+        left -= 1
         device.readblocks(block, again, start)
-        if again != zeros:
+        if again == zeros:
+            continue
+        if not unsteady:
             unsteady = True
-            for k in range(len(again)):
+            left = READS_QUIET
+        for k in range(len(again)):
+            if zeros[k] & ~again[k]:
                 zeros[k] &= again[k]
+                left = READS_QUIET
     if unsteady:
         device.writeblocks(block, zeros, start)
     return unsteady

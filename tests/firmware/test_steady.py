@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firmware.steady import WINDOW_BYTES, steady
+from firmware.steady import PAGE_BYTES, steady
 from hil_tests.world.flash import LittleFs
 from tests.firmware.cutflash import BITS, BLOCK_BYTES, UNSTABLE, WEAK, CutFlash, PowerCut
 
@@ -55,12 +55,22 @@ def test_what_was_only_half_done_but_reads_the_same_is_left_to_littlefs() -> Non
         assert file.read() == b"old"
 
 
+def test_a_thousand_cells_on_the_edge_are_all_found() -> None:
+    """Most are noticed at once; the one that hides longest must not be left behind."""
+    for seed in range(60):
+        flash = CutFlash(
+            bytearray(b"\xff" * BLOCK_BYTES), {0: bytearray(b"\xff" * PAGE_BYTES + bytes(3840))}, seed
+        )
+        steady(flash)
+        assert flash.image[:PAGE_BYTES] == bytes(PAGE_BYTES)
+
+
 def test_the_end_of_a_full_block_and_an_empty_block_are_looked_at_too() -> None:
     flash = CutFlash(bytearray(bytes(BLOCK_BYTES) + b"\xff" * BLOCK_BYTES), seed=5)
     mask = bytearray(BLOCK_BYTES)
     mask[-1] = 0x10
     first = bytearray(BLOCK_BYTES)
-    first[WINDOW_BYTES - 1] = first[0] = 0x01
+    first[0] = first[PAGE_BYTES + 9] = 0x01
     flash.unstable = {0: mask, 1: first}
     assert steady(flash) == 2
     assert flash.image[BLOCK_BYTES] == 0xFE
