@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -38,21 +37,23 @@ class Shell:
         self.folder = folder
         self.config = folder / "gateway.toml"
 
-    def invoke(self, *args: str) -> Result:
+    def invoke(self, *args: str) -> Any:
+        """Run a command whatever becomes of it."""
         return CliRunner().invoke(app, [*args, "--config", str(self.config)], env={"COLUMNS": "200"})
 
     def __call__(self, *args: str) -> str:
         """The output of a command that must succeed."""
         result = self.invoke(*args)
         assert result.exit_code == 0, (result.output, result.exception)
-        return result.output
+        output: str = result.output
+        return output
 
     def error(self, *args: str) -> BaseException:
         """The error of a command that must fail."""
         result = self.invoke(*args)
         assert result.exit_code != 0, result.output
-        assert result.exception is not None
-        return result.exception
+        error: BaseException = result.exception
+        return error
 
     def nodes_file(self, **changes: Any) -> str:
         file = self.folder / f"nodes{'-'.join(changes)}.jsonl"
