@@ -12,6 +12,9 @@ from pathlib import Path
 from boards.virtual.hub import READ, Hub
 from boards.virtual.rom_image import micropython, rom_path
 
+# Heap for the modules of rom/, which are part of a chip's firmware and take none of its heap; measured after they are
+# imported. So that heap_size is what the node has, as on a chip.
+_ROM_HEAP = 26 * 1024
 # A message of the node's machine module is one datagram; none is longer.
 _MESSAGE_MAX = 256
 
@@ -53,7 +56,7 @@ class Life:
             theirs[number].setblocking(False)  # a UART read takes what is there
         fds = ";".join(f"{number}:{their.fileno()}" for number, their in theirs.items())
         self.process = subprocess.Popen(
-            [micropython(), "-X", f"heapsize={heap_size}", "-m", "boot"],
+            [micropython(), "-X", f"heapsize={_bytes(heap_size) + _ROM_HEAP}", "-m", "boot"],
             stdin=console,
             stdout=console,
             stderr=console,
@@ -166,3 +169,9 @@ class Life:
         if not self._over:
             self._drain_console()
             self._on_exit(self)
+
+
+def _bytes(size: str) -> int:
+    """ "160k" or "1m" as MicroPython takes it."""
+    factor = {"k": 1024, "m": 1024 * 1024}.get(size[-1].lower(), 1)
+    return int(size.rstrip("kKmM")) * factor

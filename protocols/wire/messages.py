@@ -273,33 +273,17 @@ if sys.implementation.name != "micropython":
 
 else:
     # A subclass costs a node 350 bytes of heap each: there a message is the named tuple itself, without KIND.
-    Hello = _Hello  # type: ignore[assignment, misc]
-    Readings = _Readings  # type: ignore[assignment, misc]
-    Event = _Event  # type: ignore[assignment, misc]
-    Result = _Result  # type: ignore[assignment, misc]
-    Status = _Status  # type: ignore[assignment, misc]
-    SettingsReport = _SettingsReport  # type: ignore[assignment, misc]
-    Ack = _Ack  # type: ignore[assignment, misc]
-    Time = _Time  # type: ignore[assignment, misc]
-    Command = _Command  # type: ignore[assignment, misc]
-    Settings = _Settings  # type: ignore[assignment, misc]
-    Challenge = _Challenge  # type: ignore[assignment, misc]
-    Ping = _Ping  # type: ignore[assignment, misc]
+    Hello, Readings, Event, Result = _Hello, _Readings, _Event, _Result  # type: ignore[assignment, misc]
+    Status, SettingsReport, Ack, Time = _Status, _SettingsReport, _Ack, _Time  # type: ignore[assignment, misc]
+    Command, Settings, Challenge, Ping = _Command, _Settings, _Challenge, _Ping  # type: ignore[assignment, misc]
 
+# fmt: off
 _KINDS: "dict[type, int]" = {
-    Hello: _HELLO,
-    Readings: _READINGS,
-    Event: _EVENT,
-    Result: _RESULT,
-    Status: _STATUS,
-    SettingsReport: _SETTINGS_REPORT,
-    Ack: _ACK,
-    Time: _TIME,
-    Command: _COMMAND,
-    Settings: _SETTINGS,
-    Challenge: _CHALLENGE,
-    Ping: _PING,
+    Hello: _HELLO, Readings: _READINGS, Event: _EVENT, Result: _RESULT, Status: _STATUS,
+    SettingsReport: _SETTINGS_REPORT, Ack: _ACK, Time: _TIME, Command: _COMMAND, Settings: _SETTINGS,
+    Challenge: _CHALLENGE, Ping: _PING,
 }
+# fmt: on
 
 
 if TYPE_CHECKING:
