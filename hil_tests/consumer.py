@@ -42,9 +42,15 @@ class Judge:
         self._last[lane] = max(record_id[2], self._last.get(lane, -1))
 
 
+# What tells of a copy how and when it travelled.
+_TRAVEL = {"lane", "resent", "received_ms"}
+_UNSYNCHRONISED = 3
+
+
 def _content(record: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal in all copies: not how and when the copy travelled."""
-    return {key: value for key, value in record.items() if key not in ("lane", "resent", "received_ms")}
+    """What must be equal in all copies. The time of a record made without a clock is the gateway's estimate of it."""
+    left_out = _TRAVEL | {"time"} if record.get("tq") == _UNSYNCHRONISED else _TRAVEL
+    return {key: value for key, value in record.items() if key not in left_out}
 
 
 class Consumer:

@@ -24,7 +24,7 @@ from hil_tests.street import AREA, FIRST_ADDRESS, QUIET_INTERVAL_S, STATUS_S
 from hil_tests.system import Books
 from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
-from hil_tests.world.sim_gateway import NORTHBOUND, SimGateway, write_config
+from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
 from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_node import SimNode
 from hil_tests.world.sim_world import World
@@ -61,6 +61,7 @@ class SimRig:
         self._links = links
         self.config = write_config(folder / "gateway", list(links), self.random("master key").randbytes(32))
         self.gateway: SimGateway | None = None
+        self.clock_is_synchronised = True
         self._starts = 0
         self._problems: list[str] = []
         self.start_gateway()
@@ -118,7 +119,8 @@ class SimRig:
     def start_gateway(self) -> None:
         self._starts += 1
         rng = self.random(f"gateway {self._starts}")
-        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, rng)
+        clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
+        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng)
         self.world.note("gateway started")
 
     @property

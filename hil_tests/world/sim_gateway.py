@@ -12,6 +12,7 @@ import contextlib
 import logging
 import random
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,15 @@ _COMMIT_MAX_S = 0.060
 class GatewayClock:
     """`TrustedClock` of one process: the world's wall time, the loop's monotonic time."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, synchronised: Callable[[], bool]) -> None:
         self._world = world
-        self.is_synchronised = True
+        self.synchronised = synchronised
 
     def unix_ms(self) -> int:
         return self._world.unix_ms()
 
     def monotonic(self) -> float:
         return self._world.now_s
-
-    def synchronised(self) -> bool:
-        return self.is_synchronised
 
 
 class SimDisk(Executor):
@@ -139,7 +137,13 @@ class SimGateway(Gateway):
     """`Gateway` with the world's clock, randomness, disk, lines and broker in it."""
 
     def __init__(
-        self, config: Config, world: World, lines: dict[str, SimLine], broker: SimBroker, rng: random.Random
+        self,
+        config: Config,
+        world: World,
+        lines: dict[str, SimLine],
+        broker: SimBroker,
+        clock: GatewayClock,
+        rng: random.Random,
     ) -> None:
         self._world = world
         self._lines = lines
@@ -156,7 +160,7 @@ class SimGateway(Gateway):
         super().__init__(
             config,
             quiet_logger(),
-            clock=GatewayClock(world),
+            clock=clock,
             random_bytes=rng.randbytes,
             executor=self._disk,
         )

@@ -15,11 +15,11 @@ from firmware.outbox import EVENTS, READINGS
 from firmware.steady import steady
 from hil_tests.consumer import RecordId
 from hil_tests.outbox_reader import read_outbox
+from hil_tests.world.cutflash import VARIANTS, CutFlash, PowerCut
 from hil_tests.world.sim_hal import PowerLost, SimStation
 from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_world import Event, World
 from protocols.wire.identity import Identity
-from tests.firmware.cutflash import VARIANTS, CutFlash, PowerCut
 
 # A cut that waits for a flash operation happens at the latest after this, between two operations.
 _CUT_AT_LATEST_S = 1.0
@@ -34,7 +34,7 @@ class TornFlash:
     """A `CutFlash` whose cut is the end of everything that runs, not an exception that firmware could catch."""
 
     def __init__(self, image: bytes, seed: int) -> None:
-        self.chip: Any = CutFlash(bytearray(image), seed=seed)  # type: ignore[no-untyped-call]
+        self.chip = CutFlash(bytearray(image), seed=seed)
 
     def readblocks(self, block: int, buf: Any, offset: int = 0, /) -> None:
         try:
@@ -50,7 +50,7 @@ class TornFlash:
 
     def ioctl(self, op: int, arg: int, /) -> int | None:
         try:
-            return int(self.chip.ioctl(op, arg))
+            return self.chip.ioctl(op, arg)
         except PowerCut as cut:
             raise PowerLost from cut
 
@@ -61,7 +61,7 @@ class TornFlash:
 
     @property
     def is_cut(self) -> bool:
-        return bool(self.chip.dead)
+        return self.chip.dead
 
     def power(self) -> None:
         """The supply is back."""

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
-from tests.firmware.cutflash import VARIANTS
+from hil_tests.world.cutflash import VARIANTS
 from tests.firmware.powercut_world import Sweep
 
 if sys.implementation.name == "micropython":

@@ -14,7 +14,7 @@ from firmware.durable import Boots, Channel, Commands, Document
 from firmware.errors import StorageError
 from firmware.outbox import EVENTS, READINGS, Outbox
 from firmware.steady import steady
-from tests.firmware.cutflash import BLOCK_BYTES, VARIANTS, CutFlash, PowerCut, Rng
+from hil_tests.world.cutflash import BLOCK_BYTES, VARIANTS, CutFlash, PowerCut, Rng
 
 BLOCKS = 26
 OUTBOX_BYTES = 5 * BLOCK_BYTES

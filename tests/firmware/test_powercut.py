@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from littlefs import LittleFS
 
-from tests.firmware.cutflash import BLOCK_BYTES, VARIANTS
+from hil_tests.world.cutflash import BLOCK_BYTES, VARIANTS
 from tests.firmware.powercut_world import BLOCKS
 
 ROOT = Path(__file__).parents[2]

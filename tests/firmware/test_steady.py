@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from firmware.steady import PAGE_BYTES, steady
+from hil_tests.world.cutflash import BITS, BLOCK_BYTES, UNSTABLE, WEAK, CutFlash, PowerCut
 from hil_tests.world.flash import LittleFs
-from tests.firmware.cutflash import BITS, BLOCK_BYTES, UNSTABLE, WEAK, CutFlash, PowerCut
 
 
 def fresh(blocks: int = 16) -> CutFlash:

@@ -14,6 +14,10 @@ The variants are those of NOR flash whose supply collapses, each for programming
     WEAK             all changed, but one to four of them were caught half-way and read differently each time
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 NOTHING, TORN_1, TORN_2, TORN_3, ALL, BITS, UNSTABLE, WEAK = range(8)
 VARIANTS = ("nothing", "torn_1", "torn_2", "torn_3", "all", "bits", "unstable", "weak")
 BLOCK_BYTES = 4096
@@ -31,12 +35,12 @@ _STABLE = bytes(BLOCK_BYTES)
 class Rng:
     """xorshift32: the same numbers on both interpreters."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self._state = (seed * 2654435761 + 0x9E3779B9) & 0xFFFFFFFF or 1
         for _ in range(8):
             self.bits()
 
-    def bits(self):
+    def bits(self) -> int:
         """32 random bits."""
         x = self._state
         x ^= (x << 13) & 0xFFFFFFFF
@@ -45,10 +49,10 @@ class Rng:
         self._state = x
         return x
 
-    def below(self, bound):
+    def below(self, bound: int) -> int:
         return self.bits() % bound
 
-    def bytes(self, size):
+    def bytes(self, size: int) -> bytearray:
         out = bytearray(size)
         for at in range(0, size, 4):
             word = self.bits()
@@ -61,12 +65,18 @@ class Rng:
 class CutFlash:
     """`log` holds (block, offset, data) per programming and (block, None, None) per erase, when asked to record."""
 
-    def __init__(self, image, unstable=None, seed=1, record=False):
-        self.image = image
-        self._view = memoryview(image)
+    def __init__(
+        self,
+        image: bytearray,
+        unstable: "dict[int, bytearray] | None" = None,
+        seed: int = 1,
+        record: bool = False,
+    ) -> None:
+        self.image: Any = image
+        self._view: Any = memoryview(image)
         self.unstable = unstable or {}  # block -> a mask of its unstable bits
         self.rng = Rng(seed)
-        self.log = [] if record else None
+        self.log: list[tuple[int, Any, Any]] | None = [] if record else None
         self.ops = 0
         self.cut_at = -1
         self.variant = NOTHING
@@ -74,7 +84,7 @@ class CutFlash:
 
     # -- MicroPython's extended block device -----------------------------------------------------------------------
 
-    def readblocks(self, block, buf, offset=0):
+    def readblocks(self, block: int, buf: "Any", offset: int = 0) -> None:
         if self.dead:
             raise _CUT
         at = block * BLOCK_BYTES + offset
@@ -86,12 +96,12 @@ class CutFlash:
                     if mask[k]:
                         buf[k] ^= self.rng.bits() >> 8 & mask[k]
 
-    def writeblocks(self, block, buf, offset=0):
+    def writeblocks(self, block: int, buf: "Any", offset: int = 0) -> None:
         if self.dead:
             raise _CUT
         self._do(block, offset, bytes(buf))
 
-    def ioctl(self, op, arg):
+    def ioctl(self, op: int, arg: int) -> int:
         if op == 4:
             return len(self.image) // BLOCK_BYTES
         if op == 5:
@@ -102,7 +112,7 @@ class CutFlash:
             self._do(arg, None, None)
         return 0
 
-    def _do(self, block, offset, data):
+    def _do(self, block: int, offset: "Any", data: "Any") -> None:
         if self.ops == self.cut_at:
             self.dead = True
             self.tear(block, offset, data, self.variant)
@@ -112,13 +122,13 @@ class CutFlash:
             self.log.append((block, offset, data))
         self.apply(block, offset, data)
 
-    def release(self):
+    def release(self) -> None:
         """Free the image of a chip that nobody will look at again."""
         self.image = self._view = b""
 
     # -- what an operation does, whole or torn ---------------------------------------------------------------------
 
-    def apply(self, block, offset, data):
+    def apply(self, block: int, offset: "Any", data: "Any") -> None:
         """Do an operation: programming only clears bits, erasing sets a block to ones."""
         image = self.image
         if data is None:
@@ -133,7 +143,7 @@ class CutFlash:
                 image[at + k] &= data[k]
         self._settle(block, offset, len(data), data)
 
-    def tear(self, block, offset, data, variant):
+    def tear(self, block: int, offset: "Any", data: "Any", variant: int) -> None:
         """Do as much of an operation as happens while the supply collapses."""
         rng = self.rng
         erase = data is None
@@ -162,14 +172,14 @@ class CutFlash:
             if change and variant in (UNSTABLE, WEAK):
                 self._mask(block)[at + k - block * BLOCK_BYTES] |= change
 
-    def _prefix(self, block, offset, data, at, size):
+    def _prefix(self, block: int, offset: int, data: "bytes | None", at: int, size: int) -> None:
         if data is not None:
             self.apply(block, offset, data[:size])
             return
         self.image[at : at + size] = b"\xff" * size
         self._settle(block, 0, size, None)
 
-    def _weaken(self, block, offset, before, data):
+    def _weaken(self, block: int, offset: int, before: bytes, data: bytes) -> None:
         """One to four of the bits that were to become 0 are left on the edge."""
         changed = [k for k in range(len(data)) if before[k] & ~data[k]]
         for _ in range(1 + self.rng.below(4)):
@@ -182,12 +192,12 @@ class CutFlash:
                 bit <<= 1
             self._mask(block)[offset + k] |= bit
 
-    def _mask(self, block):
+    def _mask(self, block: int) -> bytearray:
         if block not in self.unstable:
             self.unstable[block] = bytearray(BLOCK_BYTES)
         return self.unstable[block]
 
-    def _settle(self, block, offset, size, data):
+    def _settle(self, block: int, offset: int, size: int, data: "bytes | None") -> None:
         """What was programmed to 0 now, or erased (data None), reads the same every time."""
         if block in self.unstable:
             mask = self.unstable[block]
