@@ -9,8 +9,8 @@ from gateway.ledger import Ledger, PageLoader
 from protocols.wire.envelope import ReplayWindow
 
 COLUMNS = (
-    "id, node, number, id_context, previous, opened_ms, first_seq, cum, runs, highest_piv, window, dn_reserved,"
-    " dn_hold, upto_reading, upto_event"
+    "id, node, number, id_context, previous, opened_ms, first_seq, cum, runs, highest_set, highest_piv, window,"
+    " dn_reserved, dn_hold, upto_reading, upto_event"
 )
 
 
@@ -41,12 +41,13 @@ class Epoch:
     @classmethod
     def from_row(cls, row: sqlite3.Row | tuple, load_page: PageLoader) -> Epoch:  # type: ignore[type-arg]
         """The epoch of a row with COLUMNS, as it was when the row was written."""
-        (row_id, node, number, id_context, previous, opened_ms, first_seq, cum, runs, highest_piv, window, dn_reserved,
-         dn_hold, upto_reading, upto_event) = row  # fmt: skip
+        (row_id, node, number, id_context, previous, opened_ms, first_seq, cum, runs, highest_set, highest_piv, window,
+         dn_reserved, dn_hold, upto_reading, upto_event) = row  # fmt: skip
         ledger = Ledger(row_id, node, number, first_seq, load_page)
         ledger.cum = cum
         ledger.runs = Intervals.unpack(runs)
         ledger.highest = ledger.runs.ends[-1] if ledger.runs else cum
+        ledger.highest_set = highest_set
         epoch = cls(ledger, id_context, previous, opened_ms)
         epoch.window = ReplayWindow(highest_piv, window)
         epoch.dn_reserved = dn_reserved
@@ -59,8 +60,8 @@ class Epoch:
         """All of it, for INSERT."""
         ledger = self.ledger
         return (self.row_id, self.node, self.number, self.id_context, self.previous, self.opened_ms, ledger.first_seq,
-                ledger.cum, ledger.runs.pack(), self.window.highest, self.window.bitmap, self.dn_reserved,
-                int(self.dn_hold), self.upto_reading, self.upto_event)  # fmt: skip
+                ledger.cum, ledger.runs.pack(), ledger.highest_set, self.window.highest, self.window.bitmap,
+                self.dn_reserved, int(self.dn_hold), self.upto_reading, self.upto_event)  # fmt: skip
 
     def window_row(self) -> tuple[int, int, int]:
         """What a frame that left no row changes: (highest_piv, window, id)."""
@@ -70,12 +71,13 @@ class Epoch:
         """Everything the rows up to those ids add up to, for UPDATE_LEDGER."""
         ledger = self.ledger
         highest, window, row_id = self.window_row()
-        return ledger.cum, ledger.runs.pack(), highest, window, upto_reading, upto_event, row_id
+        known = ledger.cum, ledger.runs.pack(), ledger.highest_set
+        return *known, highest, window, upto_reading, upto_event, row_id
 
 
-INSERT = f"INSERT INTO epoch ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = f"INSERT INTO epoch ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 UPDATE_WINDOW = "UPDATE epoch SET highest_piv = ?, window = ? WHERE id = ?"
 UPDATE_LEDGER = (
-    "UPDATE epoch SET cum = ?, runs = ?, highest_piv = ?, window = ?, upto_reading = ?, upto_event = ?"
-    " WHERE id = ?"
+    "UPDATE epoch SET cum = ?, runs = ?, highest_set = ?, highest_piv = ?, window = ?, upto_reading = ?,"
+    " upto_event = ? WHERE id = ?"
 )

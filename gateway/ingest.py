@@ -210,7 +210,7 @@ class Ingest:
     ) -> bool:  # fmt: skip
         """Put one set into the batch if it is new; whether it is."""
         fingerprint = crc32(body, (time ^ time >> 32 ^ schema * 2654435761) & 0xFFFFFFFF) & 0x7FFFFFFF or 1
-        backlog = seq < ledger.highest
+        backlog = seq < ledger.highest_set
         was_lost = seq <= ledger.cum
         verdict = ledger.offer(seq, fingerprint)
         if verdict != NEW:
@@ -220,6 +220,8 @@ class Ingest:
         batch = store.batch
         if was_lost:
             batch.found.append((ledger.row_id, seq))
+        if not backlog:
+            ledger.highest_set = seq
         boot_time = None
         if tq == UNSYNCHRONISED:
             boot_time = time

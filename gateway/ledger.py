@@ -33,8 +33,8 @@ class Ledger:
     """The records of one epoch. `row_id` is its id in the store, `number` its name on the wire."""
 
     __slots__ = (
-        "changed_pages", "cum", "first_seq", "highest", "load_page", "node", "number", "pages", "pending", "row_id",
-        "runs",
+        "changed_pages", "cum", "first_seq", "highest", "highest_set", "load_page", "node", "number", "pages",
+        "pending", "row_id", "runs",
     )  # fmt: skip
 
     def __init__(self, row_id: int, node: int, number: int, first_seq: int, load_page: PageLoader) -> None:
@@ -45,6 +45,8 @@ class Ledger:
         self.cum = first_seq - 1
         self.runs = Intervals()
         self.highest = self.cum
+        # The highest seq of a set of readings: events overtake sets, so `highest` does not tell fresh from backlog.
+        self.highest_set = self.cum
         self.pending: dict[int, int] = {}
         # Fingerprints by page: those that changed since they were last written, and some that were looked up.
         self.pages: dict[int, array[int]] = {}

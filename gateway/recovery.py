@@ -116,7 +116,8 @@ def _carry_over(connection: sqlite3.Connection, aside: Path) -> str:
         except sqlite3.Error:
             carried.append(f"no {name}")
     connection.execute(
-        "UPDATE main.epoch SET cum = first_seq - 1, runs = x'', dn_hold = 1, upto_reading = 0, upto_event = 0"
+        "UPDATE main.epoch SET cum = first_seq - 1, runs = x'', highest_set = first_seq - 1, dn_hold = 1,"
+        " upto_reading = 0, upto_event = 0"
     )
     connection.execute("DETACH DATABASE old")
     return ", ".join(carried)
@@ -145,6 +146,8 @@ def replay(connection: sqlite3.Connection, known: Mapping[int, Epoch]) -> set[in
                 epoch.window.accept(piv)
                 epoch.ledger.offer(seq, fingerprint)
                 epoch.ledger.settle(seq)
+                if table == "reading":
+                    epoch.ledger.highest_set = max(epoch.ledger.highest_set, seq)
                 changed.add(epoch_id)
     for epoch_id, first, last in connection.execute(
         "SELECT l.epoch, l.first, l.last FROM lost l JOIN epoch e ON e.id = l.epoch WHERE l.last > e.cum"

@@ -36,6 +36,7 @@ TABLES = (
         first_seq INTEGER NOT NULL,    -- lowest seq this epoch can hold
         cum INTEGER NOT NULL,          -- every record up to here is committed or lost
         runs BLOB NOT NULL,            -- committed records above cum (intervals.py)
+        highest_set INTEGER NOT NULL,  -- highest seq of readings; a set above it is fresh
         highest_piv INTEGER NOT NULL,  -- replay window, up
         window INTEGER NOT NULL,       -- its bitmap, 63 bits
         dn_reserved INTEGER NOT NULL,  -- downlink PIVs below this may have been used

@@ -160,6 +160,25 @@ def test_records_out_of_order_are_acknowledged_as_runs_and_marked_as_backlog(tmp
     tell(tmp_path, story)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_sets_that_an_event_overtook_are_fresh(tmp_path: Path, restart: bool) -> None:
+    """An alarm kept after them goes out before sets that wait to be batched; that does not make them backlog."""
+
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.reading(seq=3))
+        node.give(node.event(seq=7))
+        await node.last_ack()
+        if restart:
+            south.store.close()
+            south.open()
+        node.give(*(node.reading(seq=seq) for seq in (5, 6, 4, 8)))
+        await node.last_ack()
+        lanes = [(3, 0), (5, 0), (6, 0), (4, 1), (8, 0)]
+        assert south.rows("SELECT seq, backlog FROM reading ORDER BY id") == lanes
+
+    tell(tmp_path, story)
+
+
 def test_an_alarm_behind_ten_thousand_evicted_records_is_acknowledged_at_once(tmp_path: Path) -> None:
     async def story(south: South, node: TestNode) -> None:
         node.give(node.reading(seq=1))
