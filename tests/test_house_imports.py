@@ -147,6 +147,10 @@ def undeclared(path: Path) -> Iterator[tuple[ast.stmt, str]]:
     allowed = requirements("dev" if is_test else EXTRA_OF[path.parts[0]])
     # What is installed for users comes without the tests and the benches.
     ours = {*PACKAGES, "tidegate"} if path.parts[0] in PACKAGES else {*EXTRA_OF, "tidegate"}
+    if path.is_relative_to("boards/virtual/rom"):
+        ours |= {
+            module.stem for module in python_files("boards/virtual/rom")
+        }  # top level on the virtual board
     for node, name in imported(tree_of(path)):
         if name in sys.stdlib_module_names | ONLY_ON_NODES | ours:
             continue
