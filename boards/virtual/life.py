@@ -14,7 +14,7 @@ from boards.virtual.rom_image import micropython, rom_path
 
 # Heap for the modules of rom/, which are part of a chip's firmware and take none of its heap; measured after they are
 # imported. So that heap_size is what the node has, as on a chip.
-_ROM_HEAP = 26 * 1024
+_ROM_HEAP = 20 * 1024
 # A message of the node's machine module is one datagram; none is longer.
 _MESSAGE_MAX = 256
 
