@@ -95,23 +95,33 @@ class MqttSender:
                 self._version = MQTTv311
             raise NorthboundError(f"{self._name()} refused us: {error}") from error
         except (OSError, TimeoutError, ssl.SSLError) as error:
-            raise NorthboundError(
-                f"{self._name()} cannot be reached: {str(error) or 'no answer in time'}"
-            ) from error
+            raise NorthboundError(f"{self._name()} cannot be reached: {error}") from error
 
     async def _connect(self, on_confirm: OnConfirm) -> MqttSession:
         settings = self._settings
         session = MqttSession(settings, on_confirm)
+        connecting = asyncio.ensure_future(
+            session.client.connect(
+                settings.host,
+                settings.port,
+                ssl=settings.tls or False,
+                keepalive=settings.keepalive_s,
+                version=self._version,
+            )
+        )
         try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                await session.client.connect(
-                    settings.host,
-                    settings.port,
-                    ssl=settings.tls or False,
-                    keepalive=settings.keepalive_s,
-                    version=self._version,
-                )
+            await asyncio.wait(
+                {connecting, session.gone},
+                timeout=settings.connect_timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            # A broker that refuses MQTT 5 in the words of 3.1.1 makes gmqtt step down by itself.
+            self._version = session.client._connection_state.protocol_version
+            if not connecting.done():
+                raise TimeoutError(session.gone.result() if session.gone.done() else "no answer in time")
+            connecting.result()
         except BaseException:
+            connecting.cancel()
             session.abort()
             raise
         return session
@@ -125,12 +135,12 @@ class MqttSession:
 
     def __init__(self, settings: MqttSettings, on_confirm: OnConfirm) -> None:
         self.window = settings.window
+        self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._topic = settings.topic
         self._topics: dict[Destination, bytes] = {}
         self._silent_max_s = 2 * settings.keepalive_s
         self._on_confirm = on_confirm
         self._mids = _Mids()
-        self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.client = _Client(
             settings.client_id, clean_session=True, persistent_storage=self._mids, logger=_quiet
         )
@@ -158,9 +168,9 @@ class MqttSession:
         """Wait until the connection is gone, or so silent that it must be."""
         loop = asyncio.get_running_loop()
         while True:
-            done, _ = await asyncio.wait({self._gone}, timeout=self._silent_max_s / 8)
+            done, _ = await asyncio.wait({self.gone}, timeout=self._silent_max_s / 8)
             if done:
-                return self._gone.result()
+                return self.gone.result()
             silent_s = loop.time() - self.client._connection._last_data_in
             if silent_s > self._silent_max_s:
                 return f"nothing came for {silent_s:.1f} s although we asked"
@@ -171,8 +181,8 @@ class MqttSession:
         self._end("closed by us")
 
     def _end(self, why: str) -> None:
-        if not self._gone.done():
-            self._gone.set_result(why)
+        if not self.gone.done():
+            self.gone.set_result(why)
 
     def _on_connect(self, client: gmqtt.Client, flags: int, code: int, properties: dict[str, Any]) -> None:
         (allowed,) = properties.get("receive_maximum", [_RECEIVE_MAXIMUM_DEFAULT])
@@ -183,7 +193,7 @@ class MqttSession:
         self._end(f"the broker closed it ({packet!r})" if packet else "the connection broke")
 
     def _on_puback(self, command: int, packet: bytes) -> None:
-        if self._gone.done():
+        if self.gone.done():
             return  # the runner counts it as owed by now, and the next session may use the same packet id
         mid = packet[0] << 8 | packet[1]
         self._free_mid(mid)
@@ -199,6 +209,14 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # gmqtt has no types
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        connection = await super()._create_connection(*args, **kwargs)
+        # Its reading task trips over itself when the transport is gone already; that is no news.
+        connection._protocol._read_loop_future.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )
+        return connection
 
     def forget(self) -> None:
         """Abort the transport, whatever state the client is in."""

@@ -173,6 +173,7 @@ class TestNode:
     async def join(self) -> messages.Ack:
         """All four steps; the ack of the last."""
         south = self.south
+        south.link.take()
         join = NodeJoin(*keys_of(self.address), self.address)
         south.ingest.frame(south.link, join.start(self.random.randbytes(8), self.hello_message()))
         ((_, challenge),) = south.link.take()
