@@ -13,8 +13,6 @@ import utime
 _TICKS_PERIOD = 1 << 30
 # Ticks start a minute before they wrap, so that every test of the node lives through the wrap.
 _TICKS_START_US = (_TICKS_PERIOD - 60000) * 1000
-# Waits from here on are sped up by time_scale.
-_SCALED_FROM_MS = 20
 
 _field = os.getenv("VBOARD").split(",")
 _control = open(int(_field[0]), "r+b")
@@ -64,45 +62,16 @@ def rtc_us(new=None):
     return _rtc_us + up_us()
 
 
-def skip(ms):
-    """The board's clock jumps; what the chips on the bus had to do meanwhile has been done on return."""
+def advance(ms):
+    """The board's clock jumps."""
     global _start_us
-    ask(b"skip %d" % ms)
     _start_us -= ms * 1000
 
 
 def sleep_ms(ms):
-    if SCALE_MILLI == 1000 or ms < _SCALED_FROM_MS:
+    if SCALE_MILLI == 1000:
         utime.sleep_ms(ms)
-        return
-    began_us = utime.ticks_us()
-    utime.sleep_ms(ms * 1000 // SCALE_MILLI)
-    # The host's sleep may end up to a millisecond early; the board's never does.
-    left_ms = ms - (utime.ticks_us() - began_us) // 1000
-    if left_ms > 0:
-        skip(left_ms)
-
-
-def poll(wait, timeout_ms):
-    """Call wait(milliseconds) with the share of real time that a wait of timeout_ms costs on this board."""
-    if SCALE_MILLI == 1000 or timeout_ms < _SCALED_FROM_MS:
-        return wait(timeout_ms)
-    real_ms = timeout_ms * 1000 // SCALE_MILLI
-    began_us = utime.ticks_us()
-    ready = wait(real_ms)
-    spent_us = utime.ticks_us() - began_us
-    if ready:
-        passed_ms = min(timeout_ms, spent_us * SCALE_MILLI // 1000000)
     else:
-        passed_ms = timeout_ms
-    if passed_ms * 1000 > spent_us:
-        skip(passed_ms - spent_us // 1000)
-    return ready
+        import _scaled
 
-
-def jump(ms):
-    """On a sped up board: go to the next thing a chip does, at most ms ahead. Says how many milliseconds passed."""
-    global _start_us
-    passed_ms = ask(b"jump %d" % ms)
-    _start_us -= passed_ms * 1000
-    return passed_ms
+        _scaled.sleep_ms(ms)

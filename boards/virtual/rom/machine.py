@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""`machine` of an ESP32 port, as far as Tidegate's nodes use it. The chips behind it live in the supervisor."""
+"""`machine` of an ESP32 port, as far as Tidegate's nodes use it. The chips behind it live in the supervisor.
+
+On a chip all this is C in flash; here it takes from the node's heap, so what few nodes use is loaded on first use.
+"""
 
 import errno
 import io
@@ -7,7 +10,7 @@ import io
 import _board
 import uselect
 import utime
-from _board import ask, end, tell
+from _board import end, tell
 
 PWRON_RESET = 1
 HARD_RESET = 2
@@ -56,63 +59,6 @@ def reset():
 
 def soft_reset():
     end(b"soft")
-
-
-class Pin:
-    IN = 1
-    OUT = 3
-    OPEN_DRAIN = 7
-    PULL_DOWN = 1
-    PULL_UP = 2
-
-    def __init__(self, number, mode=-1, pull=-1, value=None):
-        self._number = number
-        self.init(mode, pull, value)
-
-    def init(self, mode=-1, pull=-1, value=None):
-        if pull == self.PULL_UP or pull == self.PULL_DOWN:
-            tell(b"pull %d %d" % (self._number, pull == self.PULL_UP))
-        if value is not None:
-            self.value(value)
-
-    def value(self, level=None):
-        if level is None:
-            return ask(b"pin %d" % self._number)
-        tell(b"set %d %d" % (self._number, 1 if level else 0))
-        return None
-
-    __call__ = value
-
-    def on(self):
-        self.value(1)
-
-    def off(self):
-        self.value(0)
-
-
-class ADC:
-    ATTN_0DB = 0
-    ATTN_2_5DB = 1
-    ATTN_6DB = 2
-    ATTN_11DB = 3
-
-    def __init__(self, pin, atten=ATTN_0DB):
-        self._pin = pin._number if isinstance(pin, Pin) else pin
-        self._full_uv = 0
-        self.atten(atten)
-
-    def atten(self, atten):
-        # Typical input ranges of an ESP32's ADC per attenuation.
-        self._full_uv = (950000, 1250000, 1750000, 3100000)[atten]
-
-    def read_uv(self):
-        return min(ask(b"adc %d" % self._pin), self._full_uv)
-
-    def read_u16(self):
-        return self.read_uv() * 65535 // self._full_uv
-
-    def read(self):
-        return self.read_u16() >> 4
 
 
 class WDT:
@@ -201,7 +147,9 @@ class UART(io.IOBase):
                 self._poll.poll(timeout_ms)
                 timeout_ms = 0
             else:
-                timeout_ms -= max(1, _board.jump(timeout_ms))
+                import _scaled
+
+                timeout_ms -= max(1, _scaled.jump(timeout_ms))
             self._pull()
         return len(self._rx) > 0
 
@@ -255,3 +203,9 @@ class UART(io.IOBase):
                 ready |= uselect.POLLIN
             return ready
         return -1
+
+
+def __getattr__(name):
+    import _pins
+
+    return getattr(_pins, name)

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """The built-in `select`, except that long waits take the board's time, which a test can make run faster."""
 
-import _board
+import _scaled
 import uselect
 from uselect import POLLERR, POLLHUP, POLLIN, POLLOUT  # noqa: F401  (re-exported: this module shadows the built-in)
 
@@ -15,12 +15,12 @@ class _Poll:
         self.modify = poller.modify
 
     def poll(self, timeout=-1):
-        return _board.poll(self._poller.poll, timeout)
+        return _scaled.poll(self._poller.poll, timeout)
 
     def ipoll(self, timeout=-1, flags=0):
         if flags or timeout < 0:
             return self._poller.ipoll(timeout, flags)
-        return iter(_board.poll(self._poller.poll, timeout))
+        return iter(_scaled.poll(self._poller.poll, timeout))
 
 
 def poll():
