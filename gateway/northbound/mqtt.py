@@ -210,21 +210,18 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # gmqtt has no types
         done.set_result(None)
         return done
 
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        connection = await super()._create_connection(*args, **kwargs)
-        # Its reading task trips over itself when the transport is gone already; that is no news.
-        connection._protocol._read_loop_future.add_done_callback(
-            lambda task: task.cancelled() or task.exception()
-        )
-        return connection
-
     def forget(self) -> None:
         """Abort the transport, whatever state the client is in."""
         self._is_active = False
-        if self._connection is not None:
-            if self._connection._keep_connection_callback is not None:
-                self._connection._keep_connection_callback.cancel()
-            self._connection._transport.abort()
+        connection = self._connection
+        if connection is None:
+            return
+        if connection._keep_connection_callback is not None:
+            connection._keep_connection_callback.cancel()
+        # Its reading task would trip over the transport that is gone.
+        if connection._protocol._read_loop_future is not None:
+            connection._protocol._read_loop_future.cancel()
+        connection._transport.abort()
 
 
 class _Mids:

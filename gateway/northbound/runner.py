@@ -233,9 +233,9 @@ class Runner:
             session.abort()
 
     def _pump_events(self, session: Session) -> None:
-        while (
-            len(self._events_in_flight) < EVENTS_IN_FLIGHT_MAX and self._event_sent < self._store.last_event
-        ):
+        while self._event_sent < self._store.last_event:
+            if len(self._in_flight) >= session.window or len(self._events_in_flight) >= EVENTS_IN_FLIGHT_MAX:
+                return
             if not self._events:
                 self._events.extend(self._store.events(self._event_sent, EVENTS_IN_FLIGHT_MAX))
                 if not self._events:
