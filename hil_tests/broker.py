@@ -58,12 +58,17 @@ class Mosquitto:
             raise BrokerError(
                 "mosquitto is not installed: run `make test` once, or `apt-get install mosquitto`"
             )
-        self._process = subprocess.Popen([path, "-c", str(self.folder / "mosquitto.conf")])
+        with (self.folder / "mosquitto.err").open("ab") as errors:
+            command = [path, "-c", str(self.folder / "mosquitto.conf")]
+            self._process = subprocess.Popen(command, stderr=errors)
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None:
-                log = (self.folder / "mosquitto.log").read_text(encoding="utf-8", errors="replace")
-                raise BrokerError(f"mosquitto ended with {self._process.returncode}: {log[-2000:]}")
+                said = "".join(
+                    file.read_text(encoding="utf-8", errors="replace")
+                    for file in sorted(self.folder.glob("mosquitto.[le]*"))
+                )
+                raise BrokerError(f"mosquitto ended with {self._process.returncode}: {said[-2000:]}")
             if time.monotonic() > deadline:
                 raise BrokerError(
                     f"mosquitto does not answer on port {self.port} after {CONNECT_TIMEOUT_S} s"

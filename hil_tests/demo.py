@@ -158,6 +158,8 @@ def _watch(console: Console, street: Street, broker: _Broker, seconds: float | N
                 time.sleep(1 / REFRESH_PER_S)
     except KeyboardInterrupt:
         console.print("stopping")
+    if not console.is_terminal:
+        console.print()  # where nothing moves, Live leaves the line open
 
 
 def _close_books(street: Street, broker: _Broker) -> Books:

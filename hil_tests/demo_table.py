@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -108,10 +107,10 @@ def render(rows: list[StationRow], city: Consumer | None, end_s: float | None) -
     table = Table(
         title="Tidegate: three river stations",
         title_justify="left",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
+        header_style="bold underline",
+        box=None,  # fits 80 columns
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 0, 0, 1),
     )
     table.add_column("node", no_wrap=True)
     for title in (*(title for _, title, _ in COLUMNS), "class", "link", "kept", "stored", "age s"):
