@@ -233,11 +233,14 @@ class Outbox:
             "seq %d could not be kept: %r; the state partition is full or worn out" % (seq, problem)
         )
 
-    def acknowledge(self, epoch: int, cum: int, runs: "Iterable[tuple[int, int]]") -> None:
-        """Take in the gateway's whole knowledge of one epoch. Seqs that are not of this epoch are left alone."""
+    def acknowledge(self, epoch: int, cum: int, runs: "Iterable[tuple[int, int]]") -> bool:
+        """Take in the gateway's whole knowledge of one epoch. Seqs that are not of this epoch are left alone.
+
+        Whether it fell back: the gateway lost records that it had acknowledged, and they are offered again.
+        """
         bounds = self._bounds(epoch)
         if bounds is None:
-            return
+            return False
         start, end = bounds
         known = [(max(a, start), min(a + n, end)) for a, n in runs]
         floor = cum + 1
@@ -259,6 +262,7 @@ class Outbox:
         self._acks_unsaved += 1
         if fell_back or self._acks_unsaved >= ACKS_UNSAVED:
             self._save_mark()
+        return fell_back
 
     def lost_told(self) -> None:
         """An event that tells of lost() is kept: begin counting anew."""

@@ -93,7 +93,9 @@ class Uplink:
         epoch = self._session.epoch if ack.epoch is None else ack.epoch
         if epoch is None or ack.cum is None:
             return
-        self._outbox.acknowledge(epoch, ack.cum, ack.runs)
+        if self._outbox.acknowledge(epoch, ack.cum, ack.runs):
+            # What the gateway lost goes up in one ascending order behind what is measured from now on.
+            self._fresh_from = self._outbox.next_seq
         if self._lane < 0 or not self._waiting:
             self._answered()
             return

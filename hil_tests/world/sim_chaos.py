@@ -1,7 +1,7 @@
 """A seeded run of bad luck: every fault the simulated world knows, begun and ended at random, several at a time.
 
-The only faults that are kept apart are those which no design survives: a node's flash is erased, and later a backup of
-the gateway from before that is put back. What both had is then nowhere.
+The only faults that are kept apart are those which no design survives: a node's flash is erased, and a backup of the
+gateway from before that is put back, or was and the node has not yet sent again. What both had is then nowhere.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Chaos:
         self._count = itertools.count()
         self._active: set[str] = set()
         self._copy: Path | None = None
+        self._was_restored = False
 
     def run_s(self, seconds: float, pause_s: float) -> None:
         """Let so much time go by with a fault about every `pause_s`; then end them all."""
@@ -122,6 +123,8 @@ class Chaos:
         return True
 
     def _erase(self, rng: random.Random) -> bool:
+        if self._was_restored:
+            return False
         self.rig.erase_state(self._node())
         self._copy = None
         return True
@@ -140,6 +143,7 @@ class Chaos:
             return False
         self.rig.kill_gateway()
         self.rig.restore_gateway(self._copy)
+        self._was_restored = True
         self.rig.start_gateway()
         return True
 
