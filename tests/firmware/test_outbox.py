@@ -8,6 +8,7 @@ from firmware.errors import StorageError
 from firmware.outbox import EVENTS, READINGS, Outbox, Record
 from firmware.segment import SEGMENT_BYTES
 from hil_tests.world.flash import Flash, LittleFs, formatted
+from tests.firmware.cutflash import CutFlash, PowerCut
 
 EVENT = 2
 RESULT = 3
@@ -215,6 +216,27 @@ def test_ten_thousand_evicted_records_stall_nothing_and_the_alarm_behind_them_is
     rig.box.acknowledge(EPOCH, old, [(alarm, 1)])
     assert rig.box.oldest_in(EPOCH) == seqs(rig.box)[0] > 10_000
     assert rig.box.next_unacked(EVENTS, 0) is None
+
+
+def test_a_loss_is_counted_once_wherever_the_power_fails_in_a_removal() -> None:
+    rig = Rig(segments=4, blocks=24)
+    rig.box.begin_epoch(EPOCH)
+    while not rig.box.evicted:
+        before = bytes(rig.flash.image)
+        rig.box.keep(1, b"reading" * 20)
+    kept = set(range(1, rig.box.next_seq - 1))
+    removal = CutFlash(bytearray(before))
+    Outbox(LittleFs(removal), "/outbox", rig.max_bytes).keep(1, b"reading" * 20)
+    counted = set()
+    for op in range(removal.ops):
+        flash = CutFlash(bytearray(before))
+        flash.cut_at = op
+        with pytest.raises(PowerCut):
+            Outbox(LittleFs(flash), "/outbox", rig.max_bytes).keep(1, b"reading" * 20)
+        box = Outbox(LittleFs(CutFlash(flash.image)), "/outbox", rig.max_bytes)
+        assert box.evicted == len(kept - set(seqs(box)))
+        counted.add(box.evicted)
+    assert counted == {0, rig.box.evicted}
 
 
 def test_what_is_acknowledged_goes_first_whatever_its_lane_and_age() -> None:

@@ -20,9 +20,9 @@ from tests.firmware.powercut_world import BLOCKS
 
 ROOT = Path(__file__).parents[2]
 SEED = 20
-STEPS = 160
-# Of about 21,000 first cuts in one life, each followed by a second one: 1 in 31 in `make test`.
-SHARES = 31
+STEPS = 200
+# Of about 27,000 first cuts in one life, each followed by a second one: 1 in 37 in `make test`.
+SHARES = 37
 SOAK_PROCESSES = 2
 
 
