@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -11,7 +12,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def places(address: int, at_ms: int) -> Place:
 _PLACES = {address: Place(f"river-{address:04x}", "330106") for address in range(1, 0xFFFF)}
 
 
-@contextmanager
+@contextlib.contextmanager
 def broker(window: int = 0) -> Iterator[int]:
     """A Mosquitto on a free loopback port and on its own core; the port."""
     binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -158,11 +158,12 @@ class Station:
         """The next frame of the join; None once it is complete."""
         answer = self._join.receive(envelope.parse(frame, 3), frame, self.rng.randbytes(8), self._hello)
         if answer is None:
-            self.id_context = self._join.agreed
-            self.key = envelope.sender_key(
-                *keys_of(self.address), self.id_context, envelope.node_kid(self.address)
-            )
+            self.use(self._join.agreed)
         return answer
+
+    def use(self, id_context: bytes) -> None:
+        """Speak in this epoch."""
+        self.key = envelope.sender_key(*keys_of(self.address), id_context, envelope.node_kid(self.address))
 
     def next_set(self) -> bytes:
         """One more sealed frame with one set."""
@@ -212,3 +213,41 @@ def frames_of(stations: list[Station], count: int, seed: int) -> list[bytes]:
     """`count` frames of randomly chosen stations, in the order in which they were sealed."""
     rng = random.Random(seed)
     return [rng.choice(stations).next_set() for _ in range(count)]
+
+
+class Proxy:
+    """Between a gateway and its broker: can be gone, or swallow everything while connections stay up."""
+
+    def __init__(self, broker_port: int) -> None:
+        self.port = 0
+        self.swallow = False
+        self._broker_port = broker_port
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        self._writers += [writer, up_writer]
+        with contextlib.suppress(asyncio.CancelledError):  # the bench is over
+            await asyncio.gather(self._carry(reader, up_writer), self._carry(up_reader, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        swallowing = self.swallow  # a connection made while swallowing never recovers
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                swallowing |= self.swallow
+                if not swallowing:
+                    writer.write(data)
+        if not swallowing:
+            writer.close()

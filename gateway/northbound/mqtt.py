@@ -210,6 +210,14 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # gmqtt has no types
         done.set_result(None)
         return done
 
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        connection = await super()._create_connection(*args, **kwargs)
+        reading = connection._protocol._read_loop_future
+        if reading is not None:
+            # It trips over a transport that the peer has just reset; the loss itself is told by on_disconnect.
+            reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return connection
+
     def forget(self) -> None:
         """Abort the transport, whatever state the client is in."""
         self._is_active = False
