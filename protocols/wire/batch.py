@@ -58,9 +58,11 @@ def _bells() -> "array[int]":
     global _bell_table
     if _bell_table is None:
         numerator = _BELL_TOTAL * 24576
-        _bell_table = array(
-            "H", [numerator // (49152 + i * (1536 + i * (48 + i))) for i in range(_BELL_STEPS)]
-        )
+        # Filled in place: a list on the way would want 4 kB in one piece, which a node that has run for long lacks.
+        table = array("H", bytes(2 * _BELL_STEPS))
+        for i in range(_BELL_STEPS):
+            table[i] = numerator // (49152 + i * (1536 + i * (48 + i)))
+        _bell_table = table
     return _bell_table
 
 
