@@ -7,8 +7,8 @@ import pytest
 from firmware.errors import StorageError
 from firmware.outbox import EVENTS, READINGS, Outbox, Record
 from firmware.segment import SEGMENT_BYTES
+from hil_tests.world.cutflash import CutFlash, PowerCut
 from hil_tests.world.flash import Flash, LittleFs, formatted
-from tests.firmware.cutflash import CutFlash, PowerCut
 
 EVENT = 2
 RESULT = 3
