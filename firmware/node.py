@@ -17,7 +17,7 @@ from firmware.errors import NoIdentity, SettingsError, StorageError
 from firmware.health import Health
 from firmware.modules import forget
 from firmware.outbox import EVENTS, READINGS, Outbox
-from firmware.sampling import Sampler, Schedule
+from firmware.sampling import Checker, Sampler, Schedule
 from firmware.session import Identity, Session
 from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, Settings
 from firmware.uplink import Uplink
@@ -329,11 +329,11 @@ def _size_of(fs: "Any") -> int:
     return int(found[1] * found[2])
 
 
-def _checkers(node_type: "nodes.NodeType", of_schema: "Schema") -> "list[quality.Checker]":
+def _checkers(node_type: "nodes.NodeType", of_schema: "Schema") -> "list[Checker]":
     limits = node_type.limits or quality.limits_of(of_schema)
     forget("protocols.wire.limits_table")
     forget("protocols.wire.registry_table")
-    return [quality.Checker(one) for one in limits]
+    return [Checker(one) for one in limits]
 
 
 def _node_type(identity: "Identity") -> "nodes.NodeType":

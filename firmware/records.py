@@ -27,7 +27,7 @@ RESULT = 3
 
 # Sets in one frame. More would save a byte each (the header is shared), but cost heap and, on a chip that needs
 # 10 ms to code a set, time in which nothing is heard.
-BATCH_SETS = 32
+BATCH_SETS = 16
 _INTENT_HEAD = 5
 
 

@@ -1,8 +1,10 @@
-"""When to measure, and how readings become a checked set.
+"""When to measure, how, and what the readings are worth.
 
 Sets stand on the raster of the clock (every 15 minutes: at :00, :15, :30, :45), so that stations can be compared and a
 batch codes its times in one byte. A measurement is a chain of short steps: the node serves its link in between.
 """
+
+from protocols.wire.quality import FlatLine, RateOfChange, check_limits, gross_range, worst
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 
     from firmware.hal.clock import Clock
     from firmware.sensors import Readings, Sensor
+    from protocols.wire.quality import Limits
 
 _NEVER_S = -(1 << 28)
 
@@ -89,3 +92,19 @@ class Sampler:
             for value in part:
                 self.values[at] = value
                 at += 1
+
+
+class Checker:
+    """The tests of one series that can be passed at once. A spike shows only in the set after it: the gateway looks."""
+
+    def __init__(self, limits: "Limits") -> None:
+        check_limits(limits)
+        self._limits = limits
+        self._rate = RateOfChange(limits)
+        self._flat = FlatLine(limits)
+
+    def check(self, time_s: int, value: "int | None") -> int:
+        """The quality flag of this reading."""
+        return worst(
+            gross_range(value, self._limits), self._rate.next(time_s, value), self._flat.next(time_s, value)
+        )

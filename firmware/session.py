@@ -7,7 +7,8 @@ durable counters in `Channel`.
 from collections import namedtuple
 
 from firmware.durable import Channel
-from protocols.wire import envelope, join, messages
+from firmware.modules import forget
+from protocols.wire import envelope, messages
 from protocols.wire.errors import FrameError, WireError
 from protocols.wire.limits import NONCE_SIZE
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from firmware.hal.clock import Clock
     from protocols.wire.envelope import Header, SenderKey
+    from protocols.wire.join import NodeJoin
     from protocols.wire.messages import Down, Hello, Up
 
     class Identity(NamedTuple):
@@ -47,7 +49,7 @@ class Session:
         self._random = random
         self._kid = envelope.node_kid(identity.address)
         self._channel = Channel(fs)
-        self._join: "join.NodeJoin | None" = None
+        self._join: "NodeJoin | None" = None
         self._latest_piv = -1
         self._latest_at_s = 0
         self._latest_at_ms = 0
@@ -70,6 +72,8 @@ class Session:
     def start_join(self, hello: "Hello") -> bytes:
         """The first hello of a join. It costs no flash, however often it goes unanswered."""
         if self._join is None:
+            from protocols.wire import join  # once in a node's life, if all goes well
+
             identity = self._identity
             self._join = join.NodeJoin(identity.master_secret, identity.master_salt, identity.address)
         return self._join.start(self._random(NONCE_SIZE), hello)
@@ -112,11 +116,11 @@ class Session:
         if not self._channel.accept(g, header.piv):
             raise FrameError("replay", "PIV %d: too many senders speak to this node" % header.piv)
         self._senders[g] = key
-        self._join = None  # whoever answers in this epoch knows it
+        self._end_join()  # whoever answers in this epoch knows it
         return message
 
     def _open_join(
-        self, joining: "join.NodeJoin", header: "Header", frame: bytes, hello: "Callable[[], Hello]"
+        self, joining: "NodeJoin", header: "Header", frame: bytes, hello: "Callable[[], Hello]"
     ) -> "tuple[Down | None, bytes | None]":
         r3 = self._random(NONCE_SIZE) if header.kid_context else b""
         reply = joining.receive(header, frame, r3, hello())
@@ -125,9 +129,14 @@ class Session:
             return None, reply
         # PIV 0 of the new epoch was used by the hello in step 3.
         self._channel.begin(joining.agreed, 1, {envelope.OWNER: joining.ack_piv})
-        self._join = None
+        self._end_join()
         self._take_epoch()
         return joining.ack, None
+
+    def _end_join(self) -> None:
+        if self._join is not None:
+            self._join = None
+            forget("protocols.wire.join")
 
     def _take_epoch(self) -> None:
         self._senders: "dict[int, SenderKey]" = {}
@@ -135,7 +144,10 @@ class Session:
         if id_context is None:
             return
         identity = self._identity
-        self.epoch = join.epoch_number(id_context)
+        from protocols.wire.join import epoch_number
+
+        self.epoch = epoch_number(id_context)
+        forget("protocols.wire.join")
         self._key = envelope.sender_key(identity.master_secret, identity.master_salt, id_context, self._kid)
         self._senders[envelope.OWNER] = self._sender(envelope.OWNER)
 

@@ -52,13 +52,15 @@ class Uplink:
         self._must_hello = True
         self._unanswered = 0  # frames in a row
         self._waiting = False
+        self._is_answered = False  # what is waited for is the turn-around
         self._wait_from_ms = 0
         self._wait_ms = 0
         self._lane = -1  # of the frame under way; -1: it holds no records
         self._first = 0
         self._repeats = 0  # times that the record `first` went out
-        self._aside = [0, 0]  # per lane: a record that stands aside, and until when (uptime)
-        self._aside_until_s = [0, 0]
+        self._last = 0
+        # Per lane: first and last seq of what stands aside, and until when (uptime).
+        self._aside = [(0, 0, 0), (0, 0, 0)]
 
     @property
     def is_silent(self) -> bool:
@@ -136,18 +138,19 @@ class Uplink:
 
     def _send_record(self, lane: int, record: "Record") -> int:
         try:
-            message, _ = self._message_of(lane, record)
+            message, count = self._message_of(lane, record)
             frame = self._session.seal(message)
         except WireError as exc:
             # A record that this firmware cannot put on the wire must not stop those behind it.
             self._hal.log("record %d stands aside: %s" % (record.seq, exc))
-            self._stand_aside(lane, record.seq)
+            self._stand_aside(lane, record.seq, record.seq)
             return 0
         again = lane == self._lane and record.seq == self._first
         self._repeats = self._repeats + 1 if again else 0
         self._health.frames_resent += again
         self._lane = lane
         self._first = record.seq
+        self._last = record.seq + count - 1
         self._write(frame)
         return self._await(self._spacing_ms())
 
@@ -179,11 +182,10 @@ class Uplink:
         return READINGS, record
 
     def _unacked(self, lane: int, after: int) -> "Record | None":
+        first, last, until_s = self._aside[lane]
         record = self._outbox.next_unacked(lane, after)
-        if record is not None and record.seq == self._aside[lane]:
-            if self._clock.uptime_s() < self._aside_until_s[lane]:
-                return self._outbox.next_unacked(lane, record.seq)
-            self._aside[lane] = 0
+        if record is not None and first <= record.seq <= last and self._clock.uptime_s() < until_s:
+            record = self._outbox.next_unacked(lane, last)
         return record
 
     def _event_overtakes(self) -> bool:
@@ -201,6 +203,7 @@ class Uplink:
 
     def _await(self, ms: int) -> int:
         self._waiting = True
+        self._is_answered = False
         self._wait_from_ms = self._clock.ticks_ms()
         self._wait_ms = ms
         return ms
@@ -211,23 +214,29 @@ class Uplink:
         self._lane = -1
         self._repeats = 0
         self._await(TURNAROUND_MS)
+        self._is_answered = True
 
     def _time_is_up(self) -> None:
         self._waiting = False
-        if self._wait_ms == TURNAROUND_MS:
+        if self._is_answered:
             return
         self._unanswered += 1
         if self._must_hello:
             return
         if self._repeats >= STUBBORN_AFTER and self._unanswered < SILENT_AFTER:
-            self._stand_aside(self._lane, self._first)
+            self._stand_aside(self._lane, self._first, self._last)
         elif self._unanswered >= SILENT_AFTER:
             self._must_hello = True
             self._unanswered = 0
 
-    def _stand_aside(self, lane: int, seq: int) -> None:
-        self._aside[lane] = seq
-        self._aside_until_s[lane] = self._clock.uptime_s() + STUBBORN_S
+    def _stand_aside(self, lane: int, first: int, last: int) -> None:
+        """Let what is behind these records pass; what stands aside already goes on doing so."""
+        now_s = self._clock.uptime_s()
+        old_first, old_last, until_s = self._aside[lane]
+        if now_s < until_s:
+            first = min(first, old_first)
+            last = max(last, old_last)
+        self._aside[lane] = (first, last, now_s + STUBBORN_S)
 
     def _spacing_ms(self) -> int:
         """The time an answer may take, doubled with each that did not come, and a quarter of it at random on top."""

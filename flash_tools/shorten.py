@@ -1,49 +1,64 @@
 """Give names that nobody outside a module sees short ones, the same in every module.
 
 A name costs a node 26 bytes of heap or more, once, however often it is used. Renamed are names with one leading
-underscore (functions, methods, attributes, variables) and names of parameters and local variables. A name stays when it
-is used in some module that does not define it, is imported or passed as a keyword anywhere, or occurs as a string.
-Lines stay where they are, so a traceback still says where it was: "firmware.uplink", line 212.
+underscore, names of parameters and local variables, and every other name that is defined in one module and occurs in
+no other. A name stays when it is used in some module that does not define it, is imported or passed as a keyword
+anywhere, occurs as a string, or is part of what Python or MicroPython offers. Lines stay where they are, so a traceback
+still says where it was: "firmware.uplink", line 212.
 """
 
 import ast
 import builtins
+import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 # (line, column in bytes, the name there)
 Place = tuple[int, int, str]
 
 _SHORT = [f"_{a}{b}" for b in ("", *string.ascii_lowercase) for a in string.ascii_letters]
+# Attributes of objects that are not ours, beside those of the built-in types: machine, esp32, vfs, os, sys, select …
+_FOREIGN = """
+    value init deinit on off any read readinto readline write flush feed datetime memory atten read_uv read_u16 read
+    find info readblocks writeblocks ioctl open remove rename ilistdir mkdir rmdir stat statvfs mount umount mkfs
+    ticks_ms ticks_diff ticks_add sleep_ms sleep time gmtime poll register unregister modify urandom buffer
+    modules path stdin stdout implementation print_exception collect mem_free mem_alloc threshold kbd_intr
+    reset reset_cause deepsleep encrypt decrypt update digest sha256 aes crc32 pack unpack pack_into unpack_from
+    namedtuple array getvalue close seek errno args
+"""
+_TYPES = (str, bytes, bytearray, memoryview, int, float, list, dict, tuple, set, BaseException, property)
+_OFFERED = {*dir(builtins), *_FOREIGN.split(), *(name for kind in _TYPES for name in dir(kind))}
+_WORD = re.compile(r"[A-Za-z_]\w*\Z")
 
 
-def shorten(sources: Mapping[str, str]) -> dict[str, str]:
-    """Module name -> text."""
+def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
+    """Module name -> text. ``keep``: names that are asked for from outside."""
     trees = {name: ast.parse(text) for name, text in sources.items()}
-    fixed = set(dir(builtins)).union(*(_fixed(tree) for tree in trees.values()))
-    return {name: _renamed(text, trees[name], fixed) for name, text in sources.items()}
+    fixed = _OFFERED.union(keep, *(_fixed(tree) for tree in trees.values()))
+    homes = Counter(name for tree in trees.values() for name in _identifiers(tree))
+    return {name: _renamed(text, trees[name], fixed, homes) for name, text in sources.items()}
 
 
-def _renamed(text: str, tree: ast.Module, fixed: set[str]) -> str:
+def _renamed(text: str, tree: ast.Module, fixed: set[str], homes: Mapping[str, int]) -> str:
     lines = [line.encode() for line in text.split("\n")]
     found = list(_places(tree, lines))
-    hidden = {name for _, _, name in found if _is_private(name)} | _locals(tree)
-    places = [place for place in found if place[2] in hidden - fixed]
-    taken = {name for _, _, name in found} & fixed
-    free = (short for short in _SHORT if short not in taken)
-    ranked = Counter(name for _, _, name in places).most_common()
+    names = {name for _, _, name in found}
+    hidden = {name for name in names if homes[name] == 1 or _is_private(name)} | _locals(tree)
+    hidden = {name for name in hidden - fixed if not name.startswith("__") and name != "_"}
+    free = (short for short in _SHORT if short not in names - hidden)
+    ranked = Counter(name for _, _, name in found if name in hidden).most_common()
     new = dict(
         zip([name for name, _ in sorted(ranked, key=lambda item: (-item[1], item[0]))], free, strict=False)
     )
-    for number, column, name in sorted(set(places), reverse=True):
+    for number, column, name in sorted(set(found), reverse=True):
         line = lines[number - 1]
-        lines[number - 1] = line[:column] + new[name].encode() + line[column + len(name) :]
+        lines[number - 1] = line[:column] + new.get(name, name).encode() + line[column + len(name) :]
     return b"\n".join(lines).decode()
 
 
 def _is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_"
+    return name.startswith("_")
 
 
 def _places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
@@ -65,6 +80,22 @@ def _places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
                     yield node.lineno, lines[node.lineno - 1].index(name.encode()), name
 
 
+def _identifiers(tree: ast.Module) -> set[str]:
+    """Every identifier that occurs in this module."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name))
+            ):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.alias(name=name, asname=asname):
+                found |= {*name.split("."), asname or name}
+    return found
+
+
 def _locals(tree: ast.Module) -> set[str]:
     """Names that occur in this module as parameters and local variables and as nothing else."""
     inside: set[str] = set()
@@ -74,8 +105,9 @@ def _locals(tree: ast.Module) -> set[str]:
             case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
                 inside.add(name)
             case ast.Name(id=name, ctx=context):
-                (inside if is_inside and isinstance(context, ast.Store) else set()).add(name)
-                if not is_inside:
+                if is_inside and isinstance(context, ast.Store):
+                    inside.add(name)
+                elif not is_inside:
                     outside.add(name)
             case ast.Attribute(attr=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 outside.add(name)
@@ -109,7 +141,11 @@ def _fixed(tree: ast.Module) -> set[str]:
             case ast.ExceptHandler(name=str(name)):
                 defined.add(name)
             case ast.alias(name=name, asname=asname):
-                fixed |= {name, asname or name}
-            case ast.Constant(value=str(name)) | ast.keyword(arg=str(name)):
+                fixed |= {*name.split("."), asname or name}
+            case ast.ImportFrom(module=str(name)):
+                fixed |= set(name.split("."))
+            case ast.Constant(value=str(name)) if _WORD.match(name):
+                fixed.add(name)
+            case ast.keyword(arg=str(name)):
                 fixed.add(name)
     return fixed | (used - defined)

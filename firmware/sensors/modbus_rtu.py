@@ -6,7 +6,7 @@ transceiver adds is taken off: the echo of the own request (receiver left on whi
 turn-around of the line.
 """
 
-from firmware.errors import ModbusGarbled, ModbusRefused, ModbusTimeout
+from firmware.errors import SensorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Master:
         start = self._receive(address, function, 5 + 2 * reply_count)
         if self._buffer[start + 2] != 2 * reply_count:
             self.garbled += 1
-            raise ModbusGarbled(
+            raise SensorError(
                 "device %d sent %d bytes where %d were asked for"
                 % (address, self._buffer[start + 2], 2 * reply_count)
             )
@@ -89,7 +89,7 @@ class Master:
         start = self._receive(address, WRITE_SINGLE, _REQUEST)
         if self._buffer[start : start + _REQUEST] != self._request:
             self.garbled += 1
-            raise ModbusGarbled(
+            raise SensorError(
                 "device %d confirmed another write than that of register %d" % (address, register)
             )
 
@@ -129,7 +129,7 @@ class Master:
                 return self._check(start, start + size, address)
             if clock.ticks_diff(clock.ticks_ms(), begun) > self._timeout_ms + on_wire_ms:
                 self.timeouts += 1
-                raise ModbusTimeout(
+                raise SensorError(
                     "device %d: %d of %d bytes within %d ms; is it powered, wired A to A, at %d baud?"
                     % (address, have - start, size, self._timeout_ms + on_wire_ms, self._baud_rate)
                 )
@@ -161,7 +161,7 @@ class Master:
         crc = crc16(buffer, start, end - 2)
         if buffer[start] != address or buffer[end - 2] != crc & 0xFF or buffer[end - 1] != crc >> 8:
             self.garbled += 1
-            raise ModbusGarbled(
+            raise SensorError(
                 "device %d: CRC %02x%02x received, %04x computed (low byte first on the wire)"
                 % (address, buffer[end - 1], buffer[end - 2], crc)
             )
@@ -169,14 +169,13 @@ class Master:
         if function & 0x80:
             self.refused += 1
             code = buffer[start + 2]
-            raise ModbusRefused(
-                code,
+            raise SensorError(
                 "device %d refused function %d: exception %d, %s"
                 % (address, function & 0x7F, code, _EXCEPTIONS.get(code, "unknown")),
             )
         if function != self._request[1]:
             self.garbled += 1
-            raise ModbusGarbled(
+            raise SensorError(
                 "device %d answered function %d to function %d" % (address, function, self._request[1])
             )
         return start

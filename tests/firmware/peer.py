@@ -70,9 +70,9 @@ class Peer:
         """The bytes of one message down, in the current epoch."""
         return framing.encode(self.current.seal(message))
 
-    def ack(self):
-        """The whole of what is known of the current epoch."""
-        received = self.current.received
+    def ack(self, epoch=None):
+        """The whole of what is known of an epoch, the current one unless another is named."""
+        received = self.current.received if epoch is None else self.epochs[epoch].received
         cum = 0
         while cum + 1 in received:
             cum += 1
@@ -84,7 +84,7 @@ class Peer:
                 runs[-1] = (runs[-1][0], runs[-1][1] + 1)
             else:
                 runs.append((seq, 1))
-        return Ack(cum, tuple(runs[::-1][:8]), None)
+        return Ack(cum, tuple(runs[::-1][:8]), epoch)
 
     def of(self, kind):
         """The messages of one kind, for example Status."""
@@ -150,6 +150,6 @@ class Peer:
             if self.unix_s is not None:
                 replies.append(self.current.seal(Time(self.latest_piv, int(self.unix_s()), 0)))
             return replies
-        if isinstance(message, (Readings, Event, Result)) and self.acks:
-            return [self.current.seal(self.ack())]
+        if isinstance(message, (Readings, Event, Result)) and self.acks and message.epoch in (None, *self.epochs):
+            return [self.current.seal(self.ack(message.epoch))]
         return []
