@@ -162,24 +162,25 @@ async def floor_run(folder: Path, port: int, samples: Samples, window: int) -> t
     executor = ThreadPoolExecutor(1)
     count = len(samples.frames)
     batch = SETTINGS.batch_frames
-    ready = 0
+    opened = committed = 0  # frames
     commit: asyncio.Future[Any] | None = None
-    taken = 0
+    committing = 0
     began = time.perf_counter()
     cpu_before = time.process_time()
     while publisher.confirmed < count:
         if commit is not None and commit.done():
-            ready = taken
-            commit = None
-        if commit is None and taken < count and ready - publisher.sent < batch:
-            end = min(taken + batch, count)
-            for frame in samples.frames[taken:end]:
+            committed, commit = committing, None
+        # As far ahead as helps: one batch is published, one is being committed, one is opened.
+        if opened < count and opened - committed < 2 * batch and committed - publisher.sent < batch:
+            for frame in samples.frames[opened : opened + batch]:
                 open_bare(frame, samples.keys)
+            opened = min(opened + batch, count)
+        if commit is None and committed < opened:
+            committing = min(committed + batch, opened)
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_INSERT, samples.rows[taken:end])
+            connection.executemany(_INSERT, samples.rows[committed:committing])
             commit = loop.run_in_executor(executor, connection.execute, "COMMIT")
-            taken = end
-        publisher.fill(samples, ready)
+        publisher.fill(samples, committed)
         publisher.wanted.clear()
         waiting = [asyncio.ensure_future(publisher.wanted.wait())]
         if commit is not None:

@@ -73,7 +73,6 @@ class MemoryFarSide:
 
     async def connect(self, on_confirm: OnConfirm) -> MemorySession:
         if self._swallowing:
-            await asyncio.sleep(0.02)  # a connect that times out
             raise NorthboundError("no answer in time")
         if not self._up:
             raise NorthboundError("connection refused")
