@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,25 @@ def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
         yield rig
     finally:
         rig.close()
+
+
+@pytest.fixture
+def base_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run; the nth run of a sweep takes the nth after it."""
+    return int(request.config.getoption("--seed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure in the simulated world says how to see it again, to the byte."""
+    report = yield
+    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    if report.failed and (params.get("system") == "sim" or "nth" in params):
+        seed = int(item.config.getoption("--seed")) + int(params.get("nth", 0))
+        name = item.name.partition("[")[0]
+        which = f"{name}[0]" if "nth" in params else name
+        soak = " -m soak" if item.get_closest_marker("soak") else ""
+        report.sections.append(
+            ("to replay", f"pytest hil_tests --rig=sim --seed {seed}{soak} -k '{which}'  # seed {seed}")
+        )
+    return report

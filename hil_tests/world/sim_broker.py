@@ -2,7 +2,8 @@
 
 The network can be refused (the broker is away), or silent: then bytes vanish in both directions and nobody is told,
 until it comes back and resets what was open. What a broker has taken it has taken: it hands each payload to the city's
-judge once it arrives, whether or not the confirmation finds its way back.
+judge once it arrives, whether or not the confirmation finds its way back. It may also confirm late, in another order,
+twice, or say no: it passes the same contract as the real one (tests/gateway/northbound_contract.py).
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.errors import NorthboundError
 from gateway.northbound.runner import Destination, OnConfirm
-from hil_tests.world.sim_world import World
 
 _DELAY_MIN_S = 0.002
 _DELAY_MAX_S = 0.080
@@ -23,12 +23,36 @@ _CONNECT_TIMEOUT_S = 2.0
 WINDOW = 64
 
 
+class Time(Protocol):
+    """What is needed of the world, so that the contract test can run on a real event loop."""
+
+    @property
+    def now_s(self) -> float: ...
+
+    def at(self, due_s: float, action: Callable[[], None]) -> Any: ...
+
+    def note(self, what: str, data: bytes = b"") -> None: ...
+
+
 class SimBroker:
     """`taken` gets every record that arrives. ``running`` False: connections are refused."""
 
-    def __init__(self, world: World, rng: random.Random, taken: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        world: Time,
+        rng: random.Random,
+        taken: Callable[[dict[str, Any]], None],
+        *,
+        delays_s: tuple[float, float] = (_DELAY_MIN_S, _DELAY_MAX_S),
+        connect_timeout_s: float = _CONNECT_TIMEOUT_S,
+    ) -> None:
         self.world = world
         self.rng = rng
+        self.connect_timeout_s = connect_timeout_s
+        self.confirms_twice = False
+        self.refuse_next = 0
+        self._delays_s = delays_s
+        self._held: list[tuple[SimSession, int]] | None = None
         self.running = True
         self.silent = False
         self.received = 0
@@ -46,11 +70,28 @@ class SimBroker:
     def silence(self) -> None:
         """From now on every byte vanishes."""
         self.silent = True
+        for session in self._sessions:
+            session.deaf = True
+
+    def heal(self) -> None:
+        """New connections work again; those from before stay deaf, and nobody tells them."""
+        self.silent = False
 
     def restore(self) -> None:
         """The network is back; what was open before is reset."""
-        self.silent = False
+        self.heal()
         self._reset("reset by peer")
+
+    def hold(self) -> None:
+        """Take publishes, and keep the confirmations back until `release`."""
+        self._held = []
+
+    def release(self, *, reverse: bool = False, twice: bool = False) -> None:
+        """Send what was held back."""
+        held, self._held = self._held or [], None
+        for session, token in reversed(held) if reverse else held:
+            for _ in range(2 if twice else 1):
+                session.answer(token, True)
 
     def _reset(self, why: str) -> None:
         sessions, self._sessions = self._sessions, []
@@ -64,11 +105,24 @@ class SimBroker:
         if session in self._sessions:
             self._sessions.remove(session)
 
-    def receive(self, payload: bytes) -> None:
+    def delay_s(self) -> float:
+        """How long a packet is under way this time."""
+        return self.rng.uniform(*self._delays_s)
+
+    def receive(self, session: SimSession, token: int, payload: bytes) -> None:
         """A publish arrived."""
-        self.received += 1
         self.world.note("broker", payload)
+        if self.refuse_next:
+            self.refuse_next -= 1
+            session.answer(token, False)
+            return
+        self.received += 1
         self._taken(json.loads(payload))
+        if self._held is not None:
+            self._held.append((session, token))
+            return
+        for _ in range(2 if self.confirms_twice else 1):
+            session.answer(token, True)
 
 
 class SimSender:
@@ -82,9 +136,9 @@ class SimSender:
 
     async def connect(self, on_confirm: OnConfirm) -> SimSession:
         broker = self.broker
-        await asyncio.sleep(2 * _delay_s(broker.rng))
+        await asyncio.sleep(2 * broker.delay_s())
         if broker.silent:
-            await asyncio.sleep(_CONNECT_TIMEOUT_S)
+            await asyncio.sleep(broker.connect_timeout_s)
             raise NorthboundError("the broker cannot be reached: no answer in time")
         if not broker.running or self._killed:
             raise NorthboundError("the broker cannot be reached: connection refused")
@@ -106,6 +160,7 @@ class SimSession:
     def __init__(self, broker: SimBroker, on_confirm: OnConfirm, window: int) -> None:
         self.window = window
         self.is_open = True
+        self.deaf = False
         self._broker = broker
         self._on_confirm = on_confirm
         self._loop = asyncio.get_running_loop()
@@ -120,7 +175,7 @@ class SimSession:
         broker = self._broker
         self._last_token += 1
         token = self._last_token
-        self._there_s = max(self._there_s, broker.world.now_s + _delay_s(broker.rng))
+        self._there_s = max(self._there_s, broker.world.now_s + broker.delay_s())
         broker.world.at(self._there_s, lambda: self._arrive(token, payload))
         return token
 
@@ -138,17 +193,14 @@ class SimSession:
             self._gone.set_result(why)
 
     def _arrive(self, token: int, payload: bytes) -> None:
-        broker = self._broker
-        if broker.silent or not broker.running:
-            return
-        broker.receive(payload)
-        self._back_s = max(self._back_s, broker.world.now_s + _delay_s(broker.rng))
-        broker.world.at(self._back_s, lambda: self._confirm(token))
+        if not self.deaf and self._broker.running:
+            self._broker.receive(self, token, payload)
 
-    def _confirm(self, token: int) -> None:
-        if self.is_open and not self._broker.silent and not self._loop.is_closed():
-            self._loop.call_soon(self._on_confirm, token, True)
+    def answer(self, token: int, taken: bool) -> None:
+        """The broker's word on a publish, on its way back."""
+        self._back_s = max(self._back_s, self._broker.world.now_s + self._broker.delay_s())
+        self._broker.world.at(self._back_s, lambda: self._confirm(token, taken))
 
-
-def _delay_s(rng: random.Random) -> float:
-    return rng.uniform(_DELAY_MIN_S, _DELAY_MAX_S)
+    def _confirm(self, token: int, taken: bool) -> None:
+        if self.is_open and not self.deaf and not self._loop.is_closed():
+            self._loop.call_soon(self._on_confirm, token, taken)

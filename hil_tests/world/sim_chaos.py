@@ -1,7 +1,8 @@
 """A seeded run of bad luck: every fault the simulated world knows, begun and ended at random, several at a time.
 
 The only faults that are kept apart are those which no design survives: a node's flash is erased, and a backup of the
-gateway from before that is put back, or was and the node has not yet sent again. What both had is then nowhere.
+gateway from before that is put back, or was and the node has not yet sent again. What both had is then nowhere. And no
+publish is refused one by one: whoever takes what came after a record that he refused gets that one out of order.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _SONDE_FAULTS = ("silent", "crc", "garbage", "slow", "stuck", "out_of_range", "e
 _WEIGHTS = {
     "broker_outage": 3,
     "silence": 3,
+    "slow_broker": 2,
     "kill": 6,
     "power_cut": 6,
     "reflash": 1,
@@ -109,6 +111,12 @@ class Chaos:
 
     def _silence(self, rng: random.Random) -> bool:
         return self._for_a_while("network", 40, self.rig.silence_network, self.rig.restore_network)
+
+    def _slow_broker(self, rng: random.Random) -> bool:
+        """Confirmations are held back, then come all at once, in any order and some twice."""
+        broker = self.rig.broker
+        reverse, twice = rng.random() < 0.5, rng.random() < 0.5
+        return self._for_a_while("slow", 4, broker.hold, lambda: broker.release(reverse=reverse, twice=twice))
 
     def _kill(self, rng: random.Random) -> bool:
         mean_s = rng.choice((0.01, 5, 120))

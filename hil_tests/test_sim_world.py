@@ -1,0 +1,174 @@
+"""The simulated world itself: it can be replayed, its broker keeps the contract, and in it nothing is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil_tests.sim_rig import SimRig
+from hil_tests.world.sim_broker import SimBroker, SimSender
+from hil_tests.world.sim_chaos import Chaos
+from tests.gateway.northbound_contract import WINDOW, Arrival, Contract, FarSide
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE_RUNS = 8
+SOAK_RUNS = 200
+# Everything must have arrived so long after the last fault; a node that gave up asks every minute, with jitter.
+SETTLE_S = 3600
+
+
+def bad_day(folder: Path, seed: int, hours: float) -> SimRig:
+    """Virtual hours of every fault at once, then peace. The rig is still open."""
+    rig = SimRig(
+        folder, stations=3, interval_s=random.Random(f"{seed} interval").choice((1, 5, 15)), seed=seed
+    )
+    Chaos(rig).run_s(hours * 3600, pause_s=20)
+    rig.settle(SETTLE_S)
+    return rig
+
+
+# -- replaying -----------------------------------------------------------------------------------------------
+
+
+def diary(folder: Path, seed: int) -> str:
+    """The digest of everything that happened on a short bad day."""
+    rig = bad_day(folder, seed, hours=0.1)
+    try:
+        return rig.world.digest
+    finally:
+        rig.close()
+
+
+def test_one_seed_gives_one_history_and_another_seed_another(tmp_path: Path) -> None:
+    """Every byte on every line and at the broker, and when it arrived, twice the same; nothing else decides."""
+    first, again, other = (diary(tmp_path / name, seed) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
+    assert first == again
+    assert first != other
+
+
+def test_a_history_is_the_same_in_another_process(tmp_path: Path) -> None:
+    """Neither the hash seed of an interpreter nor the folder has a say: a failure can be replayed by anybody."""
+    code = "import pathlib, sys; from hil_tests.test_sim_world import diary; print(diary(pathlib.Path(sys.argv[1]), 5))"
+    environ = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(tmp_path / "there")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == diary(tmp_path / "here", 5)
+
+
+# -- the sweep -----------------------------------------------------------------------------------------------
+
+
+def sweep(folder: Path, seed: int, hours: float) -> None:
+    rig = bad_day(folder, seed, hours)
+    try:
+        books = rig.books()
+        assert len(books.kept) > 100, "nothing was at stake"
+        assert rig._is_settled(), rig.describe()
+        books.balance()
+    finally:
+        rig.close()
+
+
+@pytest.mark.parametrize("nth", range(SAMPLE_RUNS))
+def test_the_books_balance_after_any_mixture_of_faults(tmp_path: Path, base_seed: int, nth: int) -> None:
+    """A stated sample of the sweep below: what nodes promised is what the city has, record for record."""
+    sweep(tmp_path, base_seed + nth, hours=0.3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("nth", range(SOAK_RUNS))
+def test_the_books_balance_over_hours_of_faults(tmp_path: Path, base_seed: int, nth: int) -> None:
+    """Two hundred seeds, two virtual hours each, a fault every twenty seconds."""
+    sweep(tmp_path, base_seed + 1000 + nth, hours=2)
+
+
+# -- the broker keeps the contract ---------------------------------------------------------------------------
+
+
+class LoopTime:
+    """The world's time for a broker without a world: a real event loop's. What is due at once happens in order."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+
+    @property
+    def now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def at(self, due_s: float, action: Callable[[], None]) -> object:
+        heapq.heappush(self._events, (due_s, next(self._count), action))
+        return asyncio.get_running_loop().call_at(due_s, self._next)
+
+    def _next(self) -> None:
+        heapq.heappop(self._events)[2]()
+
+    def note(self, what: str, data: bytes = b"") -> None:
+        """There is no diary."""
+
+
+class SimFarSide:
+    """`FarSide` of the contract, by a `SimBroker`."""
+
+    def __init__(self) -> None:
+        self._taken: list[Arrival] = []
+        self.broker = SimBroker(
+            LoopTime(), random.Random(1), self._take, delays_s=(0.0, 0.002), connect_timeout_s=0.02
+        )
+        self.broker.running = False
+
+    def _take(self, record: dict[str, Any]) -> None:
+        self._taken.append(
+            Arrival(record["node"], record["epoch"], record["seq"], record["lane"], record["resent"])
+        )
+
+    def sender(self) -> SimSender:
+        return SimSender(self.broker, WINDOW)
+
+    def arrivals(self) -> list[Arrival]:
+        return self._taken
+
+    async def start(self) -> None:
+        self.broker.start()
+
+    async def stop(self) -> None:
+        self.broker.stop()
+
+    async def close(self) -> None:
+        self.broker.stop()
+
+    def hold(self) -> None:
+        self.broker.hold()
+
+    def release(self, *, reverse: bool = False, twice: bool = False) -> None:
+        self.broker.release(reverse=reverse, twice=twice)
+
+    def swallow(self) -> None:
+        self.broker.silence()
+
+    def heal(self) -> None:
+        self.broker.heal()
+
+    def refuse_next(self, count: int) -> None:
+        self.broker.refuse_next = count
+
+    def repeat(self) -> None:
+        self.broker.confirms_twice = True
+
+
+class TestSimBroker(Contract):
+    """The same contract as the real broker's client, so what the simulated world proves is about the same thing."""
+
+    def far_side(self) -> FarSide:
+        return SimFarSide()
