@@ -64,7 +64,11 @@ class Node:
         self.outbox = Outbox(fs, OUTBOX_PATH, min(OUTBOX_BYTES, _size_of(fs) // 2))
         self.session = Session(fs, self.identity, hal.clock, hal.random)
         if self.session.epoch is not None:
-            self.outbox.begin_epoch(self.session.epoch)
+            if self.outbox.is_new:
+                # The outbox is gone and the channel is not: its seqs would begin again, and name other records.
+                self.session.forget()
+            else:
+                self.outbox.begin_epoch(self.session.epoch)
         self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
         self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
 

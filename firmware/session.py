@@ -69,6 +69,11 @@ class Session:
         self._sent(piv)
         return envelope.seal(self._key, piv, messages.encode(message))
 
+    def forget(self) -> None:
+        """Give the epoch up, durably: what was numbered in it is lost, so nothing may be sent in it again."""
+        self._channel.forget()
+        self.epoch = None
+
     def start_join(self, hello: "Hello") -> bytes:
         """The first hello of a join. It costs no flash, however often it goes unanswered."""
         if self._join is None:

@@ -131,7 +131,10 @@ class UnixRig:
         deadline = time.monotonic() + timeout_s
         while True:
             self._wait_quiet(deadline)
-            if self.street.kept() <= self.judge.records.keys() or time.monotonic() > deadline:
+            if self.street.kept() <= self.judge.records.keys():
+                break
+            if time.monotonic() > deadline:
+                print(self.describe())  # the books will not balance: pytest shows this beside them
                 break
         return self.street.books(self.judge, self._promised, self._erased)
 
@@ -148,7 +151,7 @@ class UnixRig:
         """Where everything stands, for the message of a failure."""
         lines = [f"seed {self.seed}; {len(self.judge.records)} records, {self.judge.copies} copies"]
         lines += [
-            f"{node}: {board.state} {dict(board.counts)} …{board.console[-600:]!r}"
+            f"{node}: {board.state} {dict(board.counts)} …{board.console[-1500:]!r}"
             for node, board in self.boards.items()
         ]
         return "\n".join([*lines, self.gateway.log_tail()])
