@@ -24,7 +24,7 @@ demo: $(VENV)/.has-demo ## three virtual river stations, the gateway and a live 
 	@$(BIN)/tidegate demo $(DEMO_ARGS)
 
 test: lint machine ## lint, types, import contracts, then every test (what CI runs)
-	$(BIN)/python -m pytest tests hil_tests -n $(JOBS) --dist loadgroup --durations 15
+	$(BIN)/python -m pytest tests hil_tests --rig unix,sim -n $(JOBS) --dist loadgroup --durations 15
 
 lint: $(VENV)/.has-dev ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -37,7 +37,7 @@ format: $(VENV)/.has-dev ## let ruff fix and format the tree
 	$(BIN)/ruff format .
 
 soak: $(VENV)/.has-dev machine ## every power cut and kill, not a sample (at most an hour on two cores)
-	$(BIN)/python -m pytest tests hil_tests -m soak -n $(JOBS) --dist loadgroup --durations 15
+	$(BIN)/python -m pytest tests hil_tests --rig unix,sim -m soak -n $(JOBS) --dist loadgroup --durations 15
 
 fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every decoder
 	$(BIN)/python -m tests.wire.fuzz $(FUZZ_ARGS)
@@ -47,6 +47,7 @@ bench: $(VENV)/.has-dev machine ## payload size, node encoder, idle gateway, ing
 	$(BIN)/python bench/node_encoder.py
 	$(BIN)/python bench/gateway_idle.py
 	$(BIN)/python bench/ingest.py
+	$(BIN)/python bench/gateway.py
 
 constraints: $(VENV)/.has-dev ## renew constraints.txt with what .venv holds (do it in a fresh clone)
 	$(PIP_INSTALL) -e '.[dev,ble]'
