@@ -6,7 +6,6 @@ answered "failed" at the next start: nobody can say how far it came, and it is n
 
 from firmware import records
 from firmware.durable import Commands
-from firmware.settings import INTERVAL_S
 from protocols.wire import messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 _QUEUE_MAX = 4
 # Time for the result of a reboot to reach the gateway before the reboot.
 _REBOOT_AFTER_S = 5
+_WAIT_MS_MAX = 60000
 
 
 class CommandRunner:
@@ -57,11 +57,18 @@ class CommandRunner:
             self._node.outbox.flush()
             self._node.hal.reset()
 
+    def wait_ms(self) -> int:
+        """Milliseconds until poll() has something to do."""
+        now_s = self._node.hal.clock.uptime_s()
+        ends_s = [at_s for at_s in (self._dark_at_s, self._reboot_at_s) if at_s >= 0]
+        return max(0, min(ends_s) - now_s) * 1000 if ends_s else _WAIT_MS_MAX
+
     def set_kept(self, seq: int) -> None:
         """A measurement has ended; seq 0: its set could not be kept."""
         if self._reading:
             self._reading = False
             if seq:
+                self._node.uplink.hurry()
                 self._end(messages.DONE, seq)
             else:
                 self._end(messages.FAILED, "the set could not be kept")
@@ -98,7 +105,7 @@ class CommandRunner:
         self._node.begin_measurement()
 
     def _set_interval(self, seconds: int) -> None:
-        self._node.settings.change(INTERVAL_S, seconds)
+        self._node.set_interval(seconds)
         self._end(messages.DONE, seconds)
 
     def _report_settings(self, _: None) -> None:

@@ -63,7 +63,10 @@ class Health:
 
     def crashed(self, exc: BaseException) -> None:
         """Keep the end of a traceback: it names the error and the innermost lines."""
-        text = _printable(_traceback_of(exc))
+        try:
+            text = _printable(_traceback_of(exc))
+        except MemoryError:
+            text = "MemoryError"
         if text == self.traceback or self._tracebacks >= _TRACEBACKS_MAX:
             self.traceback = text
             return
@@ -110,4 +113,8 @@ else:
 
 def _printable(text: str) -> str:
     """The last MAX_TRACEBACK characters, each of them one byte."""
-    return "".join([char if " " <= char <= "~" or char == "\n" else "?" for char in text[-MAX_TRACEBACK:]])
+    out = bytearray(text[-MAX_TRACEBACK:].encode()[-MAX_TRACEBACK:])
+    for i, byte in enumerate(out):
+        if not 32 <= byte < 127 and byte != 10:
+            out[i] = 63
+    return out.decode()

@@ -4,6 +4,8 @@ A fault in one step is logged, counted and kept, and the node goes on; the same 
 reset, and the watchdog sees to a node that does not come round at all.
 """
 
+import gc
+
 from firmware.errors import NoIdentity
 from firmware.node import Node
 
@@ -46,6 +48,7 @@ def loop(hal: "Hal", node: "Node") -> None:
             wait_ms = node.step()
             failures = 0
         except Exception as exc:  # noqa: BLE001  (the top of the node: it is kept, told and counted, the node goes on)
+            gc.collect()  # the heap may be what failed
             failures += 1
             wait_ms = _PAUSE_MS
             node.health.crashed(exc)

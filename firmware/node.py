@@ -48,6 +48,7 @@ CLOCK_STEP_S = 2
 _PROGRESS_S = 600
 _PING_PAUSE_MS = 1000
 _FLASH_PAUSE_MS = 5000
+_WAIT_MS_MAX = 60000
 
 
 class Node:
@@ -80,6 +81,7 @@ class Node:
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
+        self._finished_s = 0  # uptime when the latest one came to its end
         self._step_from_ms = 0
         self._step_wait_ms = 0
 
@@ -99,23 +101,23 @@ class Node:
         send_ms = self._send()
         if self._is_making_progress():
             self.hal.feed_watchdog()
-        return max(0, min(sample_ms, send_ms))
+        return max(0, min(sample_ms, send_ms, self.commands.wait_ms(), self._status_wait_ms()))
 
     def _sample(self) -> int:
         interval_s = self.settings[INTERVAL_S]
         clock = self.hal.clock
-        if not self.sampler.is_busy:
-            if not self.schedule.is_due(interval_s):
-                return self.schedule.wait_ms(interval_s)
+        if self.schedule.is_due():
             self.schedule.begin(interval_s)
             self.begin_measurement()
+        if not self.sampler.is_busy:
+            return self.schedule.wait_ms()
         left_ms = self._step_wait_ms - clock.ticks_diff(clock.ticks_ms(), self._step_from_ms)
         if left_ms > 0:
             return left_ms
         wait_ms = self.sampler.step()
         if wait_ms is None:
             self._finish_measurement()
-            return self.schedule.wait_ms(interval_s)
+            return self.schedule.wait_ms()
         self._step_from_ms = clock.ticks_ms()
         self._step_wait_ms = wait_ms
         return wait_ms
@@ -140,7 +142,7 @@ class Node:
 
     def _is_making_progress(self) -> bool:
         """A node that steps but never ends a measurement must be reset like one that hangs."""
-        return self.schedule.overdue_s() < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
+        return self.hal.clock.uptime_s() - self._finished_s < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
 
     # -- measure, check, keep -------------------------------------------------------------------------------
 
@@ -155,6 +157,7 @@ class Node:
             self._step_wait_ms = 0
 
     def _finish_measurement(self) -> None:
+        self._finished_s = self.hal.clock.uptime_s()
         time, tq = self._measured_at()
         values = self.sampler.values
         flags = self._flags
@@ -244,6 +247,7 @@ class Node:
 
     def _set_clock(self, seconds: int, millis: int) -> None:
         step_s = self.hal.clock.set(seconds, millis)
+        self.schedule.replan(self.settings[INTERVAL_S])
         if abs(step_s) >= CLOCK_STEP_S:
             self.health.clock_steps += 1
             self._keep_event(messages.CLOCK_STEPPED, messages.NOTE, step_s)
@@ -251,9 +255,14 @@ class Node:
     def _take_settings(self, version: int, document: "dict[int, int]") -> None:
         try:
             self.settings.replace(version, document)
+            self.schedule.replan(self.settings[INTERVAL_S])
         except SettingsError as exc:
             self.hal.log(str(exc))
         self.report_settings()
+
+    def set_interval(self, seconds: int) -> None:
+        self.settings.change(INTERVAL_S, seconds)
+        self.schedule.replan(seconds)
 
     def report_settings(self) -> None:
         """Tell which settings are in force: the answer to a document, taken or refused."""
@@ -281,6 +290,10 @@ class Node:
             self._boots,
             self.hal.reset_cause,
         )
+
+    def _status_wait_ms(self) -> int:
+        wait_s = self._status_at_s - self.hal.clock.uptime_s()
+        return _WAIT_MS_MAX if self.uplink.is_silent else max(0, min(wait_s * 1000, _WAIT_MS_MAX))
 
     def _send_status(self) -> None:
         self._status_at_s = self.hal.clock.uptime_s() + self.settings[STATUS_S]

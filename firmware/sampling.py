@@ -14,39 +14,37 @@ if TYPE_CHECKING:
     from firmware.sensors import Readings, Sensor
     from protocols.wire.quality import Limits
 
-_NEVER_S = -(1 << 28)
-
 
 class Schedule:
-    """When the next set is due. Survives the clock being set: no set is missed for it, none taken twice."""
+    """When the next set is due. The clock may be set at any time: no set is missed for it, none taken twice."""
 
     def __init__(self, clock: "Clock") -> None:
         self._clock = clock
-        self._slot = -1
-        self._begun_s = _NEVER_S  # uptime
+        self._due_s = 0  # by the clock: at once after a start
+        self._begun_s = 0  # uptime
+        self._on_raster = False
 
-    def is_due(self, interval_s: int) -> bool:
-        now_s, _ = self._clock.now()
-        # Half an interval must have passed: a clock set back over a slot's edge must not measure it again.
-        return now_s // interval_s != self._slot and self._clock.uptime_s() - self._begun_s >= interval_s // 2
+    def is_due(self) -> bool:
+        return self._clock.now()[0] >= self._due_s
 
     def begin(self, interval_s: int) -> None:
-        now_s, _ = self._clock.now()
-        self._slot = now_s // interval_s
+        """The set that was due is being taken."""
+        self._on_raster = self._due_s > 0
         self._begun_s = self._clock.uptime_s()
+        self._due_s = self._next_s(interval_s)
 
-    def wait_ms(self, interval_s: int) -> int:
-        if self.is_due(interval_s):
-            return 0
-        now_s, _ = self._clock.now()
-        slot = now_s // interval_s
-        rest_s = self._begun_s + interval_s // 2 - self._clock.uptime_s()
-        until_ms = self._clock.ms_until((slot + 1) * interval_s) if slot == self._slot else 0
-        return max(1, rest_s * 1000, until_ms)
+    def replan(self, interval_s: int) -> None:
+        """The clock was set, or the interval changed."""
+        self._due_s = self._next_s(interval_s)
+        ahead_s = self._due_s - self._clock.now()[0] + self._clock.uptime_s() - self._begun_s
+        if self._on_raster and ahead_s < interval_s // 2:
+            self._due_s += interval_s  # the clock went back over a set that was just taken
 
-    def overdue_s(self) -> int:
-        """How long ago the latest measurement began."""
-        return self._clock.uptime_s() - max(self._begun_s, 0)
+    def wait_ms(self) -> int:
+        return self._clock.ms_until(self._due_s)
+
+    def _next_s(self, interval_s: int) -> int:
+        return (self._clock.now()[0] // interval_s + 1) * interval_s
 
 
 class Sampler:

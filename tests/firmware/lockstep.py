@@ -18,39 +18,20 @@ from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.rom_image import micropython
 from flash_tools.images import SLOT, compile_module, compile_tree
 from hil_tests.world.sim_hal import LocalClock, SondeLine, blank_flash
-from protocols.wire.identity import Identity
-from protocols.wire.readings import decode, schema
 from tests.firmware.peer import Peer
+from tests.firmware.street import CALM, IDENTITY, START_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from protocols.wire.messages import Readings
-
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_MS = 1_790_000_000_000
 HEAP = "160k"
-IDENTITY = Identity(0x10, b"master secret 16", b"salt 008", "river", "virtual", None)
 STATE_BLOCKS = 64
-CALM = {
-    "water_temperature": 7.48,
-    "ph": 8.37,
-    "dissolved_oxygen": 9.80,
-    "conductivity": 1258.0,
-    "turbidity": 142.3,
-    "orp": -210.0,
-    "ammonia_nitrogen": 0.42,
-    "level": 123.4,
-}
 
 
 def calm_water(_: float) -> Mapping[str, float]:
     return CALM
-
-
-def sets_in(message: Readings) -> int:
-    return len(decode(schema(message.schema), message.time, message.body).rows)
 
 
 @cache
@@ -84,8 +65,7 @@ class Lockstep:
         self._line = SondeLine(self._clock)
         self.sonde = ModbusSonde(YOSEMITECH, water)
         self.sonde.connect(self._line)
-        self.peer = Peer(IDENTITY, self._nonce, sets_in)
-        self.peer.unix_s = lambda: self.now_ms // 1000
+        self.peer = Peer(IDENTITY, self._nonce, lambda: self.now_ms // 1000)
         self.log: list[str] = []
         self.heap_used: list[int] = []  # after a collection, each time the node slept
         self.steps = 0
@@ -150,7 +130,6 @@ class Lockstep:
         elif verb == "U":
             self.sonde.receive(bytes.fromhex(rest))
         elif verb == "T":
-            self.peer.now_s = self.now_ms // 1000
             self._down += self.peer.feed(bytes.fromhex(rest))
         elif verb == "L":
             self.log.append(rest)

@@ -1,28 +1,44 @@
 """The other end of the line for tests of the node: as much of a gateway as SPEC.md asks of one, in memory.
 
-Runs on CPython and on MicroPython. It answers at once, keeps every record it hears, and can be told to be deaf, mute, or
-forgetful.
+It answers at once, keeps every record it hears, and can be told to be deaf or mute. It judges as it listens: a PIV that
+comes twice under one key, or a record that comes again with other content, is an AssertionError on the spot.
 """
 
-from protocols.wire import envelope, framing, join, messages
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocols.wire import envelope, framing, join, messages, readings
 from protocols.wire.envelope import ReplayWindow
 from protocols.wire.errors import WireError
 from protocols.wire.messages import Ack, Event, Hello, Readings, Result, Time
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from protocols.wire.envelope import Header
+    from protocols.wire.identity import Identity
+
+RUNS_MAX = 8
+# A gateway that lost its database goes on this far above what the node has heard (SPEC.md 3.1).
+RESTORED_GAP = 1 << 16
+
 
 class Epoch:
-    """One agreed context: keys, counters, and what was received in it."""
+    """One agreed context: keys, counters, and the seqs received in it."""
 
-    def __init__(self, identity, id_context):
+    def __init__(self, identity: Identity, id_context: bytes) -> None:
         secret, salt = identity.master_secret, identity.master_salt
         self.number = join.epoch_number(id_context)
         self.up = envelope.sender_key(secret, salt, id_context, envelope.node_kid(identity.address))
         self.down = envelope.sender_key(secret, salt, id_context, envelope.gateway_kid(identity.address))
         self.window = ReplayWindow()
+        self.pivs: set[int] = set()
         self.next_piv = 0
-        self.received = set()
+        self.received: set[int] = set()
+        self.lost_below = 0
 
-    def seal(self, message):
+    def seal(self, message: Any) -> bytes:
         frame = envelope.seal(self.down, self.next_piv, messages.encode(message))
         self.next_piv += 1
         return frame
@@ -31,125 +47,153 @@ class Epoch:
 class Peer:
     """feed(bytes from the node) -> bytes for the node."""
 
-    def __init__(self, identity, random, count_sets):
+    def __init__(self, identity: Identity, nonce: Callable[[int], bytes], unix_s: Callable[[], int]) -> None:
         self.identity = identity
-        self.decoder = framing.Decoder()
-        self.random = random
-        self.count_sets = count_sets  # Readings -> how many sets are in it
-        self.joining = join.GatewayJoin(identity.master_secret, identity.master_salt, identity.address)
-        self.epochs = {}
-        self.current = None
-        self.messages = []  # everything authentic and new, in order
-        self.records = {}  # (epoch, first seq): message
-        self.refused = {}
-        self.conflicts = 0
-        self.pivs = set()  # (epoch, piv) of every frame that opened
-        self.latest_piv = -1
-        self.unix_s = None  # the time that is sent with the answer to a hello; None: none
+        self.sends_time = True
         self.deaf = False
         self.mute = False
         self.acks = True
-        self.now_s = 0
+        self.is_restored = False
+        self.messages: list[Any] = []  # everything authentic and new, in order
+        self.records: dict[tuple[int, int], Any] = {}  # (epoch, seq): what it says
+        self.refused: dict[str, int] = {}
+        self.joins = 0
+        self.latest_piv = -1  # of an uplink
+        self.decoder = framing.Decoder()
+        self.epochs: dict[int, Epoch] = {}
+        self._nonce = nonce
+        self._unix_s = unix_s
+        self._current: Epoch | None = None
+        self._joining = join.GatewayJoin(identity.master_secret, identity.master_salt, identity.address)
 
-    def feed(self, data):
-        out = b""
-        for _, frame in self.decoder.feed(bytes(data)):
-            if self.deaf:
-                continue
-            try:
-                replies = self._frame(frame)
-            except WireError as exc:
-                self.refused[exc.reason] = self.refused.get(exc.reason, 0) + 1
-                continue
-            if not self.mute:
-                for reply in replies:
-                    out += framing.encode(reply)
-        return out
+    @property
+    def epoch(self) -> Epoch:
+        assert self._current is not None, "the node has not joined"
+        return self._current
 
-    def send(self, message):
+    def feed(self, data: bytes) -> bytes:
+        frames = [frame for _, frame in self.decoder.feed(data)]
+        return b"" if self.deaf else b"".join(self._answer(frame) for frame in frames)
+
+    def send(self, message: Any) -> bytes:
         """The bytes of one message down, in the current epoch."""
-        return framing.encode(self.current.seal(message))
+        return framing.encode(self.epoch.seal(message))
 
-    def ack(self, epoch=None):
+    def of(self, kind: type) -> list[Any]:
+        """The messages of one kind, in order."""
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    def seqs(self) -> set[int]:
+        return {seq for _, seq in self.records}
+
+    def forget_since(self, seq: int) -> None:
+        """Become the gateway of yesterday: a backup from when this seq had not come yet."""
+        for epoch in self.epochs.values():
+            epoch.received = {known for known in epoch.received if known < seq}
+            epoch.next_piv = 0
+        self.is_restored = True
+        self.records = {key: value for key, value in self.records.items() if key[1] < seq}
+
+    def ack(self, number: int | None = None) -> Ack:
         """The whole of what is known of an epoch, the current one unless another is named."""
-        received = self.current.received if epoch is None else self.epochs[epoch].received
-        cum = 0
+        epoch = self.epoch if number is None else self.epochs[number]
+        received = epoch.received
+        cum = max(0, epoch.lost_below - 1)
         while cum + 1 in received:
             cum += 1
-        runs = []
-        for seq in sorted(received):
-            if seq <= cum:
-                continue
-            if runs and runs[-1][0] + runs[-1][1] == seq:
+        runs: list[tuple[int, int]] = []
+        for seq in sorted(seq for seq in received if seq > cum):
+            if runs and sum(runs[-1]) == seq:
                 runs[-1] = (runs[-1][0], runs[-1][1] + 1)
             else:
                 runs.append((seq, 1))
-        return Ack(cum, tuple(runs[::-1][:8]), epoch)
+        return Ack(cum, tuple(runs[::-1][:RUNS_MAX]), number)
 
-    def of(self, kind):
-        """The messages of one kind, for example Status."""
-        return [message for message in self.messages if isinstance(message, kind)]
+    def _answer(self, frame: bytes) -> bytes:
+        try:
+            replies = self._hear(frame)
+        except WireError as error:
+            self._refuse(error.reason)
+            return b""
+        return b"" if self.mute else b"".join(framing.encode(reply) for reply in replies)
 
-    def _frame(self, frame):
+    def _refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def _hear(self, frame: bytes) -> list[bytes]:
         header = envelope.parse(frame, envelope.KID_UP)
         if len(header.kid_context) == 8:
-            self.messages.append(self.joining.hello(header, frame))
-            return [self.joining.challenge(header, self.random(8), self.now_s)]
+            self.messages.append(self._joining.hello(header, frame))
+            return [self._joining.challenge(header, self._nonce(8), self._unix_s())]
         if header.kid_context:
-            hello, id_context = self.joining.agree(header, frame, self.now_s)
-            self.current = Epoch(self.identity, id_context)
-            self.epochs[self.current.number] = self.current
-            self.current.window.accept(0)
-            self.latest_piv = 0
-            self.messages.append(hello)
-            return self._answers(hello)
+            hello, id_context = self._joining.agree(header, frame, self._unix_s())
+            self.joins += 1
+            self._current = Epoch(self.identity, id_context)
+            assert self._current.number not in self.epochs, "two epochs with one ID Context"
+            self.epochs[self._current.number] = self._current
+            return self._took(self._current, header, hello)
         return self._in_epoch(header, frame)
 
-    def _in_epoch(self, header, frame):
+    def _in_epoch(self, header: Header, frame: bytes) -> list[bytes]:
         for epoch in self.epochs.values():
             try:
-                message = messages.decode_up(envelope.open_(epoch.up, header, frame))
+                plain = envelope.open_(epoch.up, header, frame)
             except WireError:
                 continue
-            assert (epoch.number, header.piv) not in self.pivs or not epoch.window.is_new(header.piv), (
-                "PIV reused"
-            )
             if not epoch.window.is_new(header.piv):
-                self.refused["replay"] = self.refused.get("replay", 0) + 1
+                self._refuse("replay")
                 return []
-            epoch.window.accept(header.piv)
-            self.pivs.add((epoch.number, header.piv))
-            self.current = epoch
-            self.latest_piv = header.piv
-            self.messages.append(message)
-            self._keep(message)
-            return self._answers(message)
-        self.refused["auth"] = self.refused.get("auth", 0) + 1
+            self._current = epoch
+            return self._took(epoch, header, messages.decode_up(plain))
+        self._refuse("auth")
         return []
 
-    def _keep(self, message):
-        if not isinstance(message, (Readings, Event, Result)):
-            return
-        number = self.current.number if message.epoch is None else message.epoch
-        count = self.count_sets(message) if isinstance(message, Readings) else 1
-        content = message[3:-1] if isinstance(message, Event) else message[4:-1]
-        for seq in range(message.seq, message.seq + count):
-            if number in self.epochs:
-                self.epochs[number].received.add(seq)
-        key = (number, message.seq, count)
-        known = self.records.setdefault(key, content)
-        if known != content:
-            self.conflicts += 1
-
-    def _answers(self, message):
-        if isinstance(message, Hello):
-            self.current.next_piv = max(
-                self.current.next_piv, message.dn_piv + 1 if message.boots and self.current.next_piv else 0
+    def _took(self, epoch: Epoch, header: Header, message: Any) -> list[bytes]:
+        assert header.piv not in epoch.pivs, f"PIV {header.piv} came twice"
+        epoch.pivs.add(header.piv)
+        epoch.window.accept(header.piv)
+        self.latest_piv = header.piv
+        self.messages.append(message)
+        if isinstance(message, Readings | Event | Result):
+            self._note_lost(
+                epoch.number if message.epoch is None else message.epoch, message.seq - message.held
             )
-            replies = [self.current.seal(self.ack())]
-            if self.unix_s is not None:
-                replies.append(self.current.seal(Time(self.latest_piv, int(self.unix_s()), 0)))
+        for seq, content in contents(message):
+            self._keep(epoch.number if message.epoch is None else message.epoch, seq, content)
+        return self._replies(epoch, message)
+
+    def _note_lost(self, number: int, oldest: int) -> None:
+        if number in self.epochs:
+            self.epochs[number].lost_below = max(self.epochs[number].lost_below, oldest)
+
+    def _keep(self, number: int, seq: int, content: Any) -> None:
+        known = self.records.setdefault((number, seq), content)
+        assert known == content, f"record {seq} came again with other content: {known} and {content}"
+        if number in self.epochs:
+            self.epochs[number].received.add(seq)
+
+    def _replies(self, epoch: Epoch, message: Any) -> list[bytes]:
+        if isinstance(message, Hello):
+            gap = RESTORED_GAP if self.is_restored else 1
+            epoch.next_piv = max(epoch.next_piv, message.dn_piv + gap if message.dn_piv else 0)
+            self.is_restored = False
+            replies = [epoch.seal(self.ack())]
+            if self.sends_time:
+                replies.append(epoch.seal(Time(self.latest_piv, self._unix_s(), 0)))
             return replies
-        if isinstance(message, (Readings, Event, Result)) and self.acks and message.epoch in (None, *self.epochs):
-            return [self.current.seal(self.ack(message.epoch))]
+        if isinstance(message, Readings | Event | Result) and self.acks:
+            return [epoch.seal(self.ack(message.epoch))]
         return []
+
+
+def contents(message: Any) -> Iterator[tuple[int, Any]]:
+    """(seq, content) of every record in a message, however it is packed."""
+    if isinstance(message, Readings):
+        sets = readings.decode(readings.schema(message.schema), message.time, message.body)
+        good = (readings.GOOD,) * len(sets.rows[0])
+        for i, row in enumerate(sets.rows):
+            flags = good if sets.flags is None else sets.flags[i]
+            yield message.seq + i, (message.schema, sets.tq, sets.times[i], row, flags)
+    elif isinstance(message, Event | Result):
+        detail = tuple(message.detail) if isinstance(message.detail, list) else message.detail
+        yield message.seq, (*message[2:-2], detail)
