@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from gateway.intervals import Intervals
-from gateway.ledger import Ledger, PageLoader
+from gateway.ledger import PAGE, Ledger, PageLoader
 from protocols.wire.envelope import ReplayWindow
 
 COLUMNS = (
@@ -48,6 +48,7 @@ class Epoch:
         ledger.runs = Intervals.unpack(runs)
         ledger.highest = ledger.runs.ends[-1] if ledger.runs else cum
         ledger.highest_set = highest_set
+        ledger.last_page = ledger.highest // PAGE
         epoch = cls(ledger, id_context, previous, opened_ms)
         epoch.window = ReplayWindow(highest_piv, window)
         epoch.dn_reserved = dn_reserved

@@ -33,8 +33,8 @@ class Ledger:
     """The records of one epoch. `row_id` is its id in the store, `number` its name on the wire."""
 
     __slots__ = (
-        "changed_pages", "cum", "first_seq", "highest", "highest_set", "load_page", "node", "number", "pages",
-        "pending", "row_id", "runs",
+        "changed_pages", "cum", "first_seq", "highest", "highest_set", "last_page", "load_page", "node", "number",
+        "pages", "pending", "row_id", "runs",
     )  # fmt: skip
 
     def __init__(self, row_id: int, node: int, number: int, first_seq: int, load_page: PageLoader) -> None:
@@ -51,6 +51,8 @@ class Ledger:
         # Fingerprints by page: those that changed since they were last written, and some that were looked up.
         self.pages: dict[int, array[int]] = {}
         self.changed_pages: set[int] = set()
+        # The highest page that may be in the store.
+        self.last_page = -1
         self.load_page = load_page
 
     def offer(self, seq: int, fingerprint: int) -> int:
@@ -130,7 +132,9 @@ class Ledger:
     def _page(self, number: int) -> array[int]:
         page = self.pages.get(number)
         if page is None:
-            stored = self.load_page(number)
+            # A page beyond all there were is not in the store: that is how nearly every page begins.
+            stored = self.load_page(number) if number <= self.last_page else None
             page = array("I", bytes(4 * PAGE) if stored is None else stored)
             self.pages[number] = page
+            self.last_page = max(self.last_page, number)
         return page

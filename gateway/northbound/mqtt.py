@@ -8,6 +8,7 @@ it does beside the protocol is not what we need, and is switched off here, in on
 * it reconnects by itself, for ever, at a fixed pause: _Client.reconnect does nothing; the runner decides.
 * it takes any PUBACK for success: _on_puback reads the reason code; 0x80 and above is a refusal.
 * connect() waits for ever for a CONNACK, and close() for the peer: both are bounded or aborted here.
+* its reader fails with an AttributeError when the transport is gone first: _Protocol.read ends it in order.
 * it closes a silent connection only after two keep-alives, and with unsent data that close never ends: lost() looks
   itself.
 """
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import gmqtt
+from gmqtt.mqtt import connection
 from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 from gmqtt.mqtt.handler import MQTTConnectError
 
@@ -201,6 +203,21 @@ class MqttSession:
         self._on_confirm(mid, len(packet) < 3 or packet[2] < _FAILURE)
 
 
+class _Protocol(connection.MQTTProtocol):  # type: ignore[misc]  # gmqtt has no types
+    """gmqtt's reader, which trips over its own transport when that is gone before the last read returns."""
+
+    async def read(self, n: int = -1) -> bytes:
+        data: bytes = await self._stream_reader.read(n)
+        if data:
+            return data
+        if self._transport is not None:
+            self._transport.close()
+        raise ConnectionResetError("the peer closed the connection")
+
+
+connection.MQTTProtocol = _Protocol
+
+
 class _Client(gmqtt.Client):  # type: ignore[misc]  # gmqtt has no types
     """gmqtt without its own ideas about reconnecting."""
 
@@ -210,26 +227,13 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # gmqtt has no types
         done.set_result(None)
         return done
 
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        connection = await super()._create_connection(*args, **kwargs)
-        reading = connection._protocol._read_loop_future
-        if reading is not None:
-            # It trips over a transport that the peer has just reset; the loss itself is told by on_disconnect.
-            reading.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return connection
-
     def forget(self) -> None:
         """Abort the transport, whatever state the client is in."""
         self._is_active = False
-        connection = self._connection
-        if connection is None:
-            return
-        if connection._keep_connection_callback is not None:
-            connection._keep_connection_callback.cancel()
-        # Its reading task would trip over the transport that is gone.
-        if connection._protocol._read_loop_future is not None:
-            connection._protocol._read_loop_future.cancel()
-        connection._transport.abort()
+        if self._connection is not None:
+            if self._connection._keep_connection_callback is not None:
+                self._connection._keep_connection_callback.cancel()
+            self._connection._transport.abort()
 
 
 class _Mids:

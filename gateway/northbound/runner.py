@@ -134,16 +134,21 @@ class Runner:
     async def run(self) -> None:
         """Connect, deliver until the session ends, and again, for ever."""
         pause_s = RECONNECT_MIN_S
+        told = ""
         while True:
             try:
                 session = await self._sender.connect(self._on_confirm)
             except NorthboundError as error:
-                log.warning("%s: %s", self.name, error)
+                if str(error) != told:  # an outage is one line in the log, not one a second
+                    told = str(error)
+                    log.warning("%s: %s; trying again until it works", self.name, told)
                 await asyncio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
                 continue
             pause_s = RECONNECT_MIN_S
+            told = ""
             self.counters["sessions"] += 1
+            log.info("%s: connected, %d records are owed", self.name, self.status()["backlog"])
             try:
                 self._begin(session)
                 why = await self._watch(session)

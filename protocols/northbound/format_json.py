@@ -9,9 +9,9 @@ An event has "event":{"code","name","state","detail"} instead of "schema" and "r
 "result":{"command_id","outcome","detail"}. (node, epoch, seq) is the record's id: a consumer drops copies by it.
 Order holds per (node, epoch, lane, resent).
 
-A reading is formatted by one `%` over a template made per schema: 3 µs, where building dicts for a JSON encoder
-takes 6 µs before the encoder begins. Everything that is text (names, sites) passes through json.dumps once, when its
-template or head is made.
+The pieces of a set are looked up rather than made: a river says the same few hundred values all day. 2 µs for a set
+of eight, where building dicts for a JSON encoder takes 6 µs before the encoder begins. Everything that is text (names,
+units, sites) passes through json.dumps.
 """
 
 from __future__ import annotations
@@ -19,28 +19,45 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from operator import truediv
-from typing import NamedTuple
+from operator import getitem
 
-from protocols.measurands import registry
+from protocols.measurands import Measurand, registry
 from protocols.wire.messages import EVENT_NAMES
 
 GOOD = 1
-MISSING = 9
 LANES = ("fresh", "backlog")
 EVENT_STATES = ("cleared", "raised", "note")
 OUTCOMES = ("done", "refused", "failed", "expired", "unknown_operation")
 _BOOLEANS = ("false", "true")
+# Values of one series that are remembered, about 150 bytes each; then it begins anew.
+_PIECES_MAX = 2048
 
 Detail = int | str | Sequence[int] | None
 
 
-class _Template(NamedTuple):
-    """`text` takes head, seq, lane, resent, time, tq, received_ms and the values; `series` are its JSON pieces."""
+class _Pieces(dict[int, str]):
+    """The JSON of one GOOD reading of one series, by its scaled integer; made when first asked for."""
 
-    text: str
-    divisors: tuple[int, ...]
-    series: tuple[tuple[str, str, str], ...]
+    def __init__(self, measurand: Measurand) -> None:
+        super().__init__()
+        self._measurand = measurand
+
+    def __missing__(self, value: int) -> str:
+        if len(self) >= _PIECES_MAX:
+            self.clear()
+        piece = self[value] = self.flagged(value, GOOD)
+        return piece
+
+    def flagged(self, value: int | None, flag: int) -> str:
+        """As many decimals as the measurand has, whatever the value."""
+        what = self._measurand
+        number = "null" if value is None else what.text(value)
+        return f'{json.dumps(what.name)}:{{"v":{number},"u":{json.dumps(what.unit, ensure_ascii=False)},"q":{flag}}}'
+
+
+@functools.cache
+def _series(schema: int) -> tuple[_Pieces, ...]:
+    return tuple(_Pieces(measurand) for measurand in registry().of_schema(schema))
 
 
 @functools.lru_cache(maxsize=16_384)
@@ -54,18 +71,13 @@ def reading(
     values: tuple[int | None, ...], flags: tuple[int, ...] | None,
 ) -> bytes:  # fmt: skip
     """One set of readings. `values` are scaled integers; `flags` None: all good."""
-    template = _template(schema)
+    series = _series(schema)
     if flags is None:
-        numbers = map(truediv, values, template.divisors)  # without flags none is missing
-        return (
-            template.text % (head, seq, LANES[backlog], _BOOLEANS[resent], time, tq, received_ms, *numbers)
-        ).encode()
-    pieces = ",".join(
-        f"{name}{number % (value / divisor) if value is not None else 'null'}{unit}{flag}}}"
-        for (name, number, unit), divisor, value, flag in zip(
-            template.series, template.divisors, values, flags, strict=True
+        pieces = ",".join(map(getitem, series, values))  # type: ignore[arg-type]  # without flags none is missing
+    else:
+        pieces = ",".join(
+            one.flagged(value, flag) for one, value, flag in zip(series, values, flags, strict=True)
         )
-    )
     return (
         f'{head},"seq":{seq},"lane":"{LANES[backlog]}","resent":{_BOOLEANS[resent]},"time":{time},"tq":{tq},'
         f'"received_ms":{received_ms},"schema":{schema},"readings":{{{pieces}}}}}'
@@ -98,25 +110,3 @@ def _other(
         f'{head},"seq":{seq},"lane":"event","resent":{_BOOLEANS[resent]},"time":{time},"tq":{tq},'
         f'"received_ms":{received_ms},"{key}":{tail}}}'
     ).encode()
-
-
-@functools.cache
-def _template(schema: int) -> _Template:
-    series = []
-    divisors = []
-    for measurand in registry().of_schema(schema):
-        name = json.dumps(measurand.name)
-        unit = json.dumps(measurand.unit, ensure_ascii=False)
-        series.append((f'{name}:{{"v":', f"%.{measurand.decimals}f", f',"u":{unit},"q":'))
-        divisors.append(10**measurand.decimals)
-    pieces = ",".join(f"{escape(name)}{number}{escape(unit)}{GOOD}}}" for name, number, unit in series)
-    text = (
-        '%s,"seq":%d,"lane":"%s","resent":%s,"time":%d,"tq":%d,"received_ms":%d,"schema":'
-        f'{schema},"readings":{{{pieces}}}}}'
-    )
-    return _Template(text, tuple(divisors), tuple(series))
-
-
-def escape(text: str) -> str:
-    """Text that stands for itself in a template."""
-    return text.replace("%", "%%")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from gateway.channels import Channels
+from gateway.channels import Channel, Channels
 from gateway.ingest import Heard, Ingest
 from gateway.store import Store, StoreSettings
 from protocols.wire import envelope, messages, readings
@@ -248,3 +249,52 @@ class TestNode:
 
 def keys_of(address: int) -> tuple[bytes, bytes]:
     return address.to_bytes(16, "big"), address.to_bytes(8, "big")
+
+
+Story = Callable[[South, TestNode], Coroutine[Any, Any, None]]
+
+
+def tell(path: Path, story: Story, *, join: bool = True, **settings: Any) -> None:
+    """Run a story with a gateway and one node that has joined."""
+
+    async def run() -> None:
+        south = South(path / "gateway.db", **settings)
+        node = TestNode(south)
+        if join:
+            await node.join()
+            south.heard.clear()
+        await story(south, node)
+        south.store.close()
+
+    asyncio.run(run())
+
+
+def state_of(south: South) -> tuple[object, ...]:
+    """Everything a refused frame must leave as it was."""
+    return (
+        [
+            (
+                e.number,
+                e.ledger.cum,
+                list(e.ledger.runs),
+                dict(e.ledger.pending),
+                e.window.highest,
+                e.window.bitmap,
+            )
+            for e in south.store.epochs.values()
+        ],
+        south.store.next_reading,
+        south.store.next_event,
+        south.store.batch.is_empty(),
+        south.rows("SELECT count(*) FROM reading"),
+        south.rows("SELECT count(*) FROM conflict"),
+        list(south.link.sent),
+        len(south.heard),
+    )
+
+
+def current(south: South, node: TestNode) -> Channel:
+    found = south.channels.node(node.address)
+    assert found is not None
+    assert found.current is not None
+    return found.current

@@ -114,6 +114,7 @@ def test_pages_are_loaded_from_the_store_when_they_are_asked_for() -> None:
     page[5] = 1005
     made = Ledger(1, 0x12, 77, 1, lambda number: page.tobytes() if number == 0 else None)
     made.cum = made.highest = 63
+    made.last_page = 0
     assert made.offer(5, 1005) == COPY
     assert made.offer(5, 1006) == CONFLICT
 

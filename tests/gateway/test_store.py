@@ -16,8 +16,7 @@ from gateway import incarnation, limits, recovery
 from gateway.errors import StoreError
 from gateway.limits import DN_PIV_RESTORED_MARGIN
 from protocols.wire import envelope, messages
-from tests.gateway.southbound import South, TestNode
-from tests.gateway.test_ingest import current, tell
+from tests.gateway.southbound import South, TestNode, current, tell
 
 
 def knowledge(south: South) -> dict[int, tuple[object, ...]]:
