@@ -7,19 +7,27 @@ so the gateway must know. Every start gives the database a new random name, kept
 
 so a kill between any two steps leaves a database whose name the side file knows. A database put back under a
 running side file has an older name. When the folder is put back as a whole, the names agree, but the file is not the
-inode that the database remembers (a copy has another one). What neither finds is a machine put back as a whole image:
-SECURITY.md says what to do then.
+one that the database remembers: a copy was born at another time. (Its inode number alone would not tell: file systems
+give the number of a file just removed to the next one made.) What neither finds is a machine put back as a whole
+image: SECURITY.md says what to do then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import sqlite3
+import struct
 from pathlib import Path
 
 _SUFFIX = ".run"
+# linux/stat.h: struct statx, and its member stx_btime.
+_AT_FDCWD = -100
+_STATX_BYTES = 256
+_STATX_BTIME = 0x800
+_STATX_BTIME_AT = 80
 
 
 def side_file(database: Path) -> Path:
@@ -33,8 +41,8 @@ def is_restored(connection: sqlite3.Connection, database: Path) -> bool:
         # Made just now. With a side file beside it, there was another one here before: its nodes, if they are enrolled
         # again, have heard PIVs that we know nothing of.
         return side_file(database).exists()
-    inode = connection.execute("SELECT value FROM meta WHERE key = 'inode'").fetchone()
-    if inode is not None and inode[0] != os.stat(database).st_ino:
+    file = connection.execute("SELECT value FROM meta WHERE key = 'file'").fetchone()
+    if file is not None and file[0] != _name_of_file(database):
         return True
     try:
         names = json.loads(side_file(database).read_text())
@@ -50,7 +58,7 @@ def begin(connection: sqlite3.Connection, database: Path, name: str) -> None:
     _write(database, {"last": last, "next": name})
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('incarnation', ?)", (name,))
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('inode', ?)", (os.stat(database).st_ino,))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('file', ?)", (_name_of_file(database),))
     connection.execute("COMMIT")
     _write(database, {"last": name, "next": name})
 
@@ -63,6 +71,25 @@ def set_aside(database: Path, stamp: str) -> Path:
             os.rename(f"{database}{suffix}", f"{target}{suffix}")
     _sync_folder(database.parent)
     return target
+
+
+def _name_of_file(database: Path) -> str:
+    """What no copy of a file shares with it: inode number and, where the file system keeps it, time of birth."""
+    return f"{os.stat(database).st_ino} {_born_ns(database)}"
+
+
+def _born_ns(database: Path) -> int:
+    """statx(2), which os.stat does not offer. 0 where there is none, or the file system does not know."""
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    try:
+        failed = ctypes.CDLL(None).statx(_AT_FDCWD, os.fsencode(database), 0, _STATX_BTIME, buffer)
+    except (OSError, AttributeError):
+        return 0
+    (mask,) = struct.unpack_from("=I", buffer)
+    if failed or not mask & _STATX_BTIME:
+        return 0
+    seconds, nanoseconds = struct.unpack_from("=qI", buffer, _STATX_BTIME_AT)
+    return int(seconds * 1_000_000_000 + nanoseconds)
 
 
 def _write(database: Path, names: dict[str, str]) -> None:
