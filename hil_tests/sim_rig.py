@@ -65,8 +65,7 @@ class SimRig:
         self._starts = 0
         self._problems: list[str] = []
         self.start_gateway()
-        minted = node_file.parse((folder / MINT_FILE).read_text(encoding="utf-8"), MINT_FILE)
-        self.ask(lambda gateway: gateway.registry.import_nodes(minted, _BY))
+        self.enrol()
         for station in self.stations.values():
             station.power_on()
 
@@ -122,6 +121,11 @@ class SimRig:
         clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
         self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng)
         self.world.note("gateway started")
+
+    def enrol(self) -> None:
+        """Register the minted nodes, as `tidegate gateway node import` does."""
+        minted = node_file.parse((self.folder / MINT_FILE).read_text(encoding="utf-8"), MINT_FILE)
+        self.ask(lambda gateway: gateway.registry.import_nodes(minted, _BY))
 
     @property
     def alive(self) -> SimGateway:

@@ -18,6 +18,7 @@ import pytest
 from hil_tests.sim_rig import SimRig
 from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_chaos import Chaos
+from protocols.wire import envelope, framing
 from tests.gateway.northbound_contract import WINDOW, Arrival, Contract, FarSide
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,46 @@ def test_a_history_is_the_same_in_another_process(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == diary(tmp_path / "here", 5)
+
+
+# -- restored databases --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_a_restored_database_is_recognised_and_repeats_no_downlink_piv(
+    tmp_path: Path, base_seed: int, whole_folder: bool
+) -> None:
+    """The database alone is put back, or all its files: no frame is ever sealed under a PIV that was used before."""
+    rig = SimRig(tmp_path, seed=base_seed)
+    heads: list[bytes] = []
+    for line in rig.lines.values():
+        decoder = framing.Decoder()
+        line.tap = (
+            lambda way, data, decoder=decoder: heads.extend(  # type: ignore[misc]
+                frame[: envelope.parse(frame, envelope.KID_DOWN).start]
+                for _, frame in (decoder.feed(data) if way == "down" else ())
+            )
+        )
+    rig.run_s(20)
+    rig.kill_gateway()
+    backup = rig.backup_gateway()
+    rig.start_gateway()
+    rig.run_s(20)
+    rig.kill_gateway()
+    if whole_folder:
+        rig.restore_gateway(backup)
+    else:
+        for name in ("tidegate.db", "tidegate.db-wal"):
+            (rig.data / name).write_bytes((backup / name).read_bytes())
+        (rig.data / "tidegate.db-shm").unlink()
+    rig.start_gateway()
+    assert rig.alive.store.restored
+    before = len(heads)
+    rig.run_s(20)
+    assert len(heads) > before + 5
+    assert len(set(heads)) == len(heads), "a header came twice: the same key and PIV"
+    rig.settle().balance()
+    rig.close()
 
 
 # -- the sweep -----------------------------------------------------------------------------------------------
