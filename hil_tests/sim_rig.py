@@ -205,7 +205,7 @@ class SimRig:
         deadline_s = self.world.now_s + timeout_s
         for name in self.nodes:
             self._quiet(name)
-        while not self._is_settled() and self.world.now_s < deadline_s:
+        while not self.is_settled() and self.world.now_s < deadline_s:
             self.world.run_s(0.5)
         return self.books()
 
@@ -215,7 +215,8 @@ class SimRig:
             lambda gateway: gateway.commands.add(address, SET_INTERVAL, QUIET_INTERVAL_S, _COMMAND_TTL_S, _BY)
         )
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
+        """Whether nothing is on its way: no command, no record on a node, nothing owed to the city."""
         gateway = self.alive
         return bool(
             not gateway.commands.nodes()
@@ -260,6 +261,12 @@ class SimRig:
         if self.gateway is not None:
             lines.append(f"gateway: {self.gateway.picture()}")
         return "\n".join(lines)
+
+    def __enter__(self) -> SimRig:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self.gateway is not None:
