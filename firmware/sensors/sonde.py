@@ -112,6 +112,7 @@ class Sonde:
             yield register_map.warm_up_ms
             for block in range(len(register_map.blocks)):
                 yield from self._read(block, readings)
+                yield 0  # one transaction at a time: the node has a link to serve
         if register_map.stop is not None:
             yield from self._act(register_map.stop)
 
