@@ -104,6 +104,33 @@ def test_a_restored_database_is_recognised_and_repeats_no_downlink_piv(
         rig.settle().balance()
 
 
+def test_a_backup_from_before_a_node_joined_costs_nothing(tmp_path: Path, base_seed: int) -> None:
+    """The restored gateway knows no epoch of the node, which has rebooted and holds nothing that was not acknowledged."""
+    with SimRig(tmp_path, seed=base_seed) as rig:
+        for node in rig.nodes:
+            rig.unplug(node)
+        rig.run_s(1)
+        rig.kill_gateway()
+        backup = rig.backup_gateway()
+        rig.start_gateway()
+        rig.stop_broker()
+        for node in rig.nodes:
+            rig.replug(node)
+        rig.run_s(60)
+        rig.settle()
+        assert [station.waiting() for station in rig.stations.values()] == [0, 0]
+        rig.kill_gateway()
+        rig.restore_gateway(backup)
+        rig.start_gateway()
+        rig.start_broker()
+        for node in rig.nodes:
+            rig.reflash_app(node)
+        rig.run_s(120)
+        books = rig.settle()
+        assert len(books.delivered) > 20
+        books.balance()
+
+
 # -- the sweep -----------------------------------------------------------------------------------------------
 
 
