@@ -300,6 +300,19 @@ def test_a_kill_within_the_change_of_names_is_no_restore(
     tell(tmp_path, story)
 
 
+def test_a_database_whose_side_file_is_gone_is_taken_for_a_restored_one(tmp_path: Path) -> None:
+    """What SECURITY.md advises for a machine that was put back as a whole disk image."""
+
+    async def story(south: South, node: TestNode) -> None:
+        south.stop()
+        incarnation.side_file(south.path).unlink()
+        south.open()
+        assert south.store.restored
+        assert all(epoch.dn_hold for epoch in south.store.epochs.values())
+
+    tell(tmp_path, story)
+
+
 def backup(south: South, target: Path) -> None:
     south.store.close()
     shutil.copy(south.path, target)
