@@ -332,6 +332,8 @@ class _Reach:
             elif isinstance(node, ast.Import):
                 for alias in node.names:
                     self._enter(alias.name)
+                    if "." in alias.name and alias.name in self._modules:
+                        self._open.add(alias.name)  # looked up through its packages: too deep to follow
 
     def _name(self, module: str, name: str) -> None:
         self.names[module].add(name)
@@ -356,8 +358,8 @@ def _imported_names(module: _Module) -> dict[str, str]:
         for alias in statement.names:
             if isinstance(statement, ast.ImportFrom):
                 found[alias.asname or alias.name] = f"{statement.module}.{alias.name}"
-            elif alias.asname:
-                found[alias.asname] = alias.name
+            elif alias.asname or "." not in alias.name:
+                found[alias.asname or alias.name] = alias.name
     return found
 
 
