@@ -105,7 +105,7 @@ def test_a_restored_database_is_recognised_and_repeats_no_downlink_piv(
 
 
 def test_a_backup_from_before_a_node_joined_costs_nothing(tmp_path: Path, base_seed: int) -> None:
-    """The restored gateway knows no epoch of the node, which has rebooted and holds nothing that was not acknowledged."""
+    """The restored gateway knows no epoch of the node, which rebooted and holds nothing unacknowledged."""
     with SimRig(tmp_path, seed=base_seed) as rig:
         for node in rig.nodes:
             rig.unplug(node)
