@@ -19,7 +19,7 @@ from typing import Any
 from gateway import limits
 from gateway.errors import ControlError, GatewayError
 from gateway.log import Logger
-from gateway.operations import Operations, Reply, Request, answer
+from gateway.operations import LOOKS, Operations, Reply, Request, answer
 from gateway.parts import guard
 
 SOCKET_NAME = "control.sock"
@@ -90,8 +90,10 @@ class ControlServer:
             self.counters["refused"] += 1
             return _line({"error": "not a JSON object in one line within the limit", "exit_code": 1})
         self.counters["requests"] += 1
-        if request.get("operation") != "status":
-            self._log.info("control", operation=str(request.get("operation"))[:40], who=who)
+        operation = str(request.get("operation"))[:40]
+        # What only looks is not worth a line: a person who waits for an answer asks five times a second.
+        note = self._log.debug if operation in LOOKS else self._log.info
+        note("control", operation=operation, who=who)
         return _line(await answer(self._operations, request, who))
 
 

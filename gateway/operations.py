@@ -19,6 +19,8 @@ from gateway.wishes import Wishes
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
+# Operations that change nothing.
+LOOKS = frozenset({"status", "node.list", "site.list", "command.list", "settings.list"})
 
 
 class Operations:

@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+from hil_tests.processes import spawn
+
 CONNECT_TIMEOUT_S = 10.0
 _CHUNK_BYTES = 65536
 
@@ -60,7 +62,7 @@ class Mosquitto:
             )
         with (self.folder / "mosquitto.err").open("ab") as errors:
             command = [path, "-c", str(self.folder / "mosquitto.conf")]
-            self._process = subprocess.Popen(command, stderr=errors)
+            self._process = spawn(command, output=errors)
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None:

@@ -57,13 +57,23 @@ class Consumer:
     """Subscribes to ``topic`` with QoS 1 and feeds a :class:`Judge`."""
 
     def __init__(
-        self, port: int, topic: str = "tidegate/#", client_id: str = "city", host: str = "127.0.0.1"
+        self,
+        port: int,
+        topic: str = "tidegate/#",
+        client_id: str = "city",
+        host: str = "127.0.0.1",
+        *,
+        persistent: bool = True,
     ) -> None:
+        """``persistent``: False leaves no session behind on a broker that is not ours."""
         self.judge = Judge()
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=paho.MQTTv311
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=not persistent,
+            protocol=paho.MQTTv311,
         )
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
@@ -75,7 +85,10 @@ class Consumer:
             raise TimeoutError(f"no subscription to {topic} on port {port} after 10 s")
 
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
-        record = json.loads(message.payload)
+        try:
+            record = json.loads(message.payload)
+        except ValueError:
+            return  # not the gateway's: on a broker that others use, too, anyone may publish anything
         with self._changed:
             if isinstance(record, dict) and "seq" in record:
                 self.judge.take(record)

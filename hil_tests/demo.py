@@ -7,6 +7,8 @@ kept, what the gateway stored, what the city received.
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -36,6 +38,7 @@ INTERVAL_S = 3
 RECORD_SPEED = 900 / INTERVAL_S
 SETTLE_TIMEOUT_S = 30.0
 REFRESH_PER_S = 4
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @app.command()
@@ -66,15 +69,16 @@ def demo(
     """Run three virtual river stations, a gateway and a broker, and watch."""
     console = Console()
     with ExitStack() as stack:
+        _end_on_signals(stack)
         folder = _folder(keep, stack)
         broker = _Broker.choose(mqtt, folder, stack)
+        waters = _waters(world, seed)
         with console.status("building the firmware image"):
             app_image()
         with console.status("minting and starting three stations and the gateway"):
-            street = Street(
-                folder, _waters(world, seed), interval_s=INTERVAL_S, seed=seed, mqtt=broker.address
-            )
+            street = Street(folder, waters, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address)
             stack.callback(street.close)
+            stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
             street.start()
         console.print(f"{STATIONS} stations on real MicroPython, one set every {INTERVAL_S} s; {broker.says}")
         _watch(console, street, broker, seconds)
@@ -89,12 +93,28 @@ def demo(
         raise typer.Exit(1)
 
 
+def _end_on_signals(stack: ExitStack) -> None:
+    """A closed terminal or a plain `kill` ends everything that runs, as Ctrl-C does."""
+    for number in END_SIGNALS:
+        stack.callback(signal.signal, number, signal.getsignal(number))
+        if number != signal.SIGINT:
+            signal.signal(number, lambda got, _: sys.exit(128 + got))
+
+
+def _ignore_signals() -> None:
+    for number in END_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _folder(keep: Path | None, stack: ExitStack) -> Path:
     if keep is None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
     if keep.exists():
         raise HilError(f"--keep {keep}: exists already, and nothing is overwritten. Name a new folder.")
-    keep.mkdir(parents=True)
+    try:
+        keep.mkdir(parents=True)
+    except OSError as error:
+        raise HilError(f"--keep {keep}: the folder can not be made: {error.strerror}.") from error
     return keep.absolute()
 
 
@@ -102,14 +122,32 @@ def _waters(world: Path | None, seed: int) -> list[Water]:
     if world is None:
         return [River(seed + index).quantities for index in range(STATIONS)]
     if not world.is_file():
-        raise HilError(
-            f"--world {world}: there is no such file. It takes a CSV or CSV.gz with a datetime column."
-        )
+        raise HilError(f"--world {world}: is not a file. It takes a CSV or CSV.gz with a datetime column.")
     # Each station begins at another week of the record.
     return [
         Record(world, speed=RECORD_SPEED, start_s=time.time(), skip_s=index * 7 * 86400).quantities
         for index in range(STATIONS)
     ]
+
+
+def broker_address(url: str) -> tuple[str, int]:
+    """Host and port of ``--mqtt``. What is refused is not repeated: it may hold a password."""
+    try:
+        parts = urlsplit(url if "//" in url else f"mqtt://{url}")
+        host, port, user = parts.hostname, parts.port, parts.username
+    except ValueError as error:
+        raise HilError(f"--mqtt: {error}. {_MQTT_ALLOWED}") from error
+    if parts.scheme not in ("mqtt", "tcp") or not host or port == 0 or parts.path.strip("/"):
+        raise HilError(f"--mqtt: not the address of a broker. {_MQTT_ALLOWED}")
+    if user is not None:
+        raise HilError(
+            "--mqtt: the demo cannot log in; take a broker that needs no password. (A gateway of your own can: "
+            "username and password_file under [[mqtt]].)"
+        )
+    return host, port or 1883
+
+
+_MQTT_ALLOWED = "Allowed is mqtt://HOST[:PORT], for example mqtt://127.0.0.1:1883."
 
 
 class _Broker:
@@ -123,12 +161,7 @@ class _Broker:
     @classmethod
     def choose(cls, url: str | None, folder: Path, stack: ExitStack) -> _Broker:
         if url is not None:
-            parts = urlsplit(url if "//" in url else f"mqtt://{url}")
-            if parts.scheme not in ("mqtt", "tcp") or not parts.hostname:
-                raise HilError(
-                    f"--mqtt {url}: allowed is mqtt://HOST[:PORT], for example mqtt://127.0.0.1:1883"
-                )
-            host, port = parts.hostname, parts.port or 1883
+            host, port = broker_address(url)
             says = f"publishing to {host}:{port}"
         elif mosquitto_path() is None:
             return cls(None, None, "no Mosquitto here: the gateway keeps everything in its own database")
@@ -139,7 +172,8 @@ class _Broker:
             host, port = "127.0.0.1", mosquitto.port
             says = f"Mosquitto on port {port} stands in for the city"
         try:
-            city = Consumer(port, host=host, client_id=f"tidegate-demo-{port}-{time.monotonic_ns()}")
+            client_id = f"tidegate-demo-{port}-{time.monotonic_ns()}"
+            city = Consumer(port, host=host, client_id=client_id, persistent=url is None)
         except OSError as error:
             raise HilError(
                 f"no broker answers at {host}:{port} ({error}). Start it, or leave --mqtt out."

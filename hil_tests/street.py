@@ -27,6 +27,7 @@ from hil_tests.broker import free_port
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
 from hil_tests.outbox_reader import OutboxContents, read_outbox
+from hil_tests.processes import spawn
 from hil_tests.system import Books
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,12 +85,8 @@ class GatewayProcess:
 
     def start(self) -> None:
         with (self.folder / "gateway.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tidegate", "gateway", "run", "--config", str(self.config)],
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-            )
+            command = [sys.executable, "-m", "tidegate", "gateway", "run", "--config", str(self.config)]
+            self._process = spawn(command, output=log, cwd=ROOT)
         deadline = time.monotonic() + START_TIMEOUT_S
         while self._get("/healthz") is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
