@@ -130,10 +130,13 @@ class Session:
         r3 = self._random(NONCE_SIZE) if header.kid_context else b""
         reply = joining.receive(header, frame, r3, hello())
         if reply is not None:
-            self._sent(0)
+            # It is answered in the new epoch only: PIV 0 of the old one is not what was just sent.
+            self._sent(-1)
             return None, reply
         # PIV 0 of the new epoch was used by the hello in step 3.
         self._channel.begin(joining.agreed, 1, {envelope.OWNER: joining.ack_piv})
+        if self._latest_piv < 0:
+            self._latest_piv = 0
         self._end_join()
         self._take_epoch()
         return joining.ack, None
