@@ -39,7 +39,7 @@ class Scene:
                 self.recorded[name, way] = []
             line.tap = self._tap(name)
         self.name, self.other = self.rig.nodes
-        self.rig.wait_until(lambda: len(self.rig.judge.records) >= 12, 60, "a history")
+        self.rig.wait_until(lambda: len(self.rig.judge.records) >= 30, 120, "a history")
 
     def _tap(self, name: str) -> Any:
         decoders = {"up": framing.Decoder(), "down": framing.Decoder()}
