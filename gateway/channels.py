@@ -90,7 +90,7 @@ class Channel:
 class Node:
     """A node that is enrolled here. `open` holds its channels, the one last heard first."""
 
-    __slots__ = ("address", "by_number", "join", "keys", "kid", "open")
+    __slots__ = ("address", "by_number", "join", "keys", "kid", "open", "unproven_s")
 
     def __init__(self, address: int, keys: tuple[bytes, bytes]) -> None:
         self.address = address
@@ -99,6 +99,8 @@ class Node:
         self.join = GatewayJoin(keys[0], keys[1], address)
         self.open: list[Channel] = []
         self.by_number: dict[int, Epoch] = {}
+        # When a hello that may be a recording drew an ack last (monotonic).
+        self.unproven_s = float("-inf")
 
     @property
     def current(self) -> Channel | None:

@@ -19,25 +19,22 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from gateway.boots import Boots
 from gateway.channels import Channel, Channels, Node
 from gateway.clock import Clock
-from gateway.ledger import CONFLICT, COPY, NEW, Ledger
-from gateway.limits import DN_PIV_LOW, UNCOMMITTED_FRAMES_MAX
+from gateway.ledger import COPY, NEW, RUNS_MAX, Ledger
+from gateway.limits import DN_PIV_LOW, UNCOMMITTED_FRAMES_MAX, UNPROVEN_PERIOD_S
 from gateway.quality import merged
-from gateway.records import KIND_EVENT, KIND_RESULT, Event, Reading
+from gateway.records import KIND_EVENT, KIND_RESULT, NO_PIV, Event, Reading
 from gateway.store import Batch, Store
 from protocols.wire import messages, readings
 from protocols.wire.envelope import Header, open_, parse
-from protocols.wire.errors import FrameError, WireError
-from protocols.wire.limits import NONCE_SIZE
+from protocols.wire.errors import DecodeError, FrameError, WireError
+from protocols.wire.limits import MAX_SEQ, NONCE_SIZE
 from protocols.wire.messages import decode_up
-
-if TYPE_CHECKING:
-    from gateway.epoch import Epoch
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +142,7 @@ class Ingest:
         # Only now, when nothing in it was refused.
         channel.window.accept(piv)
         batch = self.store.batch
-        if not has_row:
+        if not has_row or ledger is not channel.ledger:  # a row in another epoch says nothing of this window
             batch.windows[channel.epoch.row_id] = channel.epoch
         batch.heard.append(Heard(link, node, channel, piv, message, received_ms, ledger, new))
         if channel.pivs_left < DN_PIV_LOW:
@@ -169,7 +166,7 @@ class Ingest:
             try:
                 plain = open_(channel.up_key, header, frame)
             except FrameError as error:
-                refusal = error
+                refusal = refusal or error
                 continue
             node.heard_in(channel)
             return channel, plain
@@ -185,7 +182,13 @@ class Ingest:
         schema_id, first_seq, held, time, body, epoch = message
         schema = readings.schema(schema_id)
         tq, times, rows, flags = readings.decode(schema, time, body)
-        ledger = channel.ledger if epoch is None else self._named(channel, message)
+        if first_seq + len(rows) - 1 > MAX_SEQ:
+            raise DecodeError(
+                f"{len(rows)} sets from seq {first_seq} on: the last one would be beyond {MAX_SEQ}"
+            )
+        ledger = channel.ledger
+        if epoch is not None or len(ledger.runs) >= RUNS_MAX:
+            ledger = self._ledger_of(channel, message)
         if first_seq - held > ledger.cum + 1:
             self._note_oldest(ledger, first_seq - held)
         if len(rows) == 1:
@@ -196,12 +199,28 @@ class Ingest:
         # A batch is so many records: each is kept in the form it would have had alone, so that it is the same record
         # when it comes again in another batch, or alone.
         new = False
+        conflict: FrameError | None = None
         for i, row in enumerate(rows):
             flags_of = None if flags is None else flags[i]
             body = readings.encode(schema, tq, (0,), (row,), None if flags_of is None else (flags_of,))
-            new |= self._offer_reading(
-                channel, ledger, piv, first_seq + i, schema_id, tq, times[i], row, flags_of, body, received_ms
-            )
+            try:
+                new |= self._offer_reading(
+                    channel,
+                    ledger,
+                    piv,
+                    first_seq + i,
+                    schema_id,
+                    tq,
+                    times[i],
+                    row,
+                    flags_of,
+                    body,
+                    received_ms,
+                )
+            except FrameError as error:
+                conflict = error  # of this one record; the others are as good as ever
+        if conflict is not None:
+            raise conflict
         return ledger, new
 
     def _offer_reading(
@@ -230,8 +249,8 @@ class Ingest:
         row_id = store.next_reading
         store.next_reading = row_id + 1
         batch.reading_rows.append(
-            (row_id, ledger.row_id, seq, piv, fingerprint, int(backlog), received_ms, time, boot_time, tq, schema,
-             None if flags is None else bytes(flags), body)
+            (row_id, ledger.row_id, seq, _piv_in(ledger, channel, piv), fingerprint, int(backlog), received_ms, time,
+             boot_time, tq, schema, None if flags is None else bytes(flags), body)
         )  # fmt: skip
         batch.readings.append(
             Reading(row_id, ledger, seq, int(backlog), received_ms, time, tq, schema, values, flags)
@@ -243,6 +262,7 @@ class Ingest:
         if isinstance(message, messages.Hello):
             channel.hear_dn_piv(message.dn_piv)
             self.boots.hear_hello(channel.address, message, received_ms)
+            self._note_outbox(channel.ledger, message.oldest)
             return channel.ledger
         if isinstance(message, messages.Status):
             channel.hear_dn_piv(message.dn_piv)
@@ -252,7 +272,7 @@ class Ingest:
     def _take_event(
         self, channel: Channel, piv: int, message: messages.Event | messages.Result, received_ms: int
     ) -> tuple[Ledger, bool]:
-        ledger = channel.ledger if message.epoch is None else self._named(channel, message)
+        ledger = self._ledger_of(channel, message)
         oldest = message.seq - message.held
         if oldest > ledger.cum + 1:
             self._note_oldest(ledger, oldest)
@@ -282,7 +302,7 @@ class Ingest:
                 kind,
                 ledger.row_id,
                 message.seq,
-                piv,
+                _piv_in(ledger, channel, piv),
                 fingerprint,
                 received_ms,
                 time,
@@ -311,35 +331,43 @@ class Ingest:
         if verdict == COPY:
             self.store.counters["copies"] += 1
             return
-        if verdict == CONFLICT:
-            self.store.batch.conflicts.append((ledger.row_id, seq, piv, received_ms, content))
-            channel.window.accept(piv)  # authentic, and once is enough to look at it
-            self.store.batch.windows[channel.epoch.row_id] = channel.epoch
-            raise FrameError(
-                "conflict", f"record {seq} of node {channel.address:04x} came before with other content"
-            )
+        self.store.batch.conflicts.append((ledger.row_id, seq, piv, received_ms, content))
+        channel.window.accept(piv)  # authentic, and once is enough to look at it
+        self.store.batch.windows[channel.epoch.row_id] = channel.epoch
         raise FrameError(
-            "overload", f"record {seq} of node {channel.address:04x} would open one gap too many"
+            "conflict", f"record {seq} of node {channel.address:04x} came before with other content"
         )
 
-    def _named(
+    def _ledger_of(
         self, channel: Channel, message: messages.Readings | messages.Event | messages.Result
     ) -> Ledger:
-        """The ledger of a record that names its epoch."""
-        number = channel.number if message.epoch is None else message.epoch
-        epoch = self.channels.named(channel.node, number, message.seq - message.held)
-        if epoch is None:
+        """The ledger of a record: that of the channel, or of the epoch it names; with room for one more run."""
+        ledger = channel.ledger
+        if message.epoch is not None:
+            epoch = self.channels.named(channel.node, message.epoch, message.seq - message.held)
+            if epoch is None:
+                raise FrameError(
+                    "unknown_epoch",
+                    f"epoch {message.epoch} of node {channel.address:04x}: too many unknown ones",
+                )
+            ledger = epoch.ledger
+        if not ledger.has_room_for(message.seq):
             raise FrameError(
-                "unknown_epoch", f"epoch {number} of node {channel.address:04x}: too many unknown ones"
+                "overload", f"record {message.seq} of node {channel.address:04x} would open one gap too many"
             )
-        return epoch.ledger
+        return ledger
 
     def _note_oldest(self, ledger: Ledger, oldest: int) -> None:
-        """The node holds nothing below `oldest`, in this epoch and in those it came from."""
+        """Of this epoch the node holds nothing below `oldest`."""
         noted = self.store.batch.oldest
-        epoch: Epoch | None = self.store.epochs[ledger.row_id]
-        while epoch is not None and epoch.ledger.cum + 1 < oldest:
-            noted[epoch.ledger] = max(oldest, noted.get(epoch.ledger, 0))
+        noted[ledger] = max(oldest, noted.get(ledger, 0))
+
+    def _note_outbox(self, ledger: Ledger, oldest: int) -> None:
+        """The node holds nothing at all below `oldest`: so of no epoch that this one goes on counting from."""
+        epoch = self.store.epochs.get(ledger.row_id)
+        while epoch is not None:
+            if epoch.ledger.cum + 1 < oldest:
+                self._note_oldest(epoch.ledger, oldest)
             oldest = min(oldest, epoch.ledger.first_seq)
             epoch = None if epoch.previous is None else self.store.epochs.get(epoch.previous)
 
@@ -350,16 +378,21 @@ class Ingest:
         if len(header.kid_context) == NONCE_SIZE:
             hello = node.join.hello(header, frame)
             channel = None if hello.epoch is None else node.channel(hello.epoch)
-            if channel is None:
-                answer = node.join.challenge(header, self._random_bytes(NONCE_SIZE), self._clock.monotonic())
+            now_s = self._clock.monotonic()
+            # This hello may be a recording. What it says must not end the silence after a restore, and an ack costs a
+            # PIV that the node may never hear of, so few are given. A challenge costs nothing and lets a real node in.
+            if channel is None or channel.epoch.dn_hold or now_s - node.unproven_s < UNPROVEN_PERIOD_S:
+                answer = node.join.challenge(header, self._random_bytes(NONCE_SIZE), now_s)
                 link.send(node.address, answer)
                 return
+            node.unproven_s = now_s
             channel.hear_dn_piv(hello.dn_piv)
             proven = False
         else:
             hello, id_context = node.join.agree(header, frame, self._clock.monotonic())
             channel = self.channels.agree(node, id_context, hello)
             self.boots.hear_hello(node.address, hello, received_ms)
+            self._note_outbox(channel.ledger, hello.oldest)
             proven = True
         batch = self.store.batch
         batch.heard.append(Heard(link, node, channel, header.piv, hello, received_ms, channel.ledger, proven))
@@ -388,6 +421,11 @@ class Ingest:
             else:
                 frames.append((one.link, channel.address, frame))
         return frames
+
+
+def _piv_in(ledger: Ledger, channel: Channel, piv: int) -> int:
+    """The PIV as a row keeps it: a start brings the window of the row's epoch up to it. NO_PIV: it is another's."""
+    return piv if ledger is channel.ledger else NO_PIV
 
 
 def ack_of(ledger: Ledger, channel_ledger: Ledger) -> bytes:

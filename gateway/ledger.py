@@ -18,7 +18,6 @@ from protocols.wire.limits import MAX_ACK_RUNS
 NEW = 0
 COPY = 1
 CONFLICT = 2
-REFUSED = 3
 
 # Records per page of fingerprints: 256 bytes in `seen`.
 PAGE = 64
@@ -56,7 +55,7 @@ class Ledger:
         self.load_page = load_page
 
     def offer(self, seq: int, fingerprint: int) -> int:
-        """NEW (now pending), COPY, CONFLICT, or REFUSED when it would open too many gaps."""
+        """NEW (now pending), COPY or CONFLICT."""
         pending = self.pending
         known = pending.get(seq)
         if known is not None:
@@ -66,12 +65,15 @@ class Ledger:
             if known:
                 return COPY if known == fingerprint else CONFLICT
             # Counted as lost, and here it is: a frame overtook it on the way.
-        elif len(self.runs) >= RUNS_MAX and seq != self.cum + 1:
-            return REFUSED
         pending[seq] = fingerprint
         if seq > self.highest:
             self.highest = seq
         return NEW
+
+    def has_room_for(self, seq: int) -> bool:
+        """Whether taking `seq` keeps the number of runs within its bound."""
+        runs = self.runs
+        return len(runs) < RUNS_MAX or seq <= self.cum + 1 or seq in runs or seq - 1 in runs
 
     def settle(self, seq: int) -> None:
         """The pending record is committed."""

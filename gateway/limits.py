@@ -103,6 +103,9 @@ DN_PIV_BLOCK = 1024
 DN_PIV_LOW = 256
 # What a restored gateway skips: more downlinks than one node gets between two backups (SPEC 3.1).
 DN_PIV_RESTORED_MARGIN = 1 << 16
+# A first hello in a known epoch may be a recording, and its ack costs a PIV that the node need not hear of: so many
+# seconds lie between two, and what comes meanwhile is challenged. 8,640 a day stay well within DN_PIV_RESTORED_MARGIN.
+UNPROVEN_PERIOD_S = 10.0
 # Key contexts of one node that are kept open (SPEC 3.2).
 OPEN_EPOCHS = 4
 # Epochs of one node that we know only by name; more are refused: a node makes one per loss of its state.

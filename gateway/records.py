@@ -11,6 +11,9 @@ READINGS = "readings"
 EVENTS = "events"
 RESULTS = "results"
 
+# In the place of a row's PIV, when another epoch's channel carried the record.
+NO_PIV = -1
+
 # The node's kinds, as the `event` table keeps them.
 KIND_EVENT = 2
 KIND_RESULT = 3

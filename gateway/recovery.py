@@ -20,7 +20,7 @@ from gateway import epoch as epochs
 from gateway import incarnation, schema
 from gateway.clock import Clock
 from gateway.errors import StoreError
-from gateway.records import Event, Reading
+from gateway.records import NO_PIV, Event, Reading
 from protocols.wire import readings as codec
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def replay(connection: sqlite3.Connection, known: Mapping[int, Epoch]) -> set[in
         for row_id, epoch_id, seq, piv, fingerprint in rows:
             epoch = known[epoch_id]
             if row_id > (epoch.upto_reading if table == "reading" else epoch.upto_event):
-                epoch.window.accept(piv)
+                if piv != NO_PIV:
+                    epoch.window.accept(piv)
                 epoch.ledger.offer(seq, fingerprint)
                 epoch.ledger.settle(seq)
                 if table == "reading":

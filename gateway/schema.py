@@ -57,7 +57,7 @@ TABLES = (
         id INTEGER PRIMARY KEY,
         epoch INTEGER NOT NULL,
         seq INTEGER NOT NULL,
-        piv INTEGER NOT NULL,
+        piv INTEGER NOT NULL,          -- -1: it came in the channel of another epoch
         print INTEGER NOT NULL,
         backlog INTEGER NOT NULL,      -- 0 lane fresh, 1 lane backlog
         received_ms INTEGER NOT NULL,

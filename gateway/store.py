@@ -221,7 +221,7 @@ class Store:
     def add_epoch(
         self, node: int, number: int, id_context: bytes | None, previous: int | None, first_seq: int
     ) -> Epoch:
-        """A new epoch, durable with the next commit; `on_undo` tells when that failed."""
+        """A new epoch, durable with the next commit, which the caller schedules; `on_undo` tells when that failed."""
         row_id = self._next_epoch
         self._next_epoch += 1
         ledger = Ledger(row_id, node, number, first_seq, self._page_loader(row_id))
@@ -230,7 +230,6 @@ class Store:
         epoch.upto_event = self.next_event - 1
         self.epochs[row_id] = epoch
         self.batch.new_epochs.append(epoch)
-        self.schedule()
         return epoch
 
     # ---- reading -------------------------------------------------------------------------------------------------
@@ -466,8 +465,7 @@ class Store:
             record.ledger.withdraw(record.seq)
         self._progress = {**batch.progress, **self._progress}
         self._marks = self._marks or batch.marks
-        for epoch in batch.new_epochs:
-            self.epochs.pop(epoch.row_id, None)
+        self._undo_epochs(batch)
         for channel in batch.reserve:
             channel.not_reserved()
         for listener in self.on_undo:
@@ -476,6 +474,18 @@ class Store:
         for _, future in batch.jobs:
             if not future.done():
                 future.set_exception(failure)
+
+    def _undo_epochs(self, batch: Batch) -> None:
+        """They do not exist, but for those that records wait for behind this batch: these go with the next one."""
+        waiting = {record.ledger.row_id for record in self.batch.records()}
+        kept = [epoch for epoch in batch.new_epochs if epoch.row_id in waiting]
+        self.batch.new_epochs[:0] = kept
+        batch.new_epochs = [epoch for epoch in batch.new_epochs if epoch.row_id not in waiting]
+        for epoch in batch.new_epochs:
+            self.epochs.pop(epoch.row_id, None)
+            self.batch.windows.pop(epoch.row_id, None)
+        gone = {epoch.ledger for epoch in batch.new_epochs}
+        self.batch.oldest = {ledger: seq for ledger, seq in self.batch.oldest.items() if ledger not in gone}
 
     def _count(self, batch: Batch) -> None:
         counters = self.counters
