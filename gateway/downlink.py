@@ -180,8 +180,11 @@ class Downlink:
         if seen is None or link is None or channel is None or not link.listens:
             return
         now_s = self._clock.monotonic()
-        if seen.ping_sent_s is None or now_s - seen.ping_sent_s >= limits.PING_S:
+        doublings = min(max(0, seen.pings_unanswered - 1), 8)
+        pause_s = min(limits.PING_S * 2**doublings, limits.PING_MAX_S)
+        if seen.ping_sent_s is None or now_s - seen.ping_sent_s >= pause_s:
             seen.ping_sent_s = now_s
+            seen.pings_unanswered += 1
             self._send("ping", address, channel, Ping(int.from_bytes(self._random_bytes(4), "big")))
 
     async def run(self) -> None:

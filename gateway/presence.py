@@ -24,6 +24,7 @@ class Seen:
     traceback: str = ""
     time_sent_s: float | None = None
     ping_sent_s: float | None = None
+    pings_unanswered: int = 0
 
     def backlog_hours(self) -> float | None:
         """How much the node still holds, at its own rate; None before its first status."""
@@ -46,6 +47,7 @@ class Presence:
         seen.link = link
         seen.heard_s = now_s
         seen.heard_ms = now_ms
+        seen.pings_unanswered = 0
         seen.frames += 1
         if isinstance(message, Hello):
             seen.firmware, seen.board = message.firmware, message.board

@@ -416,6 +416,29 @@ def test_a_node_that_listens_is_pinged_while_a_command_waits_but_not_too_often(t
     asyncio.run(scenario())
 
 
+def test_pings_that_nobody_answers_become_rare_and_are_as_before_once_the_node_is_heard(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await rig.hear(status(link=rig.wire))
+            await office.wishes.set(NODE, {"interval_s": 900}, BY)
+            for _ in range(24 * 3600):
+                rig.downlink._ping(NODE)
+                office.clock.pass_s(1)
+            silent = len(rig.wire.got(messages.Ping))
+            assert 24 * 12 <= silent < 24 * 13
+            await rig.hear(status(link=rig.wire))
+            for _ in range(4):
+                rig.downlink._ping(NODE)
+                office.clock.pass_s(limits.PING_S / 2)
+            assert len(rig.wire.got(messages.Ping)) == silent + 2
+
+    asyncio.run(scenario())
+
+
 # --- time ---------------------------------------------------------------------------------------
 
 
