@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Rule(NamedTuple):
-        """Limits are scaled integers of the schema; None where that side has no limit."""
+        """Limits are scaled integers of the schema; None where that side has no limit. ``detail_factor``: from the
+        reading to what the event tells."""
 
         code: int
         series: int
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         high_off: "int | None"
         on_count: int
         off_count: int
+        detail_factor: int
 
     class Change(NamedTuple):
         """``bit`` is the alarm's place in Alarms.raised; ``detail`` as the event carries it."""
@@ -40,7 +42,18 @@ if TYPE_CHECKING:
 
 else:
     Rule = namedtuple(
-        "Rule", ("code", "series", "low_on", "low_off", "high_on", "high_off", "on_count", "off_count")
+        "Rule",
+        (
+            "code",
+            "series",
+            "low_on",
+            "low_off",
+            "high_on",
+            "high_off",
+            "on_count",
+            "off_count",
+            "detail_factor",
+        ),
     )
     Change = namedtuple("Change", ("bit", "code", "state", "detail"))
 
@@ -55,21 +68,23 @@ SUPPLY_LOW = 5
 FAULT_ON_COUNT = 3
 
 
-def below(code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2) -> "Rule":
+def below(
+    code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2, detail_factor: int = 1
+) -> "Rule":
     """Raised under ``on``, cleared at ``off`` or more."""
-    return Rule(code, series, on, off, None, None, on_count, off_count)
+    return Rule(code, series, on, off, None, None, on_count, off_count, detail_factor)
 
 
 def above(code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2) -> "Rule":
     """Raised over ``on``, cleared at ``off`` or less."""
-    return Rule(code, series, None, None, on, off, on_count, off_count)
+    return Rule(code, series, None, None, on, off, on_count, off_count, 1)
 
 
 def outside(
     code: int, series: int, low: int, high: int, margin: int, on_count: int = 2, off_count: int = 2
 ) -> "Rule":
     """Raised under ``low`` or over ``high``, cleared when inside both by ``margin``."""
-    return Rule(code, series, low, low + margin, high, high - margin, on_count, off_count)
+    return Rule(code, series, low, low + margin, high, high - margin, on_count, off_count, 1)
 
 
 class Alarms:
@@ -90,7 +105,7 @@ class Alarms:
                 continue
             turned = _is_inside(rule, value) if self.is_raised(bit) else _is_beyond(rule, value)
             if self._count(bit, turned, rule.off_count if self.is_raised(bit) else rule.on_count):
-                changes.append(self._change(bit, rule.code, value))
+                changes.append(self._change(bit, rule.code, value * rule.detail_factor))
         self._update_faults(flags, changes)
         return changes
 

@@ -85,7 +85,6 @@ class Health:
             RESET_CAUSE: self._hal.reset_cause,
             HEAP_FREE: self.heap_free,
             HEAP_FREE_MIN: self.heap_free_min,
-            FRAMES_REFUSED: sum(self.refusals.values()),
             FRAMES_SENT: self.frames_sent,
             FRAMES_RESENT: self.frames_resent,
             CLOCK_STEPS: self.clock_steps,

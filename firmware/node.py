@@ -302,6 +302,9 @@ class Node:
         counters[health_module.OUTBOX_RECORDS] = self.outbox.count(READINGS) + self.outbox.count(EVENTS)
         counters[health_module.OUTBOX_FREE_RECORDS] = self.outbox.free_records
         counters[health_module.RECORDS_EVICTED] = self.outbox.evicted
+        counters[health_module.FRAMES_REFUSED] = (
+            sum(self.health.refusals.values()) + self.downlink.line_errors
+        )
         counters[health_module.SENSOR_ERRORS] = self.sampler.errors()
         counters[health_module.FLASH_ERRORS] = self.health.flash_errors + self.outbox.flash_errors
         counters[health_module.INTERVAL_S] = self.settings[INTERVAL_S]

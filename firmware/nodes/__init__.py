@@ -29,6 +29,7 @@ else:
 # The name that minting gave the node: the module that describes it.
 MODULES = {
     "river": "river_station",
+    "river_solar": "river_solar",
 }
 
 

@@ -224,7 +224,7 @@ class SimHal:
         return _Uart(self._station.clock, self._station.line, self._station.sonde)
 
     def read_mv(self, channel: str) -> int:
-        return 12_600
+        return self._station.supply_mv
 
     def random(self, count: int) -> bytes:
         return self._station.rng.randbytes(count)
@@ -273,6 +273,7 @@ class SimStation:
         self.log: list[str] = []
         self.identified: list[bool] = []
         self.fed_ms = 0
+        self.supply_mv = 12_600
         self.resets = 0
         self.failures = 0
         self.hal: SimHal | None = None

@@ -29,16 +29,17 @@ CALM = {
 class Street:
     """``water`` may be changed at any time; ``line`` may damage what passes (bytes, is it up) -> bytes."""
 
-    def __init__(self, *, settings: Mapping[int, int] | None = None, powered: bool = True) -> None:
+    def __init__(
+        self, *, settings: Mapping[int, int] | None = None, powered: bool = True, node_type: str = "river"
+    ) -> None:
         self.now_ms = START_MS
         self.water = dict(CALM)
         self.line: Callable[[bytes, bool], bytes] = lambda data, _: data
         self.down: list[bytes] = []  # every write down the line, for playing it again
         self._nonces = 0
-        self.station = SimStation(
-            IDENTITY, now_ms=lambda: self.now_ms, water=lambda _: self._wobbling(), seed=1
-        )
-        self.peer = Peer(IDENTITY, self._nonce, lambda: self.now_ms // 1000)
+        who = IDENTITY._replace(node_type=node_type)
+        self.station = SimStation(who, now_ms=lambda: self.now_ms, water=lambda _: self._wobbling(), seed=1)
+        self.peer = Peer(who, self._nonce, lambda: self.now_ms // 1000)
         self.station.to_gateway = self._up
         if settings is not None:
             self._mint(settings)

@@ -559,3 +559,17 @@ def test_steps_never_ask_for_a_wait_below_zero_nor_block_longer_than_a_transacti
         if street.now_ms > 1_790_000_300_000:
             station.sonde.fault = "silent"
     assert 0 < longest <= 1000
+
+
+# -- other node types --------------------------------------------------------------------------------------------------
+
+
+def test_a_solar_station_adds_its_supply_and_tells_a_battery_that_runs_down_in_millivolts() -> None:
+    street = Street(settings={0: 60, 1: 60, 2: 86400}, node_type="river_solar")
+    street.run(300)
+    schema, _, _, row, _ = street.peer.records[street.peer.epoch.number, 3]
+    assert (schema, len(row), row[8]) == (3, 9, 1260)
+    street.station.supply_mv = 11_500
+    street.run(400)
+    (event,) = street.peer.of(Event)
+    assert (event.code, event.state, event.detail) == (5, messages.RAISED, 11_500)

@@ -135,4 +135,6 @@ def test_an_identity_of_an_unknown_node_type_is_told_with_the_types_there_are(tm
     image = state_image(IDENTITY._replace(node_type="submarine"))
     with VirtualBoard(tmp_path, app_image=app_image(), state_image=image) as board:
         board.power_on()
-        board.wait_console(b"node type submarine is not in this firmware (it has river)", PATIENCE_S)
+        board.wait_console(
+            b"node type submarine is not in this firmware (it has river, river_solar)", PATIENCE_S
+        )

@@ -1,0 +1,36 @@
+"""A river station that lives on a solar panel: the river station, and its supply voltage as a ninth reading.
+
+A 12 V lead battery is empty below 11.8 V at rest, and its charger has it above 12.6 V on a clear day.
+"""
+
+from firmware.alarms import SUPPLY_LOW, below
+from firmware.nodes import NodeType, river_station
+from firmware.sensors.supply import Supply
+from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firmware.hal import Hal
+    from firmware.sensors import Sensor
+
+SCHEMA_ID = 3  # river9: river8 and the supply voltage
+_SUPPLY = 8
+
+
+def sensors(hal: "Hal") -> "Sequence[Sensor]":
+    """In the order of the schema."""
+    return tuple(river_station.sensors(hal)) + (Supply(hal),)
+
+
+NODE_TYPE = NodeType(
+    name="river_solar",
+    schema_id=SCHEMA_ID,
+    sensors=sensors,
+    limits=None,
+    # Told in millivolts, ten to a step of the reading; three sets, so that a cloud or a pump does not raise it.
+    rules=river_station.RULES
+    + (below(SUPPLY_LOW, _SUPPLY, on=1180, off=1240, on_count=3, detail_factor=10),),
+    settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
+)
