@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
+from hil_tests.northbound_contract import WINDOW, Arrival, Contract, FarSide
 from hil_tests.sim_rig import SimRig
 from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_chaos import Chaos
 from protocols.wire import envelope, framing
-from tests.gateway.northbound_contract import WINDOW, Arrival, Contract, FarSide
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_RUNS = 8

@@ -143,7 +143,8 @@ def requirements(extra: str) -> set[str]:
 
 def undeclared(path: Path) -> Iterator[tuple[ast.stmt, str]]:
     """The imports of a file that its users need not have installed."""
-    is_test = path.name.startswith("test_") or path.name == "conftest.py"
+    # A contract is a test class that others inherit.
+    is_test = path.name.startswith("test_") or path.name == "conftest.py" or path.stem.endswith("_contract")
     allowed = requirements("dev" if is_test else EXTRA_OF[path.parts[0]])
     # What is installed for users comes without the tests and the benches.
     ours = {*PACKAGES, "tidegate"} if path.parts[0] in PACKAGES else {*EXTRA_OF, "tidegate"}

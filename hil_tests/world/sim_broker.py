@@ -3,7 +3,7 @@
 The network can be refused (the broker is away), or silent: then bytes vanish in both directions and nobody is told,
 until it comes back and resets what was open. What a broker has taken it has taken: it hands each payload to the city's
 judge once it arrives, whether or not the confirmation finds its way back. It may also confirm late, in another order,
-twice, or say no: it passes the same contract as the real one (tests/gateway/northbound_contract.py).
+twice, or say no: it passes the same contract as the real one (hil_tests/northbound_contract.py).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import pytest
 
 from gateway.northbound.mqtt import MqttSender, MqttSettings
 from gateway.northbound.runner import Sender
-from tests.gateway.northbound_contract import WINDOW, Arrival, arrival_of
+from hil_tests.northbound_contract import WINDOW, Arrival, arrival_of
 
 PUBLISH = 3
 PUBACK = 4

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.ingest import ack_of
 from gateway.ledger import Ledger
+from hil_tests.southbound import South, TestNode, current, keys_of, state_of, tell
 from protocols.wire import envelope, messages
-from tests.gateway.southbound import South, TestNode, current, keys_of, state_of, tell
 
 # ---- joining -------------------------------------------------------------------------------------------------------
 

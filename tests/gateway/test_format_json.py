@@ -14,7 +14,7 @@ from protocols.measurands import registry
 from protocols.northbound import format_json
 from protocols.wire.limits import MAX_VALUE
 
-VECTORS = Path(format_json.__file__).parents[1] / "vectors" / "northbound_json.json"
+VECTORS = Path(format_json.__file__).parents[1] / "vectors" / "host" / "northbound_json.json"
 CASES = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits import UNCOMMITTED_FRAMES_MAX
+from hil_tests.southbound import GOOD_SET, SCHEMA, START_MS, South, TestNode, state_of, tell
 from protocols.wire import envelope, messages, readings
-from tests.gateway.southbound import GOOD_SET, SCHEMA, START_MS, South, TestNode, state_of, tell
 
 # ---- the way of a record -------------------------------------------------------------------------------------------
 

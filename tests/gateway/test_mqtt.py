@@ -13,8 +13,8 @@ import pytest
 from gateway.errors import NorthboundError
 from gateway.northbound.mqtt import MqttSender, MqttSettings, _Client
 from gateway.northbound.runner import Destination, OnConfirm
+from hil_tests.northbound_contract import WINDOW, Bench, Contract, FarSide
 from tests.gateway.mqtt_far_side import Mosquitto, MqttFarSide
-from tests.gateway.northbound_contract import WINDOW, Bench, Contract, FarSide
 
 DESTINATION = Destination("330106", "lishui-3", "0012", "readings")
 

@@ -11,7 +11,7 @@ from gateway.errors import NorthboundError
 from gateway.intervals import Intervals
 from gateway.northbound import runner
 from gateway.northbound.runner import Destination, OnConfirm, Sender
-from tests.gateway.northbound_contract import WINDOW, Arrival, Bench, Contract, FarSide, arrival_of
+from hil_tests.northbound_contract import WINDOW, Arrival, Bench, Contract, FarSide, arrival_of
 
 
 class MemoryFarSide:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from gateway import incarnation, limits, recovery
 from gateway.errors import StoreError
 from gateway.limits import DN_PIV_RESTORED_MARGIN
+from hil_tests.southbound import South, TestNode, current, tell
 from protocols.wire import envelope, messages
-from tests.gateway.southbound import South, TestNode, current, tell
 
 
 def knowledge(south: South) -> dict[int, tuple[object, ...]]:

@@ -19,7 +19,7 @@ import pytest
 
 from gateway.northbound import mqtt, runner
 from gateway.northbound.runner import Runner, Sender
-from tests.gateway.southbound import South, TestNode
+from hil_tests.southbound import South, TestNode
 
 WINDOW = 32
 PATIENCE_S = 20
