@@ -180,7 +180,10 @@ class Channels:
         A gateway that replaced another has never seen it, and must not strand the records on the node.
         """
         epoch = node.by_number.get(number)
-        if epoch is None and len(node.by_number) < NAMED_EPOCHS_MAX:
+        by_name_only = (
+            sum(known.id_context is None for known in node.by_number.values()) if epoch is None else 0
+        )
+        if epoch is None and by_name_only < NAMED_EPOCHS_MAX:
             epoch = self.store.add_epoch(node.address, number, None, None, first_seq)
             self._keep(node, epoch)
         return epoch

@@ -25,6 +25,7 @@ from zlib import crc32
 from gateway.boots import Boots
 from gateway.channels import Channel, Channels, Node
 from gateway.clock import Clock
+from gateway.epoch import Epoch
 from gateway.ledger import COPY, NEW, RUNS_MAX, Ledger
 from gateway.limits import DN_PIV_LOW, UNCOMMITTED_FRAMES_MAX, UNPROVEN_PERIOD_S
 from gateway.quality import merged
@@ -262,7 +263,8 @@ class Ingest:
         if isinstance(message, messages.Hello):
             channel.hear_dn_piv(message.dn_piv)
             self.boots.hear_hello(channel.address, message, received_ms)
-            self._note_outbox(channel.ledger, message.oldest)
+            if message.epoch == channel.number:
+                self._note_hello(channel.epoch, message.oldest)
             return channel.ledger
         if isinstance(message, messages.Status):
             channel.hear_dn_piv(message.dn_piv)
@@ -362,14 +364,10 @@ class Ingest:
         noted = self.store.batch.oldest
         noted[ledger] = max(oldest, noted.get(ledger, 0))
 
-    def _note_outbox(self, ledger: Ledger, oldest: int) -> None:
-        """The node holds nothing at all below `oldest`: so of no epoch that this one goes on counting from."""
-        epoch = self.store.epochs.get(ledger.row_id)
-        while epoch is not None:
-            if epoch.ledger.cum + 1 < oldest:
-                self._note_oldest(epoch.ledger, oldest)
-            oldest = min(oldest, epoch.ledger.first_seq)
-            epoch = None if epoch.previous is None else self.store.epochs.get(epoch.previous)
+    def _note_hello(self, epoch: Epoch | None, oldest: int) -> None:
+        """Of the epoch that a hello names the node holds nothing below `oldest`; of others it tells nothing."""
+        if epoch is not None and epoch.ledger.cum + 1 < oldest:
+            self._note_oldest(epoch.ledger, oldest)
 
     # ---- joining -------------------------------------------------------------------------------------------------
 
@@ -392,7 +390,8 @@ class Ingest:
             hello, id_context = node.join.agree(header, frame, self._clock.monotonic())
             channel = self.channels.agree(node, id_context, hello)
             self.boots.hear_hello(node.address, hello, received_ms)
-            self._note_outbox(channel.ledger, hello.oldest)
+            if hello.epoch is not None:
+                self._note_hello(node.by_number.get(hello.epoch), hello.oldest)
             proven = True
         batch = self.store.batch
         batch.heard.append(Heard(link, node, channel, header.piv, hello, received_ms, channel.ledger, proven))
