@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flash_tools import mint as minting
+from flash_tools.errors import FlashToolError
 from flash_tools.images import build_app_image
 
 app = typer.Typer(no_args_is_help=True, help="Mint node identities and build their flash images.")
 
 BoardOption = Annotated[str, typer.Option("--board", help="A folder of boards/.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what exists, keys too.")]
+
+
+@contextlib.contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """A folder that is not ours, a full disk: said in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise FlashToolError(f"--out {out}: {error.filename or out}: {error.strerror}") from error
 
 
 @app.command("mint")
@@ -40,17 +52,18 @@ def mint_nodes(
     force: ForceOption = False,
 ) -> None:
     """Make a node: a fresh key, its `state` partition, and the line that the gateway imports."""
-    made = minting.mint(
-        out=out,
-        node_type=node_type,
-        board=board,
-        area=area,
-        site=site,
-        address=None if address is None else minting.parse_address(address),
-        addresses=minting.parse_range(addresses),
-        settings=minting.parse_settings(setting or []),
-        force=force,
-    )
+    with _told(out):
+        made = minting.mint(
+            out=out,
+            node_type=node_type,
+            board=board,
+            area=area,
+            site=site,
+            address=None if address is None else minting.parse_address(address),
+            addresses=minting.parse_range(addresses),
+            settings=minting.parse_settings(setting or []),
+            force=force,
+        )
     typer.echo(f"{made.address:04x}  {made.state_image}")
     typer.echo(
         f"Flash this image to the state partition once, then: tidegate gateway node import {made.mint_file}\n"
@@ -67,7 +80,8 @@ def app_image(
 ) -> None:
     """Build the `app` partition: every module of the firmware, compiled. It holds no key."""
     image = build_app_image(minting.ROOT, board)
-    minting.write_new(out, image.data, force=force)
+    with _told(out):
+        minting.write_new(out, image.data, force=force)
     if sizes:
         typer.echo(image.report)
     used = sum(image.sizes.values())

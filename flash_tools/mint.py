@@ -112,7 +112,6 @@ def mint(
     2.4), until its gateway says otherwise.
     """
     _check(root, node_type, area, site, settings or {})
-    out.mkdir(parents=True, exist_ok=True)
     mint_file = out / MINT_FILE
     with _locked(mint_file):
         lines = _read_lines(mint_file)
@@ -205,7 +204,7 @@ def _line(identity: Identity, site: str | None) -> str:
 def _read_lines(mint_file: Path) -> dict[int, str]:
     """The lines of a mint file by address, in their order."""
     lines: dict[int, str] = {}
-    text = mint_file.read_text(encoding="utf-8") if mint_file.exists() else ""
+    text = mint_file.read_text(encoding="utf-8", errors="replace") if mint_file.exists() else ""
     for number, line in enumerate(text.splitlines(), 1):
         try:
             lines[parse_address(json.loads(line)["address"])] = line
@@ -221,6 +220,7 @@ def _read_lines(mint_file: Path) -> dict[int, str]:
 @contextlib.contextmanager
 def _locked(mint_file: Path) -> Iterator[None]:
     """Only one station at a time; the lock goes with the process."""
+    mint_file.parent.mkdir(parents=True, exist_ok=True)
     path = mint_file.with_name(f".{mint_file.name}.lock")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
     try:

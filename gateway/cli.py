@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,13 +114,11 @@ def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
     file = Path(settings.gateway.data_dir, daemon.DATABASE_NAME)
     if not file.exists():
         raise GatewayError(f"{file}: no such database; has this gateway run yet?")
-    connection = schema.connect_reader(str(file), cache_kib=4096)
     try:
-        rows = books.balance(connection, [broker.name for broker in settings.mqtt])
+        with closing(schema.connect_reader(str(file), cache_kib=4096)) as connection:
+            rows = books.balance(connection, [broker.name for broker in settings.mqtt])
     except sqlite3.Error as exc:
         raise GatewayError(f"{file}: cannot be read: {exc}.") from exc
-    finally:
-        connection.close()
     summary = books.summary(rows)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
@@ -144,12 +143,19 @@ def node_import(
     why: WhyOption = "",
 ) -> None:
     """Register nodes and keep their keys, encrypted."""
-    from gateway import node_file
+    from gateway import limits, node_file
 
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as stream:
+            data = stream.read(limits.CONTROL_REQUEST_BYTES_MAX + 1)
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise GatewayError(f"{file}: cannot be read: {exc}") from exc
+    if len(data) > limits.CONTROL_REQUEST_BYTES_MAX:
+        raise GatewayError(
+            f"{file}: larger than {limits.CONTROL_REQUEST_BYTES_MAX} bytes; is this what minting wrote? A longer "
+            f"file can be imported in parts."
+        )
     node_file.parse(text, str(file))  # whoever reads the error sees the file here
     request = {"operation": "node.import", "text": text, "name": str(file), "replace": replace, "why": why}
     done = _ask(config, request)
@@ -352,9 +358,9 @@ def _ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
     reply = control.ask(data_dir, request)
     if reply is not None:
         return reply
-    log.setup("error", settings.log.format)
+    logger = log.setup("warning", settings.log.format)
     with daemon.DataDir(data_dir):
-        return asyncio.run(daemon.offline(settings, request, control.user_name(os.getuid())))
+        return asyncio.run(daemon.offline(settings, request, control.user_name(os.getuid()), logger))
 
 
 def _date(unix_ms: int) -> str:

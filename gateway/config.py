@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
@@ -29,13 +31,15 @@ from pydantic import (
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from gateway import limits
-from gateway.config_errors import Problem, explain, join
+from gateway.config_errors import Problem, explain, hide_keys, join
 from gateway.errors import ConfigError
 from gateway.toml_lines import key_lines, line_of
 
 
 def _resolve(value: str, info: ValidationInfo) -> str:
     """Make a path absolute: relative ones count from the folder of the file that names them."""
+    if "\0" in value:
+        raise ValueError("a NUL cannot be part of a path")
     base = (info.context or {}).get("base", FilePath())
     return str(FilePath(base, value))
 
@@ -84,6 +88,14 @@ FileName = Annotated[
         json_schema_extra=_allowed("a path; a relative one counts from this file's folder"),
     ),
     AfterValidator(_resolve),
+]
+# A URL is what people paste here. Two colons and more are an IPv6 address.
+Host = Annotated[
+    str,
+    Field(
+        pattern=r"^([^\s/:@]{1,253}|[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%\w{1,15})?)$",
+        json_schema_extra=_allowed("a host name or IP address alone, without mqtt:// and without a port"),
+    ),
 ]
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600]
 
@@ -163,7 +175,7 @@ class MqttSection(Section):
 
     name: Name = Field(description="its progress is kept under this name: do not change it")
     enabled: bool = Field(True, description="false pauses the delivery; its backlog is kept")
-    host: str = Field(min_length=1, max_length=253, description="name or IP address of the broker")
+    host: Host = Field(description="name or IP address of the broker")
     port: int = Field(1883, ge=1, le=65535, description="8883 is usual with TLS")
     tls: bool = Field(False, description="true encrypts and checks the broker's certificate")
     ca_file: FileName | None = Field(None, description="certificates to trust instead of the system's")
@@ -215,7 +227,8 @@ def parse(text: str, name: str, base: FilePath) -> Config:
     except ParseError as exc:
         raise ConfigError([_syntax_problem(name, text, exc)]) from exc
     except TOMLKitError as exc:
-        raise ConfigError([f"{name}:1: not valid TOML: {exc}."]) from exc
+        reason = str(exc).rstrip(".")
+        raise ConfigError([f"{name}:{_second_opinion(text)}: not valid TOML: {reason}."]) from exc
     problems: list[Problem] = []
     config: Config | None = None
     try:
@@ -253,10 +266,20 @@ def _read(file: FilePath) -> str:
 
 def _syntax_problem(name: str, text: str, exc: ParseError) -> str:
     lines = text.splitlines()
-    shown = lines[exc.line - 1].strip() if 0 < exc.line <= len(lines) else ""
+    shown = hide_keys(lines[exc.line - 1].strip()) if 0 < exc.line <= len(lines) else ""
     reason = str(exc).removesuffix(f" at line {exc.line} col {exc.col}").rstrip(".")
     where = f" in '{shown[:80]}'" if shown else ""
     return f"{name}:{exc.line}: not valid TOML, column {exc.col + 1}{where}: {reason}."
+
+
+def _second_opinion(text: str) -> int:
+    """The line of what tomlkit refuses without saying where, such as a table that stands twice."""
+    try:
+        tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        line = re.search(r"at line (\d+)", str(exc))
+        return int(line[1]) if line else 1
+    return 1
 
 
 # --- what holds between keys: checked on the raw tables, so that it is reported beside everything else

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from gateway.toml_lines import Path
 # Values of such keys are not repeated in a message that ends up in logs and screenshots.
 SECRET_WORDS = ("password", "passwd", "secret", "token", "private", "psk", "credential")
 VALUE_CHARS_MAX = 60
+# Keys of nodes and gateways are 16, 32 and 64 digits, salts 16; an area code has 12.
+KEY_DIGITS = re.compile(r"[0-9A-Fa-f]{16,}")
 BOOLS = {
     **dict.fromkeys(("yes", "on", "1", "true"), "true"),
     **dict.fromkeys(("no", "off", "0", "false"), "false"),
@@ -147,7 +150,8 @@ def _value_hint(value: object, rule: dict[str, Any], schema: dict[str, Any], pat
         return f' Did you mean "{value}", with quotes?'
     if kind == "string" and "pattern" in rule and isinstance(value, str):
         meant = "-".join(value.lower().split())
-        return f' Did you mean "{meant}"?' if meant != value and meant.isascii() and meant else ""
+        is_allowed = meant.isascii() and re.fullmatch(rule["pattern"].strip("^$"), meant)
+        return f' Did you mean "{meant}"?' if meant != value and is_allowed else ""
     return ""
 
 
@@ -164,8 +168,13 @@ def _show(path: Path, value: object) -> str:
     name = str(path[-1]).lower() if path else ""
     if any(word in name for word in SECRET_WORDS) and isinstance(value, str):
         return "= (hidden)"
-    text = _toml(value)
+    text = hide_keys(_toml(value))
     return f"= {text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + '…'}"
+
+
+def hide_keys(text: str) -> str:
+    """`text` without anything that may be a key: somebody pastes one, or names the key file as the config."""
+    return KEY_DIGITS.sub("(hidden)", text)
 
 
 def _toml(value: object) -> str:

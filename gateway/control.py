@@ -91,9 +91,8 @@ class ControlServer:
             return _line({"error": "not a JSON object in one line within the limit", "exit_code": 1})
         self.counters["requests"] += 1
         operation = str(request.get("operation"))[:40]
-        # What only looks is not worth a line: a person who waits for an answer asks five times a second.
-        note = self._log.debug if operation in LOOKS else self._log.info
-        note("control", operation=operation, who=who)
+        if operation not in LOOKS:  # who waits for an answer asks five times a second
+            self._log.info("control", operation=operation, who=who)
         return _line(await answer(self._operations, request, who))
 
 

@@ -373,10 +373,12 @@ async def _main(config: Config, log: Logger) -> None:
         gateway.store.close()
 
 
-async def offline(config: Config, request: dict[str, Any], who: str) -> dict[str, Any]:
+async def offline(config: Config, request: dict[str, Any], who: str, log: Logger) -> dict[str, Any]:
     """Carry out an operation while no daemon runs; the caller holds the data directory."""
     clock = SystemClock(assume_synchronised=config.clock.assume_synchronised)
     store = open_store(config, clock)
+    for note in store.notes:  # such as a damaged database that was set aside: nobody else would tell
+        log.warning("store_recovery", note=note)
     try:
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         operations = Operations(known, Commands(store, known, clock), Wishes(store, known, clock))

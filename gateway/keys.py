@@ -94,7 +94,10 @@ def load_file(file: Path) -> bytes:
             _check_private(file, os.fstat(stream.fileno()))
             data = stream.read(_FILE_BYTES_MAX + 1)
     except FileNotFoundError as exc:
-        raise KeyFileError(f"{file}: no such file. `tidegate gateway init` makes a master key.") from exc
+        raise KeyFileError(
+            f"{file}: no such file. A gateway that has nodes needs its old master key back, from its copy; for a "
+            f"new one `tidegate gateway init` makes one."
+        ) from exc
     except OSError as exc:
         raise KeyFileError(f"{file}: the master key cannot be read: {exc.strerror}.") from exc
     return _parse(data, str(file))

@@ -128,10 +128,23 @@ def _password(file: str | None) -> str | None:
     return password
 
 
+def _readable(name: str, key: str, file: str | None) -> None:
+    """ssl says that a file is missing, but not which one."""
+    try:
+        if file is not None:
+            Path(file).open("rb").close()
+    except OSError as exc:
+        raise ConfigError(
+            [f"mqtt {name}: its TLS files cannot be used: {key} {file}: {exc.strerror}."]
+        ) from exc
+
+
 def tls_context(section: MqttSection) -> ssl.SSLContext | None:
     """What encrypts the connection and checks the broker; None without TLS."""
     if not section.tls:
         return None
+    for key in ("ca_file", "cert_file", "key_file"):
+        _readable(section.name, key, getattr(section, key))
     try:
         context = ssl.create_default_context(cafile=section.ca_file)
         if section.cert_file is not None:

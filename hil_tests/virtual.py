@@ -6,15 +6,19 @@ firmware that ships, on a real MicroPython; only the sonde and its water are sim
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from boards.virtual.board import RS485_UART
+from boards.virtual.board import PARTITIONS, RS485_UART
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
@@ -43,6 +47,36 @@ def virtual(
         raise RigError(f"{folder} is a new board: name the state image that minting made, with --state FILE.")
     if not new and state is not None:
         raise RigError(f"{folder} has run before; --state would erase what it keeps. Take another folder.")
+    if state is not None and state.stat().st_size != PARTITIONS["state"][1]:
+        raise RigError(
+            f"--state {state}: has {state.stat().st_size} bytes; the image of a state partition, as minted, has "
+            f"{PARTITIONS['state'][1]}."
+        )
+    with _held(folder):
+        _run(folder, state, seed)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Two processes on one flash would destroy it. The lock goes with the process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RigError(f"{folder}: can not be the folder of a board: {error.strerror}.") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RigError(
+                f"{folder}: this board is switched on already; end that `tidegate virtual` first."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _run(folder: Path, state: Path | None, seed: int) -> None:
     # A state image is for a new board only; the program may be renewed at any time, as on a bench.
     with VirtualBoard(
         folder, app_image=build_app_image(ROOT, board="virtual").data, state_image=state, seed=seed

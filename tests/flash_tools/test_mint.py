@@ -195,3 +195,18 @@ def test_the_app_image_has_the_firmware_and_no_key_and_is_not_overwritten(tmp_pa
     assert names == {"a"}
     assert isinstance(CliRunner().invoke(cli.app, words).exception, MintError)
     assert CliRunner().invoke(cli.app, [*words, "--force"]).exit_code == 0
+
+
+def test_a_place_that_can_not_be_written_and_a_spoilt_mint_file_are_told_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / MINT_FILE).write_bytes(b"\xff\xfe\n")
+    for arguments, told in (
+        (["mint", "--type", "river", "--out", str(tmp_path / "file")], "exists"),
+        (["image", "--out", str(tmp_path / "file" / "app.img")], "file"),
+        (["mint", "--type", "river", "--out", str(tmp_path)], "not a line that minting wrote"),
+    ):
+        done = CliRunner().invoke(cli.app, arguments)
+        assert isinstance(done.exception, FlashToolError)
+        assert told in str(done.exception)

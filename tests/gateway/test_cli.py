@@ -167,6 +167,18 @@ def test_audit_needs_a_database_and_balances_an_empty_one(shell: Shell) -> None:
     assert json.loads(shell("audit", "--json"))["rows"] == []
 
 
+def test_a_damaged_database_is_named_also_when_no_daemon_runs(shell: Shell) -> None:
+    shell("node", "import", shell.nodes_file())
+    (shell.folder / "data" / "tidegate.db").write_bytes(b"damaged" * 4096)
+    result = shell.invoke("node", "list")
+    assert "0 nodes" in result.output
+    assert "corrupt" in result.stderr
+
+
+def test_a_file_without_end_is_refused(shell: Shell) -> None:
+    assert "larger than" in str(shell.error("node", "import", "/dev/zero"))
+
+
 def test_the_same_commands_beside_a_running_daemon(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
 

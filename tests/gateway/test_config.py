@@ -117,6 +117,14 @@ def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
         assert f"mqtt[0].{key} = (hidden): unknown key" in found[0]
 
 
+def test_a_key_in_the_wrong_place_is_not_repeated() -> None:
+    key = "00112233445566778899aabbccddeeff" * 2
+    for text in (f"{key}\n", f'[keys]\nmaster_key = "{key}"\n', KEYS + f'name = {{"secret": "{key}"\n'):
+        found = "".join(problems(text))
+        assert key[:16] not in found
+        assert "(hidden)" in found
+
+
 def test_a_remote_address_is_taken_when_it_is_asked_for_and_loopback_always() -> None:
     assert parse(KEYS + '[health]\naddress = "0.0.0.0"\nallow_remote = true\n').health.address == "0.0.0.0"
     for address in ("127.0.0.1", "127.9.9.9", "::1"):
@@ -140,6 +148,15 @@ def test_broken_toml_is_told_with_line_column_and_text(tmp_path: Path) -> None:
     assert found[0].startswith("gateway.toml:4: not valid TOML, column ")
     assert "'name ='" in found[0]
     assert problems("a = 1\na = 2\n")[0].startswith("gateway.toml:2: not valid TOML")
+    twice = problems(KEYS + '[gateway]\nname = "a"\nname = "b"\n')
+    assert twice[0].startswith("gateway.toml:5: not valid TOML")
+    assert not twice[0].endswith("..")
+
+
+def test_a_broker_may_be_named_by_host_or_by_either_kind_of_address() -> None:
+    for host in ("broker.example", "192.0.2.1", "::1", "fe80::1%eth0", "2001:db8::192.0.2.1"):
+        text = f'{KEYS}[[mqtt]]\nname = "city"\nhost = "{host}"\n'
+        assert parse(text).mqtt[0].host == host
 
 
 def test_files_that_cannot_be_read_are_told_with_the_remedy(tmp_path: Path) -> None:

@@ -139,4 +139,4 @@ def test_images_that_do_not_fit_are_refused(board: MakeBoard) -> None:
 def test_flash_is_readable_by_its_user_alone_because_it_holds_the_key(board: MakeBoard) -> None:
     one = board("")
     modes = {label: (one.directory / f"{label}.bin").stat().st_mode & 0o777 for label in PARTITIONS}
-    assert modes == {label: 0o600 for label in PARTITIONS}
+    assert modes == dict.fromkeys(PARTITIONS, 0o600)
