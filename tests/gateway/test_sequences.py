@@ -1,4 +1,4 @@
-"""Sequences whose steps are each harmless: what an attacker, a kill or a full disk makes of two good features at once."""
+"""Sequences of harmless steps: what an attacker, a kill or a full disk makes of two good features at once."""
 
 from __future__ import annotations
 
