@@ -58,8 +58,9 @@ COMMANDS_OPEN_MAX = 32
 COMMAND_RESEND_S = 2.0
 # A node that listens is pinged for an uplink to answer at most this often (it answers at most one a second).
 PING_S = 1.5
-# The pause doubles with each ping that nothing came of, up to this: pings that nobody hears use up PIVs which a restored
-# database knows nothing of, and must stay few beside DN_PIV_RESTORED_MARGIN. A node that returns speaks by itself.
+# The pause doubles with each ping that nothing came of, up to this: pings that nobody hears use up PIVs which a
+# restored database knows nothing of, and must stay few beside DN_PIV_RESTORED_MARGIN. A node that returns speaks by
+# itself.
 PING_MAX_S = 300.0
 # How often waiting commands are looked at: their deadlines are whole seconds.
 DOWNLINK_PERIOD_S = 0.5
