@@ -1,8 +1,8 @@
 """A node on the real MicroPython in lockstep with a test: run by tests/firmware/lockstep.py, not by pytest.
 
-The firmware runs here as it is on a board, from the compiled image tree, in a limited heap. Its hardware is at the other
-end of stdin and stdout: every question is one line, every answer two bytes of length and that many bytes. Time only
-passes when the node waits, so a week takes as long as its steps do.
+The firmware runs here as it is on a board, from the compiled image tree, in a limited heap. Its hardware is at the
+other end of stdin and stdout: every question is one line, every answer two bytes of length and that many bytes. Time
+only passes when the node waits, so a week takes as long as its steps do.
 
     I <ms>      wait; the answer is what arrived on the link (at once, if something is there)
     U <hex>     bytes to the sonde; no answer
@@ -108,7 +108,7 @@ class File:
     """A block device in a file: the state partition."""
 
     def __init__(self, path):
-        self._file = open(path, "r+b")
+        self._file = open(path, "r+b")  # noqa: SIM115  (as long as the node lives)
         self._blocks = os.stat(path)[6] // _BLOCK
 
     def readblocks(self, block, buf, offset=0):
