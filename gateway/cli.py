@@ -126,6 +126,8 @@ def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
         typer.echo(books.one_line(summary))
         for row in rows:
             typer.echo(f"  {row.line()}")
+    for aside in sorted(file.parent.glob(f"{file.name}.corrupt-*")):
+        typer.echo(f"{aside}: was set aside as damaged; what it held is not in these books.", err=True)
     if not summary["holds"]:
         raise typer.Exit(1)
 

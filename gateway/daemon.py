@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import os
 import random
 import signal
@@ -33,6 +32,7 @@ from gateway.ingest import Ingest
 from gateway.links.routes import Routes
 from gateway.links.serial import SerialLink
 from gateway.log import Logger
+from gateway.memory import quieten_gc
 from gateway.northbounds import Northbound, build_mqtt
 from gateway.operations import Operations
 from gateway.parts import Part, ServiceManager, watch
@@ -234,8 +234,7 @@ class Gateway:
         self.log.info(
             "started", nodes=len(self.registry.nodes()), open_commands=open_commands, pid=os.getpid()
         )
-        gc.collect()
-        gc.freeze()  # what the start built stays for ever: not looking at it again shortens every collection
+        quieten_gc()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part.supervise(self.log), name=part.name) for part in self.parts]
             tasks.append(group.create_task(watch(self.parts, manager, self.log)))

@@ -7,6 +7,7 @@ kept, what the gateway stored, what the city received.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -71,12 +72,14 @@ def demo(
     with ExitStack() as stack:
         _end_on_signals(stack)
         folder = _folder(keep, stack)
-        broker = _Broker.choose(mqtt, folder, stack)
+        # An area of its own: on a broker that others use, only this run's records are counted.
+        area = f"demo-{os.getpid()}"
+        broker = _Broker.choose(mqtt, area, folder, stack)
         waters = _waters(world, seed)
         with console.status("building the firmware image"):
             app_image()
         with console.status("minting and starting three stations and the gateway"):
-            street = Street(folder, waters, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address)
+            street = Street(folder, waters, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address, area=area)
             stack.callback(street.close)
             stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
             street.start()
@@ -159,7 +162,7 @@ class _Broker:
         self.says = says
 
     @classmethod
-    def choose(cls, url: str | None, folder: Path, stack: ExitStack) -> _Broker:
+    def choose(cls, url: str | None, area: str, folder: Path, stack: ExitStack) -> _Broker:
         if url is not None:
             host, port = broker_address(url)
             says = f"publishing to {host}:{port}"
@@ -173,7 +176,8 @@ class _Broker:
             says = f"Mosquitto on port {port} stands in for the city"
         try:
             client_id = f"tidegate-demo-{port}-{time.monotonic_ns()}"
-            city = Consumer(port, host=host, client_id=client_id, persistent=url is None)
+            topic = f"tidegate/{area}/#"
+            city = Consumer(port, topic, host=host, client_id=client_id, persistent=url is None)
         except OSError as error:
             raise HilError(
                 f"no broker answers at {host}:{port} ({error}). Start it, or leave --mqtt out."

@@ -135,10 +135,12 @@ class Street:
         interval_s: int = 1,
         seed: int = 1,
         mqtt: tuple[str, int] | None = None,
+        area: str = AREA,
     ) -> None:
         self.folder = folder
         self.seed = seed
         self.interval_s = interval_s
+        self.area = area
         self.boards: dict[str, VirtualBoard] = {}
         # As minted: what a technician would write again to a node whose state was lost.
         self.state_images: dict[str, Path] = {}
@@ -152,7 +154,7 @@ class Street:
             out=self.folder,
             address=FIRST_ADDRESS + index,
             node_type="river",
-            area=AREA,
+            area=self.area,
             site=f"bridge-{index + 1}",
             settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S},
         )
