@@ -81,11 +81,12 @@ def event_message(outbox: "Outbox", record: "Record", channel_epoch: int) -> "Ev
 
 
 def readings_message(
-    outbox: "Outbox", record: "Record", channel_epoch: int, lane: int
-) -> "tuple[Readings, int]":
-    """One message for this set and as many that follow it as fit, and how many sets it holds."""
+    outbox: "Outbox", record: "Record", channel_epoch: int, lane: int, alone: bool
+) -> "Readings":
+    """One message for this set and, unless it goes alone, as many that follow it as fit."""
     sets = [cbor.loads(record.payload)]
-    _add_followers(outbox, record, lane, sets)
+    if not alone:
+        _add_followers(outbox, record, lane, sets)
     while True:
         body = _body(sets)
         if len(body) <= MAX_BODY:
@@ -93,8 +94,7 @@ def readings_message(
         del sets[(len(sets) + 1) // 2 :]
     schema_id, time = sets[0][:2]
     epoch = _named(record, channel_epoch)
-    message = messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)
-    return message, len(sets)
+    return messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)
 
 
 def _named(record: "Record", channel_epoch: int) -> "int | None":

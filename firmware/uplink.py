@@ -31,9 +31,10 @@ SPACING_MAX_MS = 60000
 # Unanswered frames before the link counts as silent and hellos go out instead; unanswered hellos before joins do.
 SILENT_AFTER = 3
 JOIN_AFTER = 3
-# A record that the gateway answers but does not take, this often, stands aside for a while: it may have met a conflict.
-STUBBORN_AFTER = 4
-STUBBORN_S = 600
+# Acks that came after a record was sent and left it out, before it stands aside for a while: it may have met a
+# conflict. Time-outs do not count: they tell of the line, not of the record.
+LEFT_OUT_MAX = 4
+ASIDE_S = 600
 
 
 class Uplink:
@@ -57,8 +58,9 @@ class Uplink:
         self._wait_ms = 0
         self._lane = -1  # of the frame under way; -1: it holds no records
         self._first = 0
-        self._repeats = 0  # times that the record `first` went out
-        self._last = 0
+        self._tried = (-1, 0)  # lane and seq of the record that was sent last
+        self._left_out = 0  # acks that left it out
+        self._sent_since_ack = False
         # Per lane: first and last seq of what stands aside, and until when (uptime).
         self._aside = [(0, 0, 0), (0, 0, 0)]
 
@@ -98,12 +100,28 @@ class Uplink:
         if self._outbox.acknowledge(epoch, ack.cum, ack.runs):
             # What the gateway lost goes up in one ascending order behind what is measured from now on.
             self._fresh_from = self._outbox.next_seq
+        self._judge_tried()
         if self._lane < 0 or not self._waiting:
             self._answered()
             return
         left = self._outbox.next_unacked(self._lane, self._first - 1)
         if left is None or left.seq != self._first:
             self._answered()
+
+    def _judge_tried(self) -> None:
+        """Whether the gateway, which answers, takes the record that was sent last."""
+        lane, seq = self._tried
+        if lane < 0:
+            return
+        left = self._outbox.next_unacked(lane, seq - 1)
+        if left is None or left.seq != seq:
+            self._tried = (-1, 0)
+        elif self._sent_since_ack:
+            self._sent_since_ack = False
+            self._left_out += 1
+            if self._left_out >= LEFT_OUT_MAX:
+                self._tried = (-1, 0)
+                self._stand_aside(lane, seq)
 
     # -- sending --------------------------------------------------------------------------------------------
 
@@ -138,28 +156,32 @@ class Uplink:
 
     def _send_record(self, lane: int, record: "Record") -> int:
         try:
-            message, count = self._message_of(lane, record)
+            if self._tried != (lane, record.seq):
+                self._tried = (lane, record.seq)
+                self._left_out = 0
+            self._sent_since_ack = True
+            message = self._message_of(lane, record)
             frame = self._session.seal(message)
         except WireError as exc:
             # A record that this firmware cannot put on the wire must not stop those behind it.
             self._hal.log("record %d stands aside: %s" % (record.seq, exc))
-            self._stand_aside(lane, record.seq, record.seq)
+            self._stand_aside(lane, record.seq)
             return 0
         again = lane == self._lane and record.seq == self._first
-        self._repeats = self._repeats + 1 if again else 0
         self._health.frames_resent += again
         self._lane = lane
         self._first = record.seq
-        self._last = record.seq + count - 1
         self._write(frame)
         return self._await(self._spacing_ms())
 
-    def _message_of(self, lane: int, record: "Record") -> "tuple[Up, int]":
+    def _message_of(self, lane: int, record: "Record") -> "Up":
         epoch = self._session.epoch
         assert epoch is not None
         if lane == EVENTS:
-            return records.event_message(self._outbox, record, epoch), 1
-        return records.readings_message(self._outbox, record, epoch, lane)
+            return records.event_message(self._outbox, record, epoch)
+        # Alone once it was left out: it may be a later set of its batch that the gateway does not take, and on a bad
+        # line a short frame has the better chance.
+        return records.readings_message(self._outbox, record, epoch, lane, alone=self._left_out > 0)
 
     def _write(self, frame: bytes) -> None:
         self._hal.link.write(framing.encode(frame))
@@ -212,7 +234,6 @@ class Uplink:
         """The frame under way is done with; leave the gateway its word."""
         self._unanswered = 0
         self._lane = -1
-        self._repeats = 0
         self._await(TURNAROUND_MS)
         self._is_answered = True
 
@@ -223,20 +244,19 @@ class Uplink:
         self._unanswered += 1
         if self._must_hello:
             return
-        if self._repeats >= STUBBORN_AFTER and self._unanswered < SILENT_AFTER:
-            self._stand_aside(self._lane, self._first, self._last)
-        elif self._unanswered >= SILENT_AFTER:
+        if self._unanswered >= SILENT_AFTER:
             self._must_hello = True
             self._unanswered = 0
 
-    def _stand_aside(self, lane: int, first: int, last: int) -> None:
-        """Let what is behind these records pass; what stands aside already goes on doing so."""
+    def _stand_aside(self, lane: int, seq: int) -> None:
+        """Let what is behind this record pass; what stands aside already goes on doing so."""
         now_s = self._clock.uptime_s()
+        first = last = seq
         old_first, old_last, until_s = self._aside[lane]
         if now_s < until_s:
             first = min(first, old_first)
             last = max(last, old_last)
-        self._aside[lane] = (first, last, now_s + STUBBORN_S)
+        self._aside[lane] = (first, last, now_s + ASIDE_S)
 
     def _spacing_ms(self) -> int:
         """The time an answer may take, doubled with each that did not come, and a quarter of it at random on top."""

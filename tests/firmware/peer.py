@@ -54,6 +54,9 @@ class Peer:
         self.mute = False
         self.acks = True
         self.is_restored = False
+        self.conflicts: set[int] = (
+            set()
+        )  # seqs it has with other content: a frame with one of them gets no answer
         self.messages: list[Any] = []  # everything authentic and new, in order
         self.records: dict[tuple[int, int], Any] = {}  # (epoch, seq): what it says
         self.refused: dict[str, int] = {}
@@ -154,6 +157,9 @@ class Peer:
         epoch.window.accept(header.piv)
         self.latest_piv = header.piv
         self.messages.append(message)
+        if any(seq in self.conflicts for seq, _ in contents(message)):
+            self._refuse("conflict")
+            return []
         if isinstance(message, Readings | Event | Result):
             self._note_lost(
                 epoch.number if message.epoch is None else message.epoch, message.seq - message.held

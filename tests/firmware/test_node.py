@@ -573,3 +573,22 @@ def test_a_solar_station_adds_its_supply_and_tells_a_battery_that_runs_down_in_m
     street.run(400)
     (event,) = street.peer.of(Event)
     assert (event.code, event.state, event.detail) == (5, messages.RAISED, 11_500)
+
+
+@pytest.mark.parametrize("kind", ["set", "event"])
+def test_a_record_that_the_gateway_does_not_take_holds_up_nothing_behind_it(kind: str) -> None:
+    """A conflict is never acknowledged: its record stands aside, and is offered again later."""
+    street = Street(settings=MINUTE)
+    street.run(200)
+    refused = street.node.outbox.next_seq
+    street.peer.conflicts = {refused}
+    if kind == "event":  # which would go before everything else, for ever
+        street.node._keep_event(messages.CLOCK_STEPPED, messages.NOTE, 5)
+    street.run(1200)
+    assert street.peer.refused["conflict"] > 0
+    taken = street.peer.seqs()
+    assert refused not in taken
+    assert taken >= set(range(refused + 1, street.node.outbox.next_seq - 2))
+    street.peer.conflicts = set()
+    street.run(1200)
+    assert refused in street.peer.seqs()
