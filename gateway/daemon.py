@@ -26,7 +26,7 @@ from gateway.commands import Commands
 from gateway.config import Config, MqttSection, SerialSection
 from gateway.control import SOCKET_NAME, ControlServer
 from gateway.downlink import Downlink
-from gateway.errors import AlreadyRunning, GatewayError
+from gateway.errors import AlreadyRunning, GatewayError, KeyFileError
 from gateway.health import HealthServer, Page, json_page
 from gateway.ingest import Ingest
 from gateway.links.routes import Routes
@@ -127,11 +127,12 @@ class Gateway:
         for note in self.store.notes:
             log.warning("store_recovery", note=note)
         self.registry = Registry(self.store, vault, self.clock, config.gateway.area)
+        self._damaged_keys: set[int] = set()
         self.routes = Routes()
         self.presence = Presence(self.clock)
         self.commands = Commands(self.store, self.registry, self.clock)
         self.wishes = Wishes(self.store, self.registry, self.clock)
-        self.channels = Channels(self.store, self.registry.keys_of, gateway_id=config.gateway.sender_id)
+        self.channels = Channels(self.store, self._keys_of, gateway_id=config.gateway.sender_id)
         self.downlink = Downlink(
             self.commands,
             self.wishes,
@@ -210,12 +211,23 @@ class Gateway:
         self._part("health", server.run, watch=_answers_only)
         return server
 
+    def _keys_of(self, address: int) -> keys.NodeKeys | None:
+        """The keys of a node; one whose row is damaged is told once and is then a stranger, and hurts nobody else."""
+        try:
+            return self.registry.keys_of(address)
+        except KeyFileError as exc:
+            if address not in self._damaged_keys:
+                self._damaged_keys.add(address)
+                self.log.error("node_key_damaged", node=f"{address:04x}", error=str(exc))
+            return None
+
     def _current_channel(self, address: int) -> Any:
         node = self.channels.node(address)
         return None if node is None else node.current
 
     def _node_changed(self, address: int) -> None:
         """Keys are void: so is everything derived from them."""
+        self._damaged_keys.discard(address)
         self.channels.forget(address)
         self.downlink.forget(address)
 

@@ -153,10 +153,17 @@ class Registry:
             self._assignments.setdefault(row[0], []).append(Assignment(*row))
 
     def _check_master_key(self) -> None:
-        """A wrong master key is told at the start, not by nodes that are refused one by one."""
+        """A wrong master key opens nothing: told at the start, not by nodes that are refused one by one."""
+        refusal: KeyFileError | None = None
         for address, sealed in self._sealed.items():
-            self._vault.open(address, sealed)
-            return
+            try:
+                self._vault.open(address, sealed)
+            except KeyFileError as exc:
+                refusal = refusal or exc  # perhaps this row alone is damaged
+            else:
+                return
+        if refusal is not None:
+            raise refusal
 
     # --- reading ---------------------------------------------------------------------------------
 

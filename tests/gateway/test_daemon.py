@@ -217,6 +217,28 @@ def test_strangers_and_removed_nodes_are_refused_and_counted_and_change_nothing(
     asyncio.run(scenario())
 
 
+def test_a_node_whose_key_is_damaged_is_a_stranger_and_hurts_no_other(tmp_path: Path) -> None:
+    """Its frames are refused and counted; those of the node on the same cable are served."""
+
+    async def scenario() -> None:
+        pty = Pty(tmp_path / "port")
+        async with running(write_config(tmp_path)) as gateway:
+            await enrol(gateway, ADDRESS, 0x13)
+            await gateway.store.write(
+                lambda connection: connection.execute(
+                    "UPDATE node SET sealed_keys = x'0102' WHERE address = ?", (ADDRESS,)
+                )
+            )
+            gateway.store.read(gateway.registry._load)
+            peer = PtyNode(FakeNode(0x13), pty)
+            peer.send(FakeNode(ADDRESS).start(), FakeNode(ADDRESS, seed=3).start())
+            await joined(peer)
+            assert gateway.ingest.refused == {"unknown_node": 2}
+            peer.detach()
+
+    asyncio.run(scenario())
+
+
 def test_the_daemon_answers_over_its_control_socket_with_who_asked(tmp_path: Path) -> None:
     async def scenario() -> None:
         config = write_config(tmp_path)
