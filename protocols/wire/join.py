@@ -107,7 +107,8 @@ class GatewayJoin:
         self._salt = master_salt
         self._kid = envelope.node_kid(address)
         self._gateway_kid = envelope.gateway_kid(address)
-        self._challenges: "list[tuple[bytes, float]]" = []  # r2 and when it was made, oldest first
+        # r2, when it was made, and the r1 it answers; oldest first.
+        self._challenges: "list[tuple[bytes, float, bytes]]" = []
 
     def hello(self, header: "Header", frame: bytes) -> "Hello":
         """Step 1, opened. It may be a recording: answer with a challenge, or with an ack in an epoch it
@@ -118,12 +119,20 @@ class GatewayJoin:
         return self._open_hello(header, frame)
 
     def challenge(self, header: "Header", r2: bytes, now_s: float) -> bytes:
-        """Step 2: the frame that answers the hello with this header. now_s is a monotonic clock's."""
+        """Step 2: the frame that answers the hello with this header. now_s is a monotonic clock's.
+
+        A hello that comes again while its challenge is open gets the same one, to the byte: ``r2`` is not used.
+        """
         _check_nonce(r2)
-        # A few at a time: a recorded hello played in between must not undo the challenge that the node is
-        # answering.
-        self._challenges.append((r2, now_s))
-        del self._challenges[:-MAX_CHALLENGES]
+        for known, made_s, r1 in self._challenges:
+            if r1 == header.kid_context and now_s - made_s <= CHALLENGE_LIFE_S:
+                r2 = known
+                break
+        else:
+            # A few at a time: recorded hellos played in between must not undo the challenge that the node is
+            # answering; however often one of them is played, it takes one place.
+            self._challenges.append((r2, now_s, header.kid_context))
+            del self._challenges[:-MAX_CHALLENGES]
         key = envelope.sender_key(self._secret, self._salt, r2 + header.kid_context, self._gateway_kid)
         return envelope.seal(key, _FIRST_PIV, messages.encode(messages.Challenge(r2)), r2)
 

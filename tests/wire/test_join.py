@@ -136,17 +136,23 @@ def test_a_forged_second_hello_does_not_use_up_the_challenge(pair: Pair) -> None
 
 
 def test_recorded_hellos_in_between_do_not_break_a_join(pair: Pair) -> None:
-    recorded = pair.first()
+    recorded = [pair.first() for _ in range(MAX_CHALLENGES - 1)]
     second = pair.second(pair.challenge(pair.first()))
-    for _ in range(MAX_CHALLENGES - 1):
-        pair.challenge(recorded)
+    for frame in recorded:
+        pair.challenge(frame)
     assert pair.agree(second)
 
 
-def test_challenges_are_bounded(pair: Pair) -> None:
+def test_one_recorded_hello_played_a_hundred_times_takes_one_place(pair: Pair) -> None:
     recorded = pair.first()
+    challenge = pair.challenge(pair.first())
+    assert len({pair.challenge(recorded) for _ in range(100)}) == 1
+    assert len(pair.agree(pair.second(challenge))) == 16
+
+
+def test_challenges_are_bounded(pair: Pair) -> None:
     for _ in range(1000):
-        pair.challenge(recorded)
+        pair.challenge(pair.first())
     assert len(pair.gateway._challenges) == MAX_CHALLENGES
 
 
