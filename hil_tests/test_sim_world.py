@@ -24,7 +24,7 @@ from protocols.wire import envelope, framing
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_RUNS = 8
-SOAK_RUNS = 200
+SOAK_RUNS = 100
 # Everything must have arrived so long after the last fault; a node that gave up asks every minute, with jitter.
 SETTLE_S = 3600
 
