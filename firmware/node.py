@@ -69,6 +69,7 @@ class Node:
                 # The outbox is gone and the channel is not: its seqs would begin again, and name other records.
                 self.session.forget()
             else:
+                self.outbox.offer_again(self.session.epoch)
                 self.outbox.begin_epoch(self.session.epoch)
         self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
         self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
@@ -232,7 +233,9 @@ class Node:
 
     def _act(self, message: "Down") -> None:
         if self.session.epoch is not None:
-            self.outbox.begin_epoch(self.session.epoch)  # does something only after a join
+            # These do something only after a join.
+            self.outbox.offer_again(self.session.epoch)
+            self.outbox.begin_epoch(self.session.epoch)
         self.uplink.heard()
         if isinstance(message, messages.Ack):
             self.uplink.acknowledged(message)

@@ -184,6 +184,14 @@ class Outbox:
 
     # -- what changes it ---------------------------------------------------------------------------------------------
 
+    def offer_again(self, epoch: int) -> None:
+        """Before ``epoch`` begins: if there was another, its gateway did not know it, and what it had acknowledged
+        may be lost with it. What is still held is offered again; what the gateway does have it answers as a copy.
+        """
+        if self._epochs and self._epochs[-1][1] not in (NO_EPOCH, epoch):
+            for _, name in tuple(self._epochs):
+                self.acknowledge(name, 0, ())
+
     def begin_epoch(self, epoch: int) -> None:
         """Records kept from now on belong to ``epoch``. Again with the newest epoch: nothing happens."""
         if not 0 <= epoch < NO_EPOCH:
