@@ -151,7 +151,7 @@ def test_the_books_balance_after_any_mixture_of_faults(tmp_path: Path, base_seed
 @pytest.mark.soak
 @pytest.mark.parametrize("nth", range(SOAK_RUNS))
 def test_the_books_balance_over_hours_of_faults(tmp_path: Path, base_seed: int, nth: int) -> None:
-    """Two hundred seeds, an hour each, a fault every twenty seconds."""
+    """A hundred seeds, an hour each, a fault every twenty seconds."""
     sweep(tmp_path, base_seed + nth, hours=1)
 
 
