@@ -41,6 +41,12 @@ class Judge:
             self.problems.append(f"out of order in lane {lane}: seq {record_id[2]} after {self._last[lane]}")
         self._last[lane] = max(record_id[2], self._last.get(lane, -1))
 
+    def gateway_restored(self) -> None:
+        """A backup of the gateway was put back: it can not tell what it delivered since, and SPEC.md 1 promises no
+        order across that. From here on order counts again.
+        """
+        self._last.clear()
+
 
 # What tells of a copy how and when it travelled.
 _TRAVEL = {"lane", "resent", "received_ms"}

@@ -120,6 +120,8 @@ class SimRig:
         rng = self.random(f"gateway {self._starts}")
         clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
         self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng)
+        if self.gateway.store.restored:
+            self.judge.gateway_restored()
         self.world.note("gateway started")
 
     def enrol(self) -> None:
