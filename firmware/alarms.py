@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NamedTuple
 
+    from protocols.wire.messages import Detail
+
     class Rule(NamedTuple):
         """Limits are scaled integers of the schema; None where that side has no limit. ``detail_factor``: from the
         reading to what the event tells."""
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
         bit: int
         code: int
         state: int
-        detail: int
+        detail: "Detail"
 
 else:
     Rule = namedtuple(
@@ -88,13 +90,16 @@ def outside(
 
 
 class Alarms:
-    """The alarms of one node. Bits of ``raised``: the rules in order, then one probe fault per series."""
+    """The alarms of one node. Bits of ``raised``: the rules in order, one probe fault per series, the watch's."""
 
-    def __init__(self, rules: "Sequence[Rule]", series_count: int, raised: int = 0) -> None:
+    def __init__(
+        self, rules: "Sequence[Rule]", series_count: int, raised: int = 0, watch_bits: int = 0
+    ) -> None:
         self._rules = rules
         self._series_count = series_count
         self.raised = raised
-        self._counts = bytearray(len(rules) + series_count)
+        self._counts = bytearray(len(rules) + series_count + watch_bits)
+        self.watch_bit = len(rules) + series_count  # the first one
 
     def update(self, values: "Sequence[int | None]", flags: "Sequence[int]") -> "list[Change]":
         """What this set changes. ``raised`` stays as it is: the caller applies each change once it is kept."""

@@ -6,7 +6,7 @@ answered "failed" at the next start: nobody can say how far it came, and it is n
 
 from firmware import records
 from firmware.durable import Commands
-from protocols.wire import messages
+from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ class CommandRunner:
 
     def _begin(self, command: "Command", waited_s: int) -> None:
         self._store.begin(command.command_id)
-        problem = messages.command_problem(command.op, command.args)
+        problem = codes.command_problem(command.op, command.args)
         if waited_s > command.ttl_s:
             self._end(messages.EXPIRED, waited_s)
         elif command.op not in _OPERATIONS:
@@ -114,9 +114,9 @@ class CommandRunner:
 
 
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
-    messages.IDENTIFY: CommandRunner._identify,
-    messages.REBOOT: CommandRunner._reboot,
-    messages.READ_NOW: CommandRunner._read_now,
-    messages.SET_INTERVAL: CommandRunner._set_interval,
-    messages.REPORT_SETTINGS: CommandRunner._report_settings,
+    codes.IDENTIFY: CommandRunner._identify,
+    codes.REBOOT: CommandRunner._reboot,
+    codes.READ_NOW: CommandRunner._read_now,
+    codes.SET_INTERVAL: CommandRunner._set_interval,
+    codes.REPORT_SETTINGS: CommandRunner._report_settings,
 }

@@ -19,9 +19,10 @@ from firmware.modules import forget
 from firmware.outbox import EVENTS, READINGS, Outbox
 from firmware.sampling import Checker, Sampler, Schedule
 from firmware.session import Identity, Session
-from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, Settings
+from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S, Settings
 from firmware.uplink import Uplink
-from protocols.wire import messages, quality
+from firmware.watch import NOTE_BIT
+from protocols.wire import codes, messages, quality
 from protocols.wire.errors import DecodeError
 from protocols.wire.messages import UNSYNCHRONISED
 from protocols.wire.readings import schema
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from firmware.alarms import Change
     from firmware.hal import Hal
+    from firmware.watch import Watch
     from protocols.wire.messages import Detail, Down, Hello
     from protocols.wire.schemas import Schema
 
@@ -77,7 +79,8 @@ class Node:
         of_schema = schema(self.type.schema_id)
         series = len(of_schema.series)
         self.schedule = Schedule(hal.clock)
-        self.sampler = Sampler(self.type.sensors(hal), series)
+        self.watch = self._make_watch()
+        self.sampler = Sampler(self.type.sensors(hal, self.watch), series)
         self._checkers = _checkers(self.type, of_schema)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
@@ -87,7 +90,10 @@ class Node:
         self._step_wait_ms = 0
 
         self._alarm_file = Document(fs, "alarms")
-        self.alarms = Alarms(self.type.rules, series, self._recover_alarms())
+        watch_bits = 0 if self.watch is None else self.watch.bits
+        self.alarms = Alarms(self.type.rules, series, self._recover_alarms(), watch_bits)
+        if self.watch is not None:
+            self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
         self.commands = CommandRunner(self)
         self._status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
@@ -97,18 +103,43 @@ class Node:
 
     def step(self) -> int:
         """Do what is due; milliseconds until there is more to do, unless something arrives on the link before."""
+        watch_ms = self._watch()
         sample_ms = self._sample()
         self._listen()
         send_ms = self._send()
         if self._is_making_progress():
             self.hal.feed_watchdog()
-        return max(0, min(sample_ms, send_ms, self.commands.wait_ms(), self._status_wait_ms()))
+        return max(0, min(watch_ms, sample_ms, send_ms, self.commands.wait_ms(), self._status_wait_ms()))
+
+    def _watch(self) -> int:
+        if self.watch is None:
+            return _WAIT_MS_MAX
+        wait_ms = self.watch.poll()
+        try:
+            for change in tuple(self.watch.changes()):
+                if change.bit == NOTE_BIT:
+                    self._keep_event(change.code, change.state, change.detail)
+                else:
+                    self._keep_alarm(change._replace(bit=self.alarms.watch_bit + change.bit))
+                    self.schedule.replan(self.interval_s())
+                self.watch.applied(change)
+                self.uplink.hurry()
+        except (StorageError, OSError) as exc:
+            self.health.flash_failed(exc)
+            return _FLASH_PAUSE_MS
+        return wait_ms
+
+    def interval_s(self) -> int:
+        """Between two sets: shorter while an alarm is raised, on nodes that have a setting for it."""
+        interval_s = self.settings[INTERVAL_S]
+        if self.alarms.raised and self.settings.has(ALARM_REPEAT_S):
+            return min(interval_s, self.settings[ALARM_REPEAT_S])
+        return interval_s
 
     def _sample(self) -> int:
-        interval_s = self.settings[INTERVAL_S]
         clock = self.hal.clock
         if self.schedule.is_due():
-            self.schedule.begin(interval_s)
+            self.schedule.begin(self.interval_s())
             self.begin_measurement()
         if not self.sampler.is_busy:
             return self.schedule.wait_ms()
@@ -215,6 +246,12 @@ class Node:
         )
         self.alarms.apply(change)
 
+    def _make_watch(self) -> "Watch | None":
+        if self.type.watch is None:
+            return None
+        fs = self.hal.state_fs
+        return self.type.watch(self.hal, self.settings, lambda name: Document(fs, name))
+
     def _recover_alarms(self) -> int:
         """The alarms that are raised, once the event of the latest change is in the outbox."""
         kept = self._alarm_file.load()
@@ -226,7 +263,7 @@ class Node:
     def _tell_lost(self) -> None:
         lost = self.outbox.lost()
         if lost is not None:
-            self._keep_event(messages.RECORDS_LOST, messages.NOTE, [lost[0], lost[1]])
+            self._keep_event(codes.RECORDS_LOST, messages.NOTE, [lost[0], lost[1]])
             self.outbox.lost_told()
 
     # -- what the gateway says ------------------------------------------------------------------------------
@@ -250,22 +287,22 @@ class Node:
 
     def _set_clock(self, seconds: int, millis: int) -> None:
         step_s = self.hal.clock.set(seconds, millis)
-        self.schedule.replan(self.settings[INTERVAL_S])
+        self.schedule.replan(self.interval_s())
         if abs(step_s) >= CLOCK_STEP_S:
             self.health.clock_steps += 1
-            self._keep_event(messages.CLOCK_STEPPED, messages.NOTE, step_s)
+            self._keep_event(codes.CLOCK_STEPPED, messages.NOTE, step_s)
 
     def _take_settings(self, version: int, document: "dict[int, int]") -> None:
         try:
             self.settings.replace(version, document)
-            self.schedule.replan(self.settings[INTERVAL_S])
+            self.schedule.replan(self.interval_s())
         except SettingsError as exc:
             self.hal.log(str(exc))
         self.report_settings()
 
     def set_interval(self, seconds: int) -> None:
         self.settings.change(INTERVAL_S, seconds)
-        self.schedule.replan(seconds)
+        self.schedule.replan(self.interval_s())
 
     def report_settings(self) -> None:
         """Tell which settings are in force: the answer to a document, taken or refused."""
@@ -308,7 +345,9 @@ class Node:
         counters[health_module.FRAMES_REFUSED] = (
             sum(self.health.refusals.values()) + self.downlink.line_errors
         )
-        counters[health_module.SENSOR_ERRORS] = self.sampler.errors()
+        counters[health_module.SENSOR_ERRORS] = self.sampler.errors() + (
+            0 if self.watch is None else self.watch.errors
+        )
         counters[health_module.FLASH_ERRORS] = self.health.flash_errors + self.outbox.flash_errors
         counters[health_module.INTERVAL_S] = self.settings[INTERVAL_S]
         counters[health_module.SETTINGS_VERSION] = self.settings.version

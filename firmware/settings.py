@@ -2,8 +2,8 @@
 
 from firmware.errors import SettingsError
 from protocols.wire import cbor
+from protocols.wire.codes import settings_problem
 from protocols.wire.errors import DecodeError
-from protocols.wire.messages import SETTING_NAMES, settings_problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +16,21 @@ if TYPE_CHECKING:
         def save(self, data: bytes) -> None: ...
 
 
+# Keys, SPEC.md section 2.4. Every node type has the first three, and some of the others.
 INTERVAL_S = 0
 REPORT_S = 1
 STATUS_S = 2
+ALARM_REPEAT_S = 3
+TILT_DEG = 4
+TILT_HOLD_S = 5
+DISPLACED_DEG = 6
+LEVEL_HIGH = 7
+LEVEL_VERY_HIGH = 8
+BATTERY_LOW_MV = 9
+TRAPPED_S = 10
+RATED_SPEED_MM_S = 11
+LONG_STAY_S = 12
+TARGET_CLASS = 13
 
 
 class Settings:
@@ -38,11 +50,15 @@ class Settings:
 
     def document(self) -> "dict[int, int]":
         """Every setting with the value in force."""
-        return {key: self[key] for key in range(len(SETTING_NAMES))}
+        return {key: self[key] for key in sorted(self._defaults)}
+
+    def has(self, key: int) -> bool:
+        """Whether a node of this type has that setting."""
+        return key in self._defaults
 
     def replace(self, version: int, document: "dict[int, int]") -> None:
         """Take a document and make it durable; SettingsError, and nothing changed, if any of it may not be."""
-        problem = settings_problem(document)
+        problem = settings_problem(document, self._defaults)
         if problem:
             raise SettingsError("settings version %d refused: %s" % (version, problem))
         if version == self.version and document == self._document:
@@ -64,6 +80,10 @@ class Settings:
             version, document = cbor.loads(kept)
         except (DecodeError, TypeError, ValueError):
             return
-        if isinstance(document, dict) and isinstance(version, int) and not settings_problem(document):
+        if (
+            isinstance(document, dict)
+            and isinstance(version, int)
+            and not settings_problem(document, self._defaults)
+        ):
             self.version = version
             self._document = document

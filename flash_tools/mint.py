@@ -26,10 +26,10 @@ from flash_tools.errors import MintError
 from flash_tools.images import build_state_image
 from protocols.wire import cbor, document
 from protocols.wire import identity as identity_file
+from protocols.wire.codes import SETTING_NAMES, settings_problem
 from protocols.wire.errors import EncodeError
 from protocols.wire.identity import Identity
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDRESS
-from protocols.wire.messages import SETTING_NAMES, settings_problem
 
 ROOT = Path(__file__).resolve().parents[1]
 MINT_FILE = "nodes.jsonl"

@@ -25,7 +25,7 @@ from gateway import limits
 from gateway.clock import TrustedClock
 from gateway.errors import CommandError
 from gateway.registry import By, Registry, Store, audit
-from protocols.wire import messages
+from protocols.wire import codes, messages
 from protocols.wire.messages import Result
 
 SCHEMA = (
@@ -50,11 +50,11 @@ SCHEMA = (
 
 # What a person types → SPEC 2.2.
 OPERATIONS = {
-    "identify": messages.IDENTIFY,
-    "reboot": messages.REBOOT,
-    "read-now": messages.READ_NOW,
-    "set-interval": messages.SET_INTERVAL,
-    "report-settings": messages.REPORT_SETTINGS,
+    "identify": codes.IDENTIFY,
+    "reboot": codes.REBOOT,
+    "read-now": codes.READ_NOW,
+    "set-interval": codes.SET_INTERVAL,
+    "report-settings": codes.REPORT_SETTINGS,
 }
 OUTCOMES = {
     messages.DONE: "done",
@@ -178,7 +178,7 @@ class Commands:
             raise CommandError(
                 f"node {address:04x} is not registered. `tidegate gateway node list` shows who is."
             )
-        problem = messages.command_problem(op, args)
+        problem = codes.command_problem(op, args)
         if problem:
             raise CommandError(f"this command is not allowed: {problem}.")
         if not 1 <= ttl_s <= limits.COMMAND_TTL_MAX_S:

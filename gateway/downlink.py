@@ -22,17 +22,8 @@ from gateway.parts import guard
 from gateway.presence import Presence, Seen
 from gateway.wishes import Wishes
 from protocols.wire import messages
-from protocols.wire.messages import (
-    HEALTH_NAMES,
-    Command,
-    Hello,
-    Ping,
-    Result,
-    Settings,
-    SettingsReport,
-    Status,
-    Time,
-)
+from protocols.wire.codes import HEALTH_NAMES
+from protocols.wire.messages import Command, Hello, Ping, Result, Settings, SettingsReport, Status, Time
 
 _SETTINGS_VERSION = HEALTH_NAMES.index("settings_version")
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from protocols.wire.messages import HEALTH_NAMES, TRACEBACK, Hello, Status
+from protocols.wire.codes import HEALTH_NAMES, TRACEBACK
+from protocols.wire.messages import Hello, Status
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ from gateway import limits
 from gateway.clock import TrustedClock
 from gateway.errors import CommandError
 from gateway.registry import By, Registry, Store, audit
-from protocols.wire import messages
-from protocols.wire.messages import SETTING_NAMES, SettingsReport
+from protocols.wire import codes
+from protocols.wire.codes import SETTING_NAMES
+from protocols.wire.messages import SettingsReport
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS wish (
@@ -103,7 +104,7 @@ class Wishes:
             told = f"setting {unknown[0]!r:.40} is unknown" if unknown else "no setting is named"
             raise CommandError(f"{told}. Allowed are {', '.join(SETTING_NAMES)}, as name=seconds.")
         document = _numbered(changes)
-        problem = messages.settings_problem(document)
+        problem = codes.settings_problem(document)
         if problem:
             raise CommandError(f"these settings are not allowed: {problem}.")
         if not by.why.strip() or len(by.why) > limits.WHY_CHARS_MAX:

@@ -31,7 +31,7 @@ from hil_tests.world.sim_world import World
 from protocols.measurands import registry
 from protocols.wire import cbor
 from protocols.wire import identity as identity_file
-from protocols.wire.messages import SET_INTERVAL
+from protocols.wire.codes import SET_INTERVAL
 
 _BY = By("rig", "test")
 # How finely `wait_until` looks.

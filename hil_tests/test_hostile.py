@@ -19,7 +19,7 @@ from firmware.outbox import READINGS
 from gateway.intervals import Intervals
 from hil_tests.sim_rig import SimRig
 from hil_tests.world.sim_node import SimNode
-from protocols.wire import cbor, envelope, framing, messages
+from protocols.wire import cbor, codes, envelope, framing, messages
 from protocols.wire.join import NodeJoin
 
 SEED = 7
@@ -415,7 +415,7 @@ def test_a_delayed_downlink_that_would_change_something_is_late(scene: Scene) ->
     def held_back(answers: int) -> list[bytes]:
         said = (
             messages.Time(answers, 1_700_000_000, 0),
-            messages.Command(answers, 4_000_000_000, 60, messages.REBOOT, None),
+            messages.Command(answers, 4_000_000_000, 60, codes.REBOOT, None),
             messages.Settings(answers, 9, {0: 1}),
         )
         assert channel.current is not None
@@ -444,7 +444,7 @@ def test_a_downlink_with_any_bit_wrong_or_cut_anywhere_is_refused(scene: Scene) 
     said = (
         messages.Ack(1, ((5, 2),), None),
         messages.Time(latest, 1_700_000_000, 0),
-        messages.Command(latest, 4_000_000_000, 60, messages.REBOOT, None),
+        messages.Command(latest, 4_000_000_000, 60, codes.REBOOT, None),
         messages.Settings(latest, 9, {0: 1}),
         messages.Ping(1),
     )

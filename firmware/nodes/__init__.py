@@ -11,20 +11,30 @@ if TYPE_CHECKING:
     from firmware.alarms import Rule
     from firmware.hal import Hal
     from firmware.sensors import Sensor
+    from firmware.settings import Settings
+    from firmware.watch import Keep, Watch
     from protocols.wire.quality import Limits
 
     class NodeType(NamedTuple):
-        """``limits`` for local quality control, one per series, or None for the registry's; ``settings`` by key."""
+        """``limits`` for local quality control, one per series, or None for the registry's; ``settings`` by key.
+
+        ``watch`` makes what looks at fast sensors between sets, None where there are none; ``sensors`` gets it.
+        ``sleeps``: whether the node spends its time in deep sleep, between a wake by a pin or a timer and the next.
+        """
 
         name: str
         schema_id: int
-        sensors: Callable[[Hal], Sequence[Sensor]]
+        sensors: "Callable[[Hal, Watch | None], Sequence[Sensor]]"
         limits: "Sequence[Limits] | None"
         rules: Sequence[Rule]
         settings: dict[int, int]
+        watch: "Callable[[Hal, Settings, Keep], Watch] | None"
+        sleeps: bool
 
 else:
-    NodeType = namedtuple("NodeType", ("name", "schema_id", "sensors", "limits", "rules", "settings"))
+    NodeType = namedtuple(
+        "NodeType", ("name", "schema_id", "sensors", "limits", "rules", "settings", "watch", "sleeps")
+    )
 
 # The name that minting gave the node: the module that describes it.
 MODULES = {

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
     from firmware.hal import Hal
     from firmware.sensors import Sensor
+    from firmware.watch import Watch
 
 SCHEMA_ID = 3  # river9: river8 and the supply voltage
 _SUPPLY = 8
 
 
-def sensors(hal: "Hal") -> "Sequence[Sensor]":
+def sensors(hal: "Hal", watch: "Watch | None") -> "Sequence[Sensor]":
     """In the order of the schema."""
-    return tuple(river_station.sensors(hal)) + (Supply(hal),)
+    return tuple(river_station.sensors(hal, watch)) + (Supply(hal),)
 
 
 NODE_TYPE = NodeType(
@@ -33,4 +34,6 @@ NODE_TYPE = NodeType(
     rules=river_station.RULES
     + (below(SUPPLY_LOW, _SUPPLY, on=1180, off=1240, on_count=3, detail_factor=10),),
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
+    watch=None,
+    sleeps=False,
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from firmware.hal import Hal
     from firmware.sensors import Sensor
+    from firmware.watch import Watch
 
 SCHEMA_ID = 1  # river8
 
@@ -53,7 +54,7 @@ RULES = (
 )
 
 
-def sensors(hal: "Hal") -> "Sequence[Sensor]":
+def sensors(hal: "Hal", watch: "Watch | None") -> "Sequence[Sensor]":
     """In the order of the schema."""
     master = Master(hal.uart("rs485", REGISTER_MAP.baud_rate), hal.clock, REGISTER_MAP.baud_rate)
     return (Sonde(master, REGISTER_MAP, SCHEMA_ID),)
@@ -66,4 +67,6 @@ NODE_TYPE = NodeType(
     limits=None,
     rules=RULES,
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
+    watch=None,
+    sleeps=False,
 )

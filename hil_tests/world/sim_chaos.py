@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.registry import By
-from protocols.wire import messages
+from protocols.wire import codes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +40,10 @@ _WEIGHTS = {
     "unsynchronised": 1,
 }
 _COMMANDS = (
-    (messages.IDENTIFY, 5),
-    (messages.REBOOT, None),
-    (messages.READ_NOW, None),
-    (messages.REPORT_SETTINGS, None),
+    (codes.IDENTIFY, 5),
+    (codes.REBOOT, None),
+    (codes.READ_NOW, None),
+    (codes.REPORT_SETTINGS, None),
 )
 
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from operator import getitem
 
 from protocols.measurands import Measurand, registry
-from protocols.wire.messages import EVENT_NAMES
+from protocols.wire.codes import EVENT_NAMES
 
 GOOD = 1
 LANES = ("fresh", "backlog")

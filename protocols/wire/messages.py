@@ -9,20 +9,18 @@ import sys
 from collections import namedtuple
 
 from protocols.wire import cbor
+from protocols.wire.codes import TRACEBACK
 from protocols.wire.errors import DecodeError, EncodeError
 from protocols.wire.limits import (
     MAX_ACK_RUNS,
     MAX_BODY,
     MAX_DETAIL_ITEMS,
     MAX_DETAIL_TEXT,
-    MAX_INTERVAL_S,
     MAX_NAME,
     MAX_PIV,
     MAX_PLAIN,
     MAX_SEQ,
-    MAX_STATUS_PERIOD_S,
     MAX_TRACEBACK,
-    MIN_STATUS_PERIOD_S,
 )
 
 TYPE_CHECKING = False
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NamedTuple, TypeAlias
 
     Detail: TypeAlias = "int | list[int] | str | None"
+    Args: TypeAlias = "int | list[int] | None"
     Runs: TypeAlias = "tuple[tuple[int, int], ...]"
 
     class _Hello(NamedTuple):
@@ -96,7 +95,7 @@ if TYPE_CHECKING:
         command_id: int
         ttl_s: int
         op: int
-        args: "int | None"
+        args: "Args"
 
     class _Settings(NamedTuple):
         answers: int
@@ -149,53 +148,6 @@ REFUSED = 1
 FAILED = 2
 EXPIRED = 3
 UNKNOWN_OPERATION = 4
-
-# op of a command.
-IDENTIFY = 1
-REBOOT = 2
-READ_NOW = 3
-SET_INTERVAL = 4
-REPORT_SETTINGS = 5
-
-# code of an event, SPEC.md section 2.3.
-EVENT_NAMES = {
-    1: "low_dissolved_oxygen",
-    2: "high_ammonia",
-    3: "ph_out_of_range",
-    4: "probe_fault",
-    5: "supply_low",
-    16: "records_lost",
-    17: "clock_stepped",
-}
-RECORDS_LOST = 16
-CLOCK_STEPPED = 17
-
-# Keys of a status' health map; the name of key k is HEALTH_NAMES[k].
-HEALTH_NAMES = (
-    "boots",
-    "uptime_s",
-    "reset_cause",
-    "heap_free",
-    "heap_free_min",
-    "outbox_records",
-    "outbox_free_records",
-    "records_evicted",
-    "sensor_errors",
-    "frames_refused",
-    "battery_mv",
-    "interval_s",
-    "settings_version",
-    "frames_sent",
-    "frames_resent",
-    "clock_steps",
-    "flash_errors",
-)
-TRACEBACK = 32
-
-# Keys of a settings document and what each may be, SPEC.md section 2.4.
-SETTING_NAMES = ("interval_s", "report_s", "status_s")
-SETTING_RANGES = ((1, MAX_INTERVAL_S), (1, MAX_INTERVAL_S), (MIN_STATUS_PERIOD_S, MAX_STATUS_PERIOD_S))
-
 
 # Kinds, SPEC.md sections 2.1 and 2.2.
 _HELLO = 0
@@ -370,28 +322,6 @@ def split_unsynced(time: int) -> "tuple[int, int]":
     return time >> 32, time & _U32
 
 
-def command_problem(op: int, args: "int | None") -> str:
-    """What is wrong with the args of an operation, or "". An operation unknown here is not ours to judge."""
-    if op == IDENTIFY and not (type(args) is int and 0 <= args <= _U16):
-        return "identify takes 0 to 65535 seconds, not %r" % (args,)
-    if op == SET_INTERVAL and not (type(args) is int and 1 <= args <= MAX_INTERVAL_S):
-        return "set interval takes 1 to %d seconds, not %r" % (MAX_INTERVAL_S, args)
-    if op in (REBOOT, READ_NOW, REPORT_SETTINGS) and args is not None:
-        return "operation %d takes null, not %r" % (op, args)
-    return ""
-
-
-def settings_problem(document: "dict[int, int]") -> str:
-    """Why a node must refuse the whole document, or "" when it must not."""
-    for key, value in document.items():
-        if not 0 <= key < len(SETTING_NAMES):
-            return "settings key %d is not known" % key
-        low, high = SETTING_RANGES[key]
-        if not low <= value <= high:
-            return "%s %d: allowed are %d to %d" % (SETTING_NAMES[key], value, low, high)
-    return ""
-
-
 # ---- one check per kind, used in both directions ----
 
 
@@ -552,8 +482,7 @@ def _check_command(message: "Command", error: "Refusal") -> None:
     _check_uint(message.command_id, _U32, "command_id", error)
     _check_uint(message.ttl_s, _U16, "ttl_s", error)
     _check_uint(message.op, _U8, "op", error)
-    if message.args is not None:
-        _check_number(message.args, "args", error)
+    _check_detail(message.args, error)
 
 
 def _check_challenge(message: "Challenge", error: "Refusal") -> None:

@@ -20,6 +20,18 @@ MEASURANDS = {
     16: ("transparency", 1, 400, 9),
     17: ("flow", 3, 2000, 12),
     18: ("velocity", 3, 400, 9),
+    19: ("tilt", 1, 10, 4),
+    20: ("air_temperature", 1, 200, 7),
+    21: ("methane", 1, 5, 4),
+    22: ("hydrogen_sulfide", 1, 5, 4),
+    23: ("floor", 0, 0, 3),
+    24: ("car_position", 2, 0, 9),
+    25: ("car_speed", 2, 100, 6),
+    26: ("trips", 0, 0, 4),
+    27: ("door_cycles", 0, 0, 4),
+    28: ("run_time", 0, 0, 6),
+    29: ("vibration_peak_to_peak", 3, 100, 7),
+    30: ("vibration_a95", 3, 50, 6),
 }
 
 # id: (name, ids of the measurands of a set, in order)
@@ -29,4 +41,7 @@ SCHEMAS = {
     3: ("river9", (1, 2, 3, 4, 5, 6, 7, 8, 9)),
     4: ("river_nutrients", (10, 7, 13, 14)),
     5: ("hydrometry", (8, 17, 18, 9)),
+    6: ("cover", (19, 8, 9, 20)),
+    7: ("cover_gas", (19, 8, 9, 20, 21, 22)),
+    8: ("lift", (23, 24, 25, 26, 27, 28, 29, 30, 20)),
 }

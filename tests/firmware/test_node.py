@@ -7,7 +7,7 @@ import pytest
 from firmware.node import Node
 from firmware.outbox import EVENTS, READINGS
 from hil_tests.world.sim_hal import SimStation
-from protocols.wire import framing, messages
+from protocols.wire import codes, framing, messages
 from protocols.wire.messages import (
     Ack,
     Command,
@@ -265,11 +265,11 @@ def test_a_ping_is_answered_with_a_status_at_most_once_a_second() -> None:
 
 def test_each_command_is_executed_and_gives_a_kept_result() -> None:
     street = joined()
-    ask(street, messages.IDENTIFY, 30, 1)
-    ask(street, messages.READ_NOW, None, 2)
+    ask(street, codes.IDENTIFY, 30, 1)
+    ask(street, codes.READ_NOW, None, 2)
     street.run(10)
-    ask(street, messages.SET_INTERVAL, 120, 3)
-    ask(street, messages.REPORT_SETTINGS, None, 4)
+    ask(street, codes.SET_INTERVAL, 120, 3)
+    ask(street, codes.REPORT_SETTINGS, None, 4)
     street.run(30)
     read_now = street.peer.of(Readings)[-1].seq
     assert results(street) == [(1, 0, None), (2, 0, read_now), (3, 0, 120), (4, 0, None)]
@@ -280,8 +280,8 @@ def test_each_command_is_executed_and_gives_a_kept_result() -> None:
 def test_a_command_is_executed_at_most_once_however_often_it_comes() -> None:
     street = joined()
     for _ in range(3):
-        ask(street, messages.SET_INTERVAL, 120, 7)
-    ask(street, messages.SET_INTERVAL, 600, 6)  # an id that is past
+        ask(street, codes.SET_INTERVAL, 120, 7)
+    ask(street, codes.SET_INTERVAL, 600, 6)  # an id that is past
     street.run(30)
     assert results(street) == [(7, 0, 120)]
     assert street.node.settings[0] == 120
@@ -289,7 +289,7 @@ def test_a_command_is_executed_at_most_once_however_often_it_comes() -> None:
 
 def test_a_reboot_is_answered_before_it_happens_and_happens_once() -> None:
     street = joined()
-    ask(street, messages.REBOOT, None, 1)
+    ask(street, codes.REBOOT, None, 1)
     street.run(60)
     assert results(street) == [(1, 0, None)]
     assert street.station.resets == 1
@@ -299,12 +299,12 @@ def test_a_reboot_is_answered_before_it_happens_and_happens_once() -> None:
 
 def test_a_command_that_a_reset_interrupted_is_answered_failed_and_not_done_again() -> None:
     street = joined()
-    ask(street, messages.READ_NOW, None, 5)
+    ask(street, codes.READ_NOW, None, 5)
     street.station.power_cut()
     street.station.power_on()
     street.run(60)
     assert [(number, outcome) for number, outcome, _ in results(street)] == [(5, messages.FAILED)]
-    ask(street, messages.READ_NOW, None, 5)
+    ask(street, codes.READ_NOW, None, 5)
     street.run(30)
     assert len(results(street)) == 1
 
@@ -313,7 +313,7 @@ def test_a_command_that_a_reset_interrupted_is_answered_failed_and_not_done_agai
     ("op", "args", "outcome"),
     [
         (99, None, messages.UNKNOWN_OPERATION),
-        (messages.SET_INTERVAL, 0, messages.REFUSED),
+        (codes.SET_INTERVAL, 0, messages.REFUSED),
         (1, None, messages.REFUSED),
     ],
 )
@@ -326,10 +326,10 @@ def test_a_command_that_makes_no_sense_is_answered_so(op: int, args: int | None,
 
 def test_a_command_that_waited_too_long_behind_another_is_expired() -> None:
     street = joined()
-    ask(street, messages.READ_NOW, None, 1)  # takes more than two seconds
+    ask(street, codes.READ_NOW, None, 1)  # takes more than two seconds
     street.run(1)
     street.say(Ping(2))
-    street.say(Command(street.peer.latest_piv, 2, 0, messages.IDENTIFY, 5))
+    street.say(Command(street.peer.latest_piv, 2, 0, codes.IDENTIFY, 5))
     street.run(10)
     assert [result[:2] for result in results(street)] == [(1, messages.DONE), (2, messages.EXPIRED)]
 
@@ -341,7 +341,7 @@ def test_settings_are_taken_as_a_whole_and_reported() -> None:
     assert street.peer.of(SettingsReport)[-1] == SettingsReport(4, {0: 600, 1: 1200, 2: 86400})
     street.run(1.1)
     street.say(Ping(2))
-    street.say(Settings(street.peer.latest_piv, 5, {0: 900, 7: 1}))
+    street.say(Settings(street.peer.latest_piv, 5, {0: 900, 99: 1}))
     assert street.peer.of(SettingsReport)[-1] == SettingsReport(4, {0: 600, 1: 1200, 2: 86400})
     street.station.power_cut()
     street.station.power_on()
@@ -354,7 +354,7 @@ def test_a_clock_that_was_wrong_is_set_and_the_step_is_told() -> None:
     street.say(Time(street.peer.latest_piv, street.now_ms // 1000 + 500, 0))
     street.run(10)
     (event,) = street.peer.of(Event)
-    assert (event.code, event.state) == (messages.CLOCK_STEPPED, messages.NOTE)
+    assert (event.code, event.state) == (codes.CLOCK_STEPPED, messages.NOTE)
     assert event.detail == pytest.approx(500, abs=1)
 
 
@@ -400,7 +400,7 @@ def test_a_downlink_that_answers_an_older_uplink_is_late() -> None:
     answers = street.peer.latest_piv
     street.run(1)
     street.say(Ping(2))
-    assert refused(street, street.peer.send(Command(answers, 1, 60, messages.REBOOT, None))) == {"late": 1}
+    assert refused(street, street.peer.send(Command(answers, 1, 60, codes.REBOOT, None))) == {"late": 1}
 
 
 def test_a_downlink_recorded_and_sent_later_than_its_window_is_late() -> None:
@@ -485,7 +485,7 @@ def test_what_an_outbox_had_to_evict_is_told_and_stalls_nothing() -> None:
     assert street.node.outbox.evicted > 0
     street.peer.deaf = False
     street.run(120)
-    lost = [event for event in street.peer.of(Event) if event.code == messages.RECORDS_LOST]
+    lost = [event for event in street.peer.of(Event) if event.code == codes.RECORDS_LOST]
     assert lost
     assert street.node.outbox.count(EVENTS) == 0
     assert street.node.outbox.count(READINGS) < 5
@@ -514,7 +514,7 @@ def test_an_error_inside_a_step_is_kept_over_a_reset_and_the_node_goes_on(
     street.station.press_reset()
     street.run(10)
     street.say(Ping(1))
-    told = street.peer.of(Status)[-1].health[messages.TRACEBACK]
+    told = street.peer.of(Status)[-1].health[codes.TRACEBACK]
     assert "what nobody thought of" in told
     assert len(told.encode()) <= 128
 
@@ -583,7 +583,7 @@ def test_a_record_that_the_gateway_does_not_take_holds_up_nothing_behind_it(kind
     refused = street.node.outbox.next_seq
     street.peer.conflicts = {refused}
     if kind == "event":  # which would go before everything else, for ever
-        street.node._keep_event(messages.CLOCK_STEPPED, messages.NOTE, 5)
+        street.node._keep_event(codes.CLOCK_STEPPED, messages.NOTE, 5)
     street.run(1200)
     assert street.peer.refused["conflict"] > 0
     taken = street.peer.seqs()

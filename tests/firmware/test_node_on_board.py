@@ -16,9 +16,9 @@ from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image, build_state_image
 from protocols.wire import identity
+from protocols.wire.codes import TRACEBACK
 from protocols.wire.messages import (
     SYNCHRONISED,
-    TRACEBACK,
     UNSYNCHRONISED,
     Hello,
     Ping,

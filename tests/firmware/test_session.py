@@ -8,7 +8,7 @@ import pytest
 
 from firmware.session import Identity, Session
 from hil_tests.world.flash import formatted
-from protocols.wire import envelope, messages
+from protocols.wire import codes, envelope, messages
 from protocols.wire.errors import FrameError
 from protocols.wire.join import GatewayJoin
 
@@ -72,7 +72,7 @@ def test_the_gateway_may_give_the_time_in_answer_to_the_hello_that_began_the_epo
 def test_a_command_held_back_since_the_last_join_is_not_believed_during_the_next_one() -> None:
     """Both answer a PIV 0, but each that of its own epoch: the hello just sent is in the new one."""
     story = Story()
-    held_back = story.down(story.join(), 1, messages.Command(0, 7, 60, messages.REBOOT, None))
+    held_back = story.down(story.join(), 1, messages.Command(0, 7, 60, codes.REBOOT, None))
     for piv in range(1, 4):  # unanswered: whoever holds back the one holds back them all
         assert envelope.parse(story.session.seal(messages.Status(0, 0, 3, {})), 2).piv == piv
     story.second_hello()

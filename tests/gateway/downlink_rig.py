@@ -13,11 +13,11 @@ import structlog
 from gateway.downlink import Downlink
 from gateway.links.routes import Routes
 from gateway.presence import Presence
-from protocols.wire import messages
+from protocols.wire import codes, messages
 from tests.gateway.desk import BY, Desk
 
 NODE = 0x12
-IDENTIFY = messages.IDENTIFY
+IDENTIFY = codes.IDENTIFY
 
 
 @dataclass

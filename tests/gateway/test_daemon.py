@@ -22,7 +22,7 @@ from gateway.audit import balance
 from gateway.daemon import DataDir, Gateway
 from gateway.errors import AlreadyRunning, GatewayError
 from gateway.registry import By
-from protocols.wire import messages
+from protocols.wire import codes, messages
 from tests.gateway.fake_node import SALT, SECRET, FakeNode, Pty, PtyNode
 
 ADDRESS = 0x12
@@ -110,10 +110,10 @@ def test_a_command_goes_down_to_the_node_and_its_result_comes_back(tmp_path: Pat
             await joined(peer)
             # The node says nothing by itself: it is pinged, answers with a status, and that is answered.
             number = await gateway.commands.add(
-                ADDRESS, messages.IDENTIFY, 7, 60, By("wang", "which one is it?")
+                ADDRESS, codes.IDENTIFY, 7, 60, By("wang", "which one is it?")
             )
             await peer.until(lambda: peer.node.acked == 1)
-            assert peer.node.executed == [(messages.IDENTIFY, 7)]
+            assert peer.node.executed == [(codes.IDENTIFY, 7)]
             await settled(gateway)
             assert gateway.commands.reports(number)[0].state == "done"
             peer.detach()
@@ -135,7 +135,7 @@ def test_a_result_committed_before_a_kill_ends_its_command_after_the_restart(
                 return True
 
             monkeypatch.setattr(gateway.commands, "result", killed_before_noting)
-            number = await gateway.commands.add(ADDRESS, messages.READ_NOW, None, 60, By("wang", "x"))
+            number = await gateway.commands.add(ADDRESS, codes.READ_NOW, None, 60, By("wang", "x"))
             await peer.until(lambda: peer.node.acked == 1)
             assert gateway.commands.reports(number)[0].state == "open"
             peer.detach()

@@ -15,7 +15,7 @@ from gateway.commands import OPERATIONS
 from gateway.errors import CommandError
 from gateway.registry import By
 from gateway.store import Store
-from protocols.wire import messages
+from protocols.wire import codes, messages
 from tests.gateway.desk import BY, Desk, HandClock, desk
 from tests.gateway.downlink_rig import (
     IDENTIFY,
@@ -283,7 +283,7 @@ def test_every_command_and_its_end_is_in_the_audit_log(tmp_path: Path) -> None:
     async def scenario() -> None:
         with desk(tmp_path) as office:
             await office.enrol(NODE)
-            await office.commands.add(NODE, messages.REBOOT, None, 10, By("li", "stuck since noon"))
+            await office.commands.add(NODE, codes.REBOOT, None, 10, By("li", "stuck since noon"))
             office.clock.pass_s(11)
             await office.commands.expire()
             rows = office.store.read(

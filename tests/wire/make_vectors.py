@@ -13,7 +13,7 @@ from binascii import crc32
 from pathlib import Path
 from typing import Any
 
-from protocols.wire import cbor, envelope, framing, identity, join, messages
+from protocols.wire import cbor, codes, envelope, framing, identity, join, messages
 from protocols.wire.messages import (
     Ack,
     Challenge,
@@ -86,9 +86,10 @@ DOWN: list[tuple[str, Any]] = [
     ("ack with runs", Ack(70080, ((70100, 3), (70090, 1)), None)),
     ("ack with eight runs, another epoch", Ack(1, tuple((100 - 10 * n, 9) for n in range(8)), OLD_EPOCH)),
     ("time", Time(4711, NOW, 999)),
-    ("command: identify", Command(4711, 17, 60, messages.IDENTIFY, 30)),
-    ("command: reboot", Command(MAX_U40, MAX_U32, 0xFFFF, messages.REBOOT, None)),
-    ("command: set interval", Command(4711, 19, 60, messages.SET_INTERVAL, 86400)),
+    ("command: identify", Command(4711, 17, 60, codes.IDENTIFY, 30)),
+    ("command: reboot", Command(MAX_U40, MAX_U32, 0xFFFF, codes.REBOOT, None)),
+    ("command: set interval", Command(4711, 19, 60, codes.SET_INTERVAL, 86400)),
+    ("command: calibrate", Command(4711, 21, 60, codes.CALIBRATE, [1, 1, 918])),
     ("an operation that only newer nodes know", Command(4711, 20, 60, 200, -1)),
     ("settings", Settings(4711, 4, {0: 900, 2: 86400})),
     ("challenge", Challenge(bytes(range(8)))),

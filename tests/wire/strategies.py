@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from protocols.wire import messages
+from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_ACK_RUNS, MAX_BODY
 
 u8 = st.integers(0, 0xFF)
@@ -58,7 +58,7 @@ def records(draw: st.DrawFn) -> Any:
 def statuses(draw: st.DrawFn) -> messages.Status:
     health: dict[int, int | str] = dict(draw(st.dictionaries(st.integers(0, 31), numbers, max_size=20)))
     if draw(st.booleans()):
-        health[messages.TRACEBACK] = draw(text(128))
+        health[codes.TRACEBACK] = draw(text(128))
     return messages.Status(draw(u40), draw(u40), draw(st.integers(0, 3)), health)
 
 

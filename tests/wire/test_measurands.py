@@ -50,6 +50,9 @@ def test_the_ids_in_the_street_are_frozen() -> None:
         3: "river9",
         4: "river_nutrients",
         5: "hydrometry",
+        6: "cover",
+        7: "cover_gas",
+        8: "lift",
     }
     assert [m.id for m in registry().schemas[1]] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [m.id for m in registry().schemas[2]] == [1, 4, 2, 3, 5, 8]

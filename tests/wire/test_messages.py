@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.wire import cbor, envelope, messages, readings
+from protocols.wire import cbor, codes, envelope, messages, readings
 from protocols.wire.errors import DecodeError, EncodeError, WireError
 from protocols.wire.limits import MAX_ALARM, MAX_PLAIN
 from tests.wire import strategies
@@ -129,7 +129,7 @@ def test_the_longest_alarm_is_exactly_that_long() -> None:
 
 def test_the_largest_hello_and_status_fit_a_frame() -> None:
     health: dict[int, int | str] = dict.fromkeys(range(32), 2**32 - 1)
-    health[messages.TRACEBACK] = "x" * 128
+    health[codes.TRACEBACK] = "x" * 128
     assert len(messages.encode(messages.Status(2**40 - 1, 2**40 - 1, 3, health))) <= MAX_PLAIN
 
 
@@ -139,23 +139,38 @@ def test_the_largest_hello_and_status_fit_a_frame() -> None:
 @pytest.mark.parametrize(
     ("op", "args", "fine"),
     [
-        (messages.IDENTIFY, 30, True),
-        (messages.IDENTIFY, None, False),
-        (messages.IDENTIFY, 65536, False),
-        (messages.REBOOT, None, True),
-        (messages.REBOOT, 1, False),
-        (messages.READ_NOW, None, True),
-        (messages.SET_INTERVAL, 1, True),
-        (messages.SET_INTERVAL, 86400, True),
-        (messages.SET_INTERVAL, 0, False),
-        (messages.SET_INTERVAL, 86401, False),
-        (messages.SET_INTERVAL, True, False),
-        (messages.REPORT_SETTINGS, None, True),
+        (codes.IDENTIFY, 30, True),
+        (codes.IDENTIFY, None, False),
+        (codes.IDENTIFY, 65536, False),
+        (codes.REBOOT, None, True),
+        (codes.REBOOT, 1, False),
+        (codes.READ_NOW, None, True),
+        (codes.SET_INTERVAL, 1, True),
+        (codes.SET_INTERVAL, 86400, True),
+        (codes.SET_INTERVAL, 0, False),
+        (codes.SET_INTERVAL, 86401, False),
+        (codes.SET_INTERVAL, True, False),
+        (codes.REPORT_SETTINGS, None, True),
+        (codes.MAINTENANCE, 0, True),
+        (codes.MAINTENANCE, 86401, False),
+        (codes.LEARN, None, True),
+        (codes.TEST_ALARM, 1, False),
+        (codes.CALIBRATE, [1, codes.CALIBRATE_ZERO, 686], True),
+        (codes.CALIBRATE, [16, 0, 686], False),
+        (codes.CALIBRATE, [1, 4, 686], False),
+        (codes.CALIBRATE, [1, 0], False),
+        (codes.CALIBRATE, None, False),
+        (codes.CONSOLE, 255, True),
+        (codes.CONSOLE, None, False),
+        (codes.IDENTIFY, [1], False),
         (200, 7, True),
+        (200, [7], True),
     ],
 )
-def test_args_that_an_operation_does_not_allow_are_named(op: int, args: int | None, fine: bool) -> None:
-    assert (messages.command_problem(op, args) == "") == fine
+def test_args_that_an_operation_does_not_allow_are_named(
+    op: int, args: int | list[int] | None, fine: bool
+) -> None:
+    assert (codes.command_problem(op, args) == "") == fine
 
 
 @pytest.mark.parametrize(
@@ -166,11 +181,12 @@ def test_args_that_an_operation_does_not_allow_are_named(op: int, args: int | No
         ({0: 0}, "interval_s 0: allowed are 1 to 86400"),
         ({1: 86401}, "report_s 86401: allowed are 1 to 86400"),
         ({2: 9}, "status_s 9: allowed are 10 to 604800"),
-        ({0: 900, 7: 1}, "settings key 7 is not known"),
+        ({0: 900, 14: 1}, "settings key 14 is not known"),
+        ({4: 61}, "tilt_deg 61: allowed are 5 to 60"),
     ],
 )
 def test_a_settings_document_is_judged_as_a_whole(document: dict[int, int], problem: str) -> None:
-    assert messages.settings_problem(document) == problem
+    assert codes.settings_problem(document) == problem
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))

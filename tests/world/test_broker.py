@@ -93,11 +93,10 @@ def test_the_judge_drops_copies_and_finds_disorder_and_conflicts() -> None:
 def test_the_judge_begins_order_anew_when_a_backup_was_restored_and_not_otherwise() -> None:
     """What came before the restore is still known as a copy; what comes after it is in order among itself."""
     judge = Judge()
-    base = {"node": "0010", "epoch": 1, "lane": "fresh", "resent": False, "tq": 1}
-    judge.take({**base, "seq": 9})
+    judge.take(_record(9))
     judge.gateway_restored()
-    judge.take({**base, "seq": 4})
-    judge.take({**base, "seq": 9})
+    for record in (_record(4), _record(9)):
+        judge.take(record)
     assert (judge.problems, judge.copies) == ([], 1)
-    judge.take({**base, "seq": 3})
-    assert len(judge.problems) == 1
+    judge.take(_record(3))
+    assert "out of order" in judge.problems[0]
