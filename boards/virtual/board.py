@@ -27,6 +27,23 @@ RS485_TX_PIN = 17
 RS485_RX_PIN = 16
 RS485_DE_PIN = None
 
+# UART level sensor.
+ULTRASONIC_UART = 2
+ULTRASONIC_TX_PIN = 19
+ULTRASONIC_RX_PIN = 18
+
+# I2C bus to the accelerometer and the barometer.
+SENSORS_I2C = 0
+SENSORS_SCL_PIN = 22
+SENSORS_SDA_PIN = 21
+
+# Inputs, high when active: contacts close to 3.3 V against a pull-down, an interrupt output drives both ways.
+INPUT_PINS = {"motion": 33, "float": 32, "door": 27, "presence": 26}
+
+# A 4-20 mA loop over its shunt.
+LOOP_ADC_PIN = 34
+LOOP_SHUNT_OHM = 120
+
 # Supply voltage behind a divider: supply = pin voltage * SUPPLY_DIVIDER_MILLI / 1000.
 SUPPLY_ADC_PIN = 35
 SUPPLY_DIVIDER_MILLI = 5000

@@ -16,11 +16,11 @@ from boards.virtual.rom_image import micropython, rom_path
 # imported. So that heap_size is what the node has, as on a chip.
 _ROM_HEAP = 20 * 1024
 # A message of the node's machine module is one datagram; none is longer.
-_MESSAGE_MAX = 256
+_MESSAGE_MAX = 1024
 
 
 class Life:
-    """Callbacks run on the hub's thread. ``on_command`` returns the number to answer with, or None."""
+    """Callbacks run on the hub's thread. ``on_command`` returns the number or the bytes to answer with, or None."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Life:
         is_scaled: bool,
         uarts: Iterable[int],
         on_console: Callable[[bytes], None],
-        on_command: Callable[[bytes], int | None],
+        on_command: Callable[[bytes], int | bytes | None],
         on_uart: Callable[[int, bytes], None],
         on_exit: Callable[["Life"], None],
     ) -> None:
@@ -148,9 +148,14 @@ class Life:
             if answer is not None and not self._over:
                 self._answer(answer)
 
-    def _answer(self, answer: int) -> None:
+    def _answer(self, answer: int | bytes) -> None:
+        """Bytes are announced by their number."""
         try:
-            self._control.send(b"%12d" % answer)
+            if isinstance(answer, bytes):
+                self._control.send(b"%12d" % len(answer))
+                self._control.send(answer)
+            else:
+                self._control.send(b"%12d" % answer)
         except ConnectionError:  # it did not live to hear it
             return
 

@@ -7,6 +7,8 @@ survives everything but a power cut.
 
     with VirtualBoard(tmp_path, app_image=image) as board:
         board.attach_uart(1, ModbusSonde(YOSEMITECH, river.quantities))
+        board.attach_i2c(0, accelerometer)
+        board.wire(accelerometer.int1, 33)       # can end a deep sleep
         board.power_on()
         serial.Serial(str(board.link_path))      # as the gateway does
         board.wait("deepsleep")
@@ -20,25 +22,28 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from boards.virtual import board as constants
+from boards.virtual.chips.registers import Signal
 from boards.virtual.clock import BoardClock, Timer
 from boards.virtual.errors import BoardError, WaitTimeout
 from boards.virtual.flash import FlashFiles
 from boards.virtual.hub import Hub, shared_hub
+from boards.virtual.i2c import I2cBus, I2cChip
 from boards.virtual.life import Life
 from boards.virtual.line import LineFaults
 from boards.virtual.port import LinkPort
+from boards.virtual.sleep import DeepSleep, WakePins
 
 __all__ = ["LineFaults", "UartChip", "UartLine", "VirtualBoard"]
 
+_T = TypeVar("_T")
 _CONSOLE_KEPT = 64 * 1024
 # An RC slow clock of an ESP32 is off by up to this much in deep sleep.
 _SLEEP_DRIFT_MAX = 0.05
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
-_TIMER_WAKE = 4
 # What the mask ROM of an ESP32 says at each start, on the console, before anyone can stop it.
 _ROM_LINES = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:%s,boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
 _ROM_TEXT = {
@@ -129,8 +134,10 @@ class VirtualBoard:
         self._unplugged_name = ""
         self._lines: dict[int, UartLine] = {}
         self._chips: dict[int, UartChip] = {}
+        self._i2c: dict[int, I2cBus] = {}
         self._life: Life | None = None
-        self._wake_timer: Timer | None = None
+        self._wake_pins = WakePins()
+        self._sleep: DeepSleep | None = None
         self._watchdog_ms = 0
         self._watchdog: Timer | None = None
         self._erase_rtc()
@@ -149,6 +156,24 @@ class VirtualBoard:
         self._lines[number] = line
         self._chips[number] = chip
         chip.connect(line)
+
+    def attach_i2c(self, number: int, chip: I2cChip) -> I2cBus:
+        """Wire a chip to I2C bus ``number``; the bus, which a test may let hang."""
+        bus = self._i2c.setdefault(number, I2cBus())
+        self.call(lambda: bus.attach(chip, self._clock))
+        return bus
+
+    def wire(self, signal: Signal, pin: int) -> None:
+        """Let an output of a chip drive a pin."""
+        self.call(lambda: signal.connect(lambda level: self._drive(pin, level)))
+
+    def set_pin(self, pin: int, level: int) -> None:
+        """Close a contact to the supply (1) or open it (0)."""
+        self.call(lambda: self._drive(pin, level))
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Do something to a chip: on the thread on which chips live."""
+        return self._hub.call(function)
 
     def power_on(self) -> None:
         self._hub.call(self._power_on)
@@ -289,23 +314,22 @@ class VirtualBoard:
     def _deepsleep(self, sleep_ms: int, rtc_us: int) -> None:
         self._end_life()
         self._happened("deepsleep", "asleep")
-        if sleep_ms <= 0:
-            return  # no wake source: only a reset brings it back
-        asleep_s = self._clock.now_s()
-        slept_s = sleep_ms / 1000 * (1 + self.sleep_drift)
-        real_s = slept_s / self._scale
 
-        def wake() -> None:
-            self._clock.skip(asleep_s + slept_s - self._clock.now_s())
+        def wake(reason: int, slept_s: float) -> None:
             # The calendar clock ran on the same slow oscillator: it believes it slept as long as it was told.
-            self._rtc_zero_s = self._clock.now_s() - (rtc_us / 1e6 + sleep_ms / 1000)
-            self._start(DEEPSLEEP_RESET, _TIMER_WAKE)
+            self._rtc_zero_s = self._clock.now_s() - (rtc_us / 1e6 + slept_s / (1 + self.sleep_drift))
+            self._sleep = None
+            self._start(DEEPSLEEP_RESET, reason)
 
-        self._wake_timer = self._clock.call_later(real_s, wake)
+        # No time and no pin is no wake source: only a reset brings it back.
+        slept_s = sleep_ms / 1000 * (1 + self.sleep_drift) if sleep_ms > 0 else None
+        self._sleep = DeepSleep(self._clock, self._scale, slept_s, wake)
+        self._sleep.look(self._wake_pins.reason(self.pins))
 
     def _start(self, cause: int, wake: int = 0) -> None:
         if self._boot_text and _ROM_TEXT[cause]:
             self._from_node(_ROM_LINES % _ROM_TEXT[cause])
+        self._wake_pins = WakePins()
         self._life = self._new_life(cause, wake)
         self._happened("boot", "running")
 
@@ -329,10 +353,11 @@ class VirtualBoard:
         )
 
     def _end_life(self) -> None:
-        for timer in (self._wake_timer, self._watchdog):
-            if timer is not None:
-                timer.cancel()
-        self._wake_timer = self._watchdog = None
+        if self._sleep is not None:
+            self._sleep.end()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._sleep = self._watchdog = None
         self._watchdog_ms = 0
         if self._life is not None:
             self._life.end()
@@ -351,8 +376,8 @@ class VirtualBoard:
 
     # ---- the node's control messages -----------------------------------------------------------------------------
 
-    def _command(self, message: bytes) -> int | None:
-        """One message of the node; the number to answer, or None."""
+    def _command(self, message: bytes) -> int | bytes | None:
+        """One message of the node; what to answer, or None."""
         verb, *fields = message.split()
         handler = self._COMMANDS.get(verb)
         if handler is None:
@@ -405,6 +430,26 @@ class VirtualBoard:
         if self._life is not None:
             self._life.take_uarts()
 
+    def _drive(self, pin: int, level: int) -> None:
+        self.pins[pin] = level
+        if self._sleep is not None:
+            self._sleep.look(self._wake_pins.reason(self.pins))
+
+    def _i2c_read_command(self, number: int, address: int, register: int, count: int) -> int | bytes:
+        return self._i2c_bus(number).read(address, register, count)
+
+    def _i2c_write_command(self, number: int, address: int, register: int, *data: int) -> int:
+        return self._i2c_bus(number).write(address, register, bytes(data))
+
+    def _i2c_bus(self, number: int) -> I2cBus:
+        return self._i2c.setdefault(number, I2cBus())  # nobody on it: it acknowledges nothing
+
+    def _ext0_command(self, level: int, *pins: int) -> int:
+        return self._wake_pins.set_ext0(level, pins)
+
+    def _ext1_command(self, level: int, *pins: int) -> int:
+        return self._wake_pins.set_ext1(level, pins)
+
     def _pull_command(self, pin: int, up: int) -> None:
         self.pins.setdefault(pin, up)
 
@@ -417,7 +462,7 @@ class VirtualBoard:
     def _adc_command(self, pin: int) -> int:
         return self.adc_uv.get(pin, 0)
 
-    _COMMANDS: Mapping[bytes, Callable[..., int | None]] = {
+    _COMMANDS: Mapping[bytes, Callable[..., int | bytes | None]] = {
         b"sleep": _sleep_command,
         b"reset": _reset_command,
         b"soft": _soft_command,
@@ -431,6 +476,10 @@ class VirtualBoard:
         b"set": _set_command,
         b"pin": _pin_command,
         b"adc": _adc_command,
+        b"i2cr": _i2c_read_command,
+        b"i2cw": _i2c_write_command,
+        b"ext0": _ext0_command,
+        b"ext1": _ext1_command,
     }
 
     # ---- bytes ---------------------------------------------------------------------------------------------------

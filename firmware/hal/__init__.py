@@ -35,6 +35,22 @@ if TYPE_CHECKING:
         def readinto(self, buffer: memoryview) -> int:
             """What arrives, at most len(buffer) bytes; 0 when there was nothing for UART_WAIT_MS."""
 
+    class I2c(Protocol):
+        """A bus with registers behind addresses, at 400 kHz. OSError: nobody answered, or the bus hangs."""
+
+        def readfrom_mem_into(
+            self, address: int, register: int, buffer: "bytearray | memoryview"
+        ) -> object: ...
+        def writeto_mem(self, address: int, register: int, data: "bytes | bytearray") -> object: ...
+
+    class Cache(Protocol):
+        """A few bytes that live over a deep sleep and a soft reset, and over nothing else (cache.py)."""
+
+        def load(self, name: str) -> "bytes | None":
+            """What save() was last given under that name, None when it is gone."""
+
+        def save(self, name: str, data: "bytes | bytearray") -> None: ...
+
     class Link(Protocol):
         """The serial line to the gateway; console lines share it."""
 
@@ -47,16 +63,31 @@ if TYPE_CHECKING:
         clock: Clock
         link: Link
         reset_cause: int  # as hello reports it (SPEC.md 2.1)
+        wake: int  # what ended the deep sleep before this life: WAKE_NONE when there was none
         state_fs: Any  # the `state` file system, with the methods of vfs.VfsLfs2
 
         def configure(self, board: str) -> None:
             """Take the pins of the board of that name; before the methods below."""
 
         def uart(self, port: str, baud_rate: int) -> Uart:
-            """The serial port of that name on this board, 8N1: "rs485"."""
+            """The serial port of that name on this board, 8N1: "rs485", "ultrasonic"."""
+
+        def i2c(self, bus: str) -> I2c:
+            """The bus of that name on this board: "sensors"."""
+
+        def read_pin(self, name: str) -> int:
+            """Level of the input of that name: "door", "float", "presence", "motion". Contacts close to the supply."""
 
         def read_mv(self, channel: str) -> int:
-            """Millivolts at the analogue input of that name on this board: "supply"."""
+            """Millivolts: "supply", the node's own; "loop", what a 4-20 mA current makes over 100 ohm."""
+
+        @property
+        def cache(self) -> Cache: ...
+        def deep_sleep(self, ms: int, pins: "tuple[str, ...]") -> None:
+            """Sleep until one of those inputs is high, at most ``ms`` (0: for ever); ends this life, does not return.
+
+            An input that is high already ends the sleep at once. ValueError: the pin can not end a deep sleep.
+            """
 
         def random(self, count: int) -> bytes:
             """Bytes fit for keys."""
@@ -80,6 +111,14 @@ if TYPE_CHECKING:
 
 # Longest wait for the first byte in Uart.readinto().
 UART_WAIT_MS = 10
+
+# Hal.wake
+WAKE_NONE = 0
+WAKE_TIMER = 1
+WAKE_PIN = 2
+
+# Hal.read_mv("loop") is for this shunt, whatever the board has: 4 mA are 400 mV.
+LOOP_SHUNT_OHM = 100
 
 # hello's reset_cause (SPEC.md 2.1)
 CAUSE_UNKNOWN = 0

@@ -22,7 +22,11 @@ from firmware.hal import (
     CAUSE_SOFT_RESET,
     CAUSE_UNKNOWN,
     CAUSE_WATCHDOG,
+    LOOP_SHUNT_OHM,
     UART_WAIT_MS,
+    WAKE_NONE,
+    WAKE_PIN,
+    WAKE_TIMER,
 )
 from firmware.hal.clock import Clock
 from firmware.modules import forget
@@ -31,13 +35,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from firmware.hal import Link, Uart
+    from firmware.hal import Cache, I2c, Link, Uart
 
 # An ESP32 counts seconds since 2000, other ports since 1970.
 _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 # Longer than any step may take (a retried outbox write on worn flash), short enough that nobody drives out for it.
 WATCHDOG_MS = 60000
 _LINK_READ_MAX = 256
+_I2C_HZ = 400000
 
 
 class _Ticks:
@@ -116,10 +121,12 @@ class Board:
     """Implements firmware.hal.Hal."""
 
     def __init__(self) -> None:
-        self.clock = Clock(_Ticks(), _Rtc())
+        self._rtc = _Rtc()
+        self.clock = Clock(_Ticks(), self._rtc)
         self._console = _Console()
         self.link: "Link" = self._console
         self.reset_cause = _reset_cause()
+        self.wake = _wake()
         self.state_fs, self.was_formatted = _mount_state()
         self._board: "Any" = None
         self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
@@ -132,17 +139,42 @@ class Board:
         self._board = sys.modules[name]
 
     def uart(self, port: str, baud_rate: int) -> "Uart":
-        if port != "rs485":
-            raise ValueError("port %s: this firmware knows rs485" % port)
         board = self._board
-        return _Uart(board.RS485_UART, baud_rate, board.RS485_TX_PIN, board.RS485_RX_PIN)
+        if port == "rs485":
+            return _Uart(board.RS485_UART, baud_rate, board.RS485_TX_PIN, board.RS485_RX_PIN)
+        if port == "ultrasonic":
+            return _Uart(board.ULTRASONIC_UART, baud_rate, board.ULTRASONIC_TX_PIN, board.ULTRASONIC_RX_PIN)
+        raise ValueError("port %s: this firmware knows rs485 and ultrasonic" % port)
+
+    def i2c(self, bus: str) -> "I2c":
+        if bus != "sensors":
+            raise ValueError("bus %s: this firmware knows sensors" % bus)
+        board = self._board
+        scl = machine.Pin(board.SENSORS_SCL_PIN)
+        return machine.I2C(board.SENSORS_I2C, scl=scl, sda=machine.Pin(board.SENSORS_SDA_PIN), freq=_I2C_HZ)
+
+    def read_pin(self, name: str) -> int:
+        return int(self._input(name).value())
 
     def read_mv(self, channel: str) -> int:
-        if channel != "supply":
-            raise ValueError("channel %s: this firmware knows supply" % channel)
         board = self._board
-        adc = machine.ADC(machine.Pin(board.SUPPLY_ADC_PIN), atten=machine.ADC.ATTN_11DB)
-        return int(adc.read_uv() // 1000 * board.SUPPLY_DIVIDER_MILLI // 1000)
+        if channel == "supply":
+            return int(_read_uv(board.SUPPLY_ADC_PIN) // 1000 * board.SUPPLY_DIVIDER_MILLI // 1000)
+        if channel == "loop":
+            return int(_read_uv(board.LOOP_ADC_PIN) // 10 * LOOP_SHUNT_OHM // board.LOOP_SHUNT_OHM // 100)
+        raise ValueError("channel %s: this firmware knows supply and loop" % channel)
+
+    @property
+    def cache(self) -> "Cache":
+        from firmware.hal.cache import Cache
+
+        return Cache(self._rtc)
+
+    def deep_sleep(self, ms: int, pins: "tuple[str, ...]") -> None:
+        if pins:
+            inputs = tuple([self._input(name) for name in pins])
+            esp32.wake_on_ext1(inputs, esp32.WAKEUP_ANY_HIGH)
+        machine.deepsleep(ms)
 
     def random(self, count: int) -> bytes:
         return bytes(os.urandom(count))
@@ -160,9 +192,19 @@ class Board:
     def identify(self, is_on: bool) -> None:
         machine.Pin(self._board.LED_PIN, machine.Pin.OUT).value(is_on)
 
+    def _input(self, name: str) -> "machine.Pin":
+        number = self._board.INPUT_PINS.get(name)
+        if number is None:
+            raise ValueError("input %s: this board has none, see INPUT_PINS in its board.py" % name)
+        return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_DOWN)
+
     def heap_free(self) -> int:
         gc.collect()
         return int(gc.mem_free())  # type: ignore[attr-defined]
+
+
+def _read_uv(pin: int) -> int:
+    return int(machine.ADC(machine.Pin(pin), atten=machine.ADC.ATTN_11DB).read_uv())
 
 
 def _reset_cause() -> int:
@@ -174,6 +216,12 @@ def _reset_cause() -> int:
         machine.SOFT_RESET: CAUSE_SOFT_RESET,
     }
     return causes.get(machine.reset_cause(), CAUSE_UNKNOWN)
+
+
+def _wake() -> int:
+    if _reset_cause() != CAUSE_DEEP_SLEEP:
+        return WAKE_NONE
+    return WAKE_TIMER if machine.wake_reason() == machine.TIMER_WAKE else WAKE_PIN
 
 
 def _mount_state() -> "tuple[Any, bool]":

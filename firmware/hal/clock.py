@@ -23,6 +23,8 @@ HOLDOVER_AFTER_S = 86400
 # Before this (2024-01-01) no gateway ever sent a time: a cache that says so is wrong.
 EARLIEST_S = 1704067200
 _MAGIC = b"TGc1"
+# In the RTC memory the clock has the first bytes, hal/cache.py what follows.
+CACHE_AT = 12
 # Longest wait that anyone asks for; keeps milliseconds small integers.
 _WAIT_S_MAX = 86400
 
@@ -75,7 +77,7 @@ class Clock:
         self._is_set = True
         self._synchronised_at_s = self._uptime_s
         self._rtc.write_s(seconds)
-        self._rtc.save(_pack(seconds))
+        self._rtc.save(_pack(seconds) + self._rtc.load()[CACHE_AT:])
         return seconds - before_s if was_set else 0
 
     def _quality(self) -> int:
@@ -108,6 +110,10 @@ def _pack(seconds: int) -> bytes:
 
 def _unpack(data: bytes) -> int:
     """When the chip's clock was last set; -1 when these bytes do not say so."""
-    if len(data) < 12 or data[:4] != _MAGIC or struct.unpack(">I", data[8:12])[0] != binascii.crc32(data[:8]):
+    if (
+        len(data) < CACHE_AT
+        or data[:4] != _MAGIC
+        or struct.unpack(">I", data[8:12])[0] != binascii.crc32(data[:8])
+    ):
         return -1
     return int(struct.unpack(">I", data[4:8])[0])

@@ -5,6 +5,8 @@
     wait_ms = station.step()                     call again after wait_ms, or at once after:
     station.from_gateway(bytes)
     station.power_cut(); station.power_on()      also press_reset(); flash and RTC memory keep what hardware keeps
+    station.attach(accelerometer, motion=accelerometer.int1)     a chip on the I2C bus, and the pin it drives
+    station.set_pin("door", 1)                   a contact; then step() at once: it may end a deep sleep
 
 ``now_ms()`` is the world's time in milliseconds since 1970. A step that blocks (a Modbus transaction) takes its time on
 the station's own clock, which so runs up to a second ahead of the world's, and the wait it returns makes up for it.
@@ -13,19 +15,28 @@ Everything random comes from the seed. The sonde is the byte-level one of the vi
 
 from __future__ import annotations
 
+import errno
+import functools
 import heapq
 import itertools
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
+from boards.virtual.i2c import HANGS, NOBODY, I2cBus, I2cChip, on_wire_s
 from firmware.errors import NoIdentity
 from firmware.hal import (
+    CAUSE_DEEP_SLEEP,
     CAUSE_HARD_RESET,
     CAUSE_POWER_ON,
     CAUSE_WATCHDOG,
     UART_WAIT_MS,
+    WAKE_NONE,
+    WAKE_PIN,
+    WAKE_TIMER,
 )
+from firmware.hal.cache import Cache
 from firmware.hal.clock import Clock
 from firmware.node import IDENTITY_PATH, Node
 from firmware.steady import steady
@@ -34,6 +45,8 @@ from protocols.wire import identity as identity_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from boards.virtual.chips.registers import Signal
 
 _TICKS_PERIOD = 1 << 30
 # Ticks start a minute before they wrap, as on the virtual board.
@@ -47,6 +60,15 @@ HEAP_FREE = 60_000
 
 class SimReset(BaseException):
     """The firmware asked for a reset. Not an Exception: on hardware nothing catches it either."""
+
+
+class SimDeepSleep(BaseException):
+    """The firmware went to sleep for at most ``ms`` (0: for ever), or until one of ``pins`` is high."""
+
+    def __init__(self, ms: int, pins: tuple[str, ...]) -> None:
+        super().__init__(ms, pins)
+        self.ms = ms
+        self.pins = pins
 
 
 class PowerLost(BaseException):
@@ -72,6 +94,16 @@ class LocalClock:
 
     def now_ms(self) -> int:
         return max(self._local_ms, self._world_ms())
+
+    def now_s(self) -> float:
+        return self.now_ms() / 1000
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When something happens next; None: nothing will."""
+        while self._queue and self._queue[0][2].function is None:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
 
     @property
     def ahead_ms(self) -> int:
@@ -131,17 +163,20 @@ class _Rtc:
         self.lose_power()
 
     def lose_power(self) -> None:
-        self._zero_s = self._clock.now_ms() // 1000 - 946_684_800  # shows the year 2000
+        self._zero_ms = self._clock.now_ms() - 946_684_800_000  # shows the year 2000
         self.lose_memory()
 
     def lose_memory(self) -> None:
         self._memory = b""
 
     def read_s(self) -> int:
-        return self._clock.now_ms() // 1000 - self._zero_s
+        return (self._clock.now_ms() - self._zero_ms) // 1000
 
     def write_s(self, seconds: int) -> None:
-        self._zero_s = self._clock.now_ms() // 1000 - seconds
+        self._zero_ms = self._clock.now_ms() - seconds * 1000
+
+    def lag_ms(self, ms: int) -> None:
+        self._zero_ms += ms
 
     def load(self) -> bytes:
         return self._memory
@@ -192,6 +227,39 @@ class _Uart:
         return count
 
 
+class SimI2c:
+    """The I2C bus seen from a node: register transactions that take their time and fail as an ESP32's do."""
+
+    # How long a driver waits for a bus that hangs.
+    TIMEOUT_MS = 50
+
+    def __init__(self, clock: LocalClock, bus: I2cBus) -> None:
+        self._clock = clock
+        self._bus = bus
+        self._spent_s = 0.0
+
+    def readfrom_mem_into(self, address: int, register: int, buffer: bytearray | memoryview) -> None:
+        if len(buffer):
+            data = self._checked(self._bus.read(address, register, len(buffer)), 3 + len(buffer))
+            assert isinstance(data, bytes)
+            buffer[:] = data
+
+    def writeto_mem(self, address: int, register: int, data: bytes | bytearray) -> None:
+        self._checked(self._bus.write(address, register, bytes(data)), 2 + len(data))
+
+    def _checked(self, result: bytes | int, count: int) -> bytes | int:
+        if result == HANGS:
+            self._clock.spend(self.TIMEOUT_MS)
+            raise OSError(errno.ETIMEDOUT)
+        self._spent_s += on_wire_s(count)
+        if self._spent_s >= 0.001:
+            self._clock.spend(int(self._spent_s * 1000))
+            self._spent_s %= 0.001
+        if result == NOBODY:
+            raise OSError(errno.ENODEV)
+        return result
+
+
 class _Link:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
@@ -206,14 +274,24 @@ class _Link:
         return data
 
 
+@dataclass
+class _Sleep:
+    since_ms: int
+    until_ms: int | None
+    pins: tuple[str, ...]
+    is_woken: bool
+
+
 class SimHal:
     """Implements firmware.hal.Hal for one life of a station: from a start to the next reset."""
 
-    def __init__(self, station: SimStation, cause: int) -> None:
+    def __init__(self, station: SimStation, cause: int, wake: int = WAKE_NONE) -> None:
         self._station = station
         self.clock = Clock(_Ticks(station.clock, station.ppm), station.rtc)
         self.link: Any = _Link(station.write)
         self.reset_cause = cause
+        self.wake = wake
+        self.cache = Cache(station.rtc)
         steady(station.flash)  # as every HAL does before it mounts
         self.state_fs: Any = LittleFs(station.flash)
 
@@ -223,8 +301,17 @@ class SimHal:
     def uart(self, port: str, baud_rate: int) -> _Uart:
         return _Uart(self._station.clock, self._station.line, self._station.sonde)
 
+    def i2c(self, bus: str) -> SimI2c:
+        return SimI2c(self._station.clock, self._station.i2c)
+
+    def read_pin(self, name: str) -> int:
+        return self._station.pins.get(name, 0)
+
     def read_mv(self, channel: str) -> int:
-        return self._station.supply_mv
+        return self._station.loop_mv if channel == "loop" else self._station.supply_mv
+
+    def deep_sleep(self, ms: int, pins: tuple[str, ...]) -> None:
+        raise SimDeepSleep(ms, pins)
 
     def random(self, count: int) -> bytes:
         return self._station.rng.randbytes(count)
@@ -260,6 +347,7 @@ class SimStation:
         water: Callable[[float], Mapping[str, float]],
         seed: int = 0,
         ppm: float = 0.0,
+        sleep_drift: float = 0.0,
         flash: BlockDevice | None = None,
     ) -> None:
         self.rng = random.Random(f"{seed} station")
@@ -274,12 +362,30 @@ class SimStation:
         self.identified: list[bool] = []
         self.fed_ms = 0
         self.supply_mv = 12_600
+        self.loop_mv = 0
+        self.i2c = I2cBus()
+        self.pins: dict[str, int] = {}
+        # The oscillator of the deep sleep: this much slow, as a fraction.
+        self.sleep_drift = sleep_drift
+        self.sleep: _Sleep | None = None
         self.resets = 0
         self.failures = 0
         self.hal: SimHal | None = None
         self.node: Node | None = None
         self.on_start: Callable[[Node], None] = lambda node: None
         self.flash: BlockDevice = flash if flash is not None else blank_flash(identity)
+
+    def attach(self, chip: I2cChip, **outputs: Signal) -> None:
+        """A chip on the I2C bus; ``outputs``: the pins that its signals drive, by the firmware's names for them."""
+        self.i2c.attach(chip, self.clock)
+        for name, signal in outputs.items():
+            signal.connect(functools.partial(self.set_pin, name))
+
+    def set_pin(self, name: str, level: int) -> None:
+        """What this wakes runs at the next step(), even if the level was a short one."""
+        self.pins[name] = level
+        if level and self.sleep is not None and name in self.sleep.pins:
+            self.sleep.is_woken = True
 
     def power_on(self) -> None:
         self.rtc.lose_power()
@@ -288,6 +394,7 @@ class SimStation:
     def power_cut(self) -> None:
         self.node = None
         self.hal = None
+        self.sleep = None
 
     def press_reset(self) -> None:
         self.rtc.lose_memory()
@@ -299,6 +406,8 @@ class SimStation:
 
     def step(self) -> int:
         """One step of the node; milliseconds of the world's time until it wants another. Off: a day."""
+        if self.sleep is not None:
+            return self._sleep_on(self.sleep)
         if self.node is None:
             return 86_400_000
         self.clock.run_due()
@@ -312,6 +421,8 @@ class SimStation:
             self.resets += 1
             self.press_reset()
             wait_ms = 0
+        except SimDeepSleep as sleep:
+            wait_ms = self._fall_asleep(sleep)
         except Exception as exc:  # noqa: BLE001  (what firmware.main does at the top of a node)
             wait_ms = self._failed(exc)
         return self.clock.ahead_ms + wait_ms
@@ -323,10 +434,40 @@ class SimStation:
     def write(self, data: bytes) -> None:
         self.to_gateway(data)
 
-    def _start(self, cause: int) -> None:
+    def _fall_asleep(self, asked: SimDeepSleep) -> int:
+        self.node = None
+        self.hal = None
+        now_ms = self.clock.now_ms()
+        slept_ms = round(asked.ms * (1 + self.sleep_drift))
+        is_high = any(self.pins.get(name, 0) for name in asked.pins)
+        self.sleep = _Sleep(now_ms, now_ms + slept_ms if asked.ms > 0 else None, asked.pins, is_high)
+        return 0
+
+    def _sleep_on(self, sleep: _Sleep) -> int:
+        """What ends the sleep may be due now; milliseconds to the next thing that may."""
+        self.clock.run_due()
+        now_ms = self.clock.now_ms()
+        if sleep.is_woken:
+            self._wake_up(sleep, WAKE_PIN)
+            return self.clock.ahead_ms
+        if sleep.until_ms is not None and now_ms >= sleep.until_ms:
+            self._wake_up(sleep, WAKE_TIMER)
+            return self.clock.ahead_ms
+        dues = [due for due in (sleep.until_ms, self.clock.next_due_ms) if due is not None]
+        return max(0, min(dues) - now_ms) if dues else 86_400_000
+
+    def _wake_up(self, sleep: _Sleep, wake: int) -> None:
+        slept_ms = self.clock.now_ms() - sleep.since_ms
+        # The calendar clock ran on the same oscillator.
+        self.rtc.lag_ms(slept_ms - round(slept_ms / (1 + self.sleep_drift)))
+        self.sleep = None
+        self._start(CAUSE_DEEP_SLEEP, wake)
+
+    def _start(self, cause: int, wake: int = WAKE_NONE) -> None:
         self.line.received.clear()
+        self.sleep = None
         try:
-            self.hal = SimHal(self, cause)
+            self.hal = SimHal(self, cause, wake)
             self.node = Node(self.hal)
         except PowerLost:
             self.power_cut()

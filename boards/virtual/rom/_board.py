@@ -3,7 +3,8 @@
 
 The supervisor passes VBOARD="control fd,reset cause,wake reason,rtc_us,scale_milli,mac,flash folder,partitions,uarts"
 with partitions "label:offset:size;..." and uarts "id:fd;...". Every message is one datagram of text; an answer is a
-decimal number padded to 12 bytes, because a file of MicroPython reads until it has all the bytes asked for.
+decimal number padded to 12 bytes, because a file of MicroPython reads until it has all the bytes asked for. Answers
+that are bytes follow as a datagram of their own.
 """
 
 import os
@@ -36,6 +37,11 @@ def tell(message):
 def ask(message):
     _control.write(message)
     return int(_control.read(12))
+
+
+def receive_into(buffer):
+    """The bytes that belong to the answer just given; as many as the buffer takes."""
+    _control.readinto(buffer)
 
 
 def end(message):

@@ -12,6 +12,19 @@ _BLOCK = 4096
 _CHUNK = 128
 _BLANK = b"\xff" * _CHUNK
 _EIO = errno.EIO
+WAKEUP_ALL_LOW = False
+WAKEUP_ANY_HIGH = True
+
+
+def wake_on_ext0(pin, level):
+    wake_on_ext1((pin,) if pin is not None else (), level, b"ext0")
+
+
+def wake_on_ext1(pins, level, source=b"ext1"):
+    # The supervisor remembers it until this life ends: a real chip forgets it at the next reset, too.
+    numbers = b"".join([b" %d" % pin._number for pin in pins])
+    if _board.ask(b"%s %d%s" % (source, level, numbers)):
+        raise ValueError("invalid pin")
 
 
 class Partition:

@@ -206,6 +206,10 @@ class UART(io.IOBase):
 
 
 def __getattr__(name):
+    if name in ("I2C", "SoftI2C"):
+        import _i2c
+
+        return _i2c.I2C
     import _pins
 
     return getattr(_pins, name)
