@@ -393,7 +393,9 @@ def _check(kind: int, message: "Any", error: "Refusal") -> None:
             _check_content(allowed, value, error)
     if kind == _HELLO:
         if not 1 <= message.oldest <= message.next_seq:
-            raise error("oldest %d, next_seq %d: 1 <= oldest <= next_seq" % (message.oldest, message.next_seq))
+            raise error(
+                "oldest %d, next_seq %d: 1 <= oldest <= next_seq" % (message.oldest, message.next_seq)
+            )
     elif kind in (_READINGS, _EVENT, _RESULT):
         if message.held >= message.seq:  # seq counts from 1, so the oldest is at least 1
             raise error("held %d with seq %d: oldest would be below 1" % (message.held, message.seq))
