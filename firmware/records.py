@@ -9,6 +9,7 @@ all deterministic CBOR. A set is kept as it was measured and coded when it is se
 
 from struct import pack, unpack_from
 
+from firmware.modules import forget
 from protocols.wire import cbor, messages, readings
 from protocols.wire.limits import MAX_BODY, MAX_TIME_STEP_S
 from protocols.wire.messages import UNSYNCHRONISED
@@ -92,6 +93,9 @@ def readings_message(
         if len(body) <= MAX_BODY:
             break
         del sets[(len(sets) + 1) // 2 :]
+    # What codes batches is on the heap only while it does: until the next report, others need the room.
+    forget("protocols.wire.batch")
+    forget("protocols.wire.rangecoder")
     schema_id, time = sets[0][:2]
     epoch = _named(record, channel_epoch)
     return messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)

@@ -1,8 +1,8 @@
 """What a gateway may change on a node, as one versioned document: taken as a whole or refused as a whole."""
 
 from firmware.errors import SettingsError
+from firmware.modules import forget
 from protocols.wire import cbor
-from protocols.wire.codes import settings_problem
 from protocols.wire.errors import DecodeError
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ class Settings:
 
     def replace(self, version: int, document: "dict[int, int]") -> None:
         """Take a document and make it durable; SettingsError, and nothing changed, if any of it may not be."""
-        problem = settings_problem(document, self._defaults)
+        problem = self._problem(document)
         if problem:
             raise SettingsError("settings version %d refused: %s" % (version, problem))
         if version == self.version and document == self._document:
@@ -80,10 +80,13 @@ class Settings:
             version, document = cbor.loads(kept)
         except (DecodeError, TypeError, ValueError):
             return
-        if (
-            isinstance(document, dict)
-            and isinstance(version, int)
-            and not settings_problem(document, self._defaults)
-        ):
+        if isinstance(document, dict) and isinstance(version, int) and not self._problem(document):
             self.version = version
             self._document = document
+
+    def _problem(self, document: "dict[int, int]") -> str:
+        from protocols.wire import codes  # on the heap for this moment only
+
+        problem = codes.settings_problem(document, self._defaults)
+        forget("protocols.wire.codes")
+        return problem

@@ -158,7 +158,7 @@ class Scene:
             ),
             "clock": (node.hal.clock._offset_s, node.hal.clock._offset_ms, node.hal.clock._is_set),
             "settings": (node.settings.version, node.settings.document()),
-            "commands": (node.commands._store.latest, list(node.commands._queue), node.commands._reboot_at_s),
+            "commands": (node.commands._store.latest, list(node.commands._queue), node.commands.reboot_at_s),
             "sent": len(self.up()),
         }
 

@@ -17,14 +17,15 @@ from protocols.wire.limits import (
     MAX_DETAIL_ITEMS,
     MAX_DETAIL_TEXT,
     MAX_NAME,
-    MAX_PIV,
     MAX_PLAIN,
     MAX_SEQ,
     MAX_TRACEBACK,
+    NONCE_SIZE,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Callable, NamedTuple, TypeAlias
 
     Detail: TypeAlias = "int | list[int] | str | None"
@@ -249,7 +250,7 @@ def encode(message: "Up | Down") -> bytes:
     kind = _KINDS.get(type(message))
     if kind is None:
         raise EncodeError("%s is not a message" % type(message).__name__)
-    _CHECKS[kind](message, EncodeError)
+    _check(kind, message, EncodeError)
     items: "list[Any]" = [kind]
     items.extend(message)
     if kind == _ACK:
@@ -288,7 +289,7 @@ def decode_down(plain: bytes) -> "Down":
     return _decode(cbor.loads(plain), plain, _DOWN)
 
 
-def _decode(items: "Any", plain: bytes, table: "dict[int, tuple[Callable[..., Any], int]]") -> "Any":
+def _decode(items: "Any", plain: bytes, table: "dict[int, Callable[..., Any]]") -> "Any":
     if len(plain) > MAX_PLAIN:
         raise DecodeError("%d bytes of message: at most %d are allowed" % (len(plain), MAX_PLAIN))
     if not isinstance(items, list) or not items:
@@ -296,7 +297,8 @@ def _decode(items: "Any", plain: bytes, table: "dict[int, tuple[Callable[..., An
     kind = items[0]
     if type(kind) is not int or kind not in table:
         raise DecodeError("message kind %r: known here are %s" % (kind, sorted(table)))
-    make, count = table[kind]
+    make = table[kind]
+    count = len(_ITEMS[kind])
     fields = items[1:]
     if kind in _WITH_EPOCH:
         if len(fields) == count - 1:
@@ -308,7 +310,7 @@ def _decode(items: "Any", plain: bytes, table: "dict[int, tuple[Callable[..., An
     if kind == _ACK:
         fields[1] = _runs_of(fields[1])
     message = make(*fields)
-    _CHECKS[kind](message, DecodeError)
+    _check(kind, message, DecodeError)
     return message
 
 
@@ -322,132 +324,146 @@ def split_unsynced(time: int) -> "tuple[int, int]":
     return time >> 32, time & _U32
 
 
-# ---- one check per kind, used in both directions ----
+# ---- what each item may be, in both directions ----
+
+# An item is an unsigned integer of that many bits, or up to what is added to _UP_TO, or one of these. (Bits, because a
+# bound of 32 bits is a heap object on a node.)
+_UP_TO = 100
+_EPOCH = -1  # 48 bits, or None: the epoch of the channel
+_NAME = -2
+_BODY = -3
+_DETAIL = -4  # None, an integer, or a few of them
+_DETAIL_OR_TEXT = -5
+_HEALTH = -6
+_DOCUMENT = -7
+_RUNS = -8
+_NONCE = -9
+
+_ITEMS: "dict[int, tuple[int, ...]]" = {
+    _HELLO: (40, _EPOCH, 32, 32, _NAME, _NAME, _NAME, 32, 8),
+    _READINGS: (16, 32, 32, 40, _BODY, _EPOCH),
+    _EVENT: (32, 32, 40, 2, 16, _UP_TO + NOTE, _DETAIL, _EPOCH),
+    _RESULT: (32, 32, 40, 2, 32, _UP_TO + UNKNOWN_OPERATION, _DETAIL_OR_TEXT, _EPOCH),
+    _STATUS: (40, 40, 2, _HEALTH),
+    _SETTINGS_REPORT: (32, _DOCUMENT),
+    _ACK: (32, _RUNS, _EPOCH),
+    _TIME: (40, 40, _UP_TO + 999),
+    _COMMAND: (40, 32, 16, 8, _DETAIL),
+    _SETTINGS: (40, 32, _DOCUMENT),
+    _CHALLENGE: (_NONCE,),
+    _PING: (32,),
+}
+# Kinds whose last item is an epoch that may be missing.
+_WITH_EPOCH = (_READINGS, _EVENT, _RESULT, _ACK)
+_UP: "dict[int, Callable[..., Any]]" = {
+    _HELLO: Hello,
+    _READINGS: Readings,
+    _EVENT: Event,
+    _RESULT: Result,
+    _STATUS: Status,
+    _SETTINGS_REPORT: SettingsReport,
+}
+_DOWN: "dict[int, Callable[..., Any]]" = {
+    _ACK: Ack,
+    _TIME: Time,
+    _COMMAND: Command,
+    _SETTINGS: Settings,
+    _CHALLENGE: Challenge,
+    _PING: Ping,
+}
 
 
-def _check_uint(value: object, maximum: int, name: str, error: "Refusal") -> None:
-    if type(value) is not int or not 0 <= value <= maximum:
-        raise error("%s %r: allowed are 0 to %d" % (name, value, maximum))
-
-
-def _check_number(value: object, name: str, error: "Refusal") -> None:
-    if type(value) is not int or not -1 - _U32 <= value <= _U32:
-        raise error("%s %r: allowed are -2**32 to 2**32 - 1" % (name, value))
-
-
-def _check_text(value: object, maximum: int, name: str, error: "Refusal") -> None:
-    if not isinstance(value, str):
-        raise error("%s: must be text" % name)
-    # A character takes at most 4 bytes, and most take 1: only in between must the bytes be counted.
-    if len(value) > maximum or (len(value) * 4 > maximum and len(value.encode("utf-8")) > maximum):
-        raise error("%s: longer than %d bytes" % (name, maximum))
-
-
-def _check_bytes(value: object, minimum: int, maximum: int, name: str, error: "Refusal") -> None:
-    if not isinstance(value, bytes) or not minimum <= len(value) <= maximum:
-        raise error("%s: must be a byte string of %d to %d bytes" % (name, minimum, maximum))
-
-
-def _check_epoch(value: object, error: "Refusal") -> None:
-    if value is not None:
-        _check_uint(value, _U48, "epoch", error)
-
-
-def _check_record(seq: int, held: int, time: int, error: "Refusal") -> None:
-    _check_uint(seq, MAX_SEQ, "seq", error)
-    _check_uint(held, MAX_SEQ, "held", error)
-    if held >= seq:  # seq counts from 1, so the oldest is at least 1
-        raise error("held %d with seq %d: oldest would be below 1" % (held, seq))
-    _check_uint(time, _U40, "time", error)
-
-
-def _check_detail(detail: object, error: "Refusal") -> None:
-    if isinstance(detail, (list, tuple)):
-        if len(detail) > MAX_DETAIL_ITEMS:
-            raise error("detail of %d items: at most %d are allowed" % (len(detail), MAX_DETAIL_ITEMS))
-        for item in detail:
-            _check_number(item, "detail", error)
-    elif detail is not None:
-        _check_number(detail, "detail", error)
-
-
-def _check_hello(message: "Hello", error: "Refusal") -> None:
-    _check_uint(message.dn_piv, MAX_PIV, "dn_piv", error)
-    _check_epoch(message.epoch, error)
-    _check_uint(message.oldest, MAX_SEQ, "oldest", error)
-    _check_uint(message.next_seq, MAX_SEQ, "next_seq", error)
-    if not 1 <= message.oldest <= message.next_seq:
-        raise error("oldest %d, next_seq %d: 1 <= oldest <= next_seq" % (message.oldest, message.next_seq))
-    _check_text(message.node_type, MAX_NAME, "node_type", error)
-    _check_text(message.board, MAX_NAME, "board", error)
-    _check_text(message.firmware, MAX_NAME, "firmware", error)
-    _check_uint(message.boots, _U32, "boots", error)
-    _check_uint(message.reset_cause, _U8, "reset_cause", error)
-
-
-def _check_readings(message: "Readings", error: "Refusal") -> None:
-    _check_uint(message.schema, _U16, "schema", error)
-    _check_record(message.seq, message.held, message.time, error)
-    _check_bytes(message.body, 1, MAX_BODY, "body", error)
-    _check_epoch(message.epoch, error)
-
-
-def _check_event(message: "Event", error: "Refusal") -> None:
-    _check_record(message.seq, message.held, message.time, error)
-    _check_uint(message.tq, UNSYNCHRONISED, "tq", error)
-    _check_uint(message.code, _U16, "code", error)
-    _check_uint(message.state, NOTE, "state", error)
-    _check_detail(message.detail, error)
-    _check_epoch(message.epoch, error)
-
-
-def _check_result(message: "Result", error: "Refusal") -> None:
-    _check_record(message.seq, message.held, message.time, error)
-    _check_uint(message.tq, UNSYNCHRONISED, "tq", error)
-    _check_uint(message.command_id, _U32, "command_id", error)
-    _check_uint(message.outcome, UNKNOWN_OPERATION, "outcome", error)
-    if isinstance(message.detail, str):
-        _check_text(message.detail, MAX_DETAIL_TEXT, "detail", error)
-    else:
-        _check_detail(message.detail, error)
-    _check_epoch(message.epoch, error)
-
-
-def _check_status(message: "Status", error: "Refusal") -> None:
-    _check_uint(message.dn_piv, MAX_PIV, "dn_piv", error)
-    _check_uint(message.time, _U40, "time", error)
-    _check_uint(message.tq, UNSYNCHRONISED, "tq", error)
-    if not isinstance(message.health, dict):
-        raise error("health: must be a map")
-    for key, value in message.health.items():
-        _check_uint(key, TRACEBACK, "health key", error)
-        if key == TRACEBACK:
-            _check_text(value, MAX_TRACEBACK, "traceback", error)
+def _check(kind: int, message: "Any", error: "Refusal") -> None:
+    items = _ITEMS[kind]
+    for at in range(len(items)):
+        value = message[at]
+        allowed = items[at]
+        if allowed > 0:
+            if not _is_uint(value, allowed):
+                raise error("%s %r: allowed are 0 to %d" % (_name(message, at), value, _highest(allowed)))
+        elif allowed == _NAME:
+            if not _is_text(value, MAX_NAME):
+                raise error("%s: must be text of at most %d bytes" % (_name(message, at), MAX_NAME))
+        elif allowed == _EPOCH:
+            if value is not None and not _is_uint(value, 48):
+                raise error("epoch %r: allowed are 0 to 2**48 - 1" % (value,))
+        elif allowed == _RUNS:
+            _check_runs(value, message.cum, error)
         else:
-            _check_number(value, "health", error)
+            _check_content(allowed, value, error)
+    if kind == _HELLO:
+        if not 1 <= message.oldest <= message.next_seq:
+            raise error(
+                "oldest %d, next_seq %d: 1 <= oldest <= next_seq" % (message.oldest, message.next_seq)
+            )
+    elif kind in (_READINGS, _EVENT, _RESULT):
+        if message.held >= message.seq:  # seq counts from 1, so the oldest is at least 1
+            raise error("held %d with seq %d: oldest would be below 1" % (message.held, message.seq))
 
 
-def _check_document(version: object, document: object, error: "Refusal") -> None:
-    _check_uint(version, _U32, "version", error)
-    if not isinstance(document, dict):
-        raise error("document: must be a map")
-    for key, value in document.items():
-        _check_uint(key, _U8, "settings key", error)
-        _check_number(value, "setting", error)
+def _name(message: "Any", at: int) -> str:
+    names: "Sequence[str] | None" = getattr(message, "_fields", None)
+    return "item %d" % at if names is None else names[at]  # MicroPython has no _fields
 
 
-def _check_settings_report(message: "SettingsReport", error: "Refusal") -> None:
-    _check_document(message.version, message.document, error)
+def _highest(allowed: int) -> int:
+    return (1 << allowed) - 1 if allowed < _UP_TO else allowed - _UP_TO
 
 
-def _check_settings(message: "Settings", error: "Refusal") -> None:
-    _check_uint(message.answers, MAX_PIV, "answers", error)
-    _check_document(message.version, message.document, error)
+def _is_uint(value: object, allowed: int) -> bool:
+    if type(value) is not int or value < 0:
+        return False
+    return not value >> allowed if allowed < _UP_TO else value <= allowed - _UP_TO
 
 
-def _check_ack(message: "Ack", error: "Refusal") -> None:
-    _check_uint(message.cum, MAX_SEQ, "cum", error)
-    runs: object = message.runs
+def _is_number(value: object) -> bool:
+    return type(value) is int and -1 <= value >> 32 <= 0
+
+
+def _is_text(value: object, maximum: int) -> bool:
+    if not isinstance(value, str) or len(value) > maximum:
+        return False
+    # A character takes at most 4 bytes, and most take 1: only in between must the bytes be counted.
+    return len(value) * 4 <= maximum or len(value.encode("utf-8")) <= maximum
+
+
+def _check_content(allowed: int, value: "Any", error: "Refusal") -> None:
+    """Items that hold more than one number."""
+    if allowed in (_HEALTH, _DOCUMENT):
+        _check_map(allowed, value, error)
+    elif allowed in (_BODY, _NONCE):
+        low, high = (1, MAX_BODY) if allowed == _BODY else (NONCE_SIZE, NONCE_SIZE)
+        if not isinstance(value, bytes) or not low <= len(value) <= high:
+            raise error("must be a byte string of %d to %d bytes, not %r" % (low, high, value))
+    elif isinstance(value, (list, tuple)):
+        if len(value) > MAX_DETAIL_ITEMS:
+            raise error("detail of %d items: at most %d are allowed" % (len(value), MAX_DETAIL_ITEMS))
+        for item in value:
+            if not _is_number(item):
+                raise error("detail %r: allowed are -2**32 to 2**32 - 1" % (item,))
+    elif allowed == _DETAIL_OR_TEXT and isinstance(value, str):
+        if not _is_text(value, MAX_DETAIL_TEXT):
+            raise error("detail: longer than %d bytes" % MAX_DETAIL_TEXT)
+    elif value is not None and not _is_number(value):
+        raise error("detail %r: allowed are -2**32 to 2**32 - 1" % (value,))
+
+
+def _check_map(allowed: int, value: "Any", error: "Refusal") -> None:
+    """Health counters with a traceback among them, or a settings document."""
+    if not isinstance(value, dict):
+        raise error("health and settings are maps, not %r" % (value,))
+    key_max = TRACEBACK if allowed == _HEALTH else _U8
+    for key, content in value.items():
+        if type(key) is not int or not 0 <= key <= key_max:
+            raise error("key %r: allowed are 0 to %d" % (key, key_max))
+        if allowed == _HEALTH and key == TRACEBACK:
+            if not _is_text(content, MAX_TRACEBACK):
+                raise error("traceback: must be text of at most %d bytes" % MAX_TRACEBACK)
+        elif not _is_number(content):
+            raise error("value %r of key %d: allowed are -2**32 to 2**32 - 1" % (content, key))
+
+
+def _check_runs(runs: "Any", cum: int, error: "Refusal") -> None:
     if not isinstance(runs, (tuple, list)) or len(runs) > MAX_ACK_RUNS:
         raise error("runs: must be at most %d pairs" % MAX_ACK_RUNS)
     above = MAX_SEQ + 1
@@ -455,74 +471,16 @@ def _check_ack(message: "Ack", error: "Refusal") -> None:
         if not isinstance(run, tuple) or len(run) != 2:
             raise error("run %r: must be a pair of first seq and count" % (run,))
         start, length = run
-        _check_uint(start, MAX_SEQ, "start of a run", error)
-        _check_uint(length, MAX_SEQ, "length of a run", error)
-        if not length or start <= message.cum or start + length > above:
+        if type(start) is not int or type(length) is not int:
+            raise error("run %r: both are integers" % (run,))
+        if length < 1 or start <= cum or start + length > above:
             raise error(
                 "run of %d from %d: runs lie above cum, newest first, and do not overlap" % (length, start)
             )
         above = start
-    _check_epoch(message.epoch, error)
 
 
 def _runs_of(flat: object) -> "Runs":
     if not isinstance(flat, list) or len(flat) % 2 or len(flat) > 2 * MAX_ACK_RUNS:
         raise DecodeError("runs: must be at most %d pairs" % MAX_ACK_RUNS)
     return tuple([(flat[index], flat[index + 1]) for index in range(0, len(flat), 2)])
-
-
-def _check_time(message: "Time", error: "Refusal") -> None:
-    _check_uint(message.answers, MAX_PIV, "answers", error)
-    _check_uint(message.seconds, _U40, "seconds", error)
-    _check_uint(message.millis, 999, "millis", error)
-
-
-def _check_command(message: "Command", error: "Refusal") -> None:
-    _check_uint(message.answers, MAX_PIV, "answers", error)
-    _check_uint(message.command_id, _U32, "command_id", error)
-    _check_uint(message.ttl_s, _U16, "ttl_s", error)
-    _check_uint(message.op, _U8, "op", error)
-    _check_detail(message.args, error)
-
-
-def _check_challenge(message: "Challenge", error: "Refusal") -> None:
-    _check_bytes(message.r2, 8, 8, "r2", error)
-
-
-def _check_ping(message: "Ping", error: "Refusal") -> None:
-    _check_uint(message.nonce, _U32, "nonce", error)
-
-
-_CHECKS: "dict[int, Callable[..., None]]" = {
-    _HELLO: _check_hello,
-    _READINGS: _check_readings,
-    _EVENT: _check_event,
-    _RESULT: _check_result,
-    _STATUS: _check_status,
-    _SETTINGS_REPORT: _check_settings_report,
-    _ACK: _check_ack,
-    _TIME: _check_time,
-    _COMMAND: _check_command,
-    _SETTINGS: _check_settings,
-    _CHALLENGE: _check_challenge,
-    _PING: _check_ping,
-}
-# Kinds whose last item is an epoch that may be missing.
-_WITH_EPOCH = (_READINGS, _EVENT, _RESULT, _ACK)
-# kind: (what to make, items after the kind with the epoch).
-_UP: "dict[int, tuple[Callable[..., Any], int]]" = {
-    _HELLO: (Hello, 9),
-    _READINGS: (Readings, 6),
-    _EVENT: (Event, 8),
-    _RESULT: (Result, 8),
-    _STATUS: (Status, 4),
-    _SETTINGS_REPORT: (SettingsReport, 2),
-}
-_DOWN: "dict[int, tuple[Callable[..., Any], int]]" = {
-    _ACK: (Ack, 3),
-    _TIME: (Time, 3),
-    _COMMAND: (Command, 5),
-    _SETTINGS: (Settings, 3),
-    _CHALLENGE: (Challenge, 1),
-    _PING: (Ping, 1),
-}

@@ -9,7 +9,6 @@ Prior art: exp-Golomb as in H.264. Centre and order are registry data rather tha
 values to pay for telling them.
 """
 
-from protocols.wire import batch
 from protocols.wire.errors import DecodeError, EncodeError
 from protocols.wire.limits import MAX_VALUE
 from protocols.wire.schemas import (
@@ -203,6 +202,8 @@ def encode(
             % (len(times), len(rows))
         )
     if len(rows) != 1:
+        from protocols.wire import batch  # here, so that a node can forget it until the next report
+
         return batch.encode(of_schema, tq, times, rows, flags)
     encoder = _encoders.get(of_schema.id)
     if encoder is None:
@@ -246,6 +247,8 @@ def _decode_other(of_schema: "Schema", time_s: int, body: bytes) -> "Sets":
     """Everything but a single set that is all GOOD."""
     kind = body[0] >> 4 & (_BATCH | _FLAGGED) if body else 0
     if kind & _BATCH:
+        from protocols.wire import batch
+
         return batch.decode(of_schema, time_s, body)
     if not kind:
         raise DecodeError("%d bytes are too few for a set of %s" % (len(body), of_schema.name))

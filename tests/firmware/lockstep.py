@@ -41,12 +41,13 @@ def compiled_tree() -> tuple[Path, int]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     files = {path: data for path, data in compile_tree(ROOT).items() if path.endswith(".mpy")}
     for path, data in files.items():
-        target = folder / path.removeprefix(SLOT + "/")
+        target = folder / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     # The hardware is compiled as well: compiling it on the node would cost the heap that is measured.
     script = Path(__file__).with_name("mpy_node.py")
-    (folder / "mpy_node.mpy").write_bytes(compile_module(script.read_text(encoding="utf-8"), "mpy_node"))
+    hardware = compile_module(script.read_text(encoding="utf-8"), "mpy_node")
+    (folder / SLOT.removeprefix("/") / "mpy_node.mpy").write_bytes(hardware)
     return folder, sum(map(len, files.values()))
 
 
@@ -112,7 +113,8 @@ class Lockstep:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={"MICROPYPATH": f"{tree}:.frozen"},
+            # As on a board, but for a slash: every module's path is a name on the heap.
+            env={"MICROPYPATH": f"{SLOT.removeprefix('/')}:.frozen"},
         )
 
     def _answer_one(self, end_ms: int) -> None:

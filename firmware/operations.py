@@ -1,0 +1,68 @@
+"""What a gateway may ask of a node, one function per operation (SPEC.md section 2.2). commands.py says when.
+
+A function gets the runner and the args, which codes.command_problem() has found right, and either ends the command at
+once (`runner.end`) or notes in the runner or the node what will end it. A node is seldom asked anything: this module is
+on the heap only while a command is begun, so nothing may be kept here from one command to the next.
+"""
+
+from protocols.wire import codes, messages
+from protocols.wire.limits import MAX_DETAIL_TEXT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from firmware.commands import CommandRunner
+    from protocols.wire.messages import Command
+
+# Time for the result of a reboot to reach the gateway before the reboot.
+REBOOT_AFTER_S = 5
+
+
+def begin(runner: "CommandRunner", command: "Command", waited_s: int) -> None:
+    """Carry out a command whose id is durable by now, or end it with the reason why not."""
+    problem = codes.command_problem(command.op, command.args)
+    if waited_s > command.ttl_s:
+        runner.end(messages.EXPIRED, waited_s)
+    elif command.op not in _OPERATIONS:
+        runner.end(messages.UNKNOWN_OPERATION, command.op)
+    elif problem:
+        runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
+    else:
+        _OPERATIONS[command.op](runner, command.args)
+
+
+def _identify(runner: "CommandRunner", seconds: int) -> None:
+    runner.node.hal.identify(seconds > 0)
+    runner.dark_at_s = runner.node.hal.clock.uptime_s() + seconds
+    runner.end(messages.DONE, None)
+
+
+def _reboot(runner: "CommandRunner", _: None) -> None:
+    runner.reboot_at_s = runner.node.hal.clock.uptime_s() + REBOOT_AFTER_S
+    runner.end(messages.DONE, None)
+
+
+def _read_now(runner: "CommandRunner", _: None) -> None:
+    runner.is_reading = True
+    runner.node.begin_measurement()
+
+
+def _set_interval(runner: "CommandRunner", seconds: int) -> None:
+    runner.node.set_interval(seconds)
+    runner.end(messages.DONE, seconds)
+
+
+def _report_settings(runner: "CommandRunner", _: None) -> None:
+    runner.node.report_settings()
+    runner.end(messages.DONE, None)
+
+
+_OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
+    codes.IDENTIFY: _identify,
+    codes.REBOOT: _reboot,
+    codes.READ_NOW: _read_now,
+    codes.SET_INTERVAL: _set_interval,
+    codes.REPORT_SETTINGS: _report_settings,
+}
