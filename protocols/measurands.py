@@ -179,6 +179,9 @@ def _limits() -> dict[str, dict[str, Any]]:
     return _read("water_classes.toml")
 
 
+CLASS_I_SATURATION_PERCENT: float = _limits()["gb3838"]["dissolved_oxygen"]["saturation_percent_i"]
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """``grade``: the worst of ``by``, the grade of every factor that was judged; None when none was."""
@@ -209,7 +212,7 @@ def water_class(
             by[factor] = 1 if low <= value <= high else WORSE_THAN_V
         elif "min" in limits:
             by[factor] = _class_at_least(value, limits["min"])
-            if do_saturation_percent is not None and do_saturation_percent >= limits["saturation_percent_i"]:
+            if do_saturation_percent is not None and do_saturation_percent >= CLASS_I_SATURATION_PERCENT:
                 by[factor] = 1
         else:
             ceilings = limits.get("max_lake", limits.get("max")) if lake else limits.get("max")
