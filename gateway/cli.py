@@ -244,9 +244,20 @@ def site_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
 def command_send(
     node: NodeArgument,
     command: Annotated[
-        str, typer.Argument(help="identify, reboot, read-now, set-interval or report-settings.")
+        str,
+        typer.Argument(
+            help="identify, reboot, read-now, set-interval, report-settings, maintenance, learn, test-alarm, "
+            "calibrate or console."
+        ),
     ],
-    value: Annotated[int | None, typer.Argument(help="Seconds, for identify and set-interval.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VALUE…]",
+            help="Seconds for identify, set-interval and maintenance (or 30min, 2h); a line for console; "
+            "for calibrate a measurand, a step and its value: ph zero 6.86, ph span 9.18, ph apply 17, ph discard.",
+        ),
+    ] = None,
     why: WhyOption = "",
     ttl_s: Annotated[int, typer.Option("--ttl", help="Seconds until it is too late to begin.")] = 60,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the node's answer.")] = False,
@@ -259,7 +270,7 @@ def command_send(
         "operation": "command.send",
         "node": node,
         "command": command,
-        "args": value,
+        "words": words or [],
         "ttl_s": ttl_s,
         "why": why,
     }

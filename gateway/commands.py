@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway import limits
 from gateway.clock import TrustedClock
@@ -28,13 +28,16 @@ from gateway.registry import By, Registry, Store, audit
 from protocols.wire import codes, messages
 from protocols.wire.messages import Result
 
+if TYPE_CHECKING:
+    from protocols.wire.messages import Args
+
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS command (
         id INTEGER PRIMARY KEY,
         node INTEGER NOT NULL,
         command_id INTEGER NOT NULL,   -- on the wire
         op INTEGER NOT NULL,
-        args INTEGER,
+        args TEXT,                     -- JSON: a number or an array of numbers; null: none
         who TEXT NOT NULL,
         why TEXT NOT NULL,
         created_ms INTEGER NOT NULL,
@@ -55,6 +58,11 @@ OPERATIONS = {
     "read-now": codes.READ_NOW,
     "set-interval": codes.SET_INTERVAL,
     "report-settings": codes.REPORT_SETTINGS,
+    "maintenance": codes.MAINTENANCE,
+    "learn": codes.LEARN,
+    "test-alarm": codes.TEST_ALARM,
+    "calibrate": codes.CALIBRATE,
+    "console": codes.CONSOLE,
 }
 OUTCOMES = {
     messages.DONE: "done",
@@ -75,7 +83,7 @@ class OpenCommand:
     node: int
     command_id: int
     op: int
-    args: int | None
+    args: Args
     deadline_s: float  # monotonic
     sent_s: float | None = None
     is_sent: bool = False
@@ -91,7 +99,7 @@ class Report(NamedTuple):
     id: int
     node: int
     op: int
-    args: int | None
+    args: Args
     who: str
     why: str
     created_ms: int
@@ -129,12 +137,14 @@ class Commands:
                 )
                 await self._end(row.id, row.node, "unanswered" if row.sent_ms else "expired", reason, None)
                 continue
-            command = OpenCommand(row.id, row.node, row.command_id, row.op, row.args, now_s + left_s)
+            command = OpenCommand(
+                row.id, row.node, row.command_id, row.op, _unpacked(row.args), now_s + left_s
+            )
             command.is_sent = row.sent_ms is not None
             self._open.setdefault(row.node, []).append(command)
         return sum(len(commands) for commands in self._open.values())
 
-    async def add(self, address: int, op: int, args: int | None, ttl_s: int, by: By) -> int:
+    async def add(self, address: int, op: int, args: Args, ttl_s: int, by: By) -> int:
         """Accept a command; returns its id once it is on the disk."""
         self._check(address, op, args, ttl_s, by)
         now_ms = self._clock.unix_ms()
@@ -154,7 +164,7 @@ class Commands:
                 "INSERT INTO command (node, command_id, op, args, who, why, created_ms, expires_ms, state, "
                 "detail) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', '')",
-                (address, command_id, op, args, by.who, by.why, now_ms, now_ms + ttl_s * 1000),
+                (address, command_id, op, _packed(args), by.who, by.why, now_ms, now_ms + ttl_s * 1000),
             )
             audit(
                 connection,
@@ -173,7 +183,7 @@ class Commands:
         self.counters["accepted"] += 1
         return number
 
-    def _check(self, address: int, op: int, args: int | None, ttl_s: int, by: By) -> None:
+    def _check(self, address: int, op: int, args: Args, ttl_s: int, by: By) -> None:
         if self._registry.keys_of(address) is None:
             raise CommandError(
                 f"node {address:04x} is not registered. `tidegate gateway node list` shows who is."
@@ -290,7 +300,7 @@ class Commands:
 
         def read(connection: sqlite3.Connection) -> list[Report]:
             query = f"SELECT {columns} FROM command {where} ORDER BY id DESC LIMIT {REPORT_MAX}"
-            return [Report(*row) for row in connection.execute(query, values)]
+            return [_report(row) for row in connection.execute(query, values)]
 
         return self._store.read(read)
 
@@ -300,12 +310,26 @@ def _told(detail: object) -> str:
     return "" if detail is None else str(detail)
 
 
+def _packed(args: Args) -> str | None:
+    return None if args is None else json.dumps(args)
+
+
+def _unpacked(text: str | None) -> Args:
+    args: Args = None if text is None else json.loads(text)
+    return args
+
+
+def _report(row: tuple[Any, ...]) -> Report:
+    report = Report(*row)
+    return report._replace(args=_unpacked(row[Report._fields.index("args")]))
+
+
 class _Row(NamedTuple):
     id: int
     node: int
     command_id: int
     op: int
-    args: int | None
+    args: str | None
     created_ms: int
     expires_ms: int
     sent_ms: int | None

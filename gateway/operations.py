@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway import node_file
+from gateway.command_words import args_of
 from gateway.commands import OPERATIONS, Commands, Report
 from gateway.errors import ControlError, GatewayError
 from gateway.registry import By, Registry
 from gateway.wishes import Wishes
+
+if TYPE_CHECKING:
+    from protocols.wire.messages import Args
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
@@ -101,8 +105,15 @@ class Operations:
         name = _need(request, "command", str)
         if name not in OPERATIONS:
             raise ControlError(f"command {name!r:.40} is unknown. Known: {', '.join(OPERATIONS)}.")
-        args, ttl_s = _may(request, "args", int), _need(request, "ttl_s", int)
-        number = await self._commands.add(_address(request), OPERATIONS[name], args, ttl_s, by)
+        address, ttl_s = _address(request), _need(request, "ttl_s", int)
+        words = _may(request, "words", list) or []
+        if not all(isinstance(word, str) for word in words):
+            raise ControlError("every one of 'words' must be a text.")
+        args: Args = _may(request, "args", int)
+        if words:
+            node = self._registry.node(address)
+            args = args_of(OPERATIONS[name], words, "" if node is None else node.node_type)
+        number = await self._commands.add(address, OPERATIONS[name], args, ttl_s, by)
         return {"id": number}
 
     async def _do_command_list(self, request: Request, by: By) -> Reply:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 
 from gateway.ledger import PageLoader
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# (version, table) whose columns that version declares otherwise, with the same names in the same order.
+REMADE = ((2, "command"),)  # args: an integer before, JSON since
 
 PageLoaders = Callable[[int], PageLoader]
 
@@ -160,12 +162,36 @@ def connect_reader(path: str, *, cache_kib: int) -> sqlite3.Connection:
 
 
 def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
-    """Make what is missing. A later version's migrations go here, one step per version, in one transaction each."""
+    """Make what is missing, and bring what an older version made up to this one, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
+    old = _set_old_tables_aside(connection)
     for statement in (*TABLES, *extra, *VIEWS):
         connection.execute(statement)
-    connection.execute("INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (SCHEMA_VERSION,))
+    for table in old:
+        connection.execute(f"INSERT INTO {table} SELECT * FROM {table}_old")
+        connection.execute(f"DROP TABLE {table}_old")
+    connection.execute(
+        "INSERT INTO meta VALUES ('schema_version', ?)"
+        " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+        (SCHEMA_VERSION,),
+    )
     connection.execute("COMMIT")
+
+
+def _set_old_tables_aside(connection: sqlite3.Connection) -> list[str]:
+    """Rename the tables whose columns a later version declares otherwise; their rows go into the new ones."""
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    found = version(connection) if "meta" in there else SCHEMA_VERSION
+    old = [table for since, table in REMADE if found < since and table in there]
+    for table in old:
+        indexes = connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (table,),
+        ).fetchall()
+        for (index,) in indexes:
+            connection.execute(f"DROP INDEX {index}")  # the new table wants its name
+        connection.execute(f"ALTER TABLE {table} RENAME TO {table}_old")
+    return old
 
 
 def version(connection: sqlite3.Connection) -> int:

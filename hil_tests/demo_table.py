@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from protocols.measurands import CLASS_NAMES, water_class
+from protocols.measurands import CLASS_NAMES
+from protocols.northbound import derived
 from protocols.wire import readings
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ class Board:
         for series, value, flag in zip(schema.series, sets.rows[0], flags, strict=True):
             if value is not None:
                 row.values[series.name] = (value / 10**series.decimals, flag)
-        good = {name: value for name, (value, flag) in row.values.items() if flag != readings.FAIL}
-        grade = water_class(good).grade
-        row.grade = CLASS_NAMES[grade] if grade is not None else "–"
+        said = derived.of(schema_id, sets.rows[0], flags)
+        if said is not None and said.water_class is not None:
+            row.grade = CLASS_NAMES[said.water_class]
         row.age_s = max(0.0, time.time() - received_ms / 1000)
 
 

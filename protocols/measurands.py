@@ -114,6 +114,14 @@ class Registry:
     by_id: Mapping[int, Measurand]
     schemas: Mapping[int, tuple[Measurand, ...]]
     schema_names: Mapping[int, str]
+    node_types: Mapping[str, int]
+
+    def of_node_type(self, name: str) -> tuple[Measurand, ...]:
+        """What a node of that type measures, in the order of its sets."""
+        if name not in self.node_types:
+            known = ", ".join(sorted(self.node_types))
+            raise RegistryError(f"node type {name!r:.40} has no schema in schemas.toml, which has {known}")
+        return self.schemas[self.node_types[name]]
 
     def of_schema(self, schema_id: int) -> tuple[Measurand, ...]:
         try:
@@ -155,18 +163,23 @@ def registry() -> Registry:
         raise RegistryError("two measurands of measurands.toml share an id")
     schemas: dict[int, tuple[Measurand, ...]] = {}
     names: dict[int, str] = {}
+    node_types: dict[str, int] = {}
     for name, entry in _read("schemas.toml").items():
         unknown = [series for series in entry["series"] if series not in by_name]
         if unknown or entry["id"] in schemas:
             raise RegistryError(f"schema {name}: id {entry['id']} taken, or unknown measurands {unknown}")
         schemas[entry["id"]] = tuple(by_name[series] for series in entry["series"])
         names[entry["id"]] = name
-    return Registry(by_name, by_id, schemas, names)
+        node_types.update(dict.fromkeys(entry.get("node_types", ()), entry["id"]))
+    return Registry(by_name, by_id, schemas, names, node_types)
 
 
 @functools.cache
 def _limits() -> dict[str, dict[str, Any]]:
     return _read("water_classes.toml")
+
+
+CLASS_I_SATURATION_PERCENT: float = _limits()["gb3838"]["dissolved_oxygen"]["saturation_percent_i"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +212,7 @@ def water_class(
             by[factor] = 1 if low <= value <= high else WORSE_THAN_V
         elif "min" in limits:
             by[factor] = _class_at_least(value, limits["min"])
-            if do_saturation_percent is not None and do_saturation_percent >= limits["saturation_percent_i"]:
+            if do_saturation_percent is not None and do_saturation_percent >= CLASS_I_SATURATION_PERCENT:
                 by[factor] = 1
         else:
             ceilings = limits.get("max_lake", limits.get("max")) if lake else limits.get("max")

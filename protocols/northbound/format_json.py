@@ -2,9 +2,14 @@
 
     {"node":"0012","site":"lishui-3","epoch":281474976710655,"seq":123,"lane":"fresh","resent":false,
      "time":1790000000,"tq":1,"received_ms":1790000001234,"schema":1,
-     "readings":{"water_temperature":{"v":7.48,"u":"Cel","q":1},...}}
+     "readings":{"water_temperature":{"v":7.48,"u":"Cel","q":1},...},
+     "derived":{"water_class":3,"worst":"ammonia_nitrogen","do_saturation_percent":81.5,"black_odorous":0},
+     "cal":{"ph":17},"maintenance":true}
 
-A value that is missing is null with q 9. `v` has exactly the decimals of its measurand, `u` is UCUM, `q` a QARTOD flag.
+"derived" is there where the schema has factors of the standards: GB 3838 class 1 to 5 or 6 for worse than V,
+black-odorous grade 0, 1 (light) or 2 (heavy), null where nothing tells. "cal" names the calibration under which a
+series was measured, "maintenance" is there while somebody worked at the station. A value that is missing is null with
+q 9. `v` has exactly the decimals of its measurand, `u` is UCUM, `q` a QARTOD flag.
 An event has "event":{"code","name","state","detail"} instead of "schema" and "readings"; a result has
 "result":{"command_id","outcome","detail"}. (node, epoch, seq) is the record's id: a consumer drops copies by it.
 Order holds per (node, epoch, lane, resent).
@@ -18,10 +23,11 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import getitem
 
 from protocols.measurands import Measurand, registry
+from protocols.northbound import derived
 from protocols.wire.codes import EVENT_NAMES
 
 GOOD = 1
@@ -69,8 +75,9 @@ def head(node: int, site: str, epoch: int) -> str:
 def reading(
     head: str, seq: int, backlog: int, resent: bool, time: int, tq: int, received_ms: int, schema: int,
     values: tuple[int | None, ...], flags: tuple[int, ...] | None,
+    cal: Mapping[int, int] | None = None, maintenance: bool = False,
 ) -> bytes:  # fmt: skip
-    """One set of readings. `values` are scaled integers; `flags` None: all good."""
+    """One set of readings. `values` are scaled integers; `flags` None: all good; `cal`: calibration ids by series."""
     series = _series(schema)
     if flags is None:
         pieces = ",".join(map(getitem, series, values))  # type: ignore[arg-type]  # without flags none is missing
@@ -80,8 +87,38 @@ def reading(
         )
     return (
         f'{head},"seq":{seq},"lane":"{LANES[backlog]}","resent":{_BOOLEANS[resent]},"time":{time},"tq":{tq},'
-        f'"received_ms":{received_ms},"schema":{schema},"readings":{{{pieces}}}}}'
+        f'"received_ms":{received_ms},"schema":{schema},"readings":{{{pieces}}}'
+        f"{_beside(schema, values, flags)}{_marks(schema, cal, maintenance)}}}"
     ).encode()
+
+
+def _beside(schema: int, values: tuple[int | None, ...], flags: tuple[int, ...] | None) -> str:
+    what = derived.of(schema, values, flags)
+    if what is None:
+        return ""
+    grade, worst, saturation, black = what
+    return (
+        f',"derived":{{"water_class":{_number(grade)},"worst":{json.dumps(worst)},'
+        f'"do_saturation_percent":{"null" if saturation is None else f"{saturation:.1f}"},'
+        f'"black_odorous":{_number(black)}}}'
+    )
+
+
+def _number(value: int | None) -> str:
+    return "null" if value is None else str(value)
+
+
+def _marks(schema: int, cal: Mapping[int, int] | None, maintenance: bool) -> str:
+    tail = ',"maintenance":true' if maintenance else ""
+    if not cal:
+        return tail
+    series = registry().of_schema(schema)
+    ids = ",".join(
+        f"{json.dumps(series[index].name)}:{number}"
+        for index, number in sorted(cal.items())
+        if index < len(series)
+    )
+    return f',"cal":{{{ids}}}{tail}'
 
 
 def event(

@@ -27,6 +27,7 @@ def test_golden_cases(case: dict[str, Any]) -> None:
         made = format_json.reading(
             head, record["seq"], record["backlog"], record["resent"], record["time"], record["tq"],
             record["received_ms"], record["schema"], tuple(record["values"]), None if flags is None else tuple(flags),
+            dict(record.get("cal", ())), record.get("maintenance", False),
         )  # fmt: skip
     else:
         make = format_json.event if case["kind"] == "event" else format_json.result
