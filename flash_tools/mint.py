@@ -10,7 +10,6 @@ Two stations that mint into one file take turns (a lock); stations with files of
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
 import json
@@ -19,9 +18,9 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
+from flash_tools import node_types
 from flash_tools.errors import MintError
 from flash_tools.images import build_state_image
 from protocols.wire import cbor, document
@@ -78,18 +77,6 @@ def parse_settings(pairs: list[str]) -> dict[int, int]:
             raise MintError(f"setting {pair!r}: write NAME=SECONDS, with one of {', '.join(SETTING_NAMES)}")
         settings[SETTING_NAMES.index(name)] = int(value)
     return settings
-
-
-def node_types(root: Path) -> list[str]:
-    """The node types that the firmware in this source tree knows: the keys of MODULES in firmware/nodes.
-
-    Read, not imported: the bench reads the firmware as data, like the image builder does.
-    """
-    source = root / "firmware/nodes/__init__.py"
-    for statement in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "MODULES":
-            return sorted(ast.literal_eval(statement.value))
-    raise MintError(f"{source} names no node types (MODULES): this source tree is damaged")
 
 
 def mint(
@@ -150,11 +137,7 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
 def _check(
     root: Path, node_type: str, area: str | None, site: str | None, settings: Mapping[int, int]
 ) -> None:
-    types = node_types(root)
-    if node_type not in types:
-        near = get_close_matches(node_type, types, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise MintError(f"no node type {node_type!r}; there are: {', '.join(types) or 'none'}.{hint}")
+    node_types.choose("node type", node_type, node_types.modules(root), root / "firmware/nodes")
     for name, value in (("area", area), ("site", site)):
         if value is not None and not _LEVEL.match(value):
             raise MintError(

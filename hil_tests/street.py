@@ -42,9 +42,9 @@ START_TIMEOUT_S = 30.0
 
 
 @cache
-def app_image() -> bytes:
+def app_image(node_type: str = "river") -> bytes:
     """The image of the `app` partition; compiling the firmware once is enough for all tests of a process."""
-    return build_app_image(ROOT, board="virtual").data
+    return build_app_image(ROOT, "virtual", node_type).data
 
 
 class GatewayProcess:

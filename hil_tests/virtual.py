@@ -23,7 +23,10 @@ from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
 from hil_tests.errors import RigError
+from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.river import River
+from protocols.wire import identity
+from protocols.wire.errors import DecodeError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,11 +79,20 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def node_type_of(state_image: bytes) -> str | None:
+    """The node type that minting wrote into a `state` partition; None when there is no identity to be read."""
+    try:
+        with LittleFs(Flash(image=state_image)).open("/identity", "rb") as file:
+            return identity.decode(file.read()).node_type
+    except (OSError, DecodeError):
+        return None
+
+
 def _run(folder: Path, state: Path | None, seed: int) -> None:
     # A state image is for a new board only; the program may be renewed at any time, as on a bench.
-    with VirtualBoard(
-        folder, app_image=build_app_image(ROOT, board="virtual").data, state_image=state, seed=seed
-    ) as board:
+    node_type = node_type_of((state or folder / "state.bin").read_bytes())
+    app = build_app_image(ROOT, "virtual", node_type)
+    with VirtualBoard(folder, app_image=app.data, state_image=state, seed=seed) as board:
         board.attach_uart(RS485_UART, ModbusSonde(YOSEMITECH, River(seed).quantities))
         off = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -35,11 +35,12 @@ def calm_water(_: float) -> Mapping[str, float]:
 
 
 @cache
-def compiled_tree() -> tuple[Path, int]:
-    """The folder with the modules of the app image, and how many bytes of .mpy they are."""
+def compiled_tree(node_type: str) -> tuple[Path, int]:
+    """The folder with the modules of that node type's app image, and how many bytes of .mpy they are."""
     folder = Path(tempfile.mkdtemp(prefix="tidegate-node-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    files = {path: data for path, data in compile_tree(ROOT).items() if path.endswith(".mpy")}
+    tree = compile_tree(ROOT, node_type=node_type)
+    files = {path: data for path, data in tree.items() if path.endswith(".mpy")}
     for path, data in files.items():
         target = folder / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +107,7 @@ class Lockstep:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        tree, _ = compiled_tree()
+        tree, _ = compiled_tree(IDENTITY.node_type)
         return subprocess.Popen(
             [str(micropython()), "-X", f"heapsize={HEAP}", "-m", "mpy_node", str(self.state)],
             cwd=tree,

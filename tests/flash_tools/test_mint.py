@@ -144,7 +144,7 @@ def test_two_stations_minting_into_one_file_never_give_out_one_address_twice(tmp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"node_type": "rivr"}, r"no node type 'rivr'; there are: .*Did you mean 'river'\?"),
+        ({"node_type": "rivr"}, r"no node type 'rivr' in .*; there are: .*Did you mean 'river'\?"),
         ({"area": "a/b"}, "area 'a/b': allowed are"),
         ({"site": "two words"}, "site 'two words': allowed are"),
         ({"area": "x" * 30}, "area: must be text of 1 to 24 bytes"),

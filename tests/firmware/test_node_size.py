@@ -1,0 +1,29 @@
+"""What each node type's program may weigh. The heap it runs in is measured where the node runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from flash_tools.node_types import modules
+from tests.firmware.lockstep import ROOT, compiled_tree
+
+# Bytes of .mpy in the image of one node type: flash it is read from, and a rough measure of the heap it loads into.
+# A new node type gets its line here; raise a figure only together with the reason in the commit.
+MPY_MAX = {
+    "river": 72_000,
+    "river_solar": 73_000,
+}
+
+
+def test_every_node_type_has_a_budget() -> None:
+    assert set(MPY_MAX) == set(modules(ROOT))
+
+
+@pytest.mark.parametrize("node_type", sorted(MPY_MAX))
+def test_the_program_of_a_node_type_keeps_its_budget(node_type: str) -> None:
+    folder, mpy_bytes = compiled_tree(node_type)
+    parts = sorted(((path.stat().st_size, path) for path in folder.rglob("*.mpy")), reverse=True)
+    for size, path in parts[:5]:
+        print(f"  {size:6d}  {path.relative_to(folder)}")
+    print(f"node_type={node_type} mpy_bytes={mpy_bytes} mpy_max={MPY_MAX[node_type]}")
+    assert mpy_bytes < MPY_MAX[node_type]
