@@ -9,25 +9,6 @@ if TYPE_CHECKING:
     from firmware.hal import Hal
     from firmware.settings import Slot
 
-# Keys of the health map (SPEC.md 2.1).
-BOOTS = 0
-UPTIME_S = 1
-RESET_CAUSE = 2
-HEAP_FREE = 3
-HEAP_FREE_MIN = 4
-OUTBOX_RECORDS = 5
-OUTBOX_FREE_RECORDS = 6
-RECORDS_EVICTED = 7
-SENSOR_ERRORS = 8
-FRAMES_REFUSED = 9
-INTERVAL_S = 11
-SETTINGS_VERSION = 12
-FRAMES_SENT = 13
-FRAMES_RESENT = 14
-CLOCK_STEPS = 15
-FLASH_ERRORS = 16
-TRACEBACK = 32
-
 # Tracebacks kept on flash per boot: a fault that alternates must not wear it out.
 _TRACEBACKS_MAX = 8
 
@@ -76,23 +57,6 @@ class Health:
             self._slot.save(text.encode())
         except OSError as error:
             self.flash_failed(error)
-
-    def counters(self) -> "dict[int, int | str]":
-        """The part of the health map that is known here."""
-        health: "dict[int, int | str]" = {
-            BOOTS: self.boots,
-            UPTIME_S: self._hal.clock.uptime_s(),
-            RESET_CAUSE: self._hal.reset_cause,
-            HEAP_FREE: self.heap_free,
-            HEAP_FREE_MIN: self.heap_free_min,
-            FRAMES_SENT: self.frames_sent,
-            FRAMES_RESENT: self.frames_resent,
-            CLOCK_STEPS: self.clock_steps,
-            FLASH_ERRORS: self.flash_errors,
-        }
-        if self.traceback:
-            health[TRACEBACK] = self.traceback
-        return health
 
 
 if sys.implementation.name == "micropython":

@@ -7,39 +7,32 @@ link. Everything that fails on the way has a place where it is counted, and the 
 
 from struct import pack, unpack_from
 
-from firmware import health as health_module
-from firmware import nodes, records
+from firmware import records
 from firmware.alarms import Alarms
 from firmware.commands import CommandRunner
 from firmware.downlink import Downlink
-from firmware.durable import Boots, Document, read_file
-from firmware.errors import NoIdentity, SettingsError, StorageError
+from firmware.durable import Boots, Document
+from firmware.errors import SettingsError, StorageError
 from firmware.health import Health
 from firmware.modules import forget
-from firmware.outbox import EVENTS, READINGS, Outbox
-from firmware.sampling import Checker, Sampler, Schedule
-from firmware.session import Identity, Session
+from firmware.outbox import Outbox
+from firmware.sampling import Sampler, Schedule
+from firmware.session import Session
 from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S, Settings
 from firmware.uplink import Uplink
 from firmware.watch import NOTE_BIT
-from protocols.wire import codes, messages, quality
-from protocols.wire.errors import DecodeError
+from protocols.wire import codes, messages
 from protocols.wire.messages import UNSYNCHRONISED
 from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from firmware.alarms import Change
     from firmware.hal import Hal
+    from firmware.nodes import NodeType
     from firmware.watch import Watch
     from protocols.wire.messages import Detail, Down, Hello
-    from protocols.wire.schemas import Schema
 
-FIRMWARE = "0.1.0"
-# Written by minting, never by the node (SPEC.md section 6).
-IDENTITY_PATH = "/identity"
 OUTBOX_PATH = "/outbox"
 # Half of a 512 kB state partition: about 7,000 sets, ten weeks of 15 minutes. littlefs needs room to move blocks.
 OUTBOX_BYTES = 256 * 1024
@@ -55,16 +48,18 @@ _WAIT_MS_MAX = 60000
 
 class Node:
     def __init__(self, hal: "Hal") -> None:
+        from firmware import assembly  # on the heap for the start only
+
         fs = hal.state_fs
         self.hal = hal
-        self.identity = _identity(fs)
-        self.type = _node_type(self.identity)
+        self.identity = assembly.identity(fs)
+        of_type = assembly.node_type(self.identity.node_type)
         hal.configure(self.identity.board)
         self._boots = Boots(fs).started()
-        self.settings = Settings(Document(fs, "settings"), self.type.settings)
+        self.settings = Settings(Document(fs, "settings"), of_type.settings)
         self.health = Health(hal, Document(fs, "traceback"), self._boots)
 
-        self.outbox = Outbox(fs, OUTBOX_PATH, min(OUTBOX_BYTES, _size_of(fs) // 2))
+        self.outbox = Outbox(fs, OUTBOX_PATH, min(OUTBOX_BYTES, assembly.size_of(fs) // 2))
         self.session = Session(fs, self.identity, hal.clock, hal.random)
         if self.session.epoch is not None:
             if self.outbox.is_new:
@@ -76,12 +71,13 @@ class Node:
         self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
         self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
 
-        of_schema = schema(self.type.schema_id)
+        self._schema_id = of_type.schema_id
+        of_schema = schema(of_type.schema_id)
         series = len(of_schema.series)
         self.schedule = Schedule(hal.clock)
-        self.watch = self._make_watch()
-        self.sampler = Sampler(self.type.sensors(hal, self.watch), series)
-        self._checkers = _checkers(self.type, of_schema)
+        self.watch = self._make_watch(of_type)
+        self.sampler = Sampler(of_type.sensors(hal, self.watch), series)
+        self._checkers = assembly.checkers(of_type, of_schema)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
@@ -91,13 +87,14 @@ class Node:
 
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
-        self.alarms = Alarms(self.type.rules, series, self._recover_alarms(), watch_bits)
+        self.alarms = Alarms(of_type.rules, series, self._recover_alarms(), watch_bits)
         if self.watch is not None:
             self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
         self.commands = CommandRunner(self)
         self._status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
-        self._say_hello()
+        self._greet(of_type.name)
+        assembly.disband(of_type.name)
 
     # -- one step: sample, listen, send ---------------------------------------------------------------------
 
@@ -201,7 +198,7 @@ class Node:
             # The event first: it is small, and if the power goes between the two the alarm is what must be there.
             for change in changes:
                 self._keep_alarm(change)
-            payload = records.pack_set(self.type.schema_id, self._on_wire(time, tq), tq, values, flags)
+            payload = records.pack_set(self._schema_id, self._on_wire(time, tq), tq, values, flags)
             seq = self.outbox.keep(records.SET, payload)
             self.uplink.kept_set(seq, self.settings[REPORT_S])
             if changes:
@@ -246,11 +243,11 @@ class Node:
         )
         self.alarms.apply(change)
 
-    def _make_watch(self) -> "Watch | None":
-        if self.type.watch is None:
+    def _make_watch(self, of_type: "NodeType") -> "Watch | None":
+        if of_type.watch is None:
             return None
         fs = self.hal.state_fs
-        return self.type.watch(self.hal, self.settings, lambda name: Document(fs, name))
+        return of_type.watch(self.hal, self.settings, lambda name: Document(fs, name))
 
     def _recover_alarms(self) -> int:
         """The alarms that are raised, once the event of the latest change is in the outbox."""
@@ -318,18 +315,11 @@ class Node:
     # -- what the node says of itself -----------------------------------------------------------------------
 
     def _hello(self) -> "Hello":
-        epoch = self.session.epoch
-        return messages.Hello(
-            self.session.dn_piv,
-            epoch,
-            self.outbox.oldest_in(epoch),
-            self.outbox.next_seq,
-            self.identity.node_type,
-            self.identity.board,
-            FIRMWARE,
-            self._boots,
-            self.hal.reset_cause,
-        )
+        from firmware import reports  # on the heap for this moment only
+
+        hello = reports.hello(self)
+        forget("firmware.reports")
+        return hello
 
     def _status_wait_ms(self) -> int:
         wait_s = self._status_at_s - self.hal.clock.uptime_s()
@@ -337,70 +327,14 @@ class Node:
 
     def _send_status(self) -> None:
         self._status_at_s = self.hal.clock.uptime_s() + self.settings[STATUS_S]
-        time, tq = self.record_time()
-        counters = self.health.counters()
-        counters[health_module.OUTBOX_RECORDS] = self.outbox.count(READINGS) + self.outbox.count(EVENTS)
-        counters[health_module.OUTBOX_FREE_RECORDS] = self.outbox.free_records
-        counters[health_module.RECORDS_EVICTED] = self.outbox.evicted
-        counters[health_module.FRAMES_REFUSED] = (
-            sum(self.health.refusals.values()) + self.downlink.line_errors
-        )
-        counters[health_module.SENSOR_ERRORS] = self.sampler.errors() + (
-            0 if self.watch is None else self.watch.errors
-        )
-        counters[health_module.FLASH_ERRORS] = self.health.flash_errors + self.outbox.flash_errors
-        counters[health_module.INTERVAL_S] = self.settings[INTERVAL_S]
-        counters[health_module.SETTINGS_VERSION] = self.settings.version
-        self.uplink.send_aside(messages.Status(self.session.dn_piv, time, tq, counters))
+        from firmware import reports
 
-    def _say_hello(self) -> None:
-        waiting = self.outbox.count(READINGS) + self.outbox.count(EVENTS)
-        self.hal.log(
-            "tidegate %s: node %04x, %s on %s, boot %d, reset cause %d, %s, %d records waiting"
-            % (
-                FIRMWARE,
-                self.identity.address,
-                self.type.name,
-                self.identity.board,
-                self._boots,
-                self.hal.reset_cause,
-                "no epoch" if self.session.epoch is None else "epoch %012x" % self.session.epoch,
-                waiting,
-            )
-        )
+        status = reports.status(self)
+        forget("firmware.reports")
+        self.uplink.send_aside(status)
 
+    def _greet(self, type_name: str) -> None:
+        from firmware import reports
 
-def _identity(fs: "Any") -> "Identity":
-    """Who this node is, as a plain tuple: the module that reads it is not needed again."""
-    from protocols.wire import identity
-
-    data = read_file(fs, IDENTITY_PATH, 256)
-    if data is None:
-        raise NoIdentity("no file %s on the state partition; mint this node" % IDENTITY_PATH)
-    try:
-        found = identity.decode(data)
-    except DecodeError as exc:
-        raise NoIdentity("%s does not hold one (%s); mint this node again" % (IDENTITY_PATH, exc))
-    forget("protocols.wire.identity")
-    return Identity(found.address, found.master_secret, found.master_salt, found.node_type, found.board)
-
-
-def _size_of(fs: "Any") -> int:
-    """Bytes of the partition."""
-    found = fs.statvfs("/")
-    return int(found[1] * found[2])
-
-
-def _checkers(node_type: "nodes.NodeType", of_schema: "Schema") -> "list[Checker]":
-    limits = node_type.limits or quality.limits_of(of_schema)
-    forget("protocols.wire.limits_table")
-    forget("protocols.wire.registry_table")
-    return [Checker(one) for one in limits]
-
-
-def _node_type(identity: "Identity") -> "nodes.NodeType":
-    found = nodes.load(identity.node_type)
-    if found is None:
-        known = ", ".join(sorted(nodes.MODULES))
-        raise NoIdentity("node type %s is not in this firmware (it has %s)" % (identity.node_type, known))
-    return found
+        self.hal.log(reports.greeting(self, type_name))
+        forget("firmware.reports")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.i2c import HANGS, NOBODY, I2cBus, I2cChip, on_wire_s
+from firmware.assembly import IDENTITY_PATH
 from firmware.errors import NoIdentity
 from firmware.hal import (
     CAUSE_DEEP_SLEEP,
@@ -38,7 +39,7 @@ from firmware.hal import (
 )
 from firmware.hal.cache import Cache
 from firmware.hal.clock import Clock
-from firmware.node import IDENTITY_PATH, Node
+from firmware.node import Node
 from firmware.steady import steady
 from hil_tests.world.flash import BlockDevice, Flash, LittleFs
 from protocols.wire import identity as identity_file

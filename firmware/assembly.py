@@ -1,0 +1,66 @@
+"""What a start needs and nothing after it: who this node is, and what a node of its type consists of.
+
+On the heap only while a Node is made.
+"""
+
+from firmware import nodes
+from firmware.durable import read_file
+from firmware.errors import NoIdentity
+from firmware.modules import forget
+from firmware.sampling import Checker
+from firmware.session import Identity
+from protocols.wire import quality
+from protocols.wire.errors import DecodeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from protocols.wire.schemas import Schema
+
+# Written by minting, never by the node (SPEC.md section 6).
+IDENTITY_PATH = "/identity"
+
+
+def identity(fs: "Any") -> "Identity":
+    """Who this node is, as a plain tuple: the module that reads it is not needed again."""
+    from protocols.wire import identity
+
+    data = read_file(fs, IDENTITY_PATH, 256)
+    if data is None:
+        raise NoIdentity("no file %s on the state partition; mint this node" % IDENTITY_PATH)
+    try:
+        found = identity.decode(data)
+    except DecodeError as exc:
+        raise NoIdentity("%s does not hold one (%s); mint this node again" % (IDENTITY_PATH, exc))
+    forget("protocols.wire.identity")
+    return Identity(found.address, found.master_secret, found.master_salt, found.node_type, found.board)
+
+
+def node_type(name: str) -> "nodes.NodeType":
+    """What nodes of that type are made of."""
+    found = nodes.load(name)
+    if found is None:
+        known = ", ".join(sorted(nodes.MODULES))
+        raise NoIdentity("node type %s is not in this firmware (it has %s)" % (name, known))
+    return found
+
+
+def checkers(of_type: "nodes.NodeType", of_schema: "Schema") -> "list[Checker]":
+    """The quality tests of each series."""
+    limits = of_type.limits or quality.limits_of(of_schema)
+    forget("protocols.wire.limits_table")
+    forget("protocols.wire.registry_table")
+    return [Checker(one) for one in limits]
+
+
+def size_of(fs: "Any") -> int:
+    """Bytes of the partition."""
+    found = fs.statvfs("/")
+    return int(found[1] * found[2])
+
+
+def disband(name: str) -> None:
+    """Let go of what described the node type: the node has taken what it needs."""
+    for module in ("firmware.nodes." + nodes.MODULES[name], "firmware.nodes", "firmware.assembly"):
+        forget(module)

@@ -1,0 +1,95 @@
+"""What a node says of itself: hello, status, and the line it greets the console with.
+
+Needed at a start, once a day, and while nobody answers: on the heap only then.
+"""
+
+from firmware.outbox import EVENTS, READINGS
+from firmware.settings import INTERVAL_S
+from protocols.wire import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from firmware.node import Node
+    from protocols.wire.messages import Hello, Status
+
+FIRMWARE = "0.1.0"
+
+# Keys of the health map (SPEC.md 2.1).
+BOOTS = 0
+UPTIME_S = 1
+RESET_CAUSE = 2
+HEAP_FREE = 3
+HEAP_FREE_MIN = 4
+OUTBOX_RECORDS = 5
+OUTBOX_FREE_RECORDS = 6
+RECORDS_EVICTED = 7
+SENSOR_ERRORS = 8
+FRAMES_REFUSED = 9
+SETTINGS_INTERVAL_S = 11
+SETTINGS_VERSION = 12
+FRAMES_SENT = 13
+FRAMES_RESENT = 14
+CLOCK_STEPS = 15
+FLASH_ERRORS = 16
+TRACEBACK = 32
+
+
+def hello(node: "Node") -> "Hello":
+    epoch = node.session.epoch
+    return messages.Hello(
+        node.session.dn_piv,
+        epoch,
+        node.outbox.oldest_in(epoch),
+        node.outbox.next_seq,
+        node.identity.node_type,
+        node.identity.board,
+        FIRMWARE,
+        node.health.boots,
+        node.hal.reset_cause,
+    )
+
+
+def status(node: "Node") -> "Status":
+    time, tq = node.record_time()
+    return messages.Status(node.session.dn_piv, time, tq, _counters(node))
+
+
+def _counters(node: "Node") -> "dict[int, int | str]":
+    health = node.health
+    outbox = node.outbox
+    watch_errors = 0 if node.watch is None else node.watch.errors
+    counters: "dict[int, int | str]" = {
+        BOOTS: health.boots,
+        UPTIME_S: node.hal.clock.uptime_s(),
+        RESET_CAUSE: node.hal.reset_cause,
+        HEAP_FREE: health.heap_free,
+        HEAP_FREE_MIN: health.heap_free_min,
+        OUTBOX_RECORDS: outbox.count(READINGS) + outbox.count(EVENTS),
+        OUTBOX_FREE_RECORDS: outbox.free_records,
+        RECORDS_EVICTED: outbox.evicted,
+        SENSOR_ERRORS: node.sampler.errors() + watch_errors,
+        FRAMES_REFUSED: sum(health.refusals.values()) + node.downlink.line_errors,
+        SETTINGS_INTERVAL_S: node.settings[INTERVAL_S],
+        SETTINGS_VERSION: node.settings.version,
+        FRAMES_SENT: health.frames_sent,
+        FRAMES_RESENT: health.frames_resent,
+        CLOCK_STEPS: health.clock_steps,
+        FLASH_ERRORS: health.flash_errors + outbox.flash_errors,
+    }
+    if health.traceback:
+        counters[TRACEBACK] = health.traceback
+    return counters
+
+
+def greeting(node: "Node", type_name: str) -> str:
+    """For a person at the console."""
+    return "tidegate %s: node %04x, %s on %s, boot %d, reset cause %d, %s, %d records waiting" % (
+        FIRMWARE,
+        node.identity.address,
+        type_name,
+        node.identity.board,
+        node.health.boots,
+        node.hal.reset_cause,
+        "no epoch" if node.session.epoch is None else "epoch %012x" % node.session.epoch,
+        node.outbox.count(READINGS) + node.outbox.count(EVENTS),
+    )
