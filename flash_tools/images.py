@@ -6,6 +6,7 @@ bytes. `state` belongs to the node; from outside it is only ever written when a 
 """
 
 import importlib
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -80,9 +81,12 @@ def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[P
         modules = {node_type: module}
         sources = node_types.narrow(sources, node_type, module)
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
-    by_name = [f"boards.{board}.board", *modules.values()]
-    shaken = shorten(shake(sources, _ENTRY, by_name), keep=["run", "start", "loop"])
-    return {paths[name]: text for name, text in sorted(shaken.items())}
+    board_module = f"boards.{board}.board"
+    shaken = shake(sources, _ENTRY, [board_module, *modules.values()])
+    # The hal puts the names of a board's constants together: they have no use that can be seen.
+    constants = re.findall(r"^(\w+) = ", shaken[board_module], re.MULTILINE)
+    short = shorten(shaken, keep=["run", "start", "loop", *constants])
+    return {paths[name]: text for name, text in sorted(short.items())}
 
 
 def compile_tree(root: Path, board: str = "virtual", node_type: str | None = None) -> dict[str, bytes]:

@@ -51,3 +51,10 @@ SUPPLY_DIVIDER_MILLI = 5000
 # Pins that can end a deep sleep (RTC domain of an ESP32).
 WAKE_PINS = (0, 2, 4, 12, 13, 14, 15, 25, 26, 27, 32, 33, 34, 35, 36, 39)
 LED_PIN = 2
+
+# Currents for the power model: a Heltec WiFi LoRa 32 V3, whose board.py names the sources.
+ACTIVE_MA = 45
+DEEP_SLEEP_UA = 25
+RADIO_TX_MA = 118
+RADIO_RX_MA = 6
+RADIO_SLEEP_UA = 2

@@ -41,6 +41,12 @@ def test_what_only_another_node_type_needs_is_left_out() -> None:
     assert river < everything
 
 
+def test_what_the_hal_asks_of_a_board_keeps_its_name_in_the_image() -> None:
+    text = node_sources(ROOT, "virtual", "river")[Path("boards/virtual/board.py")]
+    constants = {line.partition(" = ")[0] for line in text.splitlines() if " = " in line}
+    assert constants >= {"RS485_UART", "RS485_TX_PIN", "RS485_RX_PIN", "LED_PIN"}
+
+
 def test_the_same_node_type_gives_the_same_bytes() -> None:
     assert build_app_image(ROOT, "virtual", "river") == build_app_image(ROOT, "virtual", "river")
 
