@@ -11,12 +11,11 @@ from firmware.sampling import Checker
 from firmware.session import Identity
 from protocols.wire import quality
 from protocols.wire.errors import DecodeError
+from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from protocols.wire.schemas import Schema
 
 # Written by minting, never by the node (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
@@ -46,9 +45,17 @@ def node_type(name: str) -> "nodes.NodeType":
     return found
 
 
-def checkers(of_type: "nodes.NodeType", of_schema: "Schema") -> "list[Checker]":
+def safe_type() -> "nodes.NodeType":
+    """What a node is made of when what it should be made of does not start."""
+    from firmware.nodes import safe
+
+    forget("firmware.nodes.safe")
+    return safe.NODE_TYPE
+
+
+def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
     """The quality tests of each series."""
-    limits = of_type.limits or quality.limits_of(of_schema)
+    limits = of_type.limits or quality.limits_of(schema(of_type.schema_id))
     forget("protocols.wire.limits_table")
     forget("protocols.wire.registry_table")
     return [Checker(one) for one in limits]
@@ -62,5 +69,6 @@ def size_of(fs: "Any") -> int:
 
 def disband(name: str) -> None:
     """Let go of what described the node type: the node has taken what it needs."""
-    for module in ("firmware.nodes." + nodes.MODULES[name], "firmware.nodes", "firmware.assembly"):
-        forget(module)
+    forget("firmware.nodes." + nodes.MODULES.get(name, ""))
+    forget("firmware.nodes")
+    forget("firmware.assembly")

@@ -19,3 +19,7 @@ class SensorError(NodeError):
 
 class StorageError(NodeError):
     """The state partition could not take or give what it must; nothing that was kept before is lost by it."""
+
+
+class StartFailed(NodeError):
+    """This start came to nothing; it is counted, and after a pause the next one is due."""

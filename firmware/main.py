@@ -1,22 +1,88 @@
 """Where a node starts: find out who this is, then step for ever.
 
 A fault in one step is logged, counted and kept, and the node goes on; the same node failing again and again is
-reset, and the watchdog sees to a node that does not come round at all.
+reset, and the watchdog sees to a node that does not come round at all. Starts that come to nothing are counted
+(trials.py): after three the node starts without its sensors, so that somebody can ask it what is wrong.
 """
 
 import gc
 
-from firmware.errors import NoIdentity
+from firmware.durable import Document
+from firmware.errors import NoIdentity, StartFailed
+from firmware.hal import CAUSE_DEEP_SLEEP
+from firmware.health import Health
+from firmware.modules import forget
 from firmware.node import Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from firmware.hal import Hal
+    from firmware.trials import Trials
 
 # Failed steps in a row before a reset, and the pause after each.
 FAILURES_MAX = 5
 _PAUSE_MS = 1000
+# Before the reset after a start that failed: a node that cannot start at all must still be heard at its console.
+START_PAUSE_MS = 10000
 _NO_IDENTITY_MS = 10000
+
+
+class Life:
+    """From a start to the next reset: begin(), then step() for ever."""
+
+    def __init__(self, hal: "Hal") -> None:
+        self._hal = hal
+        self._failures = 0  # failed steps in a row
+        self._trials: "Trials | None" = None
+
+    def begin(self) -> "Node":
+        """Make the node. NoIdentity: there is nothing it could be. StartFailed: any other fault, and it is counted."""
+        hal = self._hal
+        if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
+            self._trials = _trials(hal)
+        trials = self._trials
+        try:
+            self.node = Node(hal, trials)
+            if trials is not None:
+                trials.started(self.node)
+            return self.node
+        except NoIdentity:
+            raise
+        except Exception as exc:  # noqa: BLE001  (whatever a sensor or a document does at a start)
+            gc.collect()
+            trials = trials or _trials(hal)
+            trials.failed_again()
+            Health(hal, Document(hal.state_fs, "traceback"), 0).crashed(exc)
+            raise StartFailed("start failed (%d in a row): %r" % (trials.failed, exc))
+
+    def step(self) -> int:
+        """One step of the node; milliseconds to the next."""
+        node = self.node
+        try:
+            wait_ms = node.step()
+            self._failures = 0
+            if self._trials is not None and node.has_measured:
+                self._trials.succeeded(node)
+                self._trials = None
+                forget("firmware.trials")
+                return 0  # it may have something to tell
+            return wait_ms
+        except Exception as exc:  # noqa: BLE001  (the top of the node: it is kept, told and counted, the node goes on)
+            gc.collect()  # the heap may be what failed
+            self._failures += 1
+            node.health.crashed(exc)
+            self._hal.log("step failed (%d in a row): %r" % (self._failures, exc))
+        if self._failures >= FAILURES_MAX:
+            if self._trials is not None:
+                self._trials.failed_again()
+            self._hal.reset()
+        return _PAUSE_MS
+
+
+def _trials(hal: "Hal") -> "Trials":
+    from firmware.trials import Trials  # on the heap until the start has come to something
+
+    return Trials(hal)
 
 
 def run() -> None:
@@ -26,33 +92,26 @@ def run() -> None:
     board = Board()
     if board.was_formatted:
         board.log("state: could not be mounted and was formatted; what this node knew is gone")
-    node = start(board)
-    loop(board, node)
+    loop(board, start(board))
 
 
-def start(hal: "Hal") -> "Node":
-    """The node, once there is one: without an identity it can only say so."""
+def start(hal: "Hal") -> "Life":
+    """A life with a node, once there is one: without an identity it can only say so."""
+    life = Life(hal)
     while True:
         try:
-            return Node(hal)
+            life.begin()
+            return life
         except NoIdentity as exc:
             hal.log("no identity: %s" % exc)
+        except StartFailed as exc:
+            hal.log(str(exc))
+            hal.idle(START_PAUSE_MS)
+            hal.reset()
         hal.idle(_NO_IDENTITY_MS)
         hal.feed_watchdog()
 
 
-def loop(hal: "Hal", node: "Node") -> None:
-    failures = 0
+def loop(hal: "Hal", life: "Life") -> None:
     while True:
-        try:
-            wait_ms = node.step()
-            failures = 0
-        except Exception as exc:  # noqa: BLE001  (the top of the node: it is kept, told and counted, the node goes on)
-            gc.collect()  # the heap may be what failed
-            failures += 1
-            wait_ms = _PAUSE_MS
-            node.health.crashed(exc)
-            hal.log("step failed (%d in a row): %r" % (failures, exc))
-            if failures >= FAILURES_MAX:
-                hal.reset()
-        hal.idle(wait_ms)
+        hal.idle(life.step())

@@ -19,17 +19,18 @@ from firmware.outbox import Outbox
 from firmware.sampling import Sampler, Schedule
 from firmware.session import Session
 from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S, Settings
+from firmware.trials import SAFE_S
 from firmware.uplink import Uplink
 from firmware.watch import NOTE_BIT
 from protocols.wire import codes, messages
 from protocols.wire.messages import UNSYNCHRONISED
-from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from firmware.alarms import Change
     from firmware.hal import Hal
     from firmware.nodes import NodeType
+    from firmware.trials import Trials
     from firmware.watch import Watch
     from protocols.wire.messages import Detail, Down, Hello
 
@@ -47,19 +48,24 @@ _WAIT_MS_MAX = 60000
 
 
 class Node:
-    def __init__(self, hal: "Hal") -> None:
+    """``safe``: starts failed again and again (trials.py), so this one does without sensors; else None."""
+
+    def __init__(self, hal: "Hal", trials: "Trials | None" = None) -> None:
         from firmware import assembly  # on the heap for the start only
 
         fs = hal.state_fs
         self.hal = hal
+        self.safe = safe = trials if trials is not None and trials.is_safe else None
         self.identity = assembly.identity(fs)
-        of_type = assembly.node_type(self.identity.node_type)
+        of_type = assembly.safe_type() if safe else assembly.node_type(self.identity.node_type)
         hal.configure(self.identity.board)
         self._boots = Boots(fs).started()
         self.settings = Settings(Document(fs, "settings"), of_type.settings)
         self.health = Health(hal, Document(fs, "traceback"), self._boots)
 
         self.outbox = Outbox(fs, OUTBOX_PATH, min(OUTBOX_BYTES, assembly.size_of(fs) // 2))
+        if trials is not None:
+            trials.recover(self.outbox)  # before anything else is kept
         self.session = Session(fs, self.identity, hal.clock, hal.random)
         if self.session.epoch is not None:
             if self.outbox.is_new:
@@ -72,16 +78,16 @@ class Node:
         self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
 
         self._schema_id = of_type.schema_id
-        of_schema = schema(of_type.schema_id)
-        series = len(of_schema.series)
+        self._checkers = [] if safe else assembly.checkers(of_type)
+        series = len(self._checkers)
         self.schedule = Schedule(hal.clock)
         self.watch = self._make_watch(of_type)
         self.sampler = Sampler(of_type.sensors(hal, self.watch), series)
-        self._checkers = assembly.checkers(of_type, of_schema)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
         self._finished_s = 0  # uptime when the latest one came to its end
+        self.has_measured = False
         self._step_from_ms = 0
         self._step_wait_ms = 0
 
@@ -94,7 +100,7 @@ class Node:
         self._status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
         self._greet(of_type.name)
-        assembly.disband(of_type.name)
+        assembly.disband(self.identity.node_type)
 
     # -- one step: sample, listen, send ---------------------------------------------------------------------
 
@@ -135,6 +141,12 @@ class Node:
 
     def _sample(self) -> int:
         clock = self.hal.clock
+        if self.safe is not None:
+            if clock.uptime_s() >= SAFE_S:
+                self.safe.try_again()
+                self.outbox.flush()
+                self.hal.reset()
+            return _WAIT_MS_MAX
         if self.schedule.is_due():
             self.schedule.begin(self.interval_s())
             self.begin_measurement()
@@ -171,7 +183,10 @@ class Node:
 
     def _is_making_progress(self) -> bool:
         """A node that steps but never ends a measurement must be reset like one that hangs."""
-        return self.hal.clock.uptime_s() - self._finished_s < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
+        return (
+            self.safe is not None
+            or self.hal.clock.uptime_s() - self._finished_s < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
+        )
 
     # -- measure, check, keep -------------------------------------------------------------------------------
 
@@ -186,6 +201,7 @@ class Node:
             self._step_wait_ms = 0
 
     def _finish_measurement(self) -> None:
+        self.has_measured = True
         self._finished_s = self.hal.clock.uptime_s()
         time, tq = self._measured_at()
         values = self.sampler.values

@@ -29,6 +29,8 @@ def begin(runner: "CommandRunner", command: "Command", waited_s: int) -> None:
         runner.end(messages.UNKNOWN_OPERATION, command.op)
     elif problem:
         runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
+    elif runner.node.safe is not None and command.op not in _IN_SAFE_MODE:
+        runner.end(messages.REFUSED, "this node is in safe mode: reboot it, or ask its console")
     else:
         _OPERATIONS[command.op](runner, command.args)
 
@@ -40,6 +42,8 @@ def _identify(runner: "CommandRunner", seconds: int) -> None:
 
 
 def _reboot(runner: "CommandRunner", _: None) -> None:
+    if runner.node.safe is not None:
+        runner.node.safe.try_again()
     runner.reboot_at_s = runner.node.hal.clock.uptime_s() + REBOOT_AFTER_S
     runner.end(messages.DONE, None)
 
@@ -59,10 +63,22 @@ def _report_settings(runner: "CommandRunner", _: None) -> None:
     runner.end(messages.DONE, None)
 
 
+def _console(runner: "CommandRunner", number: int) -> None:
+    lines = runner.node.hal.lines
+    text = lines.line(number)
+    if text is None:
+        runner.end(messages.REFUSED, "line %d: the console has lines 0 to %d" % (number, lines.count - 1))
+    else:
+        runner.end(messages.DONE, text)
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
     codes.READ_NOW: _read_now,
     codes.SET_INTERVAL: _set_interval,
     codes.REPORT_SETTINGS: _report_settings,
+    codes.CONSOLE: _console,
 }
+# What needs nothing that a node in safe mode lacks.
+_IN_SAFE_MODE = (codes.IDENTIFY, codes.REBOOT, codes.REPORT_SETTINGS, codes.CONSOLE)

@@ -78,9 +78,10 @@ class Settings:
         # does not start. The gateway sees version 0 and sends the document again.
         try:
             version, document = cbor.loads(kept)
-        except (DecodeError, TypeError, ValueError):
+            is_good = type(version) is int and isinstance(document, dict) and not self._problem(document)
+        except (DecodeError, TypeError, ValueError):  # TypeError: a key or a value that is no number, for one
             return
-        if isinstance(document, dict) and isinstance(version, int) and not self._problem(document):
+        if is_good:
             self.version = version
             self._document = document
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from firmware.hal.clock import Clock
+    from firmware.hal.lines import Lines
 
     class Ticks(Protocol):
         """Milliseconds that wrap, as MicroPython's time module has them."""
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     class Hal(Protocol):
         clock: Clock
         link: Link
+        lines: Lines  # what log() was told last
         reset_cause: int  # as hello reports it (SPEC.md 2.1)
         wake: int  # what ended the deep sleep before this life: WAKE_NONE when there was none
         state_fs: Any  # the `state` file system, with the methods of vfs.VfsLfs2

@@ -29,6 +29,7 @@ from firmware.hal import (
     WAKE_TIMER,
 )
 from firmware.hal.clock import Clock
+from firmware.hal.lines import Lines
 from firmware.modules import forget
 
 TYPE_CHECKING = False
@@ -125,6 +126,7 @@ class Board:
         self.clock = Clock(_Ticks(), self._rtc)
         self._console = _Console()
         self.link: "Link" = self._console
+        self.lines = Lines()
         self.reset_cause = _reset_cause()
         self.wake = _wake()
         self.state_fs, self.was_formatted = _mount_state()
@@ -180,6 +182,7 @@ class Board:
         return bytes(os.urandom(count))
 
     def log(self, text: str) -> None:
+        self.lines.keep(text)
         print(text)
 
     def idle(self, ms: int) -> None:

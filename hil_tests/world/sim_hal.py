@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.i2c import HANGS, NOBODY, I2cBus, I2cChip, on_wire_s
 from firmware.assembly import IDENTITY_PATH
-from firmware.errors import NoIdentity
+from firmware.errors import NoIdentity, StartFailed
 from firmware.hal import (
     CAUSE_DEEP_SLEEP,
     CAUSE_HARD_RESET,
@@ -39,6 +39,8 @@ from firmware.hal import (
 )
 from firmware.hal.cache import Cache
 from firmware.hal.clock import Clock
+from firmware.hal.lines import Lines
+from firmware.main import START_PAUSE_MS, Life
 from firmware.node import Node
 from firmware.steady import steady
 from hil_tests.world.flash import BlockDevice, Flash, LittleFs
@@ -54,8 +56,6 @@ _TICKS_PERIOD = 1 << 30
 _TICKS_START = _TICKS_PERIOD - 60_000
 # 192 kB: an outbox of 96 kB, and a thousand stations in 200 MB.
 STATE_BLOCKS = 48
-_FAILURES_MAX = 5
-_PAUSE_MS = 1000
 HEAP_FREE = 60_000
 
 
@@ -293,6 +293,7 @@ class SimHal:
         self.reset_cause = cause
         self.wake = wake
         self.cache = Cache(station.rtc)
+        self.lines = Lines()
         steady(station.flash)  # as every HAL does before it mounts
         self.state_fs: Any = LittleFs(station.flash)
 
@@ -318,6 +319,7 @@ class SimHal:
         return self._station.rng.randbytes(count)
 
     def log(self, text: str) -> None:
+        self.lines.keep(text)
         self._station.log.append(text)
         del self._station.log[:-100]
 
@@ -370,8 +372,9 @@ class SimStation:
         self.sleep_drift = sleep_drift
         self.sleep: _Sleep | None = None
         self.resets = 0
-        self.failures = 0
         self.hal: SimHal | None = None
+        self._life: Life | None = None
+        self._reset_at_ms: int | None = None  # after a start that failed
         self.node: Node | None = None
         self.on_start: Callable[[Node], None] = lambda node: None
         self.flash: BlockDevice = flash if flash is not None else blank_flash(identity)
@@ -396,6 +399,7 @@ class SimStation:
         self.node = None
         self.hal = None
         self.sleep = None
+        self._reset_at_ms = None
 
     def press_reset(self) -> None:
         self.rtc.lose_memory()
@@ -409,12 +413,13 @@ class SimStation:
         """One step of the node; milliseconds of the world's time until it wants another. Off: a day."""
         if self.sleep is not None:
             return self._sleep_on(self.sleep)
-        if self.node is None:
+        if self._reset_at_ms is not None:
+            return self._wait_for_reset(self._reset_at_ms)
+        if self.node is None or self._life is None:
             return 86_400_000
         self.clock.run_due()
         try:
-            wait_ms = self.node.step()
-            self.failures = 0
+            wait_ms = self._life.step()
         except PowerLost:
             self.power_cut()
             return self.clock.ahead_ms
@@ -424,9 +429,14 @@ class SimStation:
             wait_ms = 0
         except SimDeepSleep as sleep:
             wait_ms = self._fall_asleep(sleep)
-        except Exception as exc:  # noqa: BLE001  (what firmware.main does at the top of a node)
-            wait_ms = self._failed(exc)
         return self.clock.ahead_ms + wait_ms
+
+    def _wait_for_reset(self, at_ms: int) -> int:
+        left_ms = at_ms - self.clock.now_ms()
+        if left_ms <= 0:
+            self.resets += 1
+            self.press_reset()
+        return self.clock.ahead_ms + max(0, left_ms)
 
     def from_gateway(self, data: bytes) -> None:
         if self.hal is not None:
@@ -467,9 +477,15 @@ class SimStation:
     def _start(self, cause: int, wake: int = WAKE_NONE) -> None:
         self.line.received.clear()
         self.sleep = None
+        self.node = None
+        self._reset_at_ms = None
         try:
             self.hal = SimHal(self, cause, wake)
-            self.node = Node(self.hal)
+            self._life = Life(self.hal)
+            self.node = self._life.begin()
+        except StartFailed as exc:
+            self.log.append(str(exc))
+            self._reset_at_ms = self.clock.now_ms() + START_PAUSE_MS
         except PowerLost:
             self.power_cut()
         except NoIdentity as exc:
@@ -477,14 +493,6 @@ class SimStation:
             self.power_cut()
         else:
             self.on_start(self.node)
-
-    def _failed(self, exc: Exception) -> int:
-        assert self.node is not None
-        self.failures += 1
-        self.node.health.crashed(exc)
-        if self.failures % _FAILURES_MAX == 0:
-            self.press_reset()
-        return _PAUSE_MS
 
 
 def blank_flash(identity: identity_file.Identity, blocks: int = STATE_BLOCKS) -> Flash:

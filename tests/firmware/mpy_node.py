@@ -23,6 +23,7 @@ import vfs  # noqa: E402
 
 from firmware import main  # noqa: E402
 from firmware.hal.clock import Clock  # noqa: E402
+from firmware.hal.lines import Lines  # noqa: E402
 
 _PERIOD = 1 << 30
 _BLOCK = 4096
@@ -134,6 +135,7 @@ class Hal:
         ticks = Ticks()
         self.clock = Clock(ticks, Rtc())
         self.link = Link()
+        self.lines = Lines()
         self._uart = Uart(ticks)
         self._ticks = ticks
         self.state_fs = vfs.VfsLfs2(File(state))
@@ -151,6 +153,7 @@ class Hal:
         return os.urandom(count)
 
     def log(self, text):
+        self.lines.keep(text)
         tell("L " + text)
 
     def feed_watchdog(self):
@@ -177,5 +180,4 @@ class Hal:
 
 
 hal = Hal(sys.argv[1])
-node = main.start(hal)
-main.loop(hal, node)
+main.loop(hal, main.start(hal))
