@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.rom_image import micropython
+from firmware.hal import CAUSE_HARD_RESET, CAUSE_POWER_ON
 from flash_tools.images import SLOT, compile_module, compile_tree
 from hil_tests.world.sim_hal import LocalClock, SondeLine, blank_flash
 from tests.firmware.peer import Peer
@@ -35,11 +36,11 @@ def calm_water(_: float) -> Mapping[str, float]:
 
 
 @cache
-def compiled_tree(node_type: str) -> tuple[Path, int]:
+def compiled_tree(node_type: str, root: Path = ROOT) -> tuple[Path, int]:
     """The folder with the modules of that node type's app image, and how many bytes of .mpy they are."""
     folder = Path(tempfile.mkdtemp(prefix="tidegate-node-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    tree = compile_tree(ROOT, node_type=node_type)
+    tree = compile_tree(root, node_type=node_type)
     files = {path: data for path, data in tree.items() if path.endswith(".mpy")}
     for path, data in files.items():
         target = folder / path.removeprefix("/")
@@ -57,10 +58,13 @@ class NodeEnded(Exception):
 
 
 class Lockstep:
-    """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console."""
+    """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console. ``root``: its sources."""
 
-    def __init__(self, folder: Path, water: Callable[[float], Mapping[str, float]] = calm_water) -> None:
+    def __init__(
+        self, folder: Path, water: Callable[[float], Mapping[str, float]] = calm_water, root: Path = ROOT
+    ) -> None:
         self.now_ms = START_MS
+        self.root = root
         self.state = folder / "state.bin"
         self.state.write_bytes(bytes(blank_flash(IDENTITY, STATE_BLOCKS).image))
         self._clock = LocalClock(lambda: self.now_ms)
@@ -101,15 +105,15 @@ class Lockstep:
             if pipe is not None:
                 pipe.close()
 
-    def power_on(self) -> None:
+    def power_on(self, cause: int = CAUSE_POWER_ON) -> None:
         self._line.received.clear()
         self._down.clear()
-        self._process = self._start()
+        self._process = self._start(cause)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        tree, _ = compiled_tree(IDENTITY.node_type)
+    def _start(self, cause: int = CAUSE_POWER_ON) -> subprocess.Popen[bytes]:
+        tree, _ = compiled_tree(IDENTITY.node_type, self.root)
         return subprocess.Popen(
-            [str(micropython()), "-X", f"heapsize={HEAP}", "-m", "mpy_node", str(self.state)],
+            [str(micropython()), "-X", f"heapsize={HEAP}", "-m", "mpy_node", str(self.state), str(cause)],
             cwd=tree,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -141,7 +145,7 @@ class Lockstep:
         elif verb == "X":
             self.resets += 1
             self._process.wait()
-            self.power_on()
+            self.power_on(CAUSE_HARD_RESET)
         else:
             rest_of_it = self._process.stdout.read().decode(errors="replace")
             raise NodeEnded(line.decode(errors="replace") + rest_of_it)

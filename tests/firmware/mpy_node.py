@@ -129,9 +129,8 @@ class File:
 
 
 class Hal:
-    reset_cause = 1
-
-    def __init__(self, state):
+    def __init__(self, state, cause):
+        self.reset_cause = cause
         ticks = Ticks()
         self.clock = Clock(ticks, Rtc())
         self.link = Link()
@@ -179,5 +178,5 @@ class Hal:
         return gc.mem_free()
 
 
-hal = Hal(sys.argv[1])
+hal = Hal(sys.argv[1], int(sys.argv[2]))
 main.loop(hal, main.start(hal))
