@@ -38,7 +38,8 @@ class Ride:
 
     def samples(self, samples: "array[int]", count: int, motion: "Motion") -> None:
         """Take ``count`` samples of three axes; the loop that costs, so everything is local."""
-        gx, gy, gz, rest = motion.gx, motion.gy, motion.gz, motion.rest
+        gx, gy, gz = motion.gx, motion.gy, motion.gz  # no more than three: four would be a tuple on the heap
+        rest = motion.rest
         first, second, slow = self._first, self._second, self._slow
         extreme = self._extreme
         at = 0

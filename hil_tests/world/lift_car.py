@@ -84,10 +84,13 @@ def building(rng: random.Random, floors: int, speed_m_s: float) -> Building:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
+    """``is_short``: so short that it may be told as a trip, or only as what is wrong with it."""
+
     start_s: float
     end_s: float
     from_floor: int
     to_floor: int  # where it ends out of a floor, -1
+    is_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)

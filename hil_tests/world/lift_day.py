@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 JOURNEYS = (2, 1, 1, 1, 2, 4, 9, 18, 22, 14, 10, 11, 18, 16, 10, 9, 11, 18, 22, 16, 11, 8, 6, 3)
 TRAPPED, OUT_OF_ZONE, OVERSPEED, DOOR_OPEN_RUN, LONG_STAY, UNINTENDED = 13, 33, 34, 35, 36, 37
 DOOR_FAULT, OVERRAN_TOP, OVERRAN_BOTTOM, SERVICE, ROUGH = 38, 39, 40, 41, 42
-# A shorter movement is told only as what is wrong with it.
-TRIP_M = 0.8
+# A movement shorter than that is told as what is wrong with it; whether it is a trip as well is nobody's business.
+TRIP_M = 1.0
 
 
 class LiftDay:
@@ -153,9 +153,11 @@ class LiftDay:
         car.move(accelerations, people_mg=people_mg, doors=doors)
         self._arrived(began_s, from_floor, floor, len(accelerations))
 
-    def _arrived(self, began_s: float, from_floor: int, to_floor: int, samples: int) -> None:
+    def _arrived(
+        self, began_s: float, from_floor: int, to_floor: int, samples: int, is_short: bool = False
+    ) -> None:
         car = self.car
-        car.truth.trips.append(Trip(began_s, began_s + samples * DT_S, from_floor, to_floor))
+        car.truth.trips.append(Trip(began_s, began_s + samples * DT_S, from_floor, to_floor, is_short))
         if to_floor >= 0:
             car.floor = to_floor
             car.height_m = car.building.heights_m[to_floor]
@@ -198,9 +200,7 @@ class LiftDay:
         began_s = car.t_s
         accelerations = profile(heights[floor] - car.height_m, LiftDrive(0.3, 0.3, 0.6))
         car.move(accelerations)
-        if abs(distance_of(accelerations)[0]) >= TRIP_M:
-            self._arrived(began_s, -1, floor, len(accelerations))
-        car.floor, car.height_m = floor, heights[floor]
+        self._arrived(began_s, -1, floor, len(accelerations), abs(distance_of(accelerations)[0]) < TRIP_M)
         self.serve(0)
 
     def trapped_between_floors(self) -> None:
@@ -293,8 +293,7 @@ class LiftDay:
         drive = LiftDrive(self.rng.uniform(0.25, 0.7), self.rng.uniform(0.2, 0.8), 1.5)
         accelerations = profile(distance_m, drive)
         car.move(accelerations, settle=0.3)
-        if abs(distance_m) >= TRIP_M:
-            self._arrived(began_s, car.floor, -1, len(accelerations))
+        self._arrived(began_s, car.floor, -1, len(accelerations), abs(distance_m) < TRIP_M)
         car.rest(4)
         self.close_door()
         car.rest(10)

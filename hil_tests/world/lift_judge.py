@@ -69,15 +69,16 @@ def judge(truth: Truth, told: list[tuple[float, Change]], since_s: float = 0.0) 
     score.told = len(trips)
     at = 0
     for trip in truth.trips:
-        score.trips += 1
+        score.trips += not trip.is_short
         while at < len(trips) and trips[at][0] < trip.start_s + _OVERLAP_S:
             score.spurious.append(f"{trips[at][0]:.1f} s: {trips[at][1]}")
             at += 1
         found = at < len(trips) and trips[at][0] <= trip.end_s + _TOLD_LATE_S
         if not found:
-            score.missed.append(f"{trip}")
+            if not trip.is_short:
+                score.missed.append(f"{trip}")
             continue
-        score.found += 1
+        score.found += not trip.is_short
         detail = trips[at][1]
         at += 1
         if trip.start_s >= since_s and trip.to_floor >= 0:
