@@ -5,6 +5,7 @@ once (`runner.end`) or notes in the runner or the node what will end it. A node 
 on the heap only while a command is begun, so nothing may be kept here from one command to the next.
 """
 
+from firmware.modules import forget
 from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
@@ -59,10 +60,24 @@ def _report_settings(runner: "CommandRunner", _: None) -> None:
     runner.end(messages.DONE, None)
 
 
+def _maintenance(runner: "CommandRunner", seconds: int) -> None:
+    runner.node.maintain(seconds)
+    runner.end(messages.DONE, seconds)
+
+
+def _calibrate(runner: "CommandRunner", args: "list[int]") -> None:
+    from firmware import calibration  # on the heap for this moment only
+
+    calibration.begin(runner, args)
+    forget("firmware.calibration")
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
     codes.READ_NOW: _read_now,
     codes.SET_INTERVAL: _set_interval,
     codes.REPORT_SETTINGS: _report_settings,
+    codes.MAINTENANCE: _maintenance,
+    codes.CALIBRATE: _calibrate,
 }
