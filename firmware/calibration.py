@@ -112,7 +112,9 @@ def _apply(runner: "CommandRunner", series: int, number: int) -> None:
     records.keep_once(node.outbox, lambda intent: document.save(packed + intent), records.EVENT, event)
     node.sampler.corrections[series] = tuple(pairs)
     node.uplink.hurry()
-    runner.end(messages.DONE, [number] + _slope_and_offset(ACCEPTANCE[node.identity.node_type][series][0], pairs))
+    runner.end(
+        messages.DONE, [number] + _slope_and_offset(ACCEPTANCE[node.identity.node_type][series][0], pairs)
+    )
 
 
 def _problem(limits: "tuple[int, ...]", pairs: "list[int]") -> str:
