@@ -4,7 +4,7 @@ On the heap only while a Node is made.
 """
 
 from firmware import nodes
-from firmware.durable import read_file
+from firmware.durable import Document, read_file
 from firmware.errors import NoIdentity
 from firmware.modules import forget
 from firmware.sampling import Checker
@@ -16,6 +16,8 @@ from protocols.wire.readings import schema
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from firmware.node import Node
 
 # Written by minting, never by the node (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
@@ -59,6 +61,19 @@ def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
     forget("protocols.wire.limits_table")
     forget("protocols.wire.registry_table")
     return [Checker(one) for one in limits]
+
+
+def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":
+    """The calibrations that are in force; a node that was never calibrated loads nothing for it."""
+    kept = Document(node.hal.state_fs, "calibration").load()
+    if not kept:
+        return {}
+    from firmware import calibration
+
+    found = calibration.restore(node, kept)
+    forget("firmware.calibration")
+    forget("protocols.wire.codes")
+    return found
 
 
 def size_of(fs: "Any") -> int:

@@ -12,6 +12,7 @@ from protocols.wire import messages
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from firmware.node import Node
+    from firmware.sensors import Readings
     from protocols.wire.messages import Command, Detail
 
 # Commands that wait for the one before them (only a reading takes longer than a moment).
@@ -20,8 +21,8 @@ _WAIT_MS_MAX = 60000
 
 
 class CommandRunner:
-    """``is_reading``: a "read now" waits for its set. ``reboot_at_s``, ``dark_at_s`` (when identify ends): uptimes, -1
-    when nothing is due.
+    """``is_reading``: a "read now" waits for its set; ``calibrating``: the args of a "calibrate" that waits for a
+    measurement. ``reboot_at_s``, ``dark_at_s`` (when identify ends): uptimes, -1 when nothing is due.
     """
 
     def __init__(self, node: "Node") -> None:
@@ -29,6 +30,7 @@ class CommandRunner:
         self._store = Commands(node.hal.state_fs)
         self._queue: "list[tuple[Command, int]]" = []  # with the uptime of its arrival
         self.is_reading = False
+        self.calibrating: "list[int] | None" = None
         self.reboot_at_s = -1
         self.dark_at_s = -1
         if self._store.latest and not self._store.result:
@@ -44,7 +46,7 @@ class CommandRunner:
     def poll(self) -> None:
         """Begin what waits, end what has ended."""
         now_s = self.node.hal.clock.uptime_s()
-        while self._queue and not self.is_reading and self.reboot_at_s < 0:
+        while self._queue and not self.is_reading and self.calibrating is None and self.reboot_at_s < 0:
             command, arrived_s = self._queue.pop(0)
             if command.command_id > self._store.latest:
                 self._begin(command, now_s - arrived_s)
@@ -62,8 +64,19 @@ class CommandRunner:
         ends_s = [at_s for at_s in (self.dark_at_s, self.reboot_at_s) if at_s >= 0]
         return max(0, min(ends_s) - now_s) * 1000 if ends_s else _WAIT_MS_MAX
 
+    def measured(self, values: "Readings") -> None:
+        """A measurement has ended; what the probes said, before any correction."""
+        args = self.calibrating
+        if args is not None:
+            from firmware import calibration  # on the heap for this moment only
+
+            self.calibrating = None
+            calibration.take(self, args, values[args[0]])
+            forget("firmware.calibration")
+            forget("protocols.wire.codes")
+
     def set_kept(self, seq: int) -> None:
-        """A measurement has ended; seq 0: its set could not be kept."""
+        """The set of a measurement is kept; seq 0: it could not be."""
         if self.is_reading:
             self.is_reading = False
             if seq:

@@ -14,6 +14,7 @@ from firmware.downlink import Downlink
 from firmware.durable import Boots, Document
 from firmware.errors import SettingsError, StorageError
 from firmware.health import Health
+from firmware.maintenance import KEPT_BYTES, Maintenance
 from firmware.modules import forget
 from firmware.outbox import Outbox
 from firmware.sampling import Sampler, Schedule
@@ -86,6 +87,7 @@ class Node:
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
+        self._keeps_set = False  # and not only a calibration looks at it
         self._finished_s = 0  # uptime when the latest one came to its end
         self.has_measured = False
         self._step_from_ms = 0
@@ -93,9 +95,12 @@ class Node:
 
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
-        self.alarms = Alarms(of_type.rules, series, self._recover_alarms(), watch_bits)
+        kept = self._recover_alarms()
+        self.alarms = Alarms(of_type.rules, series, unpack_from(">I", kept)[0], watch_bits)
+        self.maintenance = Maintenance(hal.clock, kept[4:])
         if self.watch is not None:
             self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
+        self.sampler.corrections = assembly.corrections(self)
         self.commands = CommandRunner(self)
         self._status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
@@ -107,12 +112,13 @@ class Node:
     def step(self) -> int:
         """Do what is due; milliseconds until there is more to do, unless something arrives on the link before."""
         watch_ms = self._watch()
+        self._listen()  # first: what it begins, a reading or a calibration, must not wait for the next step
         sample_ms = self._sample()
-        self._listen()
         send_ms = self._send()
         if self._is_making_progress():
             self.hal.feed_watchdog()
-        return max(0, min(watch_ms, sample_ms, send_ms, self.commands.wait_ms(), self._status_wait_ms()))
+        waits = (watch_ms, sample_ms, send_ms, self.commands.wait_ms(), self._maintenance_wait_ms())
+        return max(0, min(waits + (self._status_wait_ms(),)))
 
     def _watch(self) -> int:
         if self.watch is None:
@@ -122,6 +128,8 @@ class Node:
             for change in tuple(self.watch.changes()):
                 if change.bit == NOTE_BIT:
                     self._keep_event(change.code, change.state, change.detail)
+                elif self.maintenance.seconds:
+                    self.maintenance.held[change.bit] = change
                 else:
                     self._keep_alarm(change._replace(bit=self.alarms.watch_bit + change.bit))
                     self.schedule.replan(self.interval_s())
@@ -168,6 +176,8 @@ class Node:
             for message in self.downlink.poll():
                 self._act(message)
             self.commands.poll()
+            if self.maintenance.is_over() and not self.sampler.is_busy:
+                self.maintain(0)
         except (StorageError, OSError) as exc:
             self.health.flash_failed(exc)
 
@@ -190,8 +200,9 @@ class Node:
 
     # -- measure, check, keep -------------------------------------------------------------------------------
 
-    def begin_measurement(self) -> None:
-        """Take a set now; one that is under way counts."""
+    def begin_measurement(self, keeps_set: bool = True) -> None:
+        """Measure now, for a set or only for whoever asked; a measurement that is under way counts."""
+        self._keeps_set = self._keeps_set or keeps_set
         if not self.sampler.is_busy:
             self.sampler.begin()
             self._begun = self.hal.clock.now()
@@ -203,13 +214,25 @@ class Node:
     def _finish_measurement(self) -> None:
         self.has_measured = True
         self._finished_s = self.hal.clock.uptime_s()
+        try:
+            self.commands.measured(self.sampler.values)
+        except (StorageError, OSError) as exc:
+            self.health.flash_failed(exc)
+        if self._keeps_set:
+            self._keeps_set = False
+            self.sampler.correct()
+            self._take_set()
+        self.health.look_at_heap()
+
+    def _take_set(self) -> None:
         time, tq = self._measured_at()
         values = self.sampler.values
         flags = self._flags
         for i, checker in enumerate(self._checkers):
             flags[i] = checker.check(self._begun_s, values[i])
         changes = self.alarms.update(values, flags)
-        seq = 0
+        if self.maintenance.seconds:
+            changes = []  # not applied, they come again with the first set after it
         try:
             # The event first: it is small, and if the power goes between the two the alarm is what must be there.
             for change in changes:
@@ -222,7 +245,6 @@ class Node:
             self.commands.set_kept(seq)
         except (StorageError, OSError) as exc:
             self.health.flash_failed(exc)
-        self.health.look_at_heap()
 
     def _measured_at(self) -> "tuple[int, int]":
         """When the measurement began, by what the clock knows now: it may have been set meanwhile."""
@@ -247,17 +269,39 @@ class Node:
 
     def _keep_alarm(self, change: "Change") -> None:
         """Keep the event and the state it leaves behind, both or neither: a reset neither repeats nor forgets it."""
-        time, tq = self.record_time()
         bit = 1 << change.bit
         raised = self.alarms.raised | bit if change.state == messages.RAISED else self.alarms.raised & ~bit
-        payload = records.pack_event(time, tq, change.code, change.state, change.detail)
-        records.keep_once(
-            self.outbox,
-            lambda intent: self._alarm_file.save(pack(">I", raised) + intent),
-            records.EVENT,
-            payload,
-        )
+        left_s = self.maintenance.left_s()
+        self._keep_state(raised, left_s, change.code, change.state, change.detail)
         self.alarms.apply(change)
+
+    def maintain(self, seconds: int) -> None:
+        """Somebody works here for so long; 0 ends it, and what the alarms would have told meanwhile is told now."""
+        maintenance = self.maintenance
+        if not seconds and not maintenance.seconds:
+            return
+        state = messages.RAISED if seconds else messages.CLEARED
+        self._keep_state(self.alarms.raised, seconds, codes.IN_MAINTENANCE, state, seconds)
+        maintenance.begin(seconds)
+        self.uplink.hurry()
+        while not seconds and maintenance.held:
+            change = maintenance.held.popitem()[1]
+            change = change._replace(bit=self.alarms.watch_bit + change.bit)
+            if self.alarms.is_raised(change.bit) != (change.state == messages.RAISED):
+                self._keep_alarm(change)
+
+    def _maintenance_wait_ms(self) -> int:
+        if not self.maintenance.seconds or self.sampler.is_busy:
+            return _WAIT_MS_MAX
+        return self.maintenance.left_s() * 1000
+
+    def _keep_state(self, raised: int, maintenance_s: int, code: int, state: int, detail: "Detail") -> None:
+        time, tq = self.record_time()
+        kept = pack(">I", raised) + self.maintenance.packed(maintenance_s)
+        payload = records.pack_event(time, tq, code, state, detail)
+        records.keep_once(
+            self.outbox, lambda intent: self._alarm_file.save(kept + intent), records.EVENT, payload
+        )
 
     def _make_watch(self, of_type: "NodeType") -> "Watch | None":
         if of_type.watch is None:
@@ -265,13 +309,13 @@ class Node:
         fs = self.hal.state_fs
         return of_type.watch(self.hal, self.settings, lambda name: Document(fs, name))
 
-    def _recover_alarms(self) -> int:
-        """The alarms that are raised, once the event of the latest change is in the outbox."""
+    def _recover_alarms(self) -> bytes:
+        """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox."""
         kept = self._alarm_file.load()
         if kept is None:
-            return 0
-        records.finish(self.outbox, kept[4:])
-        return int(unpack_from(">I", kept)[0])
+            return bytes(4 + KEPT_BYTES)
+        records.finish(self.outbox, kept[4 + KEPT_BYTES :])
+        return kept
 
     def _tell_lost(self) -> None:
         lost = self.outbox.lost()
@@ -300,6 +344,7 @@ class Node:
 
     def _set_clock(self, seconds: int, millis: int) -> None:
         step_s = self.hal.clock.set(seconds, millis)
+        self.maintenance.clock_set()
         self.schedule.replan(self.interval_s())
         if abs(step_s) >= CLOCK_STEP_S:
             self.health.clock_steps += 1

@@ -5,6 +5,7 @@ once (`runner.end`) or notes in the runner or the node what will end it. A node 
 on the heap only while a command is begun, so nothing may be kept here from one command to the next.
 """
 
+from firmware.modules import forget
 from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
@@ -72,6 +73,18 @@ def _console(runner: "CommandRunner", number: int) -> None:
         runner.end(messages.DONE, text)
 
 
+def _maintenance(runner: "CommandRunner", seconds: int) -> None:
+    runner.node.maintain(seconds)
+    runner.end(messages.DONE, seconds)
+
+
+def _calibrate(runner: "CommandRunner", args: "list[int]") -> None:
+    from firmware import calibration  # on the heap for this moment only
+
+    calibration.begin(runner, args)
+    forget("firmware.calibration")
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
@@ -79,6 +92,8 @@ _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.SET_INTERVAL: _set_interval,
     codes.REPORT_SETTINGS: _report_settings,
     codes.CONSOLE: _console,
+    codes.MAINTENANCE: _maintenance,
+    codes.CALIBRATE: _calibrate,
 }
 # What needs nothing that a node in safe mode lacks.
 _IN_SAFE_MODE = (codes.IDENTIFY, codes.REBOOT, codes.REPORT_SETTINGS, codes.CONSOLE)

@@ -31,6 +31,7 @@ FRAMES_SENT = 13
 FRAMES_RESENT = 14
 CLOCK_STEPS = 15
 FLASH_ERRORS = 16
+MAINTENANCE_S = 20
 TRACEBACK = 32
 
 
@@ -76,6 +77,8 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         CLOCK_STEPS: health.clock_steps,
         FLASH_ERRORS: health.flash_errors + outbox.flash_errors,
     }
+    if node.maintenance.seconds:
+        counters[MAINTENANCE_S] = node.maintenance.left_s()
     if health.traceback:
         counters[TRACEBACK] = health.traceback
     return counters

@@ -4,6 +4,7 @@ Sets stand on the raster of the clock (every 15 minutes: at :00, :15, :30, :45),
 batch codes its times in one byte. A measurement is a chain of short steps: the node serves its link in between.
 """
 
+from protocols.wire.limits import MAX_VALUE
 from protocols.wire.quality import FlatLine, RateOfChange, check_limits, gross_range, worst
 
 TYPE_CHECKING = False
@@ -53,6 +54,7 @@ class Sampler:
     def __init__(self, sensors: "Sequence[Sensor]", series_count: int) -> None:
         self._sensors = sensors
         self.values: "Readings" = [None] * series_count
+        self.corrections: "dict[int, tuple[int, int, int, int]]" = {}  # by series: two pairs of probe and truth
         self._parts: "list[Readings]" = [[None] * sensor.count for sensor in sensors]
         self._steps: "Iterator[int] | None" = None
         if sum(sensor.count for sensor in sensors) != series_count:
@@ -80,6 +82,13 @@ class Sampler:
         self._steps = None
         return None
 
+    def correct(self) -> None:
+        """Put the calibrations that are in force to the values."""
+        for series, pairs in self.corrections.items():
+            value = self.values[series]
+            if value is not None:
+                self.values[series] = corrected(value, pairs)
+
     def errors(self) -> int:
         return sum(sensor.errors for sensor in self._sensors)
 
@@ -90,6 +99,14 @@ class Sampler:
             for value in part:
                 self.values[at] = value
                 at += 1
+
+
+def corrected(probe: int, pairs: "tuple[int, int, int, int]") -> int:
+    """What a probe that said this should have said: on the line through both points, rounded half up."""
+    probe0, true0, probe1, true1 = pairs
+    over = 2 * (probe1 - probe0)
+    value = true0 + (2 * (probe - probe0) * (true1 - true0) + over // 2) // over
+    return max(-MAX_VALUE, min(value, MAX_VALUE))
 
 
 class Checker:

@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from gateway import commands, keys, registry, wishes
+from gateway import commands, keys, marks, registry, wishes
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands
@@ -98,7 +98,7 @@ def open_store(
         Path(config.gateway.data_dir, DATABASE_NAME),
         clock=clock,
         random_bytes=random_bytes,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA),
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA),
         executor=executor,
     )
 
@@ -126,6 +126,7 @@ class Gateway:
         self.store = open_store(config, self.clock, random_bytes, executor)
         for note in self.store.notes:
             log.warning("store_recovery", note=note)
+        self.marks = marks.Marks(self.store)  # hears of commits before any northbound
         self.registry = Registry(self.store, vault, self.clock, config.gateway.area)
         self._damaged_keys: set[int] = set()
         self.routes = Routes()
@@ -198,7 +199,7 @@ class Gateway:
 
     def _mqtt(self, section: MqttSection) -> Northbound:
         name, place_of = self.config.gateway.name, self.registry.place_of
-        return build_mqtt(section, name, self.store, place_of, self.clock, random.Random())
+        return build_mqtt(section, name, self.store, place_of, self.clock, random.Random(), self.marks)
 
     def _build_health(self) -> HealthServer | None:
         section = self.config.health

@@ -6,6 +6,7 @@ broker must not carry an MQTT client in its memory.
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import ssl
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from gateway.clock import Clock
 from gateway.config import MqttSection
 from gateway.errors import ConfigError
+from gateway.marks import Marks
 from gateway.registry import Place
 from gateway.store import Store
 
@@ -77,6 +79,7 @@ def build_mqtt(
     places: Callable[[int, int], Place],
     clock: Clock,
     rng: random.Random,
+    marks: Marks,
 ) -> Northbound:
     """An MQTT northbound."""
     from gateway.northbound import mqtt
@@ -92,9 +95,8 @@ def build_mqtt(
         tls=tls_context(section),
     )
     sender = mqtt.MqttSender(settings)
-    return Northbound(
-        section.name, Delivery(section.name, store, mqtt.format, sender, places, clock, rng), clock
-    )
+    format = functools.partial(mqtt.format, marks=marks)
+    return Northbound(section.name, Delivery(section.name, store, format, sender, places, clock, rng), clock)
 
 
 def check(section: MqttSection) -> None:

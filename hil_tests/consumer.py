@@ -50,6 +50,8 @@ class Judge:
 
 # What tells of a copy how and when it travelled.
 _TRAVEL = {"lane", "resent", "received_ms"}
+# What a set may gain: the event that tells of it travels in another lane, and may come after a first copy of the set.
+_TRAVEL |= {"cal", "maintenance"}
 _UNSYNCHRONISED = 3
 
 

@@ -27,6 +27,7 @@ from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 from gmqtt.mqtt.handler import MQTTConnectError
 
 from gateway.errors import NorthboundError
+from gateway.marks import Marks
 from gateway.northbound.runner import Destination, OnConfirm
 from gateway.records import KIND_RESULT, Event, Reading
 from protocols.northbound import format_json
@@ -60,13 +61,27 @@ class MqttSettings:
     connect_timeout_s: float = 2.0
 
 
-def format(record: Reading | Event, site: str, resent: bool) -> bytes:
+def format(record: Reading | Event, site: str, resent: bool, marks: Marks | None = None) -> bytes:
     """The JSON of a record."""
     ledger = record.ledger
     head = format_json.head(ledger.node, site, ledger.number)
     if isinstance(record, Reading):
         _, _, seq, backlog, received_ms, time, tq, schema, values, flags = record
-        return format_json.reading(head, seq, backlog, resent, time, tq, received_ms, schema, values, flags)
+        calibrations, maintenance = (None, False) if marks is None else marks.of(record)
+        return format_json.reading(
+            head,
+            seq,
+            backlog,
+            resent,
+            time,
+            tq,
+            received_ms,
+            schema,
+            values,
+            flags,
+            calibrations,
+            maintenance,
+        )
     formatter = format_json.result if record.kind == KIND_RESULT else format_json.event
     return formatter(
         head,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import sqlite3
@@ -177,7 +178,8 @@ class SimGateway(Gateway):
         sender = SimSender(self._broker)
         self._senders.append(sender)
         places = self.registry.place_of
-        runner = Runner(section.name, self.store, mqtt.format, sender, places, self.clock, self._rng)
+        format = functools.partial(mqtt.format, marks=self.marks)
+        runner = Runner(section.name, self.store, format, sender, places, self.clock, self._rng)
         self.runners[section.name] = runner
         return Northbound(section.name, runner, self.clock)
 

@@ -37,6 +37,7 @@ CALIBRATE_ZERO = 0
 CALIBRATE_SPAN = 1
 CALIBRATE_APPLY = 2
 CALIBRATE_DISCARD = 3
+MAX_CALIBRATION = 0xFFFF
 
 # code of an event, SPEC.md section 2.3.
 EVENT_NAMES = {
@@ -162,6 +163,8 @@ def command_problem(op: int, args: "Args") -> str:
             return "calibrate takes [series, step, value], not %r" % (args,)
         if not (0 <= args[0] < MAX_SERIES and CALIBRATE_ZERO <= args[1] <= CALIBRATE_DISCARD):
             return "calibrate: series 0 to %d, step 0 to 3, not %r" % (MAX_SERIES - 1, args)
+        if args[1] == CALIBRATE_APPLY and not 1 <= args[2] <= MAX_CALIBRATION:
+            return "calibrate: a calibration is numbered 1 to %d, not %d" % (MAX_CALIBRATION, args[2])
         return ""
     if isinstance(args, (list, tuple)) and op <= _OPERATION_MAX:
         return "operation %d takes no array" % op

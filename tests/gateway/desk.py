@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import commands, registry, wishes
+from gateway import commands, marks, registry, wishes
 from gateway.commands import Commands
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import MintedNode
@@ -52,6 +52,7 @@ class Desk:
         self.registry = Registry(store, Vault(master_key), clock, "330106")
         self.commands = Commands(store, self.registry, clock)
         self.wishes = Wishes(store, self.registry, clock)
+        self.marks = marks.Marks(store)
 
     async def enrol(self, *addresses: int, site: str | None = None) -> None:
         await self.registry.import_nodes([minted(address, site=site) for address in addresses], BY)
@@ -69,7 +70,7 @@ def desk(folder: Path, clock: HandClock | None = None, master_key: bytes = MASTE
         folder / "tidegate.db",
         clock=held,
         random_bytes=os.urandom,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA),
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA),
     )
     try:
         yield Desk(store, held, master_key)

@@ -26,7 +26,7 @@ def build(folder: Path, extra: str = "") -> Northbound:
     with desk(folder) as office:
         return northbounds.build_mqtt(
             section(folder, extra), "gw-1", office.store, lambda address, at_ms: Place("s", "a"), office.clock,
-            random.Random(1),
+            random.Random(1), office.marks,
         )  # fmt: skip
 
 
