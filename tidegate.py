@@ -32,6 +32,9 @@ class Group(NamedTuple):
 GROUPS = {
     "gateway": Group("gateway.cli", "Run and check the gateway daemon (integrator).", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
+    "firmware": Group(
+        "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
+    ),
     "virtual": Group("hil_tests.virtual", "One virtual river station, to try things by hand.", "demo"),
     "demo": Group("hil_tests.demo", "Three virtual river stations, a gateway and a live table.", "demo"),
 }

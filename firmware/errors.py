@@ -9,6 +9,10 @@ class NoIdentity(NodeError):
     """The state partition holds no identity: the node has no keys and can neither send nor be spoken to."""
 
 
+class WrongFirmware(NodeError):
+    """This image, or this MicroPython, is not for the board that the identity names: flash the right one."""
+
+
 class SettingsError(NodeError):
     """A settings document that was refused as a whole; the old one stays."""
 

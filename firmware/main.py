@@ -8,7 +8,7 @@ reset, and the watchdog sees to a node that does not come round at all. Starts t
 import gc
 
 from firmware.durable import Document
-from firmware.errors import NoIdentity, StartFailed
+from firmware.errors import NoIdentity, StartFailed, WrongFirmware
 from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.health import Health
 from firmware.modules import forget
@@ -36,7 +36,7 @@ class Life:
         self._trials: "Trials | None" = None
 
     def begin(self) -> "Node":
-        """Make the node. NoIdentity: there is nothing it could be. StartFailed: any other fault, and it is counted."""
+        """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault, and it is counted."""
         hal = self._hal
         if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
             self._trials = _trials(hal)
@@ -46,7 +46,7 @@ class Life:
             if trials is not None:
                 trials.started(self.node)
             return self.node
-        except NoIdentity:
+        except (NoIdentity, WrongFirmware):
             raise
         except Exception as exc:  # noqa: BLE001  (whatever a sensor or a document does at a start)
             gc.collect()
@@ -96,7 +96,7 @@ def run() -> None:
 
 
 def start(hal: "Hal") -> "Life":
-    """A life with a node, once there is one: without an identity it can only say so."""
+    """A life with a node, once there is one: without an identity, or on the wrong firmware, it can only say so."""
     life = Life(hal)
     while True:
         try:
@@ -104,6 +104,8 @@ def start(hal: "Hal") -> "Life":
             return life
         except NoIdentity as exc:
             hal.log("no identity: %s" % exc)
+        except WrongFirmware as exc:
+            hal.log("wrong firmware: %s" % exc)
         except StartFailed as exc:
             hal.log(str(exc))
             hal.idle(START_PAUSE_MS)

@@ -6,11 +6,11 @@ bytes. `state` belongs to the node; from outside it is only ever written when a 
 """
 
 import importlib
-import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -26,6 +26,8 @@ from flash_tools.shorten import shorten
 SLOT = "/a"
 # Collect while importing, or what loading leaves behind makes holes that nothing larger fits into: 35 kB of them.
 MAIN = b"import gc\n\ngc.threshold(4096)\nfrom firmware import main\n\nmain.run()\n"
+# What stock MicroPython runs when it has mounted `app` at /: the program of the one slot there is.
+BOOT = b'import sys\n\nsys.path.insert(0, "/a")\n' + MAIN
 _ENTRY = "firmware.main"
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
 _SMALL_INT_BITS = 31
@@ -81,17 +83,14 @@ def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[P
         modules = {node_type: module}
         sources = node_types.narrow(sources, node_type, module)
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
-    board_module = f"boards.{board}.board"
-    shaken = shake(sources, _ENTRY, [board_module, *modules.values()])
-    # The hal puts the names of a board's constants together: they have no use that can be seen.
-    constants = re.findall(r"^(\w+) = ", shaken[board_module], re.MULTILINE)
-    short = shorten(shaken, keep=["run", "start", "loop", *constants])
-    return {paths[name]: text for name, text in sorted(short.items())}
+    by_name = [f"boards.{board}.board", *modules.values()]
+    shaken = shorten(shake(sources, _ENTRY, by_name), keep=["run", "start", "loop"])
+    return {paths[name]: text for name, text in sorted(shaken.items())}
 
 
 def compile_tree(root: Path, board: str = "virtual", node_type: str | None = None) -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that such a node needs, compiled, and main.py."""
-    files = {f"{SLOT}/main.py": MAIN}
+    files = {"/main.py": BOOT, f"{SLOT}/main.py": MAIN}
     for path, text in node_sources(root, board, node_type).items():
         files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
     return dict(sorted(files.items()))
@@ -100,13 +99,13 @@ def compile_tree(root: Path, board: str = "virtual", node_type: str | None = Non
 def build_app_image(root: Path, board: str = "virtual", node_type: str | None = None) -> AppImage:
     """The whole `app` partition of ``board``, built from the source tree at ``root``."""
     files = compile_tree(root, board, node_type)
-    data = _littlefs("app", _board_constants(board), files)
+    data = _littlefs("app", board_constants(board), files)
     return AppImage(data, {path: len(content) for path, content in files.items()})
 
 
 def build_state_image(files: Mapping[str, bytes], board: str = "virtual") -> bytes:
     """A fresh `state` partition with these files in it, for a newly minted node."""
-    return _littlefs("state", _board_constants(board), files)
+    return _littlefs("state", board_constants(board), files)
 
 
 def _module_name(path: Path) -> str:
@@ -114,8 +113,9 @@ def _module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def compile_module(text: str, name: str) -> bytes:
-    """The .mpy of one module."""
+    """The .mpy of one module. Most modules of two images are the same ones."""
     with tempfile.TemporaryDirectory(prefix="tidegate-mpy-") as folder:
         source, target = Path(folder) / "module.py", Path(folder) / "module.mpy"
         source.write_text(text, encoding="utf-8")
@@ -136,7 +136,8 @@ def compile_module(text: str, name: str) -> bytes:
         return target.read_bytes()
 
 
-def _board_constants(board: str) -> ModuleType:
+def board_constants(board: str) -> ModuleType:
+    """The board's board.py, whole."""
     try:
         return importlib.import_module(f"boards.{board}.board")
     except ModuleNotFoundError as error:

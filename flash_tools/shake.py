@@ -30,8 +30,6 @@ _BINARY = {
     ast.BitOr: operator.or_,
     ast.BitAnd: operator.and_,
 }
-# Longer ones are for people, not parts of names.
-_TEXT_MAX = 24
 _BY_NAME = frozenset(("getattr", "hasattr", "setattr", "__import__"))
 
 # Modules whose errors are only ever counted by their `reason` on a node: their texts are for whoever debugs a gateway.
@@ -273,8 +271,6 @@ class _Reach:
 
     ``names`` per module: what it defines at its top level and is used, in it or by an import. ``attributes``: what is
     looked up on objects of unknown class; it decides about methods, and about modules that are handed around as values.
-    ``texts``: every short text; of such a module a name also stays that is two of them, the first in lower case: the
-    hal asks a board for getattr(board, name.upper() + "_PIN").
     """
 
     def __init__(self, modules: Mapping[str, _Module]) -> None:
@@ -284,7 +280,6 @@ class _Reach:
         self.visited: set[str] = set()
         self.names: dict[str, set[str]] = {name: set() for name in modules}
         self.attributes: set[str] = set()
-        self.texts: set[str] = set()
 
     def visit(self, root: str, by_name: Iterable[str]) -> None:
         """Keep all of the root, and what it needs; of modules found by name, what is looked up on them."""
@@ -305,16 +300,13 @@ class _Reach:
                 self.visited.add(package)
 
     def _size(self) -> int:
-        sets = (self.visited, self._open, self.attributes, self.texts, *self.names.values())
-        return sum(map(len, sets))
+        return len(self.visited) + len(self._open) + len(self.attributes) + sum(map(len, self.names.values()))
 
     def _spread(self) -> bool:
         """One round over everything that is wanted by now; whether it found anything new."""
         before = self._size()
         for name in sorted(self._open):
             self.names[name] |= self.attributes
-            for statement in self._modules[name].statements:
-                self.names[name] |= {defined for defined in _defined(statement) if self._is_composed(defined)}
         for name in sorted(self.visited):
             for statement in self._modules[name].statements:
                 if _is_wanted(statement, self.names[name]):
@@ -334,9 +326,6 @@ class _Reach:
                     self.attributes.add(node.attr)
             elif isinstance(node, ast.Name) and node not in bases:
                 self._name(module, node.id)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if len(node.value) <= _TEXT_MAX:
-                    self.texts.add(node.value)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _BY_NAME:
                 texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
                 self.attributes |= {text for text in texts if isinstance(text, str)}
@@ -345,12 +334,6 @@ class _Reach:
                     self._enter(alias.name)
                     if "." in alias.name and alias.name in self._modules:
                         self._open.add(alias.name)  # looked up through its packages: too deep to follow
-
-    def _is_composed(self, name: str) -> bool:
-        cuts = range(1, len(name))
-        return any(
-            name[at] == "_" and name[:at].lower() in self.texts and name[at:] in self.texts for at in cuts
-        )
 
     def _name(self, module: str, name: str) -> None:
         self.names[module].add(name)

@@ -7,6 +7,7 @@ NAME = "virtual"
 CHIP = "virtual"
 # The first release whose littlefs, `.mpy` version 6.3 and asyncio the firmware was tested with.
 MICROPYTHON_MIN = (1, 25, 0)
+MICROPYTHON_BUILD = "the unix port"
 
 # Erase size of the flash, and the block size of both littlefs file systems on it.
 BLOCK_SIZE = 4096
@@ -16,6 +17,7 @@ PARTITIONS = {
     "app": (0x200000, 1024 * 1024),
     "state": (0x300000, 512 * 1024),
 }
+APP_LABEL = "app"
 
 # The link to the gateway is the console: stdin and stdout of MicroPython, a USB serial port seen from outside.
 CONSOLE = "stdio"
@@ -36,6 +38,9 @@ ULTRASONIC_RX_PIN = 18
 SENSORS_I2C = 0
 SENSORS_SCL_PIN = 22
 SENSORS_SDA_PIN = 21
+# What switches the supply of the sensors on a UART, and the level that is on: nothing does here.
+SENSORS_POWER_PIN = None
+SENSORS_POWER_ON = 1
 
 # Inputs, high when active: contacts close to 3.3 V against a pull-down, an interrupt output drives both ways.
 INPUT_PINS = {"motion": 33, "float": 32, "door": 27, "presence": 26}
@@ -47,10 +52,16 @@ LOOP_SHUNT_OHM = 120
 # Supply voltage behind a divider: supply = pin voltage * SUPPLY_DIVIDER_MILLI / 1000.
 SUPPLY_ADC_PIN = 35
 SUPPLY_DIVIDER_MILLI = 5000
+SUPPLY_SWITCH_PIN = None
+SUPPLY_SWITCH_ON = 1
 
 # Pins that can end a deep sleep (RTC domain of an ESP32).
 WAKE_PINS = (0, 2, 4, 12, 13, 14, 15, 25, 26, 27, 32, 33, 34, 35, 36, 39)
 LED_PIN = 2
+LED_ON = 1
+RADIO_CHIP = None
+STRAPPING = {2: "nothing is strapped here"}
+UNCONFIRMED = ()
 
 # Currents for the power model: a Heltec WiFi LoRa 32 V3, whose board.py names the sources.
 ACTIVE_MA = 45

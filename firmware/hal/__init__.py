@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         state_fs: Any  # the `state` file system, with the methods of vfs.VfsLfs2
 
         def configure(self, board: str) -> None:
-            """Take the pins of the board of that name; before the methods below."""
+            """Take the pins of the board of that name; before the methods below. Raises WrongFirmware."""
 
         def uart(self, port: str, baud_rate: int) -> Uart:
             """The serial port of that name on this board, 8N1: "rs485", "ultrasonic"."""

@@ -15,6 +15,7 @@ import machine
 import micropython
 import vfs
 
+from firmware.errors import WrongFirmware
 from firmware.hal import (
     CAUSE_DEEP_SLEEP,
     CAUSE_HARD_RESET,
@@ -135,13 +136,21 @@ class Board:
         self.feed_watchdog = self._watchdog.feed
 
     def configure(self, board: str) -> None:
-        """Take the pins of this board. ImportError when the image was built for another one."""
+        """Take the pins of this board. WrongFirmware when image or MicroPython are not for it."""
         name = "boards." + board + ".board"
-        __import__(name)
+        try:
+            __import__(name)
+        except ImportError:
+            raise WrongFirmware("this image was not built for board " + board)
         self._board = sys.modules[name]
+        wanted = self._board.MICROPYTHON_MIN
+        this = tuple(sys.implementation.version[:3])
+        if this < wanted:
+            raise WrongFirmware("board %s needs MicroPython %s, this is %s" % (board, wanted, this))
 
     def uart(self, port: str, baud_rate: int) -> "Uart":
         board = self._board
+        _switch(board.SENSORS_POWER_PIN, board.SENSORS_POWER_ON)
         if port == "rs485":
             return _Uart(board.RS485_UART, baud_rate, board.RS485_TX_PIN, board.RS485_RX_PIN)
         if port == "ultrasonic":
@@ -161,7 +170,11 @@ class Board:
     def read_mv(self, channel: str) -> int:
         board = self._board
         if channel == "supply":
-            return int(_read_uv(board.SUPPLY_ADC_PIN) // 1000 * board.SUPPLY_DIVIDER_MILLI // 1000)
+            is_on = board.SUPPLY_SWITCH_ON
+            _switch(board.SUPPLY_SWITCH_PIN, is_on)
+            uv = _read_uv(board.SUPPLY_ADC_PIN)
+            _switch(board.SUPPLY_SWITCH_PIN, not is_on)
+            return int(uv // 1000 * board.SUPPLY_DIVIDER_MILLI // 1000)
         if channel == "loop":
             return int(_read_uv(board.LOOP_ADC_PIN) // 10 * LOOP_SHUNT_OHM // board.LOOP_SHUNT_OHM // 100)
         raise ValueError("channel %s: this firmware knows supply and loop" % channel)
@@ -175,7 +188,9 @@ class Board:
     def deep_sleep(self, ms: int, pins: "tuple[str, ...]") -> None:
         if pins:
             inputs = tuple([self._input(name) for name in pins])
-            esp32.wake_on_ext1(inputs, esp32.WAKEUP_ANY_HIGH)
+            # RISC-V chips have no ext1, and MicroPython for them no function of that name.
+            wake_on = getattr(esp32, "wake_on_ext1", None) or esp32.wake_on_gpio
+            wake_on(inputs, esp32.WAKEUP_ANY_HIGH)
         machine.deepsleep(ms)
 
     def random(self, count: int) -> bytes:
@@ -193,7 +208,7 @@ class Board:
         machine.reset()
 
     def identify(self, is_on: bool) -> None:
-        machine.Pin(self._board.LED_PIN, machine.Pin.OUT).value(is_on)
+        _switch(self._board.LED_PIN, is_on == self._board.LED_ON)
 
     def _input(self, name: str) -> "machine.Pin":
         number = self._board.INPUT_PINS.get(name)
@@ -204,6 +219,12 @@ class Board:
     def heap_free(self) -> int:
         gc.collect()
         return int(gc.mem_free())  # type: ignore[attr-defined]
+
+
+def _switch(pin: "int | None", level: "int | bool") -> None:
+    """Drive an output; a board that has no such pin needs none."""
+    if pin is not None:
+        machine.Pin(pin, machine.Pin.OUT).value(level)
 
 
 def _read_uv(pin: int) -> int:

@@ -56,20 +56,6 @@ def test_an_attribute_of_an_imported_module_reaches_that_modules_name_alone() ->
     assert defined(out["pack.two"]) == {"other"}
 
 
-def test_of_a_module_found_by_name_a_name_put_together_from_two_texts_stays() -> None:
-    out = shaken(
-        """
-            def pin(board, name):
-                return getattr(board, name.upper() + "_PIN")
-            def run(board):
-                return pin(board, "door")
-        """,
-        by_name=("board",),
-        board="DOOR_PIN = None\nFLOAT_PIN = None\nDOOR_COLOUR = None\n",
-    )
-    assert out["board"].split("\n") == ["DOOR_PIN = None", "", "", ""]
-
-
 def test_a_method_stays_when_its_name_is_looked_up_on_anything() -> None:
     out = shaken(
         "from tool import Box\nbox = Box()\nbox.open()\ngetattr(box, 'by_text')()\n",

@@ -17,10 +17,19 @@ WAKEUP_ANY_HIGH = True
 
 
 def wake_on_ext0(pin, level):
-    wake_on_ext1((pin,) if pin is not None else (), level, b"ext0")
+    _wake_on(b"ext0", (pin,) if pin is not None else (), level)
 
 
-def wake_on_ext1(pins, level, source=b"ext1"):
+def wake_on_ext1(pins, level):
+    _wake_on(b"ext1", pins, level)
+
+
+def wake_on_gpio(pins, level):
+    # How RISC-V chips are woken by a pin; the others know it for light sleep alone.
+    _wake_on(b"ext1", pins, level)
+
+
+def _wake_on(source, pins, level):
     # The supervisor remembers it until this life ends: a real chip forgets it at the next reset, too.
     numbers = b"".join([b" %d" % pin._number for pin in pins])
     if _board.ask(b"%s %d%s" % (source, level, numbers)):
