@@ -66,6 +66,8 @@ class Life:
                 self._trials = None
                 forget("firmware.trials")
                 return 0  # it may have something to tell
+            if node.nap is not None and self._trials is None:
+                node.nap.look(node)  # does not return if the node sleeps
             return wait_ms
         except Exception as exc:  # noqa: BLE001  (the top of the node: it is kept, told and counted, the node goes on)
             gc.collect()  # the heap may be what failed

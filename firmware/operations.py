@@ -72,6 +72,15 @@ def _console(runner: "CommandRunner", number: int) -> None:
         runner.end(messages.DONE, text)
 
 
+def _learn(runner: "CommandRunner", _: None) -> None:
+    watch = runner.node.watch
+    problem = "this node type has nothing to learn" if watch is None else watch.learn()
+    if problem:
+        runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
+    else:
+        runner.end(messages.DONE, None)
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
@@ -79,6 +88,7 @@ _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.SET_INTERVAL: _set_interval,
     codes.REPORT_SETTINGS: _report_settings,
     codes.CONSOLE: _console,
+    codes.LEARN: _learn,
 }
 # What needs nothing that a node in safe mode lacks.
 _IN_SAFE_MODE = (codes.IDENTIFY, codes.REBOOT, codes.REPORT_SETTINGS, codes.CONSOLE)
