@@ -15,14 +15,15 @@ from protocols.wire.readings import FAIL, MISSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NamedTuple
 
+    from firmware.settings import Settings
     from protocols.wire.messages import Detail
 
     class Rule(NamedTuple):
         """Limits are scaled integers of the schema; None where that side has no limit. ``detail_factor``: from the
-        reading to what the event tells."""
+        reading to what the event tells; 0: it tells [series, reading]."""
 
         code: int
         series: int
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
         on_count: int
         off_count: int
         detail_factor: int
+
+    Rules = Sequence[Rule] | Callable[[Settings], Sequence[Rule]]
 
     class Change(NamedTuple):
         """``bit`` is the alarm's place in Alarms.raised; ``detail`` as the event carries it."""
@@ -77,9 +80,11 @@ def below(
     return Rule(code, series, on, off, None, None, on_count, off_count, detail_factor)
 
 
-def above(code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2) -> "Rule":
+def above(
+    code: int, series: int, on: int, off: int, on_count: int = 2, off_count: int = 2, detail_factor: int = 1
+) -> "Rule":
     """Raised over ``on``, cleared at ``off`` or less."""
-    return Rule(code, series, None, None, on, off, on_count, off_count, 1)
+    return Rule(code, series, None, None, on, off, on_count, off_count, detail_factor)
 
 
 def outside(
@@ -89,14 +94,20 @@ def outside(
     return Rule(code, series, low, low + margin, high, high - margin, on_count, off_count, 1)
 
 
+def rules_of(rules: "Rules", settings: "Settings") -> "Sequence[Rule]":
+    """The rules in force: some depend on the settings."""
+    return rules(settings) if callable(rules) else rules
+
+
 class Alarms:
     """The alarms of one node. Bits of ``raised``: the rules in order, one probe fault per series, the watch's."""
 
     def __init__(
         self, rules: "Sequence[Rule]", series_count: int, raised: int = 0, watch_bits: int = 0
     ) -> None:
-        self._rules = rules
+        self.rules = rules
         self._series_count = series_count
+        self.unfitted: "Sequence[int]" = ()  # series that can have no fault
         self.raised = raised
         self._counts = bytearray(len(rules) + series_count + watch_bits)
         self.watch_bit = len(rules) + series_count  # the first one
@@ -104,13 +115,14 @@ class Alarms:
     def update(self, values: "Sequence[int | None]", flags: "Sequence[int]") -> "list[Change]":
         """What this set changes. ``raised`` stays as it is: the caller applies each change once it is kept."""
         changes: "list[Change]" = []
-        for bit, rule in enumerate(self._rules):
+        for bit, rule in enumerate(self.rules):
             value = values[rule.series]
             if value is None or flags[rule.series] in (FAIL, MISSING):
                 continue
             turned = _is_inside(rule, value) if self.is_raised(bit) else _is_beyond(rule, value)
             if self._count(bit, turned, rule.off_count if self.is_raised(bit) else rule.on_count):
-                changes.append(self._change(bit, rule.code, value * rule.detail_factor))
+                detail = value * rule.detail_factor if rule.detail_factor else [rule.series, value]
+                changes.append(self._change(bit, rule.code, detail))
         self._update_faults(flags, changes)
         return changes
 
@@ -119,6 +131,14 @@ class Alarms:
         self.raised = self.raised | bit if change.state == RAISED else self.raised & ~bit
         self._counts[change.bit] = 0
 
+    def rest(self) -> bytes:
+        """The counts, for a deep sleep: three sets in a row may be three days."""
+        return bytes(self._counts)
+
+    def resume(self, counts: bytes) -> None:
+        if len(counts) == len(self._counts):
+            self._counts[:] = counts
+
     def is_raised(self, bit: int) -> bool:
         return self.raised >> bit & 1 == 1
 
@@ -126,7 +146,9 @@ class Alarms:
         """One fault per probe; a whole sonde that is silent is one fault, that of its first series."""
         all_failed = all(flag in (FAIL, MISSING) for flag in flags)
         for series in range(self._series_count):
-            bit = len(self._rules) + series
+            if series in self.unfitted:
+                continue
+            bit = len(self.rules) + series
             failed = flags[series] in (FAIL, MISSING)
             if all_failed and series and not self.is_raised(bit):
                 continue
@@ -139,7 +161,7 @@ class Alarms:
         self._counts[bit] = min(self._counts[bit] + 1, 255) if turned else 0
         return self._counts[bit] >= wanted
 
-    def _change(self, bit: int, code: int, detail: int) -> "Change":
+    def _change(self, bit: int, code: int, detail: "Detail") -> "Change":
         return Change(bit, code, CLEARED if self.is_raised(bit) else RAISED, detail)
 
 

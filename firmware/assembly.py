@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from firmware.hal import Hal
+    from firmware.nap import Nap
     from firmware.node import Node
 
 # Written by minting, never by the node (SPEC.md section 6).
@@ -53,6 +55,13 @@ def safe_type() -> "nodes.NodeType":
 
     forget("firmware.nodes.safe")
     return safe.NODE_TYPE
+
+
+def nap(hal: "Hal") -> "Nap":
+    """Only nodes that sleep have it on their heap."""
+    from firmware.nap import Nap
+
+    return Nap(hal)
 
 
 def checkers(of_type: "nodes.NodeType") -> "list[Checker]":

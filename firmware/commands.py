@@ -58,6 +58,11 @@ class CommandRunner:
             self.node.outbox.flush()
             self.node.hal.reset()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way or waits: the node may sleep."""
+        return not (self._queue or self.is_reading or self.reboot_at_s >= 0 or self.dark_at_s >= 0)
+
     def wait_ms(self) -> int:
         """Milliseconds until poll() has something to do."""
         now_s = self.node.hal.clock.uptime_s()

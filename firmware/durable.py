@@ -157,6 +157,26 @@ class Channel:
         self._next += 1
         return piv
 
+    # -- over a deep sleep: the rest of a block need not be thrown away ---------------------------------------
+
+    def rest(self) -> bytes:
+        """What resume() needs after a deep sleep that begins now. Nothing may be sent or accepted after it."""
+        parts = [self._next.to_bytes(_U40 + 1, "big"), self._bound.to_bytes(_U40 + 1, "big")]
+        for g in sorted(self._highest):
+            parts.append(bytes((g,)) + self._highest[g].to_bytes(_U40, "big"))
+        return b"".join(parts)
+
+    def resume(self, rested: bytes) -> None:
+        """Go on inside the block that is durable. Only for bytes of the sleep that just ended, and only once."""
+        after = int.from_bytes(rested[: _U40 + 1], "big")
+        bound = int.from_bytes(rested[_U40 + 1 : 2 * _U40 + 2], "big")
+        if self.id_context is None or bound != self._bound or after > bound:
+            return
+        self._next = after
+        for at in range(2 * _U40 + 2, len(rested), 1 + _U40):
+            if rested[at] in self._ahead:
+                self._highest[rested[at]] = int.from_bytes(rested[at + 1 : at + 1 + _U40], "big")
+
     def highest(self, g: int) -> int:
         """The highest downlink PIV accepted from sender g, or a bound above it that is durable; -1 for none."""
         return self._highest.get(g, -1)

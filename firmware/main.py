@@ -36,7 +36,7 @@ class Life:
         self._trials: "Trials | None" = None
 
     def begin(self) -> "Node":
-        """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault, and it is counted."""
+        """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault, counted."""
         hal = self._hal
         if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
             self._trials = _trials(hal)
@@ -66,6 +66,8 @@ class Life:
                 self._trials = None
                 forget("firmware.trials")
                 return 0  # it may have something to tell
+            if node.nap is not None and self._trials is None:
+                node.nap.look(node)  # does not return if the node sleeps
             return wait_ms
         except Exception as exc:  # noqa: BLE001  (the top of the node: it is kept, told and counted, the node goes on)
             gc.collect()  # the heap may be what failed

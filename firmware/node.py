@@ -8,7 +8,7 @@ link. Everything that fails on the way has a place where it is counted, and the 
 from struct import pack, unpack_from
 
 from firmware import records
-from firmware.alarms import Alarms
+from firmware.alarms import Alarms, rules_of
 from firmware.commands import CommandRunner
 from firmware.downlink import Downlink
 from firmware.durable import Boots, Document
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 OUTBOX_PATH = "/outbox"
 # Half of a 512 kB state partition: about 7,000 sets, ten weeks of 15 minutes. littlefs needs room to move blocks.
 OUTBOX_BYTES = 256 * 1024
+# A node that sleeps reads its outbox at each wake: a year of daily sets, and an hour of alarms beside them.
+SLEEPER_OUTBOX_BYTES = 32 * 1024
 
 # A correction of the clock from this on is told as an event; below it is drift.
 CLOCK_STEP_S = 2
@@ -60,11 +62,14 @@ class Node:
         self.identity = assembly.identity(fs)
         of_type = assembly.safe_type() if safe else assembly.node_type(self.identity.node_type)
         hal.configure(self.identity.board)
-        self._boots = Boots(fs).started()
+        self.nap = assembly.nap(hal) if of_type.sleeps else None
+        boots = Boots(fs)
+        self._boots = boots.count if self.nap is not None and self.nap.woke else boots.started()
         self.settings = Settings(Document(fs, "settings"), of_type.settings)
         self.health = Health(hal, Document(fs, "traceback"), self._boots)
 
-        self.outbox = Outbox(fs, OUTBOX_PATH, min(OUTBOX_BYTES, assembly.size_of(fs) // 2))
+        outbox_bytes = OUTBOX_BYTES if self.nap is None else SLEEPER_OUTBOX_BYTES
+        self.outbox = Outbox(fs, OUTBOX_PATH, min(outbox_bytes, assembly.size_of(fs) // 2))
         if trials is not None:
             trials.recover(self.outbox)  # before anything else is kept
         self.session = Session(fs, self.identity, hal.clock, hal.random)
@@ -81,14 +86,15 @@ class Node:
         self._schema_id = of_type.schema_id
         self._checkers = [] if safe else assembly.checkers(of_type)
         series = len(self._checkers)
-        self.schedule = Schedule(hal.clock)
+        # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
+        self.schedule = Schedule(hal.clock, 0 if self.nap is None else self.identity.address * 7919)
         self.watch = self._make_watch(of_type)
         self.sampler = Sampler(of_type.sensors(hal, self.watch), series)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
         self._keeps_set = False  # and not only a calibration looks at it
-        self._finished_s = 0  # uptime when the latest one came to its end
+        self._finished_s = hal.clock.uptime_s()  # uptime when the latest one came to its end
         self.has_measured = False
         self._step_from_ms = 0
         self._step_wait_ms = 0
@@ -96,15 +102,21 @@ class Node:
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
         kept = self._recover_alarms()
-        self.alarms = Alarms(of_type.rules, series, unpack_from(">I", kept)[0], watch_bits)
+        self._rules = of_type.rules
+        rules = rules_of(self._rules, self.settings)
+        self.alarms = Alarms(rules, series, unpack_from(">I", kept)[0], watch_bits)
         self.maintenance = Maintenance(hal.clock, kept[4:])
+        self.alarms.unfitted = self.sampler.unfitted()
         if self.watch is not None:
             self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
         self.sampler.corrections = assembly.corrections(self)
         self.commands = CommandRunner(self)
-        self._status_at_s = self.settings[STATUS_S]
+        self.status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
-        self._greet(of_type.name)
+        if self.nap is not None:
+            self.nap.resume(self)
+        if self.nap is None or not self.nap.woke:
+            self._greet(of_type.name)
         assembly.disband(self.identity.node_type)
 
     # -- one step: sample, listen, send ---------------------------------------------------------------------
@@ -184,7 +196,7 @@ class Node:
     def _send(self) -> int:
         try:
             self._tell_lost()
-            if self.hal.clock.uptime_s() >= self._status_at_s and not self.uplink.is_silent:
+            if self.hal.clock.uptime_s() >= self.status_at_s and not self.uplink.is_silent:
                 self._send_status()
             return self.uplink.poll()
         except (StorageError, OSError) as exc:
@@ -243,6 +255,8 @@ class Node:
             if changes:
                 self.uplink.hurry()
             self.commands.set_kept(seq)
+            if self.nap is not None:
+                self.nap.set_kept(self)
         except (StorageError, OSError) as exc:
             self.health.flash_failed(exc)
 
@@ -343,16 +357,20 @@ class Node:
             self._answer_ping()
 
     def _set_clock(self, seconds: int, millis: int) -> None:
+        drift_s = self.hal.clock.drift_s()
         step_s = self.hal.clock.set(seconds, millis)
         self.maintenance.clock_set()
+        if self.nap is not None:
+            self.nap.clock_set(self)
         self.schedule.replan(self.interval_s())
-        if abs(step_s) >= CLOCK_STEP_S:
+        if abs(step_s) >= CLOCK_STEP_S + drift_s:
             self.health.clock_steps += 1
             self._keep_event(codes.CLOCK_STEPPED, messages.NOTE, step_s)
 
     def _take_settings(self, version: int, document: "dict[int, int]") -> None:
         try:
             self.settings.replace(version, document)
+            self.alarms.rules = rules_of(self._rules, self.settings)
             self.schedule.replan(self.interval_s())
         except SettingsError as exc:
             self.hal.log(str(exc))
@@ -383,16 +401,20 @@ class Node:
         return hello
 
     def _status_wait_ms(self) -> int:
-        wait_s = self._status_at_s - self.hal.clock.uptime_s()
+        wait_s = self.status_at_s - self.hal.clock.uptime_s()
         return _WAIT_MS_MAX if self.uplink.is_silent else max(0, min(wait_s * 1000, _WAIT_MS_MAX))
 
     def _send_status(self) -> None:
-        self._status_at_s = self.hal.clock.uptime_s() + self.settings[STATUS_S]
+        self.status_at_s = self.hal.clock.uptime_s() + self.settings[STATUS_S]
         from firmware import reports
 
         status = reports.status(self)
         forget("firmware.reports")
         self.uplink.send_aside(status)
+
+    def sensor_errors(self) -> int:
+        before = 0 if self.nap is None else self.nap.sensor_errors
+        return before + self.sampler.errors() + (0 if self.watch is None else self.watch.errors)
 
     def _greet(self, type_name: str) -> None:
         from firmware import reports

@@ -85,6 +85,15 @@ def _calibrate(runner: "CommandRunner", args: "list[int]") -> None:
     forget("firmware.calibration")
 
 
+def _learn(runner: "CommandRunner", _: None) -> None:
+    watch = runner.node.watch
+    problem = "this node type has nothing to learn" if watch is None else watch.learn()
+    if problem:
+        runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
+    else:
+        runner.end(messages.DONE, None)
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
@@ -94,6 +103,7 @@ _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.CONSOLE: _console,
     codes.MAINTENANCE: _maintenance,
     codes.CALIBRATE: _calibrate,
+    codes.LEARN: _learn,
 }
 # What needs nothing that a node in safe mode lacks.
 _IN_SAFE_MODE = (codes.IDENTIFY, codes.REBOOT, codes.REPORT_SETTINGS, codes.CONSOLE)

@@ -32,6 +32,8 @@ FRAMES_RESENT = 14
 CLOCK_STEPS = 15
 FLASH_ERRORS = 16
 MAINTENANCE_S = 20
+WAKES = 17
+AWAKE_S = 18
 TRACEBACK = 32
 
 
@@ -58,7 +60,6 @@ def status(node: "Node") -> "Status":
 def _counters(node: "Node") -> "dict[int, int | str]":
     health = node.health
     outbox = node.outbox
-    watch_errors = 0 if node.watch is None else node.watch.errors
     counters: "dict[int, int | str]" = {
         BOOTS: health.boots,
         UPTIME_S: node.hal.clock.uptime_s(),
@@ -68,7 +69,7 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         OUTBOX_RECORDS: outbox.count(READINGS) + outbox.count(EVENTS),
         OUTBOX_FREE_RECORDS: outbox.free_records,
         RECORDS_EVICTED: outbox.evicted,
-        SENSOR_ERRORS: node.sampler.errors() + watch_errors,
+        SENSOR_ERRORS: node.sensor_errors(),
         FRAMES_REFUSED: sum(health.refusals.values()) + node.downlink.line_errors,
         SETTINGS_INTERVAL_S: node.settings[INTERVAL_S],
         SETTINGS_VERSION: node.settings.version,
@@ -79,6 +80,9 @@ def _counters(node: "Node") -> "dict[int, int | str]":
     }
     if node.maintenance.seconds:
         counters[MAINTENANCE_S] = node.maintenance.left_s()
+    if node.nap is not None:
+        counters[WAKES] = node.nap.wakes
+        counters[AWAKE_S] = node.nap.awake_s()
     if health.traceback:
         counters[TRACEBACK] = health.traceback
     return counters

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Schedule:
     """When the next set is due. The clock may be set at any time: no set is missed for it, none taken twice."""
 
-    def __init__(self, clock: "Clock") -> None:
+    def __init__(self, clock: "Clock", phase_s: int = 0) -> None:
         self._clock = clock
+        self._phase_s = phase_s  # past the raster; for nodes that must not all wake at once
         self._due_s = 0  # by the clock: at once after a start
         self._begun_s = 0  # uptime
         self._on_raster = False
@@ -44,8 +45,16 @@ class Schedule:
     def wait_ms(self) -> int:
         return self._clock.ms_until(self._due_s)
 
+    def rest(self) -> "tuple[int, int, bool]":
+        """What resume() needs after a deep sleep that begins now."""
+        return self._due_s, self._begun_s, self._on_raster
+
+    def resume(self, due_s: int, begun_s: int, on_raster: bool) -> None:
+        self._due_s, self._begun_s, self._on_raster = due_s, begun_s, on_raster
+
     def _next_s(self, interval_s: int) -> int:
-        return (self._clock.now()[0] // interval_s + 1) * interval_s
+        phase_s = self._phase_s % interval_s
+        return ((self._clock.now()[0] - phase_s) // interval_s + 1) * interval_s + phase_s
 
 
 class Sampler:
@@ -88,6 +97,16 @@ class Sampler:
             value = self.values[series]
             if value is not None:
                 self.values[series] = corrected(value, pairs)
+
+    def unfitted(self) -> "list[int]":
+        """The series of sensors that this node does not have: nothing comes from them, and that is no fault."""
+        series: "list[int]" = []
+        at = 0
+        for sensor in self._sensors:
+            if not getattr(sensor, "is_fitted", True):
+                series.extend(range(at, at + sensor.count))
+            at += sensor.count
+        return series
 
     def errors(self) -> int:
         return sum(sensor.errors for sensor in self._sensors)

@@ -35,6 +35,7 @@ JOIN_AFTER = 3
 # conflict. Time-outs do not count: they tell of the line, not of the record.
 LEFT_OUT_MAX = 4
 ASIDE_S = 600
+_DAY_S = 86400
 
 
 class Uplink:
@@ -52,6 +53,9 @@ class Uplink:
         self._report_at_s = -1  # uptime at which the fresh sets are due; -1: there are none
         self._must_hello = True
         self._unanswered = 0  # frames in a row
+        self.attempts = 0  # frames in a row that nobody answered, whatever went out between them
+        # When a frame last went up or came down; at first long ago.
+        self._moved_at_ms = self._clock.ticks_ms() - SPACING_MAX_MS
         self._waiting = False
         self._is_answered = False  # what is waited for is the turn-around
         self._wait_from_ms = 0
@@ -91,6 +95,8 @@ class Uplink:
                 self.hurry()
             self._answered()
         self._unanswered = 0
+        self.attempts = 0
+        self._moved_at_ms = self._clock.ticks_ms()
 
     def acknowledged(self, ack: "Ack") -> None:
         """Take an ack in."""
@@ -122,6 +128,29 @@ class Uplink:
             if self._left_out >= LEFT_OUT_MAX:
                 self._tried = (-1, 0)
                 self._stand_aside(lane, seq)
+
+    # -- over a deep sleep -----------------------------------------------------------------------------------
+
+    def quiet_ms(self) -> int:
+        """Since a frame last went up or came down."""
+        return self._clock.ticks_diff(self._clock.ticks_ms(), self._moved_at_ms)
+
+    def rest_s(self) -> int:
+        """Seconds until there is something to send, 0 when something is under way; a day when there is nothing."""
+        if self._waiting or self._must_hello or self._session.epoch is None:
+            return 0
+        if self._next()[1] is not None:
+            return 0
+        return _DAY_S if self._report_at_s < 0 else max(0, self._report_at_s - self._clock.uptime_s())
+
+    def rest(self) -> "tuple[int, int, int, int]":
+        """What resume() needs after a deep sleep that begins now."""
+        return int(self._must_hello), self._report_at_s, self._fresh_from, self._newest_set
+
+    def resume(self, must_hello: int, report_at_s: int, fresh_from: int, newest_set: int) -> None:
+        """After a deep sleep: nobody need be told that this node woke up."""
+        self._must_hello = must_hello != 0
+        self._report_at_s, self._fresh_from, self._newest_set = report_at_s, fresh_from, newest_set
 
     # -- sending --------------------------------------------------------------------------------------------
 
@@ -186,6 +215,7 @@ class Uplink:
     def _write(self, frame: bytes) -> None:
         self._hal.link.write(framing.encode(frame))
         self._health.frames_sent += 1
+        self._moved_at_ms = self._clock.ticks_ms()
 
     # -- choosing -------------------------------------------------------------------------------------------
 
@@ -242,6 +272,7 @@ class Uplink:
         if self._is_answered:
             return
         self._unanswered += 1
+        self.attempts += 1
         if self._must_hello:
             return
         if self._unanswered >= SILENT_AFTER:

@@ -11,6 +11,11 @@ A watch is an object with
     learn()             learn the place anew (command 7 of SPEC.md 2.2): "" or why not now
     errors              how often a sensor failed since boot
 
+and, on a node that sleeps,
+
+    wait_s()            seconds until it must look again; a day when there is nothing to look for
+    rest()              a deep sleep begins now: arm what ends it; the names of the pins that do
+
 and it is told nothing about flash, links and the gateway. What it must know after a reset it keeps through the `keep`
 that it is made with: keep(name) is a durable.Document of that name.
 """
@@ -27,13 +32,16 @@ if TYPE_CHECKING:
 
     class Watch(Protocol):
         bits: int
-        errors: int
 
+        @property
+        def errors(self) -> int: ...
         def restore(self, raised: int) -> None: ...
         def poll(self) -> int: ...
         def changes(self) -> Sequence[Change]: ...
         def applied(self, change: Change) -> None: ...
         def learn(self) -> str: ...
+        def wait_s(self) -> int: ...
+        def rest(self) -> tuple[str, ...]: ...
 
 
 # Change.bit of what has no end: it is told once and leaves no state.

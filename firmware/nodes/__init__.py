@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NamedTuple
 
-    from firmware.alarms import Rule
+    from firmware.alarms import Rules
     from firmware.hal import Hal
     from firmware.sensors import Sensor
     from firmware.settings import Settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     class NodeType(NamedTuple):
         """``limits`` for local quality control, one per series, or None for the registry's; ``settings`` by key.
 
+        ``rules`` may depend on the settings: then it is what makes them.
         ``watch`` makes what looks at fast sensors between sets, None where there are none; ``sensors`` gets it.
         ``sleeps``: whether the node spends its time in deep sleep, between a wake by a pin or a timer and the next.
         """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         schema_id: int
         sensors: "Callable[[Hal, Watch | None], Sequence[Sensor]]"
         limits: "Sequence[Limits] | None"
-        rules: Sequence[Rule]
+        rules: Rules
         settings: dict[int, int]
         watch: "Callable[[Hal, Settings, Keep], Watch] | None"
         sleeps: bool
@@ -40,6 +41,7 @@ else:
 MODULES = {
     "river": "river_station",
     "river_solar": "river_solar",
+    "cover": "cover",
 }
 
 

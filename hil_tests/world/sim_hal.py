@@ -294,7 +294,8 @@ class SimHal:
         self.wake = wake
         self.cache = Cache(station.rtc)
         self.lines = Lines()
-        steady(station.flash)  # as every HAL does before it mounts
+        if cause != CAUSE_DEEP_SLEEP:
+            steady(station.flash)  # as every HAL does before it mounts
         self.state_fs: Any = LittleFs(station.flash)
 
     def configure(self, board: str) -> None:
@@ -371,6 +372,7 @@ class SimStation:
         # The oscillator of the deep sleep: this much slow, as a fraction.
         self.sleep_drift = sleep_drift
         self.sleep: _Sleep | None = None
+        self.boot_ms = 0  # from a wake to the first line of the node's program
         self.resets = 0
         self.hal: SimHal | None = None
         self._life: Life | None = None
@@ -472,6 +474,7 @@ class SimStation:
         # The calendar clock ran on the same oscillator.
         self.rtc.lag_ms(slept_ms - round(slept_ms / (1 + self.sleep_drift)))
         self.sleep = None
+        self.clock.spend(self.boot_ms)
         self._start(CAUSE_DEEP_SLEEP, wake)
 
     def _start(self, cause: int, wake: int = WAKE_NONE) -> None:

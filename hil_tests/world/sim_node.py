@@ -137,6 +137,7 @@ class SimNode:
         line: SimLine,
         water: Callable[[float], Mapping[str, float]],
         seed: str,
+        sleep_drift: float = 0.0,
     ) -> None:
         self.name = f"{identity.address:04x}"
         self.identity = identity
@@ -154,12 +155,14 @@ class SimNode:
             water=water,
             seed=self.rng.getrandbits(31),
             ppm=self.rng.uniform(-_PPM_MAX, _PPM_MAX),
+            sleep_drift=sleep_drift,
             flash=self.flash,
         )
         self.station.on_start = self._started
         self.station.to_gateway = self._write
         line.to_node = self._hear
         self._minted = state_image
+        self._waiting = 0  # when it was last awake
         self._next: Event | None = None
         self._cut: Event | None = None
         self.cuts = dict.fromkeys((*VARIANTS, "between"), 0)
@@ -168,12 +171,16 @@ class SimNode:
 
     @property
     def is_on(self) -> bool:
-        return self.station.node is not None
+        return self.station.node is not None or self.is_asleep
+
+    @property
+    def is_asleep(self) -> bool:
+        return self.station.sleep is not None
 
     @property
     def node(self) -> Node:
         if self.station.node is None:
-            raise RuntimeError(f"node {self.name} has no power")
+            raise RuntimeError(f"node {self.name} {'sleeps' if self.is_asleep else 'has no power'}")
         return self.station.node
 
     def power_on(self) -> None:
@@ -249,7 +256,7 @@ class SimNode:
         self.line.write("up", data, self.station.clock.ahead_ms / 1000)
 
     def _hear(self, data: bytes) -> None:
-        if self.is_on:
+        if self.station.node is not None:  # asleep it hears nothing
             self.station.from_gateway(data)
             self._wake(self.station.clock.ahead_ms / 1000)
 
@@ -265,11 +272,14 @@ class SimNode:
         self._next = None
         if not self.is_on:
             return
+        node = self.station.node
         wait_ms = self.station.step()
-        if self.station.node is None:
+        if self.station.node is None and not self.is_asleep:
             self._lost_power()
             return
-        self.promises.name(self.station.node)
+        if node is not None:
+            self.promises.name(node)
+            self._waiting = _waiting(node)
         self._wake(wait_ms / 1000)
 
     # -- for the books ---------------------------------------------------------------------------------------
@@ -284,4 +294,8 @@ class SimNode:
         """Records that the gateway has not acknowledged."""
         if not self.is_on:
             return -1
-        return int(self.node.outbox.count(READINGS) + self.node.outbox.count(EVENTS))
+        return self._waiting if self.is_asleep else _waiting(self.node)
+
+
+def _waiting(node: Node) -> int:
+    return int(node.outbox.count(READINGS) + node.outbox.count(EVENTS))

@@ -14,6 +14,7 @@ import serial
 from boards.virtual.board import RS485_UART
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
+from firmware import nodes
 from flash_tools.images import build_app_image, build_state_image
 from protocols.wire import identity
 from protocols.wire.codes import TRACEBACK
@@ -135,6 +136,7 @@ def test_an_identity_of_an_unknown_node_type_is_told_with_the_types_there_are(tm
     image = state_image(IDENTITY._replace(node_type="submarine"))
     with VirtualBoard(tmp_path, app_image=app_image(), state_image=image) as board:
         board.power_on()
+        known = ", ".join(sorted(nodes.MODULES))
         board.wait_console(
-            b"node type submarine is not in this firmware (it has river, river_solar)", PATIENCE_S
+            b"node type submarine is not in this firmware (it has %s)" % known.encode(), PATIENCE_S
         )
