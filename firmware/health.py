@@ -26,6 +26,8 @@ FRAMES_SENT = 13
 FRAMES_RESENT = 14
 CLOCK_STEPS = 15
 FLASH_ERRORS = 16
+REPORT_S = 21
+ALARM_REPEAT_S = 22
 TRACEBACK = 32
 
 # Tracebacks kept on flash per boot: a fault that alternates must not wear it out.

@@ -48,6 +48,8 @@ OUTBOX_BYTES = 256 * 1024
 CLOCK_STEP_S = 2
 # A measurement must come to its end within this and two intervals, or the watchdog is no longer fed.
 _PROGRESS_S = 600
+# A hello that was answered is followed by a status: long enough after it for what the gateway has to say to it.
+_TELL_AFTER_S = 3
 _PING_PAUSE_MS = 1000
 _FLASH_PAUSE_MS = 5000
 _WAIT_MS_MAX = 60000
@@ -273,6 +275,9 @@ class Node:
             # These do something only after a join.
             self.outbox.offer_again(self.session.epoch)
             self.outbox.begin_epoch(self.session.epoch)
+        if self.uplink.is_silent:
+            # Whoever answers may not know how often it will hear of this node, nor how it is.
+            self._status_at_s = min(self._status_at_s, self.hal.clock.uptime_s() + _TELL_AFTER_S)
         self.uplink.heard()
         if isinstance(message, messages.Ack):
             self.uplink.acknowledged(message)
@@ -351,6 +356,9 @@ class Node:
         counters[health_module.FLASH_ERRORS] = self.health.flash_errors + self.outbox.flash_errors
         counters[health_module.INTERVAL_S] = self.settings[INTERVAL_S]
         counters[health_module.SETTINGS_VERSION] = self.settings.version
+        counters[health_module.REPORT_S] = self.settings[REPORT_S]
+        if self.settings.has(ALARM_REPEAT_S):
+            counters[health_module.ALARM_REPEAT_S] = self.settings[ALARM_REPEAT_S]
         self.uplink.send_aside(messages.Status(self.session.dn_piv, time, tq, counters))
 
     def _say_hello(self) -> None:
