@@ -45,6 +45,8 @@ SLEEPER_OUTBOX_BYTES = 32 * 1024
 CLOCK_STEP_S = 2
 # A measurement must come to its end within this and two intervals, or the watchdog is no longer fed.
 _PROGRESS_S = 600
+# A hello that was answered is followed by a status: long enough after it for what the gateway has to say to it.
+_TELL_AFTER_S = 3
 _PING_PAUSE_MS = 1000
 _FLASH_PAUSE_MS = 5000
 _WAIT_MS_MAX = 60000
@@ -344,6 +346,9 @@ class Node:
             # These do something only after a join.
             self.outbox.offer_again(self.session.epoch)
             self.outbox.begin_epoch(self.session.epoch)
+        if self.uplink.is_silent:
+            # Whoever answers may not know how often it will hear of this node, nor how it is.
+            self.status_at_s = min(self.status_at_s, self.hal.clock.uptime_s() + _TELL_AFTER_S)
         self.uplink.heard()
         if isinstance(message, messages.Ack):
             self.uplink.acknowledged(message)

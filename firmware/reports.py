@@ -4,7 +4,7 @@ Needed at a start, once a day, and while nobody answers: on the heap only then.
 """
 
 from firmware.outbox import EVENTS, READINGS
-from firmware.settings import INTERVAL_S
+from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S
 from protocols.wire import messages
 
 TYPE_CHECKING = False
@@ -31,9 +31,11 @@ FRAMES_SENT = 13
 FRAMES_RESENT = 14
 CLOCK_STEPS = 15
 FLASH_ERRORS = 16
-MAINTENANCE_S = 20
 WAKES = 17
 AWAKE_S = 18
+MAINTENANCE_S = 20
+SETTINGS_REPORT_S = 21
+SETTINGS_ALARM_REPEAT_S = 22
 TRACEBACK = 32
 
 
@@ -72,12 +74,15 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         SENSOR_ERRORS: node.sensor_errors(),
         FRAMES_REFUSED: sum(health.refusals.values()) + node.downlink.line_errors,
         SETTINGS_INTERVAL_S: node.settings[INTERVAL_S],
+        SETTINGS_REPORT_S: node.settings[REPORT_S],
         SETTINGS_VERSION: node.settings.version,
         FRAMES_SENT: health.frames_sent,
         FRAMES_RESENT: health.frames_resent,
         CLOCK_STEPS: health.clock_steps,
         FLASH_ERRORS: health.flash_errors + outbox.flash_errors,
     }
+    if node.settings.has(ALARM_REPEAT_S):
+        counters[SETTINGS_ALARM_REPEAT_S] = node.settings[ALARM_REPEAT_S]
     if node.maintenance.seconds:
         counters[MAINTENANCE_S] = node.maintenance.left_s()
     if node.nap is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from gateway.epoch import Epoch
 from gateway.limits import DN_PIV_BLOCK, DN_PIV_RESTORED_MARGIN, NAMED_EPOCHS_MAX, OPEN_EPOCHS
+from gateway.records import OWN_EPOCHS
 from gateway.store import Batch, Store
 from protocols.wire import envelope, messages
 from protocols.wire.join import GatewayJoin, epoch_number
@@ -131,6 +132,8 @@ class Channels:
         self._gateway_id = gateway_id
         self._epochs: dict[int, list[Epoch]] = {}
         for epoch in store.epochs.values():
+            if epoch.number >= OWN_EPOCHS:
+                continue  # no channel of a node: ids of what the gateway itself tells of it
             self._epochs.setdefault(epoch.node, []).append(epoch)
         store.on_undo.append(self._undo)
 
@@ -202,6 +205,8 @@ class Channels:
     def _undo(self, batch: Batch) -> None:
         """The epochs of a commit that failed do not exist; the node joins again."""
         for epoch in batch.new_epochs:
+            if epoch.number >= OWN_EPOCHS:
+                continue
             self._epochs[epoch.node].remove(epoch)
             node = self.by_kid.get(envelope.node_kid(epoch.node))
             if node is not None:

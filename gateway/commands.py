@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,6 +120,8 @@ class Commands:
         self._clock = clock
         self._open: dict[int, list[OpenCommand]] = {}
         self.counters: dict[str, int] = {"accepted": 0}
+        self.on_done: Callable[[int, OpenCommand], None] = lambda address, command: None
+        """Called with a node's address and the command that it has done."""
 
     async def recover(self) -> int:
         """Take up what the last run left open: ends that are in the store, deadlines that are left."""
@@ -287,6 +290,8 @@ class Commands:
 
         await self._store.write(write)
         self.counters[state] = self.counters.get(state, 0) + 1
+        if command is not None and state == OUTCOMES[messages.DONE]:
+            self.on_done(address, command)
         commands = self._open.get(address, [])
         if command in commands:
             commands.remove(command)

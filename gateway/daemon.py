@@ -19,27 +19,30 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from gateway import commands, keys, marks, registry, wishes
+from gateway import commands, keys, marks, registry, silence, wishes
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
-from gateway.commands import Commands
+from gateway.commands import Commands, OpenCommand
 from gateway.config import Config, MqttSection, SerialSection
 from gateway.control import SOCKET_NAME, ControlServer
 from gateway.downlink import Downlink
 from gateway.errors import AlreadyRunning, GatewayError, KeyFileError
 from gateway.health import HealthServer, Page, json_page
-from gateway.ingest import Ingest
+from gateway.ingest import Heard, Ingest
 from gateway.links.routes import Routes
 from gateway.links.serial import SerialLink
 from gateway.log import Logger
 from gateway.memory import quieten_gc
 from gateway.northbounds import Northbound, build_mqtt
+from gateway.notices import Notices
 from gateway.operations import Operations
 from gateway.parts import Part, ServiceManager, watch
 from gateway.presence import Presence
 from gateway.registry import Registry
+from gateway.silence import Silence
 from gateway.store import Store
 from gateway.wishes import Wishes
+from protocols.wire import codes
 
 DATABASE_NAME = "tidegate.db"
 LOCK_NAME = "lock"
@@ -98,7 +101,7 @@ def open_store(
         Path(config.gateway.data_dir, DATABASE_NAME),
         clock=clock,
         random_bytes=random_bytes,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA),
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA, *silence.SCHEMA),
         executor=executor,
     )
 
@@ -149,14 +152,19 @@ class Gateway:
             self.channels,
             clock=self.clock,
             random_bytes=random_bytes,
-            on_heard=self.downlink.on_heard,
+            on_heard=self._heard,
         )
         self.downlink.attach(self.ingest.acks)
+        notices = Notices(self.store, self.clock, random_bytes)
+        self.silence = Silence(self.store, self.registry, self.presence, self.clock, notices)
+        self.commands.on_done = self._command_done
         self.registry.on_changed = self._node_changed
         self.parts: list[Part] = []
         self._part("store", watch=self._store_progress)
         downlink = self._part("downlink", self.downlink.run)
         self.downlink.on_progress = downlink.beat
+        waiting = self._part("silence", self.silence.run)
+        self.silence.on_progress = waiting.beat
         self.links = [self._serial(section) for section in config.serial]
         self.northbounds = self._build_northbounds()
         operations = Operations(self.registry, self.commands, self.wishes, self.status)
@@ -231,6 +239,15 @@ class Gateway:
         self._damaged_keys.discard(address)
         self.channels.forget(address)
         self.downlink.forget(address)
+        self.silence.forget(address)
+
+    def _heard(self, heard: list[Heard]) -> None:
+        self.downlink.on_heard(heard)
+        self.silence.on_heard(heard)
+
+    def _command_done(self, address: int, command: OpenCommand) -> None:
+        if command.op == codes.SET_INTERVAL and isinstance(command.args, int):
+            self.silence.promised_interval(address, command.args)
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -320,6 +337,7 @@ class Gateway:
             "http": dict(self.health.counters) if self.health else {},
             "nodes": len(self.registry.nodes()),
             "nodes_heard_1h": self.presence.count(3600),
+            "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),
             "clock": float(self.clock.synchronised()),
         }
 
@@ -343,6 +361,9 @@ class Gateway:
             "type": node.node_type if node else "",
             "site": place.site,
             "area": place.area,
+            "silent": self.silence.is_silent(address),
+            "heartbeat_s": self.silence.heartbeat_s(address),
+            "waited_s": self.silence.waited_s(address),
         }
         if seen is not None:
             row |= {

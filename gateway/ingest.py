@@ -142,6 +142,7 @@ class Ingest:
             has_row = False
         # Only now, when nothing in it was refused.
         channel.window.accept(piv)
+        channel.epoch.heard_ms = received_ms
         batch = self.store.batch
         if not has_row or ledger is not channel.ledger:  # a row in another epoch says nothing of this window
             batch.windows[channel.epoch.row_id] = channel.epoch
@@ -389,6 +390,7 @@ class Ingest:
         else:
             hello, id_context = node.join.agree(header, frame, self._clock.monotonic())
             channel = self.channels.agree(node, id_context, hello)
+            channel.epoch.heard_ms = received_ms
             self.boots.hear_hello(node.address, hello, received_ms)
             if hello.epoch is not None:
                 self._note_hello(node.by_number.get(hello.epoch), hello.oldest)

@@ -67,6 +67,26 @@ DOWNLINK_PERIOD_S = 0.5
 # Why a command was given: a sentence, kept for ever in the audit log.
 WHY_CHARS_MAX = 200
 
+# --- silence -------------------------------------------------------------------------------------
+# A node is silent after so many of its heartbeats: one that was missed, and the 5 % by which the clock of a sleeping
+# node errs twice. What is promised is that silence is told within 2.5 (silence.py).
+SILENT_AFTER_BEATS = 2.25
+# No heartbeat counts as shorter: below, a line that is unplugged for a moment would call somebody out.
+HEARTBEAT_MIN_S = 60
+# Of a node that has not said yet what its settings are.
+HEARTBEAT_UNKNOWN_S = 86_400
+# How often those that are due are looked at: within 0.25 of the shortest heartbeat, with room for a commit.
+SILENCE_LOOK_S = 5.0
+# How often the gateway notes that it is alive: what lies between the last note and a start counts as its own absence.
+ALIVE_NOTE_S = 60.0
+# A look that comes so much later than it should, or a wall clock that jumped by so much, is an absence too.
+ABSENCE_MIN_S = 15.0
+# Nodes whose gateway was away ask for it less and less often, at worst every 75 s (firmware/uplink.py), and join anew.
+# For so long after an absence, and for twice the absence when that is less, none is called silent.
+RETURN_S = 240.0
+# Absences that are remembered; beyond, two neighbours are joined to one, to the nodes' favour.
+ABSENCES_MAX = 64
+
 # --- time ----------------------------------------------------------------------------------------
 # A node's clock further off than this is set.
 CLOCK_OFFSET_MAX_S = 2

@@ -53,6 +53,9 @@ class Exporter(Collector):
         yield _gauge("nodes", "Registered nodes.", now["nodes"])
         yield _gauge("nodes_heard_1h", "Nodes heard within the last hour.", now["nodes_heard_1h"])
         yield _gauge(
+            "nodes_silent", "Nodes not heard for more than two of their heartbeats.", now["nodes_silent"]
+        )
+        yield _gauge(
             "clock_synchronised",
             "1 while this machine's clock is in time and nodes are given it.",
             now["clock"],

@@ -14,6 +14,9 @@ RESULTS = "results"
 # In the place of a row's PIV, when another epoch's channel carried the record.
 NO_PIV = -1
 
+# Numbers of epochs from here on are the gateway's own (notices.py): an epoch of a node has 48 bits.
+OWN_EPOCHS = 1 << 48
+
 # The node's kinds, as the `event` table keeps them.
 KIND_EVENT = 2
 KIND_RESULT = 3

@@ -111,7 +111,11 @@ def _carry_over(connection: sqlite3.Connection, aside: Path) -> str:
         if name in _NOT_CARRIED_OVER or name.startswith("sqlite_"):
             continue
         try:
-            count = connection.execute(f"INSERT OR IGNORE INTO main.{name} SELECT * FROM old.{name}").rowcount
+            both = set(schema.columns(connection, name, "old"))
+            shared = ", ".join(column for column in schema.columns(connection, name) if column in both)
+            count = connection.execute(
+                f"INSERT OR IGNORE INTO main.{name} ({shared}) SELECT {shared} FROM old.{name}"
+            ).rowcount
             carried.append(f"{count} {name}")
         except sqlite3.Error:
             carried.append(f"no {name}")
@@ -138,13 +142,15 @@ def replay(connection: sqlite3.Connection, known: Mapping[int, Epoch]) -> set[in
     changed = set()
     for table, mark in (("reading", "replay_reading"), ("event", "replay_event")):
         rows = connection.execute(
-            f"SELECT id, epoch, seq, piv, print FROM {table} WHERE id > ? ORDER BY id", (marks.get(mark, 0),)
+            f"SELECT id, epoch, seq, piv, print, received_ms FROM {table} WHERE id > ? ORDER BY id",
+            (marks.get(mark, 0),),
         )
-        for row_id, epoch_id, seq, piv, fingerprint in rows:
+        for row_id, epoch_id, seq, piv, fingerprint, received_ms in rows:
             epoch = known[epoch_id]
             if row_id > (epoch.upto_reading if table == "reading" else epoch.upto_event):
                 if piv != NO_PIV:
                     epoch.window.accept(piv)
+                    epoch.heard_ms = max(epoch.heard_ms, received_ms)
                 epoch.ledger.offer(seq, fingerprint)
                 epoch.ledger.settle(seq)
                 if table == "reading":

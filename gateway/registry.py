@@ -182,6 +182,10 @@ class Registry:
                 return Place(found.site, self._sites[found.site].area)
         return Place(UNASSIGNED, self._default_area)
 
+    def is_enrolled(self, address: int) -> bool:
+        """Whether node `address` has keys here."""
+        return address in self._sealed
+
     def now_ms(self) -> int:
         """The wall time by which changes are dated."""
         return self._clock.unix_ms()

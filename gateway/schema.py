@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 
 from gateway.ledger import PageLoader
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # (version, table) whose columns that version declares otherwise, with the same names in the same order.
 REMADE = ((2, "command"),)  # args: an integer before, JSON since
+# (table, column, declaration) that a later version has more, behind those there were.
+ADDED = (("epoch", "heard_ms", "INTEGER NOT NULL DEFAULT 0"),)  # 3
 
 PageLoaders = Callable[[int], PageLoader]
 
@@ -45,6 +47,7 @@ TABLES = (
         dn_hold INTEGER NOT NULL,      -- 1: send nothing until the node told its dn_piv (restored database)
         upto_reading INTEGER NOT NULL, -- rows up to here are in cum, runs, window and seen
         upto_event INTEGER NOT NULL,
+        heard_ms INTEGER NOT NULL DEFAULT 0, -- when a frame was opened in it last, as far as upto_… go; 0: never
         UNIQUE (node, number)
     ) STRICT""",
     # Fingerprints of committed records, 64 to a page: finds a record that comes again with other content.
@@ -170,6 +173,9 @@ def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
     for table in old:
         connection.execute(f"INSERT INTO {table} SELECT * FROM {table}_old")
         connection.execute(f"DROP TABLE {table}_old")
+    for table, column, declaration in ADDED:
+        if column not in columns(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
     connection.execute(
         "INSERT INTO meta VALUES ('schema_version', ?)"
         " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
@@ -192,6 +198,11 @@ def _set_old_tables_aside(connection: sqlite3.Connection) -> list[str]:
             connection.execute(f"DROP INDEX {index}")  # the new table wants its name
         connection.execute(f"ALTER TABLE {table} RENAME TO {table}_old")
     return old
+
+
+def columns(connection: sqlite3.Connection, table: str, database: str = "main") -> list[str]:
+    """The columns of a table, in their order."""
+    return [row[1] for row in connection.execute(f"PRAGMA {database}.table_info({table})")]
 
 
 def version(connection: sqlite3.Connection) -> int:

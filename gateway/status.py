@@ -31,6 +31,8 @@ def _nodes(rows: list[dict[str, Any]]) -> Table:
     table = Table("node", "type", "area/site", "link", "last seen", "holds back", "firmware", title="nodes")
     for row in rows:
         seen = f"{_span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
+        if row["silent"]:
+            seen = "SILENT" if row["waited_s"] is None else f"SILENT for {_span(row['waited_s'])}"
         _row(
             table,
             row["node"],

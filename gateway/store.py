@@ -115,7 +115,8 @@ class Batch:
         return len(self.heard)
 
     def is_empty(self) -> bool:
-        return not (self.heard or self.jobs or self.windows or self.reserve or self.new_epochs)
+        held = self.heard or self.jobs or self.windows or self.reserve or self.new_epochs or self.event_rows
+        return not held
 
 
 class Store:

@@ -21,7 +21,7 @@ from gateway.registry import By
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
 from hil_tests.street import AREA, FIRST_ADDRESS, QUIET_INTERVAL_S, STATUS_S
-from hil_tests.system import Books
+from hil_tests.system import Books, told_by_gateway
 from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
 from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
@@ -243,9 +243,10 @@ class SimRig:
             for record_id in sorted(delivered & contents.keys())
             if not _same(contents[record_id], self.judge.records[record_id])
         ]
+        own = self.alive.store.read(lambda db: told_by_gateway(db, delivered))
         found = audit.summary(self.alive.store.read(lambda db: audit.balance(db, [NORTHBOUND])))
         return Books(
-            kept=frozenset(held) | (delivered & maybe.keys()),
+            kept=frozenset(held) | (delivered & maybe.keys()) | own,
             stored=int(found["stored"]),
             delivered=delivered,
             listed_lost=int(found["lost"]),

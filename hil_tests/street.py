@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -23,12 +25,13 @@ from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
 from flash_tools.mint import MINT_FILE, mint
+from gateway.daemon import DATABASE_NAME
 from hil_tests.broker import free_port
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
 from hil_tests.outbox_reader import OutboxContents, read_outbox
 from hil_tests.processes import spawn
-from hil_tests.system import Books
+from hil_tests.system import Books, told_by_gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 AREA = "330110001001"
@@ -54,6 +57,7 @@ class GatewayProcess:
         self.folder = folder
         self.config = folder / "gateway.toml"
         self.data = folder / "data"
+        self.database = self.data / DATABASE_NAME
         self.health_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,10 +205,13 @@ class Street:
             board.power_cut()
             kept |= self.outbox(node).kept
         audit = json.loads(self.gateway.cli("audit", "--json"))
+        delivered = frozenset(judge.records if judge else ())
+        with closing(sqlite3.connect(f"file:{self.gateway.database}?mode=ro", uri=True)) as reader:
+            kept |= told_by_gateway(reader, delivered)
         return Books(
             kept=frozenset(kept),
             stored=int(audit["stored"]),
-            delivered=frozenset(judge.records if judge else ()),
+            delivered=delivered,
             listed_lost=int(audit["lost"]),
             copies=judge.copies if judge else 0,
             problems=tuple(judge.problems if judge else ()),

@@ -7,11 +7,15 @@ sim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hil_tests.consumer import Judge, RecordId
+
+# SPEC.md 2.3. Not imported from the gateway: what is judged does not say how.
+GATEWAY_EPOCHS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ class Books:
         assert not self.problems, self.problems[:5]
         assert not self.missing, f"{self.line()}: never arrived: {sorted(self.missing)[:5]}"
         assert not self.invented, f"{self.line()}: made by no node: {sorted(self.invented)[:5]}"
+
+
+def told_by_gateway(reader: sqlite3.Connection, delivered: Iterable[RecordId]) -> frozenset[RecordId]:
+    """What no node kept because the gateway itself made it (SPEC.md 2.3): what its store has of it, and what the city
+    has of it from before the store was set back."""
+    rows = reader.execute(
+        "SELECT e.node, e.number, v.seq FROM event v JOIN epoch e ON e.id = v.epoch WHERE e.number >= ?",
+        (GATEWAY_EPOCHS,),
+    )
+    stored = {(f"{node:04x}", number, seq) for node, number, seq in rows}
+    return frozenset(stored | {record_id for record_id in delivered if record_id[1] >= GATEWAY_EPOCHS})
 
 
 class System(Protocol):

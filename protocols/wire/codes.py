@@ -63,6 +63,7 @@ EVENT_NAMES = {
     20: "pose_learned",
     21: "calibrated",
     22: "safe_mode",
+    23: "node_silent",
     32: "lift_trip",
     33: "lift_stopped_out_of_zone",
     34: "lift_overspeed",
@@ -83,6 +84,9 @@ ALARM_TEST = 19
 POSE_LEARNED = 20
 CALIBRATED = 21
 SAFE_MODE = 22
+NODE_SILENT = 23  # the gateway says so of a node
+# Codes below are those that somebody must hear of at once.
+URGENT_CODES = 24
 
 # Keys of a status' health map; the name of key k is HEALTH_NAMES[k].
 HEALTH_NAMES = (
@@ -107,6 +111,8 @@ HEALTH_NAMES = (
     "awake_s",
     "alarms_raised",
     "maintenance_s",
+    "report_s",
+    "alarm_repeat_s",
 )
 TRACEBACK = 32
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import commands, marks, registry, wishes
+from gateway import commands, marks, registry, silence, wishes
 from gateway.commands import Commands
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import MintedNode
@@ -70,7 +70,7 @@ def desk(folder: Path, clock: HandClock | None = None, master_key: bytes = MASTE
         folder / "tidegate.db",
         clock=held,
         random_bytes=os.urandom,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA),
+        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA, *silence.SCHEMA),
     )
     try:
         yield Desk(store, held, master_key)

@@ -39,6 +39,7 @@ PICTURE: dict[str, Any] = {
     "http": {"requests": 1, "refused": 0},
     "nodes": 3,
     "nodes_heard_1h": 2,
+    "nodes_silent": 1,
     "clock": 1.0,
 }
 
@@ -201,6 +202,7 @@ def test_metrics_show_every_count_with_its_label() -> None:
         ("tidegate_commands_total", ("done",)): 1,
         ("tidegate_nodes", ()): 3,
         ("tidegate_nodes_heard_1h", ()): 2,
+        ("tidegate_nodes_silent", ()): 1,
         ("tidegate_clock_synchronised", ()): 1,
     }
     assert {key: found.get(key) for key in expected} == expected
