@@ -382,7 +382,7 @@ class Lis3dh(RegisterChip):
     def _next_change_s(self) -> float:
         if not (self._regs[CTRL3] & 0x76 or self._regs[CTRL6] & 0x60) or self._next_s == math.inf:
             return math.inf
-        by_data = self._regs[CTRL3] & 0x16
-        if not by_data and self._is_settled():
-            return max(self._next_s, self._steady_until(self._next_s))
-        return self._next_s
+        if self._regs[CTRL3] & 0x16:
+            return self._next_s  # data themselves raise the pin
+        steady_s = self._steady_until(self._next_s)
+        return steady_s if steady_s > self._next_s and self._is_settled() else self._next_s
