@@ -1,6 +1,6 @@
 """A BMP390-class barometer on I2C: pressure in hundredths of a pascal, temperature in hundredths of a degree.
 
-After Bosch's data sheet BST-BMP390-DS002, compensation after its section 8. Whole numbers give what the formulas give in
+After Bosch's data sheet BST-BMP390-DS002, compensation after section 8. Whole numbers give what the formulas give in
 double precision, to a hundredth of a pascal; a float32 could not even hold the result. Nothing here raises: what fails
 is counted in `errors` and is None.
 """
@@ -100,7 +100,7 @@ class Bmp390:
             except OSError:
                 self._failed()
 
-    def sample(self) -> "int | None":
+    def pressure(self) -> "int | None":
         """The latest pressure if there is a new one; `temperature` belongs to it."""
         if not self.is_ready and not self.start():
             return None

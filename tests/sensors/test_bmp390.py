@@ -33,7 +33,7 @@ class Rig(I2cBench):
         end_s = self.t_s + seconds
         while self.t_s < end_s:
             self.pass_s(0.005)
-            if (pressure := self.driver.sample()) is not None:
+            if (pressure := self.driver.pressure()) is not None:
                 found.append(pressure)
         return found
 
@@ -168,15 +168,15 @@ def test_oversampling_and_smoothing_take_noise_away() -> None:
 
 def test_a_measurement_on_demand() -> None:
     rig = Rig(rate_hz=0, oversampling=16)
-    assert rig.driver.sample() is None
+    assert rig.driver.pressure() is None
     for _ in range(3):
         rig.driver.force()
-        assert rig.driver.sample() is None, "not so soon"
+        assert rig.driver.pressure() is None, "not so soon"
         rig.pass_s(rig.driver.conversion_ms / 1000)
-        pressure = rig.driver.sample()
+        pressure = rig.driver.pressure()
         assert pressure is not None
         assert abs(pressure / 100 - 101_325) < 5
-        assert rig.driver.sample() is None, "once"
+        assert rig.driver.pressure() is None, "once"
     assert rig.driver.errors == 0
 
 
@@ -217,6 +217,6 @@ def test_the_world_may_change_between_samples() -> None:
     driver = Bmp390(bench.i2c)
     driver.start()
     bench.pass_s(10.0)
-    pressure = driver.sample()
+    pressure = driver.pressure()
     assert pressure is not None
     assert abs(pressure / 100 - (101_325 - 120)) < 1
