@@ -26,6 +26,8 @@ _LEARNED_STOPS = 5
 _ZONE_MM = 300
 _NOISE_MILLI_MM = 73
 _NOISE_DS_MAX = 1000
+# What is wrong with a height by the barometer alone: its share of the way, for the air in the shaft is warm or cold.
+_ROUGH_SHARE = 20
 # A door that opens here shows a floor, even if the trip was measured badly.
 _NEAR_MM = 700
 # No two floors are nearer to each other than people are tall.
@@ -122,6 +124,8 @@ class Floors:
                 self._compare(distance_mm, baro_mm)
         self._height += moved
         zone = zone_mm(duration_ms)
+        if rough:
+            zone = min(max(zone, _ZONE_MM + abs(moved) // _ROUGH_SHARE), SPACING_MM // 2)
         if self.located:
             self._look()
             if self.at == UNKNOWN and abs(self.off_mm) <= zone and self.heights:
