@@ -16,11 +16,11 @@ from firmware.settings import LONG_STAY_S, RATED_SPEED_MM_S, TRAPPED_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Protocol
 
     from firmware.alarms import Change
-    from firmware.hal.clock import Clock
+    from firmware.hal import Hal
     from firmware.sensors import Readings
     from firmware.settings import Settings, Slot
 
@@ -59,7 +59,9 @@ _AIR_EVERY_MS = 600000
 
 
 class LiftWatch:
-    """``contact(name)`` reads an input: "door" (high while it is shut), "presence", "service" (high in inspection)."""
+    """Inputs of the hal: "door" is high while the door is shut, "presence" while somebody is there, "float" while the
+    inspection switch is on (nodes/lift.py).
+    """
 
     bits = ALARMS
 
@@ -67,23 +69,23 @@ class LiftWatch:
         self,
         accelerometer: "Accelerometer",
         barometer: "Barometer",
-        contact: "Callable[[str], int]",
-        clock: "Clock",
+        hal: "Hal",
         settings: "Settings",
         slot: "Slot",
     ) -> None:
         self._accelerometer = accelerometer
         self.barometer = barometer
-        self._contact = contact
-        self._clock = clock
+        self._hal = hal
+        self._clock = hal.clock
         self._settings = settings
         self._slot = slot
         self._samples = array("h", [0] * 3 * _FIFO_SAMPLES)
         self._batch = array("h", [0] * 3 * _BATCH_MAX)
         self.lift = Lift(slot.load())
+        self.pressure: "int | None" = None  # at the latest look
         self.storage_errors = 0
         self.gaps = 0
-        self._polled_ms = clock.ticks_ms()
+        self._polled_ms = hal.clock.ticks_ms()
         self._period_us = PERIOD_US
         self._rate_ms = self._rate_count = 0
         self._keep_ms = 0  # until the table may be kept
@@ -106,8 +108,9 @@ class LiftWatch:
         if early_ms > _EARLY_MS:
             return early_ms  # the node steps whenever something arrives on its link
         count = self._accelerometer.drain(self._samples)
+        self.pressure = self.barometer.pressure()
         if count:
-            self._take(count)
+            self._take(count, self.pressure)
             self._keep()
         return POLL_MS
 
@@ -117,17 +120,22 @@ class LiftWatch:
     def applied(self, change: "Change") -> None:
         self.lift.applied(change)
 
+    def wait_s(self) -> int:
+        return 0  # it never sleeps
+
+    def rest(self) -> "tuple[str, ...]":
+        return ()
+
     def learn(self) -> str:
         if self.lift.motion.state == MOVING:
             return "the car moves: learn while it stands"
         self.lift.learn()
         return ""
 
-    def _take(self, count: int) -> None:
+    def _take(self, count: int, pressure: "int | None") -> None:
         now_ms = self._clock.ticks_ms()
         elapsed_ms = self._clock.ticks_diff(now_ms, self._polled_ms)
         self._polled_ms = now_ms
-        pressure = self.barometer.pressure()
         self._follow_rate(elapsed_ms, count)
         missing = elapsed_ms * 1000 // self._period_us - count
         if missing > _MISSING:
@@ -140,9 +148,9 @@ class LiftWatch:
             self.lift.motion.set_air(pressure, self.barometer.temperature)
         self._air_ms -= elapsed_ms
         self._keep_ms -= elapsed_ms
-        door_open = not self._contact("door")
-        somebody = self._contact("presence") == 1
-        mode = INSPECTION if self._contact("service") else NORMAL
+        door_open = not self._hal.read_pin("door")
+        somebody = self._hal.read_pin("presence") == 1
+        mode = INSPECTION if self._hal.read_pin("float") else NORMAL
         if count <= _BATCH_MAX:
             self.lift.feed(self._samples, count, pressure, door_open, somebody, mode)
             return
@@ -196,10 +204,7 @@ class Summary:
 
     def __init__(self, watch: "LiftWatch") -> None:
         self._watch = watch
-
-    @property
-    def errors(self) -> int:
-        return 0  # the watch counts them
+        self.errors = 0  # the watch counts them
 
     def measure(self, readings: "Readings") -> "Iterator[int]":
         watch = self._watch
@@ -218,6 +223,6 @@ class Summary:
             readings[6] = lift.peak_to_peak_mm_s2
             readings[7] = lift.a95_mm_s2
             lift.begin_summary()
-        if watch.barometer.pressure() is not None:
+        if watch.pressure is not None:
             readings[8] = watch.barometer.temperature
         yield 0

@@ -42,6 +42,7 @@ MODULES = {
     "river": "river_station",
     "river_solar": "river_solar",
     "cover": "cover",
+    "lift": "lift",
 }
 
 

@@ -39,7 +39,7 @@ def batches() -> list[tuple[list[int], int, int]]:
 
 
 class Car:
-    """Clock, sensors and contacts; ``lost``: batches that the FIFO drops before the next look."""
+    """Clock, sensors and contacts: the hal as far as the watch needs it."""
 
     def __init__(self, ms_per_batch: int = 100) -> None:
         self.batches = batches()
@@ -71,9 +71,13 @@ class Car:
             return None
         return self.batches[self.at][1]
 
-    def contact(self, name: str) -> int:
+    @property
+    def clock(self) -> Car:
+        return self
+
+    def read_pin(self, name: str) -> int:
         contacts = self.batches[self.at][2]
-        return {"door": 1 - (contacts & 1), "presence": contacts >> 1 & 1, "service": self.service}[name]
+        return {"door": 1 - (contacts & 1), "presence": contacts >> 1 & 1, "float": self.service}[name]
 
 
 class Slot:
@@ -105,7 +109,7 @@ class Rig:
     def start(self, raised: int = 0) -> None:
         car: Any = self.car
         settings: Any = self.settings
-        self.watch = LiftWatch(car, car, car.contact, car, settings, self.slot)
+        self.watch = LiftWatch(car, car, car, settings, self.slot)
         self.watch.restore(raised)
 
     def run(self, until: int) -> None:
