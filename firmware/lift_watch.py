@@ -87,6 +87,7 @@ class LiftWatch:
         self.gaps = 0
         self._polled_ms = hal.clock.ticks_ms()
         self._period_us = PERIOD_US
+        self._is_fed = False
         self._rate_ms = self._rate_count = 0
         self._keep_ms = 0  # until the table may be kept
         self._air_ms = 0
@@ -136,6 +137,11 @@ class LiftWatch:
         now_ms = self._clock.ticks_ms()
         elapsed_ms = self._clock.ticks_diff(now_ms, self._polled_ms)
         self._polled_ms = now_ms
+        if (
+            not self._is_fed
+        ):  # the chip was set up at the first look: how long ago is not how long it has measured
+            self._is_fed = True
+            elapsed_ms = count * self._period_us // 1000
         self._follow_rate(elapsed_ms, count)
         missing = elapsed_ms * 1000 // self._period_us - count
         if missing > _MISSING:
