@@ -51,12 +51,12 @@ bench: $(VENV)/.has-dev machine ## payload size, node encoder, idle gateway, ing
 
 oracle: ## ask ioos-qc again for the recorded quality flags (in a venv of its own: it wants numpy and pandas)
 	$(PYTHON) -m venv $(VENV)/oracle
-	$(VENV)/oracle/bin/pip install --quiet --disable-pip-version-check -e '.[oracle]'
+	$(VENV)/oracle/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle]'
 	$(VENV)/oracle/bin/python -m tests.wire.make_quality_oracle
 
-constraints: $(VENV)/.has-dev ## renew constraints.txt with what .venv holds (do it in a fresh clone)
+constraints: $(VENV)/.has-dev oracle ## renew constraints.txt with what .venv holds (do it in a fresh clone)
 	$(PIP_INSTALL) -e '.[dev,ble]'
-	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > constraints.new
+	{ grep '^#' constraints.txt; for python in $(BIN) $(VENV)/oracle/bin; do $$python/python -m pip freeze --exclude-editable; done | sort -fu; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean: ## remove .venv and everything made
