@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format soak fuzz bench constraints clean
+.PHONY: help demo test lint format soak fuzz bench oracle constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,9 +50,14 @@ bench: $(VENV)/.has-dev machine ## payload size, node encoder, lift detectors, i
 	$(BIN)/python bench/ingest.py
 	$(BIN)/python bench/gateway.py
 
-constraints: $(VENV)/.has-dev ## renew constraints.txt with what .venv holds (do it in a fresh clone)
+oracle: ## ask ioos-qc again for the recorded quality flags (in a venv of its own: it wants numpy and pandas)
+	$(PYTHON) -m venv $(VENV)/oracle
+	$(VENV)/oracle/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle]'
+	$(VENV)/oracle/bin/python -m tests.wire.make_quality_oracle
+
+constraints: $(VENV)/.has-dev oracle ## renew constraints.txt with what .venv holds (do it in a fresh clone)
 	$(PIP_INSTALL) -e '.[dev,ble]'
-	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > constraints.new
+	{ grep '^#' constraints.txt; for python in $(BIN) $(VENV)/oracle/bin; do $$python/python -m pip freeze --exclude-editable; done | sort -fu; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean: ## remove .venv and everything made

@@ -126,7 +126,9 @@ ONLY_ON_NODES = {
     "utime",
     "vfs",
 }
-COMES_WITH = {"pydantic-core": "pydantic"}
+COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc"}
+# A script that is run with another extra than its folder's.
+RUN_WITH = {"tests/wire/make_quality_oracle.py": "oracle"}
 
 
 def requirements(extra: str) -> set[str]:
@@ -145,7 +147,8 @@ def undeclared(path: Path) -> Iterator[tuple[ast.stmt, str]]:
     """The imports of a file that its users need not have installed."""
     # A contract is a test class that others inherit.
     is_test = path.name.startswith("test_") or path.name == "conftest.py" or path.stem.endswith("_contract")
-    allowed = requirements("dev" if is_test else EXTRA_OF[path.parts[0]])
+    extra = RUN_WITH.get(path.as_posix(), EXTRA_OF[path.parts[0]])
+    allowed = requirements("dev" if is_test else extra)
     # What is installed for users comes without the tests and the benches.
     ours = {*PACKAGES, "tidegate"} if path.parts[0] in PACKAGES else {*EXTRA_OF, "tidegate"}
     if path.is_relative_to("boards/virtual/rom"):
