@@ -20,7 +20,11 @@ FAULTS: Mapping[str, tuple[str, str, str]] = {
         '    raise OSError(19, "no such sensor")\n    master = Master(',
     ),
     "watch": (RIVER, "    watch=None,", "    watch=lambda hal, settings, keep: hal.no_such_thing,"),
-    "hang": (RIVER, "    master = Master(", "    while True:\n        hal.clock.sleep_ms(1000)\n    master = Master("),
+    "hang": (
+        RIVER,
+        "    master = Master(",
+        "    while True:\n        hal.clock.sleep_ms(1000)\n    master = Master(",
+    ),
     "import": (RIVER, "RULES = (", "RULES = no_such_rules + ("),
 }
 
