@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LINES_MAX = 600
 RATCHETS = {
     # At the top of a task, where everything must be caught, logged and counted, and nowhere else.
-    "broad excepts": 9,
+    "broad excepts": 8,
     "asserts on bytes from outside": 0,
     "sleeps in tests": 0,
 }
