@@ -61,7 +61,6 @@ class CoverWatch:
         if pose is not None and not self._is_told:
             self._tell(pose)
         self._resume()
-        self._guard.start()
 
     @property
     def errors(self) -> int:
@@ -104,11 +103,6 @@ class CoverWatch:
             return "the accelerometer does not answer"
         self._learner = Learner()
         return ""
-
-    def temperature(self) -> "int | None":
-        """Tenths of a degree in the housing."""
-        degrees = self._guard.temperature()
-        return None if degrees is None else degrees * 10
 
     # -- over a deep sleep -----------------------------------------------------------------------------------
 
@@ -205,21 +199,6 @@ class Tilt:
             yield PERIOD_MS
         angle = self._watch.angle_cdeg
         readings[0] = None if angle < 0 else (angle + 5) // 10
-
-
-class HousingTemperature:
-    """What the accelerometer says of the warmth around it."""
-
-    count = 1
-    errors = 0
-
-    def __init__(self, watch: "CoverWatch") -> None:
-        self._watch = watch
-
-    def measure(self, readings: "Readings") -> "Iterator[int]":
-        """See the head of firmware.sensors for the contract."""
-        readings[0] = self._watch.temperature()
-        yield 0
 
 
 def _pose(kept: "bytes | None") -> "tuple[Vector | None, bool]":

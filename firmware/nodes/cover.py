@@ -5,7 +5,7 @@ hold their voltage until they are nearly empty.
 """
 
 from firmware.alarms import SUPPLY_LOW, below
-from firmware.cover_watch import CoverWatch, HousingTemperature, Tilt
+from firmware.cover_watch import CoverWatch, Tilt
 from firmware.nodes import NodeType
 from firmware.sensors.absent import Absent
 from firmware.sensors.supply import Supply
@@ -36,7 +36,7 @@ _SUPPLY = 2
 
 def sensors(hal: "Hal", watch: "Any") -> "Sequence[Sensor]":
     """In the order of the schema."""
-    return Tilt(watch), Absent(), Supply(hal), HousingTemperature(watch)
+    return Tilt(watch), Absent(), Supply(hal), Absent()
 
 
 def rules(settings: "Settings") -> "Sequence[Rule]":

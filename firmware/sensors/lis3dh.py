@@ -49,7 +49,9 @@ _LIMIT = 127
 
 
 class Lis3dh:
-    """``rate_hz`` 1, 10, 25, 50, 100, 200 or 400; ``range_g`` 2, 4, 8 or 16; ``low_power``: 8 bits instead of 12."""
+    """``rate_hz`` 1, 10, 25, 50, 100, 200 or 400; ``range_g`` 2, 4, 8 or 16; ``low_power``: 8 bits instead of 12;
+    ``slow_filter``: the high-pass forgets in 61 samples instead of 8.
+    """
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Lis3dh:
         low_power: bool = False,
         fifo: bool = False,
         address: int = ADDRESS,
+        slow_filter: bool = False,
     ) -> None:
         self._i2c = i2c
         self._address = address
@@ -67,6 +70,7 @@ class Lis3dh:
         self._range = _RANGES.index(range_g)
         self._control = bytearray(6)
         self._control[0] = _RATES.index(rate_hz) << 4 | (0x0F if low_power else 0x07)
+        self._control[1] = 0x30 if slow_filter else 0
         self._control[3] = 0x80 | self._range << 4 | (0 if low_power else 0x08)
         self._control[4] = 0x40 if fifo else 0
         self._events = bytearray(8)  # CFG, SRC, THS and DURATION of both generators
@@ -87,7 +91,7 @@ class Lis3dh:
         """
         at = 4 * (generator - 1)
         self._events[at] = events
-        self._events[at + 2] = min(_LIMIT, max(1, threshold_mg // _MG_PER_THRESHOLD[self._range]))
+        self._events[at + 2] = self._threshold(threshold_mg)
         self._events[at + 3] = min(_LIMIT, duration_ms * self._rate_hz // 1000)
         control = self._control
         control[1] = control[1] & ~generator | (generator if filtered else 0)
@@ -112,6 +116,46 @@ class Lis3dh:
         if not self.is_ready:
             self.errors += 1
         return self.is_ready
+
+    def adopt(self) -> bool:
+        """Go on with a chip that was set up like this before a deep sleep: its FIFO and what the generators wait for
+        stay as they are. Any other chip is set up, as by start().
+        """
+        events = self._events
+        try:
+            self.is_ready = self._has_controls()
+            if self.is_ready:
+                events[:1] = self._read(_INT1_CFG, 1)
+                events[2:5] = self._read(_INT1_CFG + 2, 3)
+                events[6:] = self._read(_INT1_CFG + 6, 2)
+        except OSError:
+            self.is_ready = False
+        return self.is_ready or self.start()
+
+    def retune(self, generator: int, events: int, threshold_mg: int) -> bool:
+        """Change what a generator waits for, and nothing else; one that waits for that already goes on counting."""
+        at = 4 * (generator - 1)
+        self._events[at] = events
+        self._events[at + 2] = self._threshold(threshold_mg)
+        if not self._is_up():
+            return False
+        try:
+            if not self._is_as_set():
+                self._i2c.writeto_mem(self._address, _INT1_CFG + at, b"\x00")
+                self._set_generator(at)
+        except OSError:
+            return self._failed()
+        return True
+
+    def settle(self) -> bool:
+        """Let the high-pass take the present sample for its zero."""
+        if not self._is_up():
+            return False
+        try:
+            self._read(_REFERENCE, 1)
+        except OSError:
+            return self._failed()
+        return True
 
     def check(self) -> bool:
         """Whether the chip is still set up as it was: a dip of its supply would have erased that."""
@@ -195,15 +239,24 @@ class Lis3dh:
             write(self._address, _FIFO_CTRL, b"\x9f")  # the newest 32, and no watermark
         # What a generator has latched under another setting is no event of this one.
         for i in (1, 2):
-            at = 4 * (i - 1)
-            write(self._address, (_INT1_CFG + at + 2) | _BURST, self._events[at + 2 : at + 4])
-            write(self._address, _INT1_CFG + at, self._events[at : at + 1])
+            self._set_generator(4 * (i - 1))
         self._read(_REFERENCE, 1)  # the filter starts from here
         self._read(_INT1_SRC, 1)
         self._read(_INT2_SRC, 1)
 
+    def _set_generator(self, at: int) -> None:
+        write = self._i2c.writeto_mem
+        write(self._address, (_INT1_CFG + at + 2) | _BURST, self._events[at + 2 : at + 4])
+        write(self._address, _INT1_CFG + at, self._events[at : at + 1])
+
+    def _threshold(self, mg: int) -> int:
+        return min(_LIMIT, max(1, mg // _MG_PER_THRESHOLD[self._range]))
+
+    def _has_controls(self) -> bool:
+        return self._read(_WHO_AM_I, 1)[0] == _I_AM and self._read(_CTRL1, 6) == self._control
+
     def _is_as_set(self) -> bool:
-        if self._read(_WHO_AM_I, 1)[0] != _I_AM or self._read(_CTRL1, 6) != self._control:
+        if not self._has_controls():
             return False
         # Around the source registers: reading those releases what is latched.
         events = self._events
