@@ -36,7 +36,7 @@ class Life:
         self._trials: "Trials | None" = None
 
     def begin(self) -> "Node":
-        """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault, counted."""
+        """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
         hal = self._hal
         if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
             self._trials = _trials(hal)

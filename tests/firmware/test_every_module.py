@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import compile_module, shared_sources
 from flash_tools.node_types import boards
@@ -53,27 +51,25 @@ def test_every_module_compiles_whole_and_real_micropython_imports_each(tmp_path:
     print(f"modules={len(names)} boards={len(boards(ROOT))}")
 
 
-@pytest.mark.parametrize(
-    ("ours", "invented", "message"),
-    [
-        ("machine.WDT(", "machine.Watchdog(", 'Module has no attribute "Watchdog"'),
-        ("esp32.Partition.find(", "esp32.Partition.seek(", 'has no attribute "seek"'),
-        ("esp32.wake_on_gpio", "esp32.wake_on_pins", 'Module has no attribute "wake_on_pins"'),
-        ("machine.deepsleep(ms)", "machine.deepsleep(str(ms))", "No overload variant|incompatible type"),
-    ],
-)
-def test_the_hal_is_checked_against_the_api_of_the_esp32_port(
-    tmp_path: Path, ours: str, invented: str, message: str
-) -> None:
-    """The checker is given a hal with one name that the ESP32 port does not have; it must not take it."""
+# What the hal says -> what the ESP32 port has not, and a word of what the checker says about it.
+INVENTED = {
+    "machine.WDT(": ("machine.Watchdog(", '"Watchdog"'),
+    "esp32.Partition.find(": ("esp32.Partition.seek(", '"seek"'),
+    "esp32.wake_on_gpio": ("esp32.wake_on_pins", '"wake_on_pins"'),
+    "machine.deepsleep(ms)": ("machine.deepsleep(str(ms))", "deepsleep"),
+}
+
+
+def test_the_hal_is_checked_against_the_api_of_the_esp32_port(tmp_path: Path) -> None:
+    """The checker is given a hal with four things that the ESP32 port does not have; it must not take one of them."""
     hal = Path("firmware/hal/board.py")
     text = (ROOT / hal).read_text(encoding="utf-8")
-    assert ours in text
+    for ours, (invented, _) in INVENTED.items():
+        assert ours in text
+        text = text.replace(ours, invented)
     shadow = tmp_path / "board.py"
-    shadow.write_text(text.replace(ours, invented), encoding="utf-8")
-    command = (
-        f"-m mypy --cache-dir {tmp_path.parent / 'mypy'} --shadow-file {hal} {shadow} -m firmware.hal.board"
-    )
+    shadow.write_text(text, encoding="utf-8")
+    command = f"-m mypy --cache-dir {tmp_path / 'cache'} --shadow-file {hal} {shadow} -m firmware.hal.board"
     done = subprocess.run(
         [sys.executable, *command.split()],
         cwd=ROOT,
@@ -82,9 +78,10 @@ def test_the_hal_is_checked_against_the_api_of_the_esp32_port(
         timeout=300,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
-    assert any(part in done.stdout for part in message.split("|")), done.stdout
-    assert str(hal) in done.stdout
+    errors = [line for line in done.stdout.splitlines() if line.startswith(f"{hal}:") and ": error:" in line]
+    assert len(errors) == len(INVENTED), done.stdout + done.stderr
+    for _, message in INVENTED.values():
+        assert any(message in error for error in errors), errors
 
 
 def test_nothing_is_kept_in_nvs() -> None:

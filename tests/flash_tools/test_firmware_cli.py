@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from boards.virtual.rom_image import micropython
-from flash_tools.images import BOOT, build_app_image, compile_tree
+from flash_tools.images import BOOT, build_app_image, compile_module, compile_tree, node_sources
 from flash_tools.mint import ROOT
 from flash_tools.weigh import loaded_bytes
 from tidegate import main
@@ -63,10 +63,10 @@ def test_what_can_not_be_built_is_told_in_a_sentence(
 def test_the_heap_figure_is_measured_and_grows_with_the_program() -> None:
     files = compile_tree(ROOT, "virtual", "river")
     loaded = loaded_bytes(files, "river", micropython())
-    bigger = dict(files)
-    del bigger["/a/firmware/main.mpy"]
-    bigger["/a/firmware/main.py"] = (ROOT / "firmware/main.py").read_bytes() + b"\nBALLAST = bytes(20000)\n"
-    assert loaded_bytes(bigger, "river", micropython()) - loaded > 20000
+    main_source = node_sources(ROOT, "virtual", "river")[Path("firmware/main.py")]
+    ballast = compile_module(main_source + "\nBALLAST = bytes(20000)\n", "firmware.main")
+    heavier = loaded_bytes({**files, "/a/firmware/main.mpy": ballast}, "river", micropython())
+    assert 20_000 < heavier - loaded < 21_000
     print(f"loaded_bytes={loaded}")
     assert 40_000 < loaded < 160_000
 
