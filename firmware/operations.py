@@ -5,6 +5,7 @@ once (`runner.end`) or notes in the runner or the node what will end it. A node 
 on the heap only while a command is begun, so nothing may be kept here from one command to the next.
 """
 
+from firmware import records
 from firmware.modules import forget
 from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
@@ -94,6 +95,15 @@ def _learn(runner: "CommandRunner", _: None) -> None:
         runner.end(messages.DONE, None)
 
 
+def _test_alarm(runner: "CommandRunner", _: None) -> None:
+    """What an alarm does, without a state that a reset could leave behind."""
+    node = runner.node
+    time, tq = node.record_time()
+    node.outbox.keep(records.EVENT, records.pack_event(time, tq, codes.ALARM_TEST, messages.NOTE, None))
+    node.uplink.hurry()
+    runner.end(messages.DONE, None)
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
@@ -104,6 +114,7 @@ _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.MAINTENANCE: _maintenance,
     codes.CALIBRATE: _calibrate,
     codes.LEARN: _learn,
+    codes.TEST_ALARM: _test_alarm,
 }
 # What needs nothing that a node in safe mode lacks.
 _IN_SAFE_MODE = (codes.IDENTIFY, codes.REBOOT, codes.REPORT_SETTINGS, codes.CONSOLE)

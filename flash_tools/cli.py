@@ -46,7 +46,7 @@ def mint_nodes(
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "--setting", help="NAME=SECONDS, as interval_s=60: what it starts with. May be repeated."
+            "--setting", help="NAME=NUMBER, as interval_s=60: what it starts with. May be repeated."
         ),
     ] = None,
     force: ForceOption = False,

@@ -18,14 +18,16 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from flash_tools import node_types
 from flash_tools.errors import MintError
 from flash_tools.images import build_state_image
+from protocols.node_types import settings_problem
 from protocols.wire import cbor, document
 from protocols.wire import identity as identity_file
-from protocols.wire.codes import SETTING_NAMES, settings_problem
+from protocols.wire.codes import SETTING_NAMES
 from protocols.wire.errors import EncodeError
 from protocols.wire.identity import Identity
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDRESS
@@ -69,12 +71,16 @@ def parse_range(text: str) -> range:
 
 
 def parse_settings(pairs: list[str]) -> dict[int, int]:
-    """``interval_s=60`` and so on, by the names of SPEC.md section 2.4."""
+    """``interval_s=60`` and so on, by the names of SPEC.md section 2.4; `mint` knows which its type has."""
     settings = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if name not in SETTING_NAMES or not value.isdecimal():
-            raise MintError(f"setting {pair!r}: write NAME=SECONDS, with one of {', '.join(SETTING_NAMES)}")
+        if name not in SETTING_NAMES or not re.fullmatch(r"-?[0-9]{1,9}", value):
+            near = get_close_matches(name, SETTING_NAMES, n=1)
+            hint = f". Did you mean {near[0]}?" if near and near[0] != name else ""
+            raise MintError(
+                f"setting {pair!r}: write NAME=NUMBER, with one of {', '.join(SETTING_NAMES)}{hint}"
+            )
         settings[SETTING_NAMES.index(name)] = int(value)
     return settings
 
@@ -143,7 +149,7 @@ def _check(
             raise MintError(
                 f"{name} {value!r}: allowed are 1 to 64 characters without spaces, '/', '+' and '#'"
             )
-    problem = settings_problem(dict(settings))
+    problem = settings_problem(node_type, {SETTING_NAMES[key]: value for key, value in settings.items()})
     if problem:
         raise MintError(f"settings: {problem}")
 

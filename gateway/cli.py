@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -317,7 +318,7 @@ def command_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
 def settings_set(
     node: NodeArgument,
     changes: Annotated[
-        list[str], typer.Argument(metavar="NAME=SECONDS…", help="E.g. interval_s=900 report_s=3600.")
+        list[str], typer.Argument(metavar="NAME=NUMBER…", help="E.g. interval_s=900 tilt_deg=20.")
     ],
     why: WhyOption = "",
     config: ConfigOption = DEFAULT_CONFIG,
@@ -333,8 +334,10 @@ def settings_set(
 
 def _setting(change: str) -> tuple[str, int]:
     name, _, value = change.partition("=")
-    if not value.isdecimal():
-        raise CommandError(f"{change!r:.60} is not allowed. Allowed is name=seconds, such as interval_s=900.")
+    if not re.fullmatch(r"-?[0-9]{1,9}", value):
+        raise CommandError(
+            f"{change!r:.60} is not allowed. Allowed is name=number, a whole one, such as interval_s=900."
+        )
     return name, int(value)
 
 

@@ -122,7 +122,7 @@ class Operations:
     async def _do_settings_set(self, request: Request, by: By) -> Reply:
         changes = _need(request, "settings", dict)
         if any(not isinstance(value, int) or isinstance(value, bool) for value in changes.values()):
-            raise ControlError("every setting is a whole number of seconds.")
+            raise ControlError("every setting is a whole number.")
         return {"version": await self._wishes.set(_address(request), changes, by)}
 
     async def _do_settings_list(self, request: Request, by: By) -> Reply:

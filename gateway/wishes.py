@@ -18,7 +18,7 @@ from gateway import limits
 from gateway.clock import TrustedClock
 from gateway.errors import CommandError
 from gateway.registry import By, Registry, Store, audit
-from protocols.wire import codes
+from protocols.node_types import allowed, settings_of, settings_problem
 from protocols.wire.codes import SETTING_NAMES
 from protocols.wire.messages import SettingsReport
 
@@ -99,14 +99,16 @@ class Wishes:
             raise CommandError(
                 f"node {address:04x} is not registered. `tidegate gateway node list` shows who is."
             )
-        unknown = [name for name in changes if name not in SETTING_NAMES]
-        if unknown or not changes:
-            told = f"setting {unknown[0]!r:.40} is unknown" if unknown else "no setting is named"
-            raise CommandError(f"{told}. Allowed are {', '.join(SETTING_NAMES)}, as name=seconds.")
-        document = _numbered(changes)
-        problem = codes.settings_problem(document)
+        node = self._registry.node(address)
+        node_type = "" if node is None else node.node_type
+        if not changes:
+            raise CommandError(
+                f"no setting is named. A {node_type} node has {allowed(settings_of(node_type))}, as name=number."
+            )
+        problem = settings_problem(node_type, changes)
         if problem:
-            raise CommandError(f"these settings are not allowed: {problem}.")
+            raise CommandError(f"{problem}.")
+        document = _numbered(changes)
         if not by.why.strip() or len(by.why) > limits.WHY_CHARS_MAX:
             raise CommandError(
                 f"say why in 1 to {limits.WHY_CHARS_MAX} characters: it is kept with the settings."

@@ -268,6 +268,29 @@ def test_a_ping_is_answered_with_a_status_at_most_once_a_second() -> None:
     assert health[3] > 0
 
 
+def test_a_test_alarm_travels_like_an_alarm_and_leaves_nothing_behind() -> None:
+    """It goes at once, before the result and before the sets that wait; and no alarm is raised by it."""
+    street = joined()
+    ask(street, codes.TEST_ALARM, None, 1)
+    street.run(5)
+    event = street.peer.of(Event)[-1]
+    (result,) = street.peer.of(Result)
+    assert (event.code, event.state, event.detail) == (codes.ALARM_TEST, messages.NOTE, None)
+    assert result.outcome == messages.DONE
+    assert event.seq < result.seq
+    assert street.peer.messages.index(event) < street.peer.messages.index(result)
+    assert street.node.alarms.raised == 0
+
+
+def test_a_node_that_has_nothing_to_learn_says_so() -> None:
+    street = joined()
+    ask(street, codes.LEARN, None, 1)
+    street.run(5)
+    (result,) = street.peer.of(Result)
+    assert result.outcome == messages.REFUSED
+    assert "nothing to learn" in str(result.detail)
+
+
 def test_each_command_is_executed_and_gives_a_kept_result() -> None:
     street = joined()
     ask(street, codes.IDENTIFY, 30, 1)

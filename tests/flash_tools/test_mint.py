@@ -69,10 +69,23 @@ def test_a_node_starts_with_the_settings_it_was_minted_with(tmp_path: Path) -> N
     assert settings.version == 0
 
 
-@pytest.mark.parametrize("text", ["interval_s", "interval=5", "interval_s=-1", "interval_s=1.5"])
+@pytest.mark.parametrize("text", ["interval_s", "interval=5", "interval_s=+1", "interval_s=1.5"])
 def test_a_setting_that_is_none_is_told_with_the_names_there_are(text: str) -> None:
-    with pytest.raises(MintError, match="write NAME=SECONDS, with one of interval_s, report_s, status_s"):
+    with pytest.raises(MintError, match="write NAME=NUMBER, with one of interval_s, report_s, status_s"):
         parse_settings([text])
+
+
+def test_a_setting_is_checked_against_the_node_type(tmp_path: Path) -> None:
+    with pytest.raises(
+        MintError, match=r"'tilt_deg' is no setting of a river node.* It has interval_s \(1 to"
+    ):
+        make(tmp_path, settings=parse_settings(["tilt_deg=20"]))
+    with pytest.raises(MintError, match=r"interval_s = -1 is not allowed\. Allowed are 1 to 86400"):
+        make(tmp_path, settings=parse_settings(["interval_s=-1"]))
+    with pytest.raises(MintError, match="Did you mean interval_s"):
+        parse_settings(["intervall_s=5"])
+    assert not (tmp_path / MINT_FILE).exists(), "no key was made"
+    assert parse_settings(["level_high=-20"]) == {7: -20}
 
 
 def test_a_taken_address_is_refused_and_its_key_untouched(tmp_path: Path) -> None:

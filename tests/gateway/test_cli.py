@@ -132,10 +132,14 @@ def test_mistakes_are_told_with_what_is_allowed(shell: Shell) -> None:
     cases = [
         (
             CommandError,
-            "Allowed is name=seconds",
+            "Allowed is name=number",
             ("settings", "set", "0012", "interval_s=fast", "--why", "x"),
         ),
-        (GatewayError, "Allowed are interval_s", ("settings", "set", "0012", "interval=9", "--why", "x")),
+        (
+            GatewayError,
+            "did you mean interval_s? It has interval_s",
+            ("settings", "set", "0012", "interval=9", "--why", "x"),
+        ),
         (CommandError, "say why with --why", ("command", "send", "0012", "reboot")),
         (GatewayError, "Known: identify, reboot", ("command", "send", "0012", "dance", "--why", "x")),
         (

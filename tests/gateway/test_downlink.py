@@ -370,10 +370,18 @@ def test_a_node_that_lost_its_settings_gets_them_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"interval": 5}, "setting 'interval' is unknown. Allowed are interval_s, report_s, status_s"),
-        ({}, "no setting is named"),
-        ({"interval_s": 0}, "interval_s 0: allowed are 1 to 86400"),
-        ({"interval_s": 900, "status_s": 1}, "status_s 1: allowed are 10 to 604800"),
+        (
+            {"interval": 5},
+            "'interval' is no setting of a river node; did you mean interval_s. It has interval_s",
+        ),
+        (
+            {"interval_s": 60, "tilt_deg": 20},
+            r"'tilt_deg' is no setting of a river node.* report_s \(1 to 86400\)",
+        ),
+        ({}, "no setting is named. A river node has interval_s"),
+        ({"interval_s": 0}, "interval_s = 0 is not allowed. Allowed are 1 to 86400"),
+        ({"interval_s": -5}, "interval_s = -5 is not allowed. Allowed are 1 to 86400"),
+        ({"interval_s": 900, "status_s": 1}, "status_s = 1 is not allowed. Allowed are 10 to 604800"),
     ],
 )
 def test_settings_that_are_not_allowed_are_refused_as_a_whole(

@@ -1,0 +1,49 @@
+"""What each node type may be set to, on the host: node_types.toml, and what is wrong with names that a person typed.
+
+settings_problem("river", {"intervall_s": 60})
+-> "'intervall_s' is no setting of a river node; did you mean interval_s? It has interval_s (1 to 86400), …"
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from protocols.wire.codes import SETTING_NAMES, SETTING_RANGES
+
+_FILE = Path(__file__).with_name("node_types.toml")
+
+
+@functools.cache
+def settings_of(node_type: str) -> tuple[str, ...]:
+    """Names of the settings that nodes of this type have; every setting there is, of a type not known here."""
+    entry = _types().get(node_type)
+    return SETTING_NAMES if entry is None else tuple(entry["settings"])
+
+
+def settings_problem(node_type: str, wanted: Mapping[str, int]) -> str:
+    """Why a node of this type would refuse these settings, for a person; "" when it would not."""
+    has = settings_of(node_type)
+    for name, value in wanted.items():
+        if name not in has:
+            near = get_close_matches(name, has, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            return f"{name!r:.40} is no setting of a {node_type} node{hint} It has {allowed(has)}"
+        low, high = SETTING_RANGES[SETTING_NAMES.index(name)]
+        if not low <= value <= high:
+            return f"{name} = {value} is not allowed. Allowed are {low} to {high}"
+    return ""
+
+
+def allowed(names: Sequence[str]) -> str:
+    """The settings with their ranges."""
+    ranges = (SETTING_RANGES[SETTING_NAMES.index(name)] for name in names)
+    return ", ".join(f"{name} ({low} to {high})" for name, (low, high) in zip(names, ranges, strict=True))
+
+
+@functools.cache
+def _types() -> dict[str, dict[str, list[str]]]:
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
