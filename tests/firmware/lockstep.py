@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
+from boards.virtual.i2c import I2cBus
 from boards.virtual.rom_image import micropython
 from firmware.hal import CAUSE_HARD_RESET, CAUSE_POWER_ON
 from flash_tools.images import SLOT, compile_module, compile_tree
@@ -25,6 +26,8 @@ from tests.firmware.street import CALM, IDENTITY, START_MS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
+
+    from boards.virtual.i2c import I2cChip
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAP = "160k"
@@ -47,9 +50,10 @@ def compiled_tree(node_type: str, root: Path = ROOT) -> tuple[Path, int]:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     # The hardware is compiled as well: compiling it on the node would cost the heap that is measured.
-    script = Path(__file__).with_name("mpy_node.py")
-    hardware = compile_module(script.read_text(encoding="utf-8"), "mpy_node")
-    (folder / SLOT.removeprefix("/") / "mpy_node.mpy").write_bytes(hardware)
+    for name in ("mpy_node", "mpy_bus"):
+        script = Path(__file__).with_name(f"{name}.py")
+        hardware = compile_module(script.read_text(encoding="utf-8"), name)
+        (folder / SLOT.removeprefix("/") / f"{name}.mpy").write_bytes(hardware)
     return folder, sum(map(len, files.values()))
 
 
@@ -58,27 +62,40 @@ class NodeEnded(Exception):
 
 
 class Lockstep:
-    """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console. ``root``: its sources."""
+    """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console. ``root``: its sources.
+
+    ``pins`` are its inputs by name; attach() puts a chip on its I2C bus.
+    """
 
     def __init__(
-        self, folder: Path, water: Callable[[float], Mapping[str, float]] = calm_water, root: Path = ROOT
+        self,
+        folder: Path,
+        water: Callable[[float], Mapping[str, float]] = calm_water,
+        root: Path = ROOT,
+        node_type: str = IDENTITY.node_type,
+        powered: bool = True,
     ) -> None:
         self.now_ms = START_MS
         self.root = root
+        self.node_type = node_type
+        who = IDENTITY._replace(node_type=node_type)
+        self.pins: dict[str, int] = {}
+        self._i2c = I2cBus()
         self.state = folder / "state.bin"
-        self.state.write_bytes(bytes(blank_flash(IDENTITY, STATE_BLOCKS).image))
+        self.state.write_bytes(bytes(blank_flash(who, STATE_BLOCKS).image))
         self._clock = LocalClock(lambda: self.now_ms)
         self._line = SondeLine(self._clock)
         self.sonde = ModbusSonde(YOSEMITECH, water)
         self.sonde.connect(self._line)
-        self.peer = Peer(IDENTITY, self._nonce, lambda: self.now_ms // 1000)
+        self.peer = Peer(who, self._nonce, lambda: self.now_ms // 1000)
         self.log: list[str] = []
         self.heap_used: list[int] = []  # after a collection, each time the node slept
         self.steps = 0
         self.resets = 0
         self._nonces = 0
         self._down = bytearray()
-        self._process = self._start()
+        if powered:
+            self._process = self._start()
 
     def __enter__(self) -> Lockstep:
         return self
@@ -87,6 +104,10 @@ class Lockstep:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.power_cut()
+
+    def attach(self, chip: I2cChip) -> None:
+        """Before the power is on."""
+        self._i2c.attach(chip, self._clock)
 
     def send(self, data: bytes) -> None:
         """Bytes to the node, as if they came up the line now."""
@@ -111,7 +132,7 @@ class Lockstep:
         self._process = self._start(cause)
 
     def _start(self, cause: int = CAUSE_POWER_ON) -> subprocess.Popen[bytes]:
-        tree, _ = compiled_tree(IDENTITY.node_type, self.root)
+        tree, _ = compiled_tree(self.node_type, self.root)
         return subprocess.Popen(
             [str(micropython()), "-X", f"heapsize={HEAP}", "-m", "mpy_node", str(self.state), str(cause)],
             cwd=tree,
@@ -138,6 +159,10 @@ class Lockstep:
             self.sonde.receive(bytes.fromhex(rest))
         elif verb == "T":
             self._down += self.peer.feed(bytes.fromhex(rest))
+        elif verb == "P":
+            self._reply(bytes((self.pins.get(rest, 0),)))
+        elif verb in ("G", "W"):
+            self._bus(verb, *rest.split(" "))
         elif verb == "L":
             self.log.append(rest)
         elif verb == "M":
@@ -149,6 +174,14 @@ class Lockstep:
         else:
             rest_of_it = self._process.stdout.read().decode(errors="replace")
             raise NodeEnded(line.decode(errors="replace") + rest_of_it)
+
+    def _bus(self, verb: str, address: str, register: str, rest: str = "") -> None:
+        if verb == "G":
+            data = self._i2c.read(int(address), int(register), int(rest))
+            self._reply(data if isinstance(data, bytes) else b"")
+        else:
+            failed = self._i2c.write(int(address), int(register), bytes.fromhex(rest))
+            self._reply(b"" if failed else b"\x01")
 
     def _sleep(self, wanted_ms: int, end_ms: int) -> None:
         slept_ms = 0 if self._down else max(0, min(wanted_ms, end_ms - self.now_ms))

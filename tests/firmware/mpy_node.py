@@ -8,6 +8,8 @@ only passes when the node waits, so a week takes as long as its steps do.
     U <hex>     bytes to the sonde; no answer
     R <ms>      wait for the sonde; the answer is what arrived
     T <hex>     bytes to the gateway; no answer
+    P <name>    an input; the answer is a byte
+    G, W        the I2C bus: mpy_bus.py
     L <text>    a line for the console; no answer
     M <bytes>   heap in use after a collection; no answer
     X           reset: the process ends
@@ -144,6 +146,14 @@ class Hal:
 
     def uart(self, port, baud_rate):
         return self._uart
+
+    def i2c(self, bus):
+        from mpy_bus import I2c  # only on the heap of nodes that have a bus
+
+        return I2c(ask)
+
+    def read_pin(self, name):
+        return ask("P " + name)[0]
 
     def read_mv(self, channel):
         return 12600
