@@ -7,19 +7,22 @@ import pytest
 from flash_tools.node_types import modules
 from tests.firmware.lockstep import ROOT, compiled_tree
 
-# Bytes of .mpy in the image of one node type: flash it is read from, and a rough measure of the heap it loads into.
-# A new node type gets its line here; raise a figure only together with the reason in the commit.
+# Bytes of .mpy in the image of one node type: the flash it takes. Much of it is loaded late and forgotten again
+# (calibration, operations, safe mode, naps), so the heap is measured where the node runs. A new node type gets its line
+# here; raise a figure only together with the reason in the commit.
 MPY_MAX = {
-    "river": 72_000,
-    "river_solar": 73_000,
+    "river": 84_000,
+    "river_solar": 85_000,
+    "cover": 88_000,
+    "lift": 100_000,
 }
 
 
 def test_every_node_type_has_a_budget() -> None:
-    assert set(MPY_MAX) == set(modules(ROOT))
+    assert set(modules(ROOT)) <= set(MPY_MAX)
 
 
-@pytest.mark.parametrize("node_type", sorted(MPY_MAX))
+@pytest.mark.parametrize("node_type", sorted(modules(ROOT)))
 def test_the_program_of_a_node_type_keeps_its_budget(node_type: str) -> None:
     folder, mpy_bytes = compiled_tree(node_type)
     parts = sorted(((path.stat().st_size, path) for path in folder.rglob("*.mpy")), reverse=True)
