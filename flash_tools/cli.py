@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from flash_tools import mint as minting
-from flash_tools.errors import FlashToolError
+from flash_tools.errors import AcceptanceError, FlashToolError
 from flash_tools.images import build_app_image
 
 app = typer.Typer(no_args_is_help=True, help="Mint node identities and build their flash images.")
@@ -89,3 +93,73 @@ def app_image(
         typer.echo(image.report)
     used = sum(image.sizes.values())
     typer.echo(f"{out}: {len(image.sizes)} files, {used} bytes of {len(image.data)} for board {board}")
+
+
+@app.command("accept")
+def accept_node(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="As on the label, e.g. 0012.")],
+    config: Annotated[
+        Path, typer.Option("--config", "-c", envvar="TIDEGATE_CONFIG", help="Of the gateway that runs here.")
+    ] = Path("gateway.toml"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the station records.")] = Path("acceptance"),
+    who: Annotated[str, typer.Option("--who", help="Who stands at the lid; default: the login name.")] = "",
+    why: Annotated[
+        str, typer.Option("--why", help="Kept in the gateway's audit log.")
+    ] = "acceptance at the lid",
+    firmware: Annotated[str | None, typer.Option("--firmware", help="The version that must run.")] = None,
+    supply_min_v: Annotated[
+        float | None, typer.Option("--supply-min", help="Volts; default: that of the node type.")
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="No city yet: the alarm need not go further.")
+    ] = False,
+    wait_s: Annotated[
+        int, typer.Option("--wait", min=5, max=3600, help="Seconds that the node may take for an answer.")
+    ] = 120,
+) -> None:
+    """Accept a node in its place, cover closed: heard, measures, learned its pose, its alarm reaches the city.
+
+    Exit code 0 only when every step holds. Each run that came to a verdict leaves a new record.
+    """
+    from flash_tools import accept
+    from flash_tools.control import Control
+
+    number = f"{minting.parse_address(address):04x}"
+    wanted = accept.Wanted(firmware, supply_min_v, local, wait_s, why)
+    began_s = time.time()
+    results: list[tuple[str, accept.Found]] = []
+    again = "Nothing was recorded; the same command begins anew."
+    try:
+        acceptance = accept.Acceptance(Control(config).ask, number, wanted)
+        for step in acceptance.steps():
+            with Console().status(f"{step.name}: {step.what} …"):
+                found = step.look()
+            results.append((step.name, found))
+            typer.echo(accept.line(step.name, found))
+    except KeyboardInterrupt as stopped:
+        raise FlashToolError(f"stopped before a verdict. {again}") from stopped
+    except FlashToolError as error:
+        raise AcceptanceError(f"{error}. {again}") from error
+    station = accept.record(acceptance, results, who or getpass.getuser(), began_s)
+    path = _keep_record(out, station, began_s)
+    verdict = "accepted" if station["accepted"] else "NOT accepted; put right what failed and run this again"
+    typer.echo(f"node {number}: {verdict}. Record: {path} and {path.with_suffix('.txt').name}")
+    if not station["accepted"]:
+        raise typer.Exit(1)
+
+
+def _keep_record(out: Path, station: dict[str, Any], began_s: float) -> Path:
+    """Two new files, for programs and for people; one that is there is never touched."""
+    from flash_tools import accept
+
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(began_s))
+    path = out / f"{station['node']}-{stamp}.json"
+    with _told(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for file, text in (
+            (path, json.dumps(station, indent=1, ensure_ascii=False) + "\n"),
+            (path.with_suffix(".txt"), accept.report(station)),
+        ):
+            with file.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+    return path

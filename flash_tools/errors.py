@@ -13,3 +13,7 @@ class ImageError(FlashToolError):
 
 class MintError(FlashToolError):
     """A node can not be minted as asked; no key was made or replaced."""
+
+
+class AcceptanceError(FlashToolError):
+    """A node can not be looked at: no verdict about it was reached."""

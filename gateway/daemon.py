@@ -167,8 +167,8 @@ class Gateway:
         self.silence.on_progress = waiting.beat
         self.links = [self._serial(section) for section in config.serial]
         self.northbounds = self._build_northbounds()
-        operations = Operations(self.registry, self.commands, self.wishes, self.status)
-        self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), operations, log)
+        self.operations = Operations(self.registry, self.commands, self.wishes, self.status, self.inspect)
+        self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
         self._started_s = self.clock.monotonic()
@@ -330,7 +330,7 @@ class Gateway:
                 "disk_free_bytes": _disk_free_bytes(self.store.path),
             },
             "refused": dict(self.ingest.refused),
-            "links": {link.name: _link_picture(link) for link in self.links},
+            "links": {link.name: link_picture(link) for link in self.links},
             "northbounds": {name: northbound.picture() for name, northbound in self.northbounds.items()},
             "downlinks": dict(self.downlink.counters),
             "commands": dict(self.commands.counters),
@@ -349,10 +349,16 @@ class Gateway:
             "reasons": self.reasons(),
             "health_port": self.health.port if self.health else None,
             **self.picture(),
-            "rows": [self._node_status(node.address) for node in self.registry.nodes()],
+            "rows": [self.node_status(node.address) for node in self.registry.nodes()],
         }
 
-    def _node_status(self, address: int) -> dict[str, Any]:
+    def inspect(self, address: int, after_event: int) -> dict[str, Any]:
+        """What `tidegate node accept` looks at."""
+        from gateway.inspection import inspect  # seldom asked for
+
+        return inspect(self, address, after_event)
+
+    def node_status(self, address: int) -> dict[str, Any]:
         place = self.registry.place_of(address, self.clock.unix_ms())
         seen = self.presence.of(address)
         node = self.registry.node(address)
@@ -376,7 +382,7 @@ class Gateway:
         return row
 
 
-def _link_picture(link: SerialLink) -> dict[str, float]:
+def link_picture(link: SerialLink) -> dict[str, float]:
     counters = {name: getattr(link.counters, name) for name in link.counters.__slots__}
     refused = {f"refused_{reason}": count for reason, count in link.refused.items()}
     return {**counters, **refused, "open": float(link.is_open), "queued": link.queued}

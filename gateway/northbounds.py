@@ -49,6 +49,11 @@ class Northbound:
         """Whether the far side answers."""
         return bool(self._runner.status()["connected"])
 
+    @property
+    def event_cursor(self) -> int:
+        """The far side has confirmed every event up to this id."""
+        return int(self._runner.status()["event_cursor"])
+
     def picture(self) -> dict[str, float]:
         """Counters and gauges."""
         status = self._runner.status()

@@ -24,23 +24,30 @@ if TYPE_CHECKING:
 Request = dict[str, Any]
 Reply = dict[str, Any]
 # Operations that change nothing.
-LOOKS = frozenset({"status", "node.list", "site.list", "command.list", "settings.list"})
+LOOKS = frozenset({"status", "node.list", "node.show", "site.list", "command.list", "settings.list"})
 
 
 class Operations:
     """The operations by name. `status` is what the caller of a stopped gateway gets to see without the live parts."""
 
     def __init__(
-        self, registry: Registry, commands: Commands, wishes: Wishes, status: Callable[[], Reply] = dict
+        self,
+        registry: Registry,
+        commands: Commands,
+        wishes: Wishes,
+        status: Callable[[], Reply] = dict,
+        inspect: Callable[[int, int], Reply] | None = None,
     ) -> None:
         self._registry = registry
         self._commands = commands
         self._wishes = wishes
         self._status = status
+        self._inspect = inspect
         self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
             "status": self._do_status,
             "node.import": self._do_node_import,
             "node.list": self._do_node_list,
+            "node.show": self._do_node_show,
             "node.remove": self._do_node_remove,
             "site.add": self._do_site_add,
             "site.assign": self._do_site_assign,
@@ -78,6 +85,11 @@ class Operations:
             place = self._registry.place_of(node.address, now_ms)
             rows.append({**node._asdict(), "site": place.site, "area": place.area})
         return {"nodes": rows}
+
+    async def _do_node_show(self, request: Request, by: By) -> Reply:
+        if self._inspect is None:
+            raise ControlError("no gateway is running: what a node is like now, only a running one can tell.")
+        return self._inspect(_address(request), _may(request, "after_event", int) or 0)
 
     async def _do_node_remove(self, request: Request, by: By) -> Reply:
         await self._registry.remove_node(_address(request), by)

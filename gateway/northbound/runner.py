@@ -391,6 +391,7 @@ class Runner:
             "connected": self._session is not None,
             "backlog": self._owed.count() + self._store.count_events(self._event_cursor),
             "in_flight": len(self._in_flight),
+            "event_cursor": self._event_cursor,
             "oldest_undelivered_ms": self._oldest_ms(),
         }
 
