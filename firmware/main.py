@@ -118,4 +118,9 @@ def start(hal: "Hal") -> "Life":
 
 def loop(hal: "Hal", life: "Life") -> None:
     while True:
-        hal.idle(life.step())
+        try:
+            hal.idle(life.step())
+        except MemoryError:
+            # Even saying what failed found no room. Nothing that is kept is in RAM alone: begin again at once, and do
+            # not wait for the watchdog.
+            hal.reset()

@@ -86,16 +86,18 @@ def readings_message(
 ) -> "Readings":
     """One message for this set and, unless it goes alone, as many that follow it as fit."""
     sets = [cbor.loads(record.payload)]
-    if not alone:
-        _add_followers(outbox, record, lane, sets)
-    while True:
-        body = _body(sets)
-        if len(body) <= MAX_BODY:
-            break
-        del sets[(len(sets) + 1) // 2 :]
-    # What codes batches is on the heap only while it does: until the next report, others need the room.
-    forget("protocols.wire.batch")
-    forget("protocols.wire.rangecoder")
+    try:
+        if not alone:
+            _add_followers(outbox, record, lane, sets)
+        while True:
+            body = _body(sets)
+            if len(body) <= MAX_BODY:
+                break
+            del sets[(len(sets) + 1) // 2 :]
+    finally:
+        # What codes batches is on the heap only while it does: until the next report, others need the room.
+        forget("protocols.wire.batch")
+        forget("protocols.wire.rangecoder")
     schema_id, time = sets[0][:2]
     epoch = _named(record, channel_epoch)
     return messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)

@@ -7,6 +7,8 @@ whose gateway was gone does not return in step. After a few without an answer on
 those the first hello of a join, which wears no flash: a gateway may be away for months.
 """
 
+import gc
+
 from firmware import records
 from firmware.outbox import EVENTS, READINGS
 from protocols.wire import framing
@@ -210,7 +212,14 @@ class Uplink:
             return records.event_message(self._outbox, record, epoch)
         # Alone once it was left out: it may be a later set of its batch that the gateway does not take, and on a bad
         # line a short frame has the better chance.
-        return records.readings_message(self._outbox, record, epoch, lane, alone=self._left_out > 0)
+        try:
+            return records.readings_message(self._outbox, record, epoch, lane, alone=self._left_out > 0)
+        except MemoryError:
+            # What codes batches and its sets found no room between all else. A set alone needs little, and each one
+            # that is acknowledged makes some: a node that only tried again would starve on its own backlog.
+            gc.collect()
+            self._hal.log("no room to code a batch: set %d goes alone" % record.seq)
+            return records.readings_message(self._outbox, record, epoch, lane, alone=True)
 
     def _write(self, frame: bytes) -> None:
         self._hal.link.write(framing.encode(frame))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from firmware.node import Node
-from firmware.outbox import EVENTS, READINGS
+from firmware.outbox import READINGS
 from hil_tests.world.sim_hal import SimStation
 from protocols.wire import codes, framing, messages
 from protocols.wire.messages import (
@@ -68,38 +68,6 @@ def test_a_set_stands_on_the_raster_of_the_clock() -> None:
     times = [content[2] for (_, seq), content in sorted(street.peer.records.items()) if seq > 1]
     assert len(times) == 8
     assert all(time % 900 == 0 for time in times)
-
-
-def test_everything_kept_while_the_gateway_was_away_arrives_newest_first_then_in_order() -> None:
-    street = Street(settings=MINUTE)
-    street.run(600)
-    known = max(street.peer.seqs())
-    street.peer.deaf = True
-    street.run(4 * 3600)
-    kept = street.node.outbox.next_seq - 1
-    heard = len(street.peer.messages)
-    street.peer.deaf = False
-    street.run(180)
-    assert street.peer.seqs() >= set(range(1, kept + 1))
-    after = [message for message in street.peer.messages[heard:] if isinstance(message, Readings)]
-    assert after[0].seq >= kept - 1, "the present state goes first"
-    backlog = [message.seq for message in after if message.seq <= kept - 1]
-    assert backlog == sorted(backlog)
-    assert backlog[0] == known + 1
-
-
-def test_a_gateway_that_is_away_for_days_costs_the_flash_nothing_beyond_the_records() -> None:
-    street = Street(settings={0: 3600, 1: 60, 2: 86400})
-    street.run(600)
-    street.peer.deaf = True
-    street.run(2 * 86400)
-    flash = street.station.flash
-    before, sent = (flash.progs, flash.erases), street.node.health.frames_sent  # type: ignore[attr-defined]
-    seq = street.node.outbox.next_seq
-    street.run(1800)
-    assert street.node.outbox.next_seq == seq, "no set was due in this time"
-    assert street.node.health.frames_sent - sent > 20
-    assert (flash.progs, flash.erases) == before  # type: ignore[attr-defined]
 
 
 def test_a_lost_ack_costs_one_repetition_with_the_same_id_and_a_new_piv() -> None:
@@ -503,20 +471,6 @@ def test_a_node_whose_channel_is_lost_joins_a_new_epoch_and_loses_no_record() ->
         seq for epoch, seq in street.peer.records if epoch == street.peer.epoch.number
     } >= set(range(1, kept))
     assert street.node.outbox.count(READINGS) <= 1
-
-
-def test_what_an_outbox_had_to_evict_is_told_and_stalls_nothing() -> None:
-    street = Street(settings={0: 1, 1: 1, 2: 86400})
-    street.run(30)
-    street.peer.deaf = True
-    street.run(9000)
-    assert street.node.outbox.evicted > 0
-    street.peer.deaf = False
-    street.run(120)
-    lost = [event for event in street.peer.of(Event) if event.code == codes.RECORDS_LOST]
-    assert lost
-    assert street.node.outbox.count(EVENTS) == 0
-    assert street.node.outbox.count(READINGS) < 5
 
 
 def test_a_node_without_identity_says_so_and_does_nothing() -> None:
