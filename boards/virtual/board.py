@@ -43,7 +43,7 @@ SENSORS_POWER_PIN = None
 SENSORS_POWER_ON = 1
 
 # Inputs, high when active: contacts close to 3.3 V against a pull-down, an interrupt output drives both ways.
-INPUT_PINS = {"motion": 33, "float": 32, "door": 27, "presence": 26}
+INPUT_PINS = {"motion": 33, "float": 32, "door": 27, "presence": 26, "service": 25}
 
 # A 4-20 mA loop over its shunt.
 LOOP_ADC_PIN = 34

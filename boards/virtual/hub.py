@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 READ = select.EPOLLIN
+# epoll counts milliseconds in an int: a timer years ahead is looked at again now and then.
+_WAIT_MAX_S = 3600.0
 # Reported on every change only: the handler must read until nothing is left.
 READ_WRITE_EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
 
@@ -79,7 +81,7 @@ class Hub:
 
     def _timeout_s(self) -> float | None:
         dues = [due for clock in self._clocks if (due := clock.due_in_s()) is not None]
-        return min(dues) if dues else None
+        return min(*dues, _WAIT_MAX_S) if dues else None
 
     def _guarded(self, function: Callable[..., None], *args: Any) -> None:
         try:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from boards.virtual import board as constants
 from boards.virtual.chips.registers import Signal
@@ -35,6 +35,7 @@ from boards.virtual.life import Life
 from boards.virtual.line import LineFaults
 from boards.virtual.port import LinkPort
 from boards.virtual.sleep import DeepSleep, WakePins
+from boards.virtual.uart import UartChip
 
 __all__ = ["LineFaults", "UartChip", "UartLine", "VirtualBoard"]
 
@@ -76,15 +77,6 @@ class UartLine:
 
     def send(self, data: bytes) -> None:
         self._write(data)
-
-
-class UartChip(Protocol):
-    """What can be attached to a UART. Called on the hub's thread only."""
-
-    def connect(self, line: UartLine) -> None: ...
-
-    def receive(self, data: bytes) -> None:
-        """Bytes the node sent, all at once; on a real wire the last one arrives len(data) * line.char_s later."""
 
 
 class VirtualBoard:

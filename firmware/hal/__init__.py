@@ -78,7 +78,7 @@ if TYPE_CHECKING:
             """The bus of that name on this board: "sensors"."""
 
         def read_pin(self, name: str) -> int:
-            """Level of the input of that name: "door", "float", "presence", "motion". Contacts close to the supply."""
+            """Level of the input of that name: "door", "float", "presence", "service", "motion"; high when active."""
 
         def read_mv(self, channel: str) -> int:
             """Millivolts: "supply", the node's own; "loop", what a 4-20 mA current makes over 100 ohm."""

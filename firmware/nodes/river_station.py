@@ -6,8 +6,9 @@ of two sets so that a fish in front of the probe calls nobody out.
 
 from firmware.alarms import HIGH_AMMONIA, LOW_DISSOLVED_OXYGEN, PH_OUT_OF_RANGE, above, below, outside
 from firmware.nodes import NodeType
-from firmware.sensors.modbus_rtu import READ_HOLDING, Master
-from firmware.sensors.sonde import FLOAT_DCBA, Action, Block, Channel, RegisterMap, Sonde
+from firmware.sensors.modbus_rtu import Master
+from firmware.sensors.sonde import Sonde
+from firmware.sensors.sonde_yosemitech import REGISTER_MAP
 from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S
 
 TYPE_CHECKING = False
@@ -19,29 +20,6 @@ if TYPE_CHECKING:
     from firmware.watch import Watch
 
 SCHEMA_ID = 1  # river8
-
-# A sonde of the Yosemitech family: a measurement is started by reading no register at 2500h and stopped by reading one
-# at 2E00h, both answered without data; values are little-endian floats, conductivity in mS/cm. It wipes its windows
-# and warms up for two seconds; before that it answers NaN.
-REGISTER_MAP = RegisterMap(
-    name="yosemitech",
-    address=1,
-    baud_rate=9600,
-    start=Action(READ_HOLDING, 0x2500, 0, 0),
-    stop=Action(READ_HOLDING, 0x2E00, 1, 0),
-    warm_up_ms=2200,
-    blocks=(Block(READ_HOLDING, 0x2601, 16),),
-    channels=(
-        Channel("water_temperature", 0, 8, FLOAT_DCBA, 1.0, None),
-        Channel("ph", 0, 6, FLOAT_DCBA, 1.0, None),
-        Channel("dissolved_oxygen", 0, 0, FLOAT_DCBA, 1.0, None),
-        Channel("conductivity", 0, 4, FLOAT_DCBA, 1000.0, None),
-        Channel("turbidity", 0, 2, FLOAT_DCBA, 1.0, None),
-        Channel("orp", 0, 10, FLOAT_DCBA, 1.0, None),
-        Channel("ammonia_nitrogen", 0, 12, FLOAT_DCBA, 1.0, None),
-        Channel("level", 0, 14, FLOAT_DCBA, 1.0, None),
-    ),
-)
 
 # Scaled integers of river8: pH and mg/L in hundredths.
 _PH = 1

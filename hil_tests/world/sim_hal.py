@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from boards.virtual.chips.registers import Signal
+    from boards.virtual.uart import UartChip
 
 _TICKS_PERIOD = 1 << 30
 # Ticks start a minute before they wrap, as on the virtual board.
@@ -57,6 +58,7 @@ _TICKS_START = _TICKS_PERIOD - 60_000
 # 192 kB: an outbox of 96 kB, and a thousand stations in 200 MB.
 STATE_BLOCKS = 48
 HEAP_FREE = 60_000
+_UART_BUFFER = 256  # of an ESP32's driver
 
 
 class SimReset(BaseException):
@@ -187,7 +189,7 @@ class _Rtc:
 
 
 class SondeLine:
-    """The RS-485 line between the node's UART and the sonde."""
+    """The line between a UART of the node and the chip at its other end."""
 
     def __init__(self, clock: LocalClock) -> None:
         self._clock = clock
@@ -201,18 +203,26 @@ class SondeLine:
     def call_later(self, delay_s: float, function: Callable[[], None]) -> _Timer:
         return self._clock.call_later(delay_s, function)
 
+    def set_baudrate(self, baudrate: int) -> None:
+        self.baudrate = baudrate
+        self.char_s = 10 / baudrate
+
     def send(self, data: bytes) -> None:
         self.received += data
+        del self.received[:-_UART_BUFFER]
 
 
 class _Uart:
-    def __init__(self, clock: LocalClock, line: SondeLine, sonde: ModbusSonde) -> None:
+    """``chip``: None when nothing is connected."""
+
+    def __init__(self, clock: LocalClock, line: SondeLine, chip: UartChip | None) -> None:
         self._clock = clock
         self._line = line
-        self._sonde = sonde
+        self._chip = chip
 
     def write(self, data: bytes | bytearray) -> int:
-        self._sonde.receive(bytes(data))
+        if self._chip is not None:
+            self._chip.receive(bytes(data))
         return len(data)
 
     def any(self) -> int:
@@ -302,7 +312,9 @@ class SimHal:
         pass  # there are no pins
 
     def uart(self, port: str, baud_rate: int) -> _Uart:
-        return _Uart(self._station.clock, self._station.line, self._station.sonde)
+        line, chip = self._station.uarts.get(port, (SondeLine(self._station.clock), None))
+        line.set_baudrate(baud_rate)
+        return _Uart(self._station.clock, line, chip)
 
     def i2c(self, bus: str) -> SimI2c:
         return SimI2c(self._station.clock, self._station.i2c)
@@ -361,6 +373,7 @@ class SimStation:
         self.line = SondeLine(self.clock)
         self.sonde = ModbusSonde(YOSEMITECH, water, seed=seed)
         self.sonde.connect(self.line)
+        self.uarts: dict[str, tuple[SondeLine, UartChip | None]] = {"rs485": (self.line, self.sonde)}
         self.to_gateway: Callable[[bytes], None] = lambda _: None
         self.log: list[str] = []
         self.identified: list[bool] = []
@@ -386,6 +399,12 @@ class SimStation:
         self.i2c.attach(chip, self.clock)
         for name, signal in outputs.items():
             signal.connect(functools.partial(self.set_pin, name))
+
+    def attach_uart(self, port: str, chip: UartChip) -> None:
+        """Wire a chip to the port of that name, instead of what is there."""
+        line = SondeLine(self.clock)
+        self.uarts[port] = (line, chip)
+        chip.connect(line)
 
     def set_pin(self, name: str, level: int) -> None:
         """What this wakes runs at the next step(), even if the level was a short one."""

@@ -7,7 +7,7 @@ and then nothing is computed: years of a cover that lies still cost nothing. A s
 
 What counts is modelled: 8, 10 or 12 bits by mode (10 in the FIFO, AN3308 section 9.1), noise and rate error by seed,
 latched interrupts, durations in samples, the orientation logic, the high-pass filter as one of first order. Left out:
-click, sleep-to-wake, the auxiliary ADC, self-test, and the start-up time, which is one sample here.
+click, sleep-to-wake, self-test, all of the auxiliary ADC but the thermometer. To start up takes one sample.
 """
 
 import math
@@ -20,6 +20,7 @@ from boards.virtual.i2c import Timer
 
 Vector = tuple[float, float, float]
 
+OUT_ADC3_L, TEMP_CFG = 0x0C, 0x1F
 WHO_AM_I, CTRL1, CTRL2, CTRL3, CTRL4, CTRL5, CTRL6, REFERENCE = 0x0F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26
 STATUS, OUT_X_L, OUT_Z_H, FIFO_CTRL, FIFO_SRC, INT1_CFG, INT2_CFG = 0x27, 0x28, 0x2D, 0x2E, 0x2F, 0x30, 0x34
 _RESET = {WHO_AM_I: 0x33, 0x1E: 0x10, CTRL1: 0x07}
@@ -74,6 +75,7 @@ class Lis3dh(RegisterChip):
         script: Sequence[tuple[float, float, str]] = (),
         offset_g: Vector = (0.0, 0.0, 0.0),
         noise: float = 1.0,
+        celsius: Callable[[float], float] = lambda t: 25.0,
     ) -> None:
         super().__init__(address, seed=seed, script=script)
         self.int1, self.int2 = Signal(), Signal()
@@ -82,6 +84,7 @@ class Lis3dh(RegisterChip):
         self._steady_until = steady_until
         self._offset = offset_g
         self._noise = noise
+        self._celsius = celsius
         self._rate_error = self.random.uniform(-_RATE_ERROR_MAX, _RATE_ERROR_MAX)
         self._timer: Timer | None = None
         self._power_on()
@@ -134,6 +137,16 @@ class Lis3dh(RegisterChip):
     def _get(self, at: int) -> int:
         if OUT_X_L <= at <= OUT_Z_H:
             return self._get_out(at - OUT_X_L)
+        if (
+            at in (OUT_ADC3_L, OUT_ADC3_L + 1)
+            and self._regs[TEMP_CFG] & 0xC0 == 0xC0
+            and self._regs[CTRL4] & 0x80
+        ):
+            # A degree is a step of the high byte, 25 degrees are none; 10 bits, 8 in low power.
+            steps = round((self._celsius(self.now_s()) - 25) * 256) & (
+                0xFF00 if self._regs[CTRL1] & 0x08 else 0xFFC0
+            )
+            return steps >> 8 * (at - OUT_ADC3_L) & 0xFF
         if at == STATUS:
             return self._status
         if at == FIFO_SRC:

@@ -10,7 +10,9 @@ import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from boards.virtual.i2c import Timer
+from boards.virtual.uart import Line
 
 Quantities = Callable[[float], Mapping[str, float]]
 
@@ -113,27 +115,16 @@ _INT16_FACTORS = {
     "ammonia_nitrogen": 100,
     "level": 10,
 }
+# After DFRobot's SEN0710: turbidity in the first register, in tenths of an NTU, 4800 baud. Its range ends at 3276 here.
+SEN0710 = RegisterMap(
+    name="sen0710", channels=(Channel(0x0000, "turbidity", "AB", 10),), baudrate=4800, functions=(3, 4, 6, 16)
+)
 # A plain sonde: input registers from 0, signed 16 bit, always measuring.
 GENERIC_INT16 = RegisterMap(
     name="generic_int16",
     channels=tuple(Channel(i, name, "AB", factor) for i, (name, factor) in enumerate(_INT16_FACTORS.items())),
     unit_id_register=0x0100,
 )
-
-
-class _Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class _Line(Protocol):
-    """The wire, as a virtual board gives it (boards.virtual.supervisor.UartLine)."""
-
-    baudrate: int
-    char_s: float
-
-    def now_s(self) -> float: ...
-    def call_later(self, delay_s: float, function: Callable[[], None]) -> _Timer: ...
-    def send(self, data: bytes) -> None: ...
 
 
 class _Refused(Exception):
@@ -178,8 +169,8 @@ class ModbusSonde:
         self._stuck: Mapping[str, float] | None = None
         self._heard = bytearray()
         self._heard_until_s = 0.0
-        self._silence: _Timer | None = None
-        self._line: _Line | None = None
+        self._silence: Timer | None = None
+        self._line: Line | None = None
 
     @property
     def fault(self) -> str | None:
@@ -194,7 +185,7 @@ class ModbusSonde:
 
     # ---- the wire ------------------------------------------------------------------------------------------------
 
-    def connect(self, line: _Line) -> None:
+    def connect(self, line: Line) -> None:
         self._line = line
 
     def receive(self, data: bytes) -> None:
@@ -239,7 +230,7 @@ class ModbusSonde:
         # The node's UART hands a short reply over when its last byte is in.
         line.call_later(delay_s + len(frame) * line.char_s, arrived)
 
-    def _on_line(self) -> _Line:
+    def _on_line(self) -> Line:
         if self._line is None:
             raise RuntimeError("the sonde is not wired to a UART: board.attach_uart(number, sonde) first")
         return self._line
