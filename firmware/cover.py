@@ -14,7 +14,7 @@ told, and those it includes are not: upturned before tilted before displaced. Wh
 one comes.
 """
 
-from struct import pack, unpack
+from struct import calcsize, pack, unpack_from
 
 from firmware.alarms import Change
 from protocols.wire.messages import CLEARED, RAISED
@@ -37,6 +37,8 @@ _LENGTH_MIN_MG = 880
 _LENGTH_MAX_MG = 1120
 _UPTURNED_CDEG = 9000
 _DISPLACED_S = 600
+# While it may be displaced it is looked at this often: it may be on its way to a tilt, too slowly to wake anybody.
+_UNSURE_S = 20
 _CLEAR_CDEG = 800
 _CLEAR_S = 60
 # Back below a limit by this counts against it: noise and temperature are half of that.
@@ -46,6 +48,7 @@ _ROW = 3
 _STRIKES = 2
 # Samples in a row that were not gravity (a vehicle takes two seconds) before the hold of a tilt begins anew.
 _BLIND_MAX = 3
+_DWELL = ">iBB"  # since, row, strikes
 
 # atan(k / 16) in hundredths of a degree. Linear between them: 0.02 degrees at most.
 _ATAN = (0, 358, 713, 1062, 1404, 1735, 2056, 2363, 2657, 2936, 3201, 3451, 3687, 3909, 4119, 4315, 4500)
@@ -102,7 +105,7 @@ class Dwell:
     def __init__(self) -> None:
         self.since_s = -1  # -1: it is not so
         self.row = 0  # samples in a row for it
-        self._strikes = 0
+        self.strikes = 0  # samples in a row against it
 
     def look(self, at_s: int, is_so: bool, is_over: bool) -> None:
         """A sample between the two limits (neither so nor over) changes nothing."""
@@ -110,15 +113,12 @@ class Dwell:
             if self.since_s < 0:
                 self.since_s = at_s
             self.row += 1
-            self._strikes = 0
+            self.strikes = 0
         elif is_over:
             self.row = 0
-            self._strikes += 1
-            if self._strikes >= _STRIKES:
+            self.strikes += 1
+            if self.strikes >= _STRIKES:
                 self.since_s = -1
-
-    def blind(self) -> None:
-        self.row = 0
 
     def end(self) -> None:
         self.since_s = -1
@@ -177,7 +177,7 @@ class Cover:
         """The cover lies as it should: whatever was raised is over."""
         self.pose = pose
         self.angle_cdeg = 0
-        for dwell in (self._tilted, self._upturned, self._displaced, self._cleared):
+        for dwell in self._dwells():
             dwell.end()
         self._clear(0)
 
@@ -206,7 +206,7 @@ class Cover:
         if not self._wanted & (1 << UPTURNED | 1 << TILTED):
             waits.append(self._tilted.left_s(now_s, self._hold_s))
             if not self._wanted:
-                waits.append(self._displaced.left_s(now_s, _DISPLACED_S))
+                waits.append(min(self._displaced.left_s(now_s, _DISPLACED_S), _UNSURE_S))
         if not self._wanted >> UPTURNED & 1:
             waits.append(self._upturned.left_s(now_s, 0))
         if self._wanted:
@@ -217,12 +217,20 @@ class Cover:
 
     def pack(self) -> bytes:
         """What time has brought so far, for the sleep: where it is lost, the holds begin anew."""
-        dwells = (self._tilted, self._displaced, self._cleared)
-        return pack(">iiih", dwells[0].since_s, dwells[1].since_s, dwells[2].since_s, self.angle_cdeg)
+        parts = [pack(">hBB", self.angle_cdeg, min(self._in_row, 255), min(self._blind, 255))]
+        for dwell in self._dwells():
+            parts.append(pack(_DWELL, dwell.since_s, min(dwell.row, 255), min(dwell.strikes, 255)))
+        return b"".join(parts)
 
     def unpack(self, data: bytes) -> None:
-        found = unpack(">iiih", data)
-        self._tilted.since_s, self._displaced.since_s, self._cleared.since_s, self.angle_cdeg = found
+        self.angle_cdeg, self._in_row, self._blind = unpack_from(">hBB", data)
+        at = calcsize(">hBB")
+        for dwell in self._dwells():
+            dwell.since_s, dwell.row, dwell.strikes = unpack_from(_DWELL, data, at)
+            at += calcsize(_DWELL)
+
+    def _dwells(self) -> "tuple[Dwell, ...]":
+        return (self._tilted, self._upturned, self._displaced, self._cleared)
 
     # -- judging ---------------------------------------------------------------------------------------------
 
@@ -230,10 +238,8 @@ class Cover:
         """Nobody knows how the cover lies while a vehicle is on it."""
         self._blind += 1
         self._in_row = 0
-        self._upturned.blind()
-        self._tilted.blind()
-        self._displaced.blind()
-        self._cleared.blind()
+        for dwell in self._dwells():
+            dwell.row = 0
         if self._blind > _BLIND_MAX:
             self._tilted.end()
 

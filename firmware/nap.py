@@ -29,8 +29,8 @@ LISTEN_MS = 500
 TRIES_MAX = 3
 _RETRY_S = 600
 _RETRY_DOUBLED_MAX = 8
-# A wake costs the boot, 0.8 s at full current: below twice that it is cheaper to stay.
-_SLEEP_MIN_S = 2
+# A wake costs the boot, 0.8 s at full current: below a few of that it is cheaper, and simpler, to stay.
+_SLEEP_MIN_S = 4
 # How the sleep's clock errs is known from the gateway's time after this, and not only after a whole day.
 _LEARN_RATE_S = 3600
 _DAY_S = 86400
@@ -69,6 +69,7 @@ class Nap:
         """Give every part back what it had."""
         channel = self._take("channel")
         if not self.woke or self._kept is None:
+            node.status_at_s = self._from_s + self.status_s(node.settings[STATUS_S])
             return
         if channel is not None:
             node.session.resume(channel)
@@ -90,14 +91,14 @@ class Nap:
 
     def set_kept(self, node: "Node") -> None:
         """The status goes with the set, when it is nearly due: one wake for both."""
-        now_s = self._hal.clock.uptime_s()
-        if node.status_at_s - now_s < node.settings[STATUS_S] // 2:
+        clock = self._hal.clock
+        now_s = clock.uptime_s()
+        if clock.knows_rate and node.status_at_s - now_s < node.settings[STATUS_S] // 2:
             node.status_at_s = now_s
 
-    def clock_set(self, node: "Node") -> None:
-        """The next status, which asks for the time, comes soon enough to learn how the sleep's clock errs."""
-        if not self._hal.clock.knows_rate:
-            node.status_at_s = min(node.status_at_s, self._hal.clock.uptime_s() + _LEARN_RATE_S)
+    def status_s(self, status_s: int) -> int:
+        """Between two statuses: a status is answered with the time, from which the clock of the sleep is learned."""
+        return status_s if self._hal.clock.knows_rate else min(status_s, _LEARN_RATE_S)
 
     def look(self, node: "Node") -> None:
         """Sleep, if there is nothing else to do: then this does not return."""
@@ -132,7 +133,7 @@ class Nap:
         hal.cache.save("channel", node.session.rest())
         hal.cache.save("node", self._pack(node))
         hal.cache.save("clock", hal.clock.rest())
-        hal.deep_sleep(hal.clock.asleep_s(wait_s) * 1000, pins)
+        hal.deep_sleep(hal.clock.asleep_ms(wait_s), pins)
 
     def _flush(self, node: "Node") -> None:
         """What was acknowledged: told once, or each wake would offer it again."""

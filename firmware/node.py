@@ -365,8 +365,6 @@ class Node:
         drift_s = self.hal.clock.drift_s()
         step_s = self.hal.clock.set(seconds, millis)
         self.maintenance.clock_set()
-        if self.nap is not None:
-            self.nap.clock_set(self)
         self.schedule.replan(self.interval_s())
         if abs(step_s) >= CLOCK_STEP_S + drift_s:
             self.health.clock_steps += 1
@@ -410,7 +408,10 @@ class Node:
         return _WAIT_MS_MAX if self.uplink.is_silent else max(0, min(wait_s * 1000, _WAIT_MS_MAX))
 
     def _send_status(self) -> None:
-        self.status_at_s = self.hal.clock.uptime_s() + self.settings[STATUS_S]
+        status_s = self.settings[STATUS_S]
+        if self.nap is not None:
+            status_s = self.nap.status_s(status_s)
+        self.status_at_s = self.hal.clock.uptime_s() + status_s
         from firmware import reports
 
         status = reports.status(self)

@@ -12,7 +12,7 @@ import random
 import shutil
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from boards.virtual.line import LineFaults
 from flash_tools.mint import MINT_FILE, mint
@@ -45,8 +45,19 @@ class SimRig:
 
     rig = "sim"
 
-    def __init__(self, folder: Path, stations: int = 2, interval_s: int = 1, seed: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stations: int = 2,
+        interval_s: int = 1,
+        seed: int = 1,
+        node_type: str = "river",
+        settings: Mapping[int, int] | None = None,
+    ) -> None:
         self.folder = folder
+        self.node_type = node_type
+        # Those that a station is minted with.
+        self.settings = {0: interval_s, 1: interval_s, 2: STATUS_S} if settings is None else dict(settings)
         self.seed = seed
         self.interval_s = interval_s
         self.world = World()
@@ -67,7 +78,11 @@ class SimRig:
         self.start_gateway()
         self.enrol()
         for station in self.stations.values():
+            self.outfit(station)
             station.power_on()
+
+    def outfit(self, station: SimNode) -> None:
+        """What a rig of other nodes connects to them before they are switched on."""
 
     def random(self, what: str) -> random.Random:
         """Randomness for one purpose: what one part draws does not move the others."""
@@ -77,10 +92,10 @@ class SimRig:
         minted = mint(
             out=self.folder,
             address=FIRST_ADDRESS + index,
-            node_type="river",
+            node_type=self.node_type,
             area=AREA,
             site=f"bridge-{index + 1}",
-            settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S},
+            settings=self.settings,
             random=self.random(f"mint {index}").randbytes,
         )
         name = f"{minted.address:04x}"
@@ -265,7 +280,7 @@ class SimRig:
             lines.append(f"gateway: {self.gateway.picture()}")
         return "\n".join(lines)
 
-    def __enter__(self) -> SimRig:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         def read_s(self) -> int:
             """Seconds since 1970, right only if it was set since power on."""
 
+        def read_ms(self) -> int:
+            """The same in milliseconds: how long a deep sleep was."""
+
         def write_s(self, seconds: int) -> None: ...
         def load(self) -> bytes: ...
         def save(self, data: bytes) -> None: ...

@@ -60,6 +60,9 @@ class _Rtc:
     def read_s(self) -> int:
         return int(time.time()) + _EPOCH_S
 
+    def read_ms(self) -> int:
+        return int(time.time_ns() // 1000000) + _EPOCH_S * 1000
+
     def write_s(self, seconds: int) -> None:
         t = time.gmtime(seconds - _EPOCH_S)
         self._rtc.datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], 0))

@@ -26,14 +26,15 @@ _MAGIC = b"TGc1"
 # In the RTC memory the clock has the first bytes, hal/cache.py what follows.
 CACHE_AT = 12
 # Asleep, a chip counts seconds with an RC oscillator, 5 % off at worst: two seconds after this much sleep.
-_SLEPT_MAX_S = 40
+_SLEPT_MAX_MS = 40_000
 # How much faster than the sleep's clock true time goes, in 1/8192: a small integer also times a day. Learned from the
 # gateway's time after this much sleep, and never more than a tenth.
 RATE_ONE = 1 << 13
 _RATE_MAX = RATE_ONE // 10
-_RATE_FROM_S = 1800
-# uptime | ms | offset | ms | synchronised at | slept since | rate, learned | the chip's clock
-_REST = ">IHIHiIhBI"
+_RATE_FROM_MS = 1_800_000
+# uptime | ms | offset | ms | synchronised at | slept since, ms | rate, learned | the chip's clock, ms
+_REST = ">IHIHiIhBQ"
+_SLEPT_LIMIT_MS = (1 << 32) - 1
 # Longest wait that anyone asks for; keeps milliseconds small integers.
 _WAIT_S_MAX = 86400
 
@@ -50,7 +51,7 @@ class Clock:
         self._offset_s = 0  # time of day = uptime + offset
         self._offset_ms = 0  # 0 to 999
         self._synchronised_at_s = -1  # uptime; -1: not in this life
-        self._slept_s = 0  # since it was set, by the sleep's own clock
+        self._slept_ms = 0  # since it was set, by the sleep's own clock
         self._rate = 0
         self.knows_rate = False
         self._is_set = self._restore()
@@ -81,9 +82,9 @@ class Clock:
         """Take the gateway's time; the seconds by which the time of day was wrong, 0 when it was not known."""
         before_s, _ = self.now()
         was_set = self._is_set
-        if was_set and self._slept_s >= _RATE_FROM_S:
+        if was_set and self._slept_ms >= _RATE_FROM_MS:
             self._learn_rate(seconds - before_s)
-        self._slept_s = 0
+        self._slept_ms = 0
         self._offset_s = seconds - self._uptime_s
         self._offset_ms = millis - self._uptime_ms
         if self._offset_ms < 0:
@@ -107,44 +108,43 @@ class Clock:
             self._offset_s,
             self._offset_ms,
             self._synchronised_at_s,
-            self._slept_s,
+            self._slept_ms,
             self._rate,
             self.knows_rate,
-            self._rtc.read_s(),
+            self._rtc.read_ms(),
         )
 
-    def resume(self, rested: bytes) -> int:
-        """Go on after a deep sleep; how long it was, in true seconds as far as they are known."""
+    def resume(self, rested: bytes) -> None:
+        """Go on after a deep sleep, by true seconds as far as they are known."""
         self._advance()
         found = struct.unpack(_REST, rested)
-        slept_s = self._rtc.read_s() - found[8]
+        slept_ms = max(0, self._rtc.read_ms() - found[8])
         self._rate = found[6]
         self.knows_rate = found[7] != 0
-        self._slept_s = found[5] + slept_s
+        self._slept_ms = min(found[5] + slept_ms, _SLEPT_LIMIT_MS)
         self._synchronised_at_s = found[4]
         self._offset_s, self._offset_ms = found[2:4]
         self._is_set = self._is_set or self._synchronised_at_s >= 0
-        passed_s = slept_s + slept_s * self._rate // RATE_ONE
-        self._uptime_s, self._uptime_ms = found[0] + passed_s, found[1]
-        return passed_s
+        passed_ms = found[1] + slept_ms + (slept_ms >> 6) * self._rate // (RATE_ONE >> 6)
+        self._uptime_s, self._uptime_ms = found[0] + passed_ms // 1000, passed_ms % 1000
 
-    def asleep_s(self, seconds: int) -> int:
+    def asleep_ms(self, seconds: int) -> int:
         """What to ask of the sleep's clock to sleep that many true seconds."""
-        return seconds * RATE_ONE // (RATE_ONE + self._rate)
+        return seconds * RATE_ONE // (RATE_ONE + self._rate) * 1000
 
     def drift_s(self) -> int:
         """By how much the time of day may be off for having slept: no reason to call that a step."""
-        return self._slept_s // 10
+        return self._slept_ms // 10_000
 
     def _learn_rate(self, late_s: int) -> None:
         """The time of day was so much behind after all that sleep."""
-        rate = self._rate + late_s * RATE_ONE // self._slept_s
+        rate = self._rate + late_s * RATE_ONE // (self._slept_ms // 1000)
         self._rate = max(-_RATE_MAX, min(_RATE_MAX, rate))
         self.knows_rate = True
 
     def _quality(self) -> int:
         at_s = self._synchronised_at_s
-        if self._slept_s > _SLEPT_MAX_S:
+        if self._slept_ms > _SLEPT_MAX_MS:
             return RTC_HOLDOVER
         return SYNCHRONISED if 0 <= at_s and self._uptime_s - at_s < HOLDOVER_AFTER_S else RTC_HOLDOVER
 

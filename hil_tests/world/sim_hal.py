@@ -175,6 +175,9 @@ class _Rtc:
     def read_s(self) -> int:
         return (self._clock.now_ms() - self._zero_ms) // 1000
 
+    def read_ms(self) -> int:
+        return self._clock.now_ms() - self._zero_ms
+
     def write_s(self, seconds: int) -> None:
         self._zero_ms = self._clock.now_ms() - seconds * 1000
 

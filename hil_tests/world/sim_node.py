@@ -137,7 +137,6 @@ class SimNode:
         line: SimLine,
         water: Callable[[float], Mapping[str, float]],
         seed: str,
-        sleep_drift: float = 0.0,
     ) -> None:
         self.name = f"{identity.address:04x}"
         self.identity = identity
@@ -155,7 +154,6 @@ class SimNode:
             water=water,
             seed=self.rng.getrandbits(31),
             ppm=self.rng.uniform(-_PPM_MAX, _PPM_MAX),
-            sleep_drift=sleep_drift,
             flash=self.flash,
         )
         self.station.on_start = self._started
@@ -259,6 +257,10 @@ class SimNode:
         if self.station.node is not None:  # asleep it hears nothing
             self.station.from_gateway(data)
             self._wake(self.station.clock.ahead_ms / 1000)
+
+    def look(self) -> None:
+        """Something around the station changed: what it is connected to may have an earlier appointment now."""
+        self._wake(0.0)
 
     def _wake(self, after_s: float) -> None:
         due_s = self.world.now_s + after_s

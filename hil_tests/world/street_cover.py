@@ -16,7 +16,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-from boards.virtual.chips.lis3dh import Vector
+from boards.virtual.chips.lis3dh import Lis3dh, Vector
 
 DAY_S = 86_400
 _HOUR_S = 3600
@@ -29,6 +29,7 @@ _AMPLITUDE_MEDIAN_G = 0.12
 _AMPLITUDE_SIGMA = 0.8
 _AMPLITUDE_MAX_G = 1.8
 _ROCK_DEG_MAX = 6.0
+_FIFO_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -221,3 +222,16 @@ def rotate(vector: Vector, angle_deg: float, azimuth_deg: float) -> Vector:
     c, s = math.cos(angle), math.sin(angle)
     along = (nx * x + ny * y) * (1 - c)
     return (x * c + ny * z * s + nx * along, y * c - nx * z * s + ny * along, z * c + (nx * y - ny * x) * s)
+
+
+class RestingLis3dh(Lis3dh):
+    """The chip of boards/virtual, for years: of a rest nothing is computed, and the FIFO gets what it was like."""
+
+    def _skip_to(self, now_s: float) -> None:
+        steady_s = min(now_s, self._steady_until(self._next_s))
+        periods = int((steady_s - self._next_s) * self._rate_hz()) - 1
+        if periods > 0 and self._is_settled():
+            x, y, z = (math.floor(value / 4) * 64 for value in self._counts(self._next_s))
+            self._next_s += periods / self._rate_hz()
+            for _ in range(min(periods, _FIFO_DEPTH)):
+                self._push((x, y, z))

@@ -63,6 +63,9 @@ class Rtc:
     def read_s(self):
         return 946684800
 
+    def read_ms(self):
+        return 946684800000
+
     def write_s(self, seconds):
         pass
 

@@ -35,6 +35,9 @@ class Chip:
     def read_s(self) -> int:
         return self.ms // 1000 - self._zero_s
 
+    def read_ms(self) -> int:
+        return self.ms - self._zero_s * 1000
+
     def write_s(self, seconds: int) -> None:
         self._zero_s = self.ms // 1000 - seconds
 

@@ -33,7 +33,7 @@ def test_an_angle_is_right_to_five_hundredths_of_a_degree_and_needs_no_big_integ
     assert worst <= 0.05
 
 
-@pytest.mark.parametrize(("deg", "wait_s"), [(0, -1), (3, -1), (7, 596), (20, 1)])
+@pytest.mark.parametrize(("deg", "wait_s"), [(0, -1), (3, -1), (7, 20), (20, 1)])
 def test_it_says_when_time_alone_may_change_something(deg: int, wait_s: int) -> None:
     cover = Cover((0, 0, 1000))
     turned = (round(1000 * math.sin(math.radians(deg))), 0, round(1000 * math.cos(math.radians(deg))))

@@ -153,7 +153,7 @@ class Lis3dh(RegisterChip):
             return self._fifo_source()
         if at == REFERENCE and not self._regs[CTRL2] & 0x40:
             self._filter.level = list(
-                self._counts(self._next_s)
+                self._counts(self.now_s())
             )  # modes 00 and 10: reading it settles the filter
         for generator in self._generators:
             if at == generator.base + 1:
