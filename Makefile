@@ -44,6 +44,7 @@ fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every deco
 
 bench: $(VENV)/.has-dev machine ## payload size, node encoder, lift detectors, idle gateway, ingest rate beside its floor (RECORDS="a.csv.gz b.csv")
 	$(if $(RECORDS),$(BIN)/python bench/payload.py $(RECORDS),@echo "payload size: skipped, name real records with RECORDS=")
+	$(if $(word 2,$(RECORDS)),$(BIN)/python bench/events.py $(RECORDS),@echo "events: skipped, name two labelled records or more with RECORDS=, the first to tune on")
 	$(BIN)/python bench/node_encoder.py
 	$(BIN)/python bench/lift_detectors.py
 	$(BIN)/python bench/gateway_idle.py
