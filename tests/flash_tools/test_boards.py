@@ -266,6 +266,13 @@ def test_every_node_type_builds_for_a_board_and_what_the_board_lacks_for_it_is_t
     assert len(missing(ROOT, name, node_type)) <= len(asked)
 
 
+def test_a_lift_monitor_on_a_board_with_too_few_pins_is_told_which() -> None:
+    assert missing(ROOT, "xiao_esp32s3_wio_sx1262", "lift") == [
+        f"board xiao_esp32s3_wio_sx1262 has no {name} for hal.read_pin(), which firmware/lift_watch.py may ask for"
+        for name in ("door", "presence")
+    ]
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("node_type", NODE_TYPES)
 @pytest.mark.parametrize("name", BOARDS)
