@@ -51,9 +51,7 @@ def build(
     for what in missing(ROOT, board, node):
         console.print(f"note: {what}", soft_wrap=True)
     if out is not None:
-        console.print(
-            f"{out}: copy it to the root of a board's file system, or flash app.img", soft_wrap=True
-        )
+        console.print(f"{out}: the root of the board's file system, and its partition table", soft_wrap=True)
 
 
 def _write(out: Path, files: dict[str, bytes], table: bytes, *, force: bool) -> None:
