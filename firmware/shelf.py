@@ -10,10 +10,9 @@ from array import array
 from struct import unpack_from
 
 from firmware import segment
-from firmware.durable import ensure_folder
-from firmware.lane import LANES, Lane
+from firmware.lane import Lane
+from firmware.modules import forget
 from firmware.segment import HEADER_BYTES, RECORD_BYTES, RECORDS_MAX, SEGMENT_BYTES
-from protocols.wire.document import FOLDERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,16 +21,19 @@ if TYPE_CHECKING:
     from firmware.mark import Mark
     from firmware.segment import Header
 
-_PREFIX = "re"
+PREFIX = "re"
 
 
 class Shelf:
-    """``lanes`` are the segments of each lane. ``recover()`` fills them; until then there are none."""
+    """``lanes`` are the segments of each lane. ``recover()`` fills them; until then there are none.
+
+    ``length`` and ``count``: bytes and whole records of the segment in RAM.
+    """
 
     def __init__(self, fs: "Any", path: str, mark: "Mark") -> None:
-        self._fs = fs
-        self._path = path
-        self._mark = mark
+        self.fs = fs
+        self.path = path
+        self.mark = mark
         self.view = memoryview(bytearray(SEGMENT_BYTES))
         self.offsets = array("H", bytes(2 * RECORDS_MAX))
         self.lanes = (Lane(), Lane())
@@ -41,82 +43,19 @@ class Shelf:
 
     def _forget(self) -> None:
         self._loaded = (-1, 0)  # lane and first seq of the segment in RAM
-        self._length = 0  # its bytes
+        self.length = 0  # its bytes
         self.count = 0  # its whole records
         self._known: "list[tuple[int, int]]" = []  # damaged segments that are counted
 
-    # -- recovery ----------------------------------------------------------------------------------------------------
-
     def recover(self) -> "list[tuple[int, int]]":
         """Find the segments and what they hold. Returns (first seq, epoch) of each whose header is whole, by seq."""
+        from firmware import recovery  # on the heap at a start, and when the flash fails
+
         self._forget()
         self.lanes = (Lane(), Lane())
-        # All folders now: on a full partition, giving up a segment must not need a new one.
-        for folder in FOLDERS + (self._path,):
-            ensure_folder(self._fs, folder)
-        self._list()
-        epochs: "list[tuple[int, int]]" = []
-        for lane in LANES:
-            self._read_headers(lane, epochs)
-        for lane in LANES:
-            one = self.lanes[lane]
-            for at in range(len(one)):
-                if not one.count[at]:
-                    self._walk(lane, at)
-            if len(one):
-                self._mark.next_seq = max(self._mark.next_seq, one.last[len(one) - 1] + 1)
-        epochs.sort()
+        epochs = recovery.recover(self)
+        forget("firmware.recovery")
         return epochs
-
-    def _list(self) -> None:
-        """Find the files; finish a removal that was begun, and one of a segment that was never begun."""
-        firsts: "tuple[list[int], list[int]]" = ([], [])
-        remove = []
-        for entry in self._fs.ilistdir(self._path):
-            found = _parse(entry[0])
-            if found is None:
-                continue
-            # littlefs creates a file before it fills it: an empty one is a segment whose first record was never kept.
-            if found == self._mark.condemned or not entry[3]:
-                remove.append(entry[0])
-            else:
-                firsts[found[0]].append(found[1])
-        for name in remove:
-            self._fs.remove(self._path + "/" + name)
-        for lane in LANES:
-            for first in sorted(firsts[lane]):
-                self.lanes[lane].append(first, first, 0)
-
-    def _read_headers(self, lane: int, epochs: "list[tuple[int, int]]") -> None:
-        """What each header says of its epoch, and of the segment before it."""
-        one = self.lanes[lane]
-        for at in range(len(one)):
-            head = self._read(lane, at, HEADER_BYTES)
-            if head is None:
-                continue
-            epochs.append((one.first[at], head.epoch))
-            if at and head.prev_first == one.first[at - 1]:
-                one.last[at - 1] = head.prev_last
-                one.count[at - 1] = head.prev_count
-
-    def _walk(self, lane: int, at: int) -> None:
-        """Count a segment that no later header describes: the newest of its lane, mostly."""
-        one = self.lanes[lane]
-        damage = self.load(lane, at)
-        one.count[at] = self.count
-        if self.count:
-            one.last[at] = self.seq(self.count - 1)
-        if at < len(one) - 1:
-            if damage:
-                one.last[at] = one.first[at + 1] - 1
-                self._lose_below(one.first[at + 1])
-            return
-        one.size = self._length
-        if damage:
-            # What can not be read may have been sent: its seqs are not used again, and count as lost.
-            one.size = SEGMENT_BYTES
-            self._mark.next_seq = max(self._mark.next_seq, one.last[at] + RECORDS_MAX)
-            self._lose_below(self._mark.next_seq)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -126,14 +65,14 @@ class Shelf:
         key = (lane, one.first[at])
         if self._loaded == key:
             return key in self._known
-        head = self._read(lane, at, SEGMENT_BYTES)
+        head = self.read(lane, at, SEGMENT_BYTES)
         self._loaded = key
         self.count = before = 0
         if head is not None:
-            self.count, before = segment.index(self.view, self._length, head.seed, self.offsets)
+            self.count, before = segment.index(self.view, self.length, head.seed, self.offsets)
         damaged = head is None or before >= 0 or self.count < one.count[at]
         if damaged:
-            self._lose_below(self.seq(before) if 0 <= before < self.count else one.last[at] + 1)
+            self.lose_below(self.seq(before) if 0 <= before < self.count else one.last[at] + 1)
             if key not in self._known:
                 self._known.append(key)
                 self.damaged += 1
@@ -173,25 +112,25 @@ class Shelf:
             at += 1
         return False
 
-    def _read(self, lane: int, at: int, size: int) -> "Header | None":
+    def read(self, lane: int, at: int, size: int) -> "Header | None":
         """The start of a segment into RAM; its header, or None when that is not whole."""
         self._loaded = (-1, 0)
-        self._length = 0
+        self.length = 0
         first = self.lanes[lane].first[at]
         try:
-            with self._fs.open(self._name(lane, first), "rb") as file:
-                self._length = file.readinto(self.view[:size]) or 0
+            with self.fs.open(self._name(lane, first), "rb") as file:
+                self.length = file.readinto(self.view[:size]) or 0
         except OSError:
             self.flash_errors += 1
             return None
-        head = segment.read_header(self.view[: self._length])
+        head = segment.read_header(self.view[: self.length])
         return head if head is not None and head.first == first and head.lane == lane else None
 
-    def _lose_below(self, bound: int) -> None:
-        self._mark.lost_below = max(self._mark.lost_below, bound)
+    def lose_below(self, bound: int) -> None:
+        self.mark.lost_below = max(self.mark.lost_below, bound)
 
     def _name(self, lane: int, first: int) -> str:
-        return "%s/%s%08x" % (self._path, _PREFIX[lane], first)
+        return "%s/%s%08x" % (self.path, PREFIX[lane], first)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -201,17 +140,17 @@ class Shelf:
         at = len(one) - 1
         if at < 0 or one.size + RECORD_BYTES + len(payload) > SEGMENT_BYTES:
             return False
-        if self.load(lane, at) or self._length != one.size:
+        if self.load(lane, at) or self.length != one.size:
             one.size = SEGMENT_BYTES  # went bad under us: leave it as it is
             return False
         record = segment.record(seq, kind, payload, unpack_from("<I", self.view, HEADER_BYTES - 4)[0])
-        with self._fs.open(self._name(lane, one.first[at]), "ab") as file:
+        with self.fs.open(self._name(lane, one.first[at]), "ab") as file:
             file.write(record)
         self.offsets[self.count] = one.size
         self.count += 1
         self.view[one.size : one.size + len(record)] = record
         one.size += len(record)
-        self._length = one.size
+        self.length = one.size
         one.last[at] = seq
         one.count[at] += 1
         return True
@@ -223,7 +162,7 @@ class Shelf:
         prev = (one.first[at], one.last[at], one.count[at]) if at >= 0 else (0, 0, 0)
         head = segment.header(lane, seq, epoch, prev)
         data = head + segment.record(seq, kind, payload, unpack_from("<I", head, HEADER_BYTES - 4)[0])
-        with self._fs.open(self._name(lane, seq), "wb") as file:
+        with self.fs.open(self._name(lane, seq), "wb") as file:
             file.write(data)
         one.append(seq, seq, 1)
         one.size = len(data)
@@ -231,18 +170,7 @@ class Shelf:
     def remove(self, lane: int, at: int) -> None:
         """Remove a segment that the mark condemned."""
         one = self.lanes[lane]
-        self._fs.remove(self._name(lane, one.first[at]))
+        self.fs.remove(self._name(lane, one.first[at]))
         if self._loaded == (lane, one.first[at]):
             self._loaded = (-1, 0)
         one.pop(at)
-
-
-def _parse(name: str) -> "tuple[int, int] | None":
-    """(lane, first seq) of a segment's file name, or None for any other name."""
-    lane = _PREFIX.find(name[:1])
-    if len(name) != 9 or lane < 0:
-        return None
-    try:
-        return lane, int(name[1:], 16)
-    except ValueError:
-        return None

