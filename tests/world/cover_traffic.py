@@ -47,6 +47,7 @@ class CoverInTraffic(Street):
             noise=20.0,
             seed=seed,
         )
+        self.chip = chip
         station = self.station
         station.attach(chip, motion=chip.int1)
         station.supply_mv = 3600
