@@ -57,6 +57,7 @@ class CoverWatch:
         self._changes: "list[Change]" = []
         self._looked_at_ms = hal.clock.ticks_ms() - PERIOD_MS
         self._missed = 0  # looks in a row without a sample
+        self._is_fresh = False  # whether there was one in this life
         self._storage_errors = 0
         if pose is not None and not self._is_told:
             self._tell(pose)
@@ -69,7 +70,7 @@ class CoverWatch:
     @property
     def angle_cdeg(self) -> int:
         """Of the cover to its pose; -1 when nobody knows: no pose, or a chip that says nothing."""
-        return -1 if self._missed >= _TRIES else self._cover.angle_cdeg
+        return self._cover.angle_cdeg if self._is_fresh and self._missed < _TRIES else -1
 
     def restore(self, raised: int) -> None:
         self._cover.restore(raised & (1 << _FLOAT) - 1)
@@ -99,7 +100,7 @@ class CoverWatch:
             self._keep(self._cover.pose)
 
     def learn(self) -> str:
-        if self._missed >= _TRIES:
+        if not self._is_fresh or self._missed >= _TRIES:
             return "the accelerometer does not answer"
         self._learner = Learner()
         return ""
@@ -139,6 +140,7 @@ class CoverWatch:
         self._cover.limits(settings[TILT_DEG], settings[TILT_HOLD_S], settings[DISPLACED_DEG])
         samples = self._guard.samples()
         self._missed = 0 if samples else min(self._missed + 1, _TRIES)
+        self._is_fresh = self._is_fresh or len(samples) > 0
         at_s = now_s - len(samples)
         for sample in samples:
             at_s += 1

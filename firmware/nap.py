@@ -17,7 +17,7 @@ from struct import calcsize, pack, unpack_from
 from firmware.errors import StorageError
 from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.outbox import EVENTS
-from firmware.settings import STATUS_S
+from firmware.settings import INTERVAL_S, STATUS_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _LEARN_RATE_S = 3600
 _DAY_S = 86400
 
 # wakes | awake s | retries | status at || due | begun | on raster || must hello | report at | fresh from |
-# newest set || frames sent, resent, clock steps, flash errors, refused, sensor errors
-_FIELDS = ">IIBIIIBBiIIIIHHHH"
+# newest set || frames sent, resent, clock steps, flash errors, refused, sensor errors || retry at
+_FIELDS = ">IIBIIIBBiIIIIHHHHI"
 
 
 class Nap:
@@ -48,6 +48,7 @@ class Nap:
         self.wakes = 0
         self.sensor_errors = 0  # of the lives before
         self._retries = 0
+        self._retry_at_s = 0  # uptime
         self._awake_s = 0
         self._kept = self._take("node")
         clock = self._take("clock")
@@ -67,6 +68,7 @@ class Nap:
 
     def resume(self, node: "Node") -> None:
         """Give every part back what it had."""
+        node.uplink.tries_max = TRIES_MAX
         channel = self._take("channel")
         if not self.woke or self._kept is None:
             node.status_at_s = self._from_s + self.status_s(node.settings[STATUS_S])
@@ -76,6 +78,9 @@ class Nap:
         f = unpack_from(_FIELDS, self._kept)
         self.wakes = f[0] + 1
         self._awake_s, self._retries, node.status_at_s = f[1:4]
+        self._retry_at_s = f[17]
+        if self._from_s + _SLEEP_MIN_S < self._retry_at_s:  # woken for something else
+            node.uplink.attempts = TRIES_MAX
         node.schedule.resume(f[4], f[5], f[6] != 0)
         node.uplink.resume(f[7], f[8], f[9], f[10])
         health = node.health
@@ -114,21 +119,26 @@ class Nap:
         wait_s = min(node.schedule.wait_ms() // 1000, max(0, node.status_at_s - now_s))
         if node.watch is not None:
             wait_s = min(wait_s, node.watch.wait_s())
-        if node.uplink.attempts < TRIES_MAX:
-            self._retries = 0
-            return min(wait_s, node.uplink.rest_s())
-        return min(wait_s, self._retry_s(node))
+        if node.uplink.has_given_up:
+            self._plan_retry(node, now_s)
+            return min(wait_s, self._retry_at_s - now_s)
+        rest_s = node.uplink.rest_s()
+        if rest_s:  # everything is where it should be
+            self._retries = self._retry_at_s = 0
+        return min(wait_s, rest_s)
 
-    def _retry_s(self, node: "Node") -> int:
-        if not node.outbox.count(EVENTS):
-            return _DAY_S
-        return min(_RETRY_S << self._retries, node.interval_s())
+    def _plan_retry(self, node: "Node", now_s: int) -> None:
+        """When it is this gateway's turn again, unless something is raised before."""
+        if now_s < self._retry_at_s:
+            return
+        # What has no event waits for the next set.
+        retry_s = _RETRY_S << self._retries if node.outbox.count(EVENTS) else _DAY_S
+        self._retry_at_s = now_s + min(retry_s, node.settings[INTERVAL_S])
+        self._retries = min(self._retries + 1, _RETRY_DOUBLED_MAX)
 
     def _sleep(self, node: "Node", wait_s: int) -> None:
         hal = self._hal
         pins = node.watch.rest() if node.watch is not None else ()
-        if node.uplink.attempts >= TRIES_MAX:
-            self._retries = min(self._retries + 1, _RETRY_DOUBLED_MAX)
         self._flush(node)
         hal.cache.save("channel", node.session.rest())
         hal.cache.save("node", self._pack(node))
@@ -154,5 +164,6 @@ class Nap:
             min(health.flash_errors, 0xFFFF),
             min(sum(health.refusals.values()), 0xFFFF),
             min(node.sensor_errors(), 0xFFFF),
+            self._retry_at_s,
         )
         return pack(_FIELDS, *fields) + node.alarms.rest()

@@ -56,6 +56,7 @@ class Uplink:
         self._must_hello = True
         self._unanswered = 0  # frames in a row
         self.attempts = 0  # frames in a row that nobody answered, whatever went out between them
+        self.tries_max = 0  # attempts after which nothing more is sent, until hurry(); 0: it goes on for ever
         # When a frame last went up or came down; at first long ago.
         self._moved_at_ms = self._clock.ticks_ms() - SPACING_MAX_MS
         self._waiting = False
@@ -75,6 +76,11 @@ class Uplink:
         """Whether nobody seems to listen."""
         return self._must_hello
 
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it leaves the gateway alone for now."""
+        return 0 < self.tries_max <= self.attempts
+
     # -- what happens around it -----------------------------------------------------------------------------
 
     def kept_set(self, seq: int, report_s: int) -> None:
@@ -85,6 +91,7 @@ class Uplink:
 
     def hurry(self) -> None:
         """Fresh sets go now: one of them raised an alarm, or somebody asked for it."""
+        self.attempts = 0
         self._report_at_s = self._clock.uptime_s()
 
     def heard(self) -> None:
@@ -164,6 +171,8 @@ class Uplink:
                 return left_ms
             if left_ms <= 0:
                 self._time_is_up()
+        if self.has_given_up:
+            return SPACING_MAX_MS
         if self._must_hello or self._session.epoch is None:
             return self._send_hello()
         lane, record = self._next()
