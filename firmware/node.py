@@ -8,7 +8,7 @@ link. Everything that fails on the way has a place where it is counted, and the 
 from struct import pack, unpack_from
 
 from firmware import records
-from firmware.alarms import Alarms, rules_of
+from firmware.alarms import Alarms, Change, rules_of
 from firmware.commands import CommandRunner
 from firmware.downlink import Downlink
 from firmware.durable import Boots, Document
@@ -28,7 +28,6 @@ from protocols.wire.messages import UNSYNCHRONISED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from firmware.alarms import Change
     from firmware.hal import Hal
     from firmware.nodes import NodeType
     from firmware.trials import Trials
@@ -145,7 +144,7 @@ class Node:
                 elif self.maintenance.seconds:
                     self.maintenance.held[change.bit] = change
                 else:
-                    self._keep_alarm(change._replace(bit=self.alarms.watch_bit + change.bit))
+                    self._keep_alarm(self._of_watch(change))
                     self.schedule.replan(self.interval_s())
                 self.watch.applied(change)
                 self.uplink.hurry()
@@ -153,6 +152,10 @@ class Node:
             self.health.flash_failed(exc)
             return _FLASH_PAUSE_MS
         return wait_ms
+
+    def _of_watch(self, change: "Change") -> "Change":
+        """The watch counts its alarms from 0. (MicroPython's namedtuples have no _replace.)"""
+        return Change(self.alarms.watch_bit + change.bit, change.code, change.state, change.detail)
 
     def interval_s(self) -> int:
         """Between two sets: shorter while an alarm is raised, on nodes that have a setting for it."""
@@ -302,7 +305,7 @@ class Node:
         self.uplink.hurry()
         while not seconds and maintenance.held:
             change = maintenance.held.popitem()[1]
-            change = change._replace(bit=self.alarms.watch_bit + change.bit)
+            change = self._of_watch(change)
             if self.alarms.is_raised(change.bit) != (change.state == messages.RAISED):
                 self._keep_alarm(change)
 

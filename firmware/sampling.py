@@ -134,11 +134,15 @@ class Checker:
     def __init__(self, limits: "Limits") -> None:
         check_limits(limits)
         self._limits = limits
-        self._rate = RateOfChange(limits)
-        self._flat = FlatLine(limits)
+        # Half a kilobyte of heap per series that is tested.
+        self._rate = None if limits.rate_per_h is None else RateOfChange(limits)
+        self._flat = None if limits.flat_tolerance is None else FlatLine(limits)
 
     def check(self, time_s: int, value: "int | None") -> int:
         """The quality flag of this reading."""
-        return worst(
-            gross_range(value, self._limits), self._rate.next(time_s, value), self._flat.next(time_s, value)
-        )
+        flag = gross_range(value, self._limits)
+        if self._rate is not None:
+            flag = worst(flag, self._rate.next(time_s, value))
+        if self._flat is not None:
+            flag = worst(flag, self._flat.next(time_s, value))
+        return flag

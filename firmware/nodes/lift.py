@@ -13,6 +13,7 @@ from firmware.nodes import NodeType
 from firmware.sensors.bmp390 import Bmp390
 from firmware.sensors.lis3dh import Lis3dh
 from firmware.settings import INTERVAL_S, LONG_STAY_S, RATED_SPEED_MM_S, REPORT_S, STATUS_S, TRAPPED_S
+from protocols.wire.quality import NO_LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ NODE_TYPE = NodeType(
     name="lift",
     schema_id=SCHEMA_ID,
     sensors=sensors,
-    limits=None,
+    # What the watch sums up is tested there; counts and floors have no rate of change that would be wrong.
+    limits=(NO_LIMITS,) * 9,
     rules=(),
     settings={
         INTERVAL_S: 600,

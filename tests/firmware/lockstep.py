@@ -74,10 +74,12 @@ class Lockstep:
         root: Path = ROOT,
         node_type: str = IDENTITY.node_type,
         powered: bool = True,
+        heap: str = HEAP,
     ) -> None:
         self.now_ms = START_MS
         self.root = root
         self.node_type = node_type
+        self._heap = heap
         who = IDENTITY._replace(node_type=node_type)
         self.pins: dict[str, int] = {}
         self._i2c = I2cBus()
@@ -134,7 +136,15 @@ class Lockstep:
     def _start(self, cause: int = CAUSE_POWER_ON) -> subprocess.Popen[bytes]:
         tree, _ = compiled_tree(self.node_type, self.root)
         return subprocess.Popen(
-            [str(micropython()), "-X", f"heapsize={HEAP}", "-m", "mpy_node", str(self.state), str(cause)],
+            [
+                str(micropython()),
+                "-X",
+                f"heapsize={self._heap}",
+                "-m",
+                "mpy_node",
+                str(self.state),
+                str(cause),
+            ],
             cwd=tree,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
