@@ -145,7 +145,7 @@ class Node:
                 elif self.maintenance.seconds:
                     self.maintenance.held[change.bit] = change
                 else:
-                    self._keep_alarm(change._replace(bit=self.alarms.watch_bit + change.bit))
+                    self._keep_alarm(self.alarms.of_watch(change))
                     self.schedule.replan(self.interval_s())
                 self.watch.applied(change)
                 self.uplink.hurry()
@@ -302,7 +302,7 @@ class Node:
         self.uplink.hurry()
         while not seconds and maintenance.held:
             change = maintenance.held.popitem()[1]
-            change = change._replace(bit=self.alarms.watch_bit + change.bit)
+            change = self.alarms.of_watch(change)
             if self.alarms.is_raised(change.bit) != (change.state == messages.RAISED):
                 self._keep_alarm(change)
 
