@@ -35,8 +35,10 @@ GROUPS = {
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),
-    "virtual": Group("hil_tests.virtual", "One virtual river station, to try things by hand.", "demo"),
-    "demo": Group("hil_tests.demo", "Three virtual river stations, a gateway and a live table.", "demo"),
+    "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
+    "demo": Group(
+        "hil_tests.demo", "A virtual river station, a manhole cover and a lift, live; or one story.", "demo"
+    ),
 }
 
 

@@ -139,6 +139,10 @@ class Alarms:
         if len(counts) == len(self._counts):
             self._counts[:] = counts
 
+    def of_watch(self, change: "Change") -> "Change":
+        """A watch counts its alarms from 0; the bits of the node's own come first."""
+        return Change(self.watch_bit + change.bit, change.code, change.state, change.detail)
+
     def is_raised(self, bit: int) -> bool:
         return self.raised >> bit & 1 == 1
 

@@ -144,7 +144,7 @@ class Node:
                 elif self.maintenance.seconds:
                     self.maintenance.held[change.bit] = change
                 else:
-                    self._keep_alarm(self._of_watch(change))
+                    self._keep_alarm(self.alarms.of_watch(change))
                     self.schedule.replan(self.interval_s())
                 self.watch.applied(change)
                 self.uplink.hurry()
@@ -152,10 +152,6 @@ class Node:
             self.health.flash_failed(exc)
             return _FLASH_PAUSE_MS
         return wait_ms
-
-    def _of_watch(self, change: "Change") -> "Change":
-        """The watch counts its alarms from 0. (MicroPython's namedtuples have no _replace.)"""
-        return Change(self.alarms.watch_bit + change.bit, change.code, change.state, change.detail)
 
     def interval_s(self) -> int:
         """Between two sets: shorter while an alarm is raised, on nodes that have a setting for it."""
@@ -305,7 +301,7 @@ class Node:
         self.uplink.hurry()
         while not seconds and maintenance.held:
             change = maintenance.held.popitem()[1]
-            change = self._of_watch(change)
+            change = self.alarms.of_watch(change)
             if self.alarms.is_raised(change.bit) != (change.state == messages.RAISED):
                 self._keep_alarm(change)
 

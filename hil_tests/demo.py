@@ -1,8 +1,8 @@
-"""`tidegate demo`: three virtual river stations, the real gateway and the city's broker, live in a terminal.
+"""`tidegate demo`: a river station, a manhole cover and a lift, the real gateway and a broker, live in a terminal.
 
-Everything but the water is real: MicroPython, littlefs, sealed frames, the daemon, SQLite and, where Mosquitto is
-installed or a URL is given, MQTT. At the end the books are closed as an auditor would: what the nodes' flash says was
-kept, what the gateway stored, what the city received.
+Everything but what the sensors feel is real: MicroPython, littlefs, sealed frames, the daemon, SQLite and, where
+Mosquitto is installed or a URL is given, MQTT. At the end the books are closed as an auditor would: what the nodes'
+flash says was kept, what the gateway stored, what the city received.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ from hil_tests.broker import Mosquitto, mosquitto_path
 from hil_tests.consumer import Consumer
 from hil_tests.demo_table import Board, render
 from hil_tests.errors import HilError
-from hil_tests.street import Street, Water, app_image
+from hil_tests.places import CoverPlace, LiftPlace, Place, RiverPlace, Water
+from hil_tests.street import Street, app_image
 from hil_tests.system import Books
 from hil_tests.world.records import Record
-from hil_tests.world.river import River
+from protocols.wire.codes import SETTING_NAMES
 
 app = typer.Typer(add_completion=False)
 
-STATIONS = 3
 # The sonde wipes its windows and warms up for two seconds before each set.
 INTERVAL_S = 3
+# A cover sleeps between its sets, and is seen asleep; a lift rides for that long.
+COVER_INTERVAL_S = 15
+LIFT_INTERVAL_S = 10
+INTERVAL_KEY, REPORT_KEY = SETTING_NAMES.index("interval_s"), SETTING_NAMES.index("report_s")
 # A real record is played back so that a set of the demo is one of its 15-minute rows.
 RECORD_SPEED = 900 / INTERVAL_S
 SETTLE_TIMEOUT_S = 30.0
@@ -62,12 +66,12 @@ def demo(
         str | None,
         typer.Option(help="Publish to this broker, e.g. mqtt://127.0.0.1:1883, instead of a private one."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the rivers, the sensor noise and the sleep clocks.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the water, the traffic, the car and all noise.")] = 1,
     keep: Annotated[
         Path | None, typer.Option(help="Keep databases, flash images and logs in this new folder.")
     ] = None,
 ) -> None:
-    """Run three virtual river stations, a gateway and a broker, and watch."""
+    """Run a virtual river station, a manhole cover and a lift, a gateway and a broker, and watch; or play one story."""
     console = Console()
     with ExitStack() as stack:
         _end_on_signals(stack)
@@ -75,15 +79,16 @@ def demo(
         # An area of its own: on a broker that others use, only this run's records are counted.
         area = f"demo-{os.getpid()}"
         broker = _Broker.choose(mqtt, area, folder, stack)
-        waters = _waters(world, seed)
-        with console.status("building the firmware image"):
-            app_image()
-        with console.status("minting and starting three stations and the gateway"):
-            street = Street(folder, waters, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address, area=area)
+        places = _places(world, seed)
+        with console.status("building the firmware images"):
+            for place in places:
+                app_image(place.node_type)
+        with console.status("minting and starting three nodes and the gateway"):
+            street = Street(folder, places, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address, area=area)
             stack.callback(street.close)
             stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
             street.start()
-        console.print(f"{STATIONS} stations on real MicroPython, one set every {INTERVAL_S} s; {broker.says}")
+        console.print(f"three nodes on real MicroPython; {broker.says}")
         _watch(console, street, broker, seconds)
         with console.status("closing the books: sampling stops, what is still on its way is delivered"):
             books = _close_books(street, broker)
@@ -121,16 +126,19 @@ def _folder(keep: Path | None, stack: ExitStack) -> Path:
     return keep.absolute()
 
 
-def _waters(world: Path | None, seed: int) -> list[Water]:
+def _places(world: Path | None, seed: int) -> list[Place]:
+    cover, lift = CoverPlace("lid-1", seed), LiftPlace("lift-1", seed)
+    cover.settings = {INTERVAL_KEY: COVER_INTERVAL_S, REPORT_KEY: 1}
+    lift.settings = {INTERVAL_KEY: LIFT_INTERVAL_S, REPORT_KEY: 1}
+    return [RiverPlace("bridge-1", seed, _water(world)), cover, lift]
+
+
+def _water(world: Path | None) -> Water | None:
     if world is None:
-        return [River(seed + index).quantities for index in range(STATIONS)]
+        return None
     if not world.is_file():
         raise HilError(f"--world {world}: is not a file. It takes a CSV or CSV.gz with a datetime column.")
-    # Each station begins at another week of the record.
-    return [
-        Record(world, speed=RECORD_SPEED, start_s=time.time(), skip_s=index * 7 * 86400).quantities
-        for index in range(STATIONS)
-    ]
+    return Record(world, speed=RECORD_SPEED, start_s=time.time()).quantities
 
 
 def broker_address(url: str) -> tuple[str, int]:
@@ -192,6 +200,8 @@ def _watch(console: Console, street: Street, broker: _Broker, seconds: float | N
     try:
         with Live(console=console, refresh_per_second=REFRESH_PER_S, auto_refresh=False) as live:
             while end is None or time.monotonic() < end:
+                for place in street.places.values():
+                    place.live()
                 live.update(render(board.look(), broker.city, end), refresh=True)
                 time.sleep(1 / REFRESH_PER_S)
     except KeyboardInterrupt:
@@ -205,6 +215,8 @@ def _close_books(street: Street, broker: _Broker) -> Books:
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < deadline:
         time.sleep(2 * INTERVAL_S)
+        for place in street.places.values():
+            place.live()
         if broker.city is None or street.kept() <= broker.city.judge.records.keys():
             break
     return street.books(broker.city.judge if broker.city is not None else None)

@@ -1,9 +1,10 @@
-"""What one sees in the demo: a row per station, from the gateway's own store and the nodes' own flash."""
+"""What one sees in the demo: a row per node, from the gateway's own store and the nodes' own flash."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,41 +12,38 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from protocols.measurands import CLASS_NAMES
-from protocols.northbound import derived
+from protocols.measurands import CLASS_NAMES, water_class
 from protocols.wire import readings
+from protocols.wire.codes import EVENT_NAMES
 
 if TYPE_CHECKING:
     from hil_tests.consumer import Consumer
     from hil_tests.street import Street
 
-# (measurand, column title, decimals): in the order of the sonde's data sheet.
-COLUMNS = (
-    ("water_temperature", "T °C", 1),
-    ("ph", "pH", 2),
-    ("dissolved_oxygen", "DO", 2),
-    ("conductivity", "µS/cm", 0),
-    ("turbidity", "NTU", 1),
-    ("orp", "mV", 0),
-    ("ammonia_nitrogen", "NH3-N", 2),
-    ("level", "cm", 1),
-)
 FLAG_STYLE = {readings.SUSPECT: "yellow", readings.FAIL: "bold red"}
 CLASS_STYLE = {"I": "bold cyan", "II": "cyan", "III": "green", "IV": "yellow", "V": "red", "劣V": "bold red"}
 # One set under way and one waiting for its ack.
 BUFFERED_NORMAL = 2
 # Looking into a node's flash costs a few milliseconds, so not with every frame.
 FLASH_LOOK_S = 1.0
+STATES = ("cleared", "raised", "")
+STATE_STYLE = {"raised": "bold red", "cleared": "green"}
+BOARD_STATES = {"running": "up", "deepsleep": "asleep"}
+
+# (number, quality flag) by measurand.
+Values = dict[str, tuple[float, int]]
 
 
 @dataclass
-class StationRow:
-    """The latest set of one station. ``values``: measurand -> (number, quality flag)."""
+class NodeRow:
+    """The latest set of one node, and the latest thing that happened to it."""
 
     node: str
-    link: str
-    values: dict[str, tuple[float, int]] = field(default_factory=dict)
-    grade: str = "–"
+    node_type: str
+    board: str
+    values: Values = field(default_factory=dict)
+    event: str = ""
+    event_state: str = ""
     stored: int = 0
     buffered: int = 0
     age_s: float | None = None
@@ -64,20 +62,19 @@ class Board:
         self._kept: dict[str, int] = {}
         self._looked_s = 0.0
 
-    def look(self) -> list[StationRow]:
-        """One row per station, in the order of their addresses."""
+    def look(self) -> list[NodeRow]:
+        """One row per node, in the order of their addresses."""
         if time.monotonic() - self._looked_s > FLASH_LOOK_S:
             self._looked_s = time.monotonic()
             self._kept = {node: len(self._street.outbox(node).kept) for node in self._street.boards}
         return [self._row(node) for node in self._street.boards]
 
-    def _row(self, node: str) -> StationRow:
-        row = StationRow(node, self._street.boards[node].state)
-        database = next(iter(self._street.gateway.data.glob("*.db")), None)
-        if database is None:
+    def _row(self, node: str) -> NodeRow:
+        row = NodeRow(node, self._street.places[node].node_type, self._street.boards[node].state)
+        if not self._street.gateway.database.exists():
             return row
         if self._connection is None:
-            self._connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+            self._connection = sqlite3.connect(f"file:{self._street.gateway.database}?mode=ro", uri=True)
         address = int(node, 16)
         (row.stored,) = self._connection.execute(_STORED, (address, address)).fetchone()
         row.buffered = max(0, self._kept.get(node, 0) - row.stored)
@@ -87,38 +84,42 @@ class Board:
         ).fetchone()
         if latest is not None:
             self._fill(row, *latest)
+        event = self._connection.execute(
+            "SELECT code, state FROM event_view WHERE node = ? AND kind = 2 ORDER BY id DESC LIMIT 1",
+            (address,),
+        ).fetchone()
+        if event is not None:
+            row.event, row.event_state = EVENT_NAMES.get(event[0], f"code {event[0]}"), STATES[event[1]]
         return row
 
     @staticmethod
-    def _fill(row: StationRow, received_ms: int, time_s: int, schema_id: int, body: bytes) -> None:
+    def _fill(row: NodeRow, received_ms: int, time_s: int, schema_id: int, body: bytes) -> None:
         schema = readings.schema(schema_id)
         sets = readings.decode(schema, max(0, time_s), body)
         flags = sets.flags[0] if sets.flags else (readings.GOOD,) * len(schema.series)
         for series, value, flag in zip(schema.series, sets.rows[0], flags, strict=True):
             if value is not None:
                 row.values[series.name] = (value / 10**series.decimals, flag)
-        said = derived.of(schema_id, sets.rows[0], flags)
-        if said is not None and said.water_class is not None:
-            row.grade = CLASS_NAMES[said.water_class]
         row.age_s = max(0.0, time.time() - received_ms / 1000)
 
 
-def render(rows: list[StationRow], city: Consumer | None, end_s: float | None) -> RenderableType:
+def render(rows: list[NodeRow], city: Consumer | None, end_s: float | None) -> RenderableType:
     """The table and the line under it."""
     table = Table(
-        title="Tidegate: three river stations",
+        title="Tidegate: a river station, a manhole cover and a lift",
         title_justify="left",
         header_style="bold underline",
         box=None,  # fits 80 columns
         pad_edge=False,
         padding=(0, 0, 0, 1),
     )
-    table.add_column("node", no_wrap=True)
-    for title in (*(title for _, title, _ in COLUMNS), "class", "link", "kept", "stored", "age s"):
+    for title in ("node", "type", "latest set", "latest event", "board"):
+        table.add_column(title, no_wrap=True)
+    for title in ("kept", "stored", "age s"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.node, *(_cell(row, name, decimals) for name, _, decimals in COLUMNS), *_tail(row))
-    foot = "class: GB 3838-2002, worst single factor. kept: on the node's flash alone."
+        table.add_row(row.node, row.node_type, said(row), _event(row), *_tail(row))
+    foot = "kept: on the node's flash alone. class: GB 3838-2002, worst single factor."
     if city is not None:
         foot += f" The city has {len(city.judge.records)} records, {city.judge.copies} copies."
     if end_s is not None:
@@ -126,17 +127,57 @@ def render(rows: list[StationRow], city: Consumer | None, end_s: float | None) -
     return Group(table, Text(foot, style="dim"))
 
 
-def _cell(row: StationRow, name: str, decimals: int) -> Text:
-    if name not in row.values:
+def said(row: NodeRow) -> Text:
+    """A node's latest set in one line of at most 35 characters, each number in the colour of its flag."""
+    if not row.values:
         return Text("–", style="dim")
-    value, flag = row.values[name]
+    return SAID[row.node_type](row.values)
+
+
+def _river(values: Values) -> Text:
+    good = {name: value for name, (value, flag) in values.items() if flag != readings.FAIL}
+    grade = water_class(good).grade
+    name = CLASS_NAMES[grade] if grade is not None else "–"
+    return Text.assemble(
+        _number(values, "water_temperature", 1), "°C pH ", _number(values, "ph", 2), " DO ",
+        _number(values, "dissolved_oxygen", 1), " class ", (name, CLASS_STYLE.get(name, "")),
+    )  # fmt: skip
+
+
+def _cover(values: Values) -> Text:
+    warmth = (", ", _number(values, "air_temperature", 0), " °C") if "air_temperature" in values else ()
+    return Text.assemble(
+        "tilt ", _number(values, "tilt", 1), "°, ", _number(values, "supply_voltage", 2), " V", *warmth
+    )
+
+
+def _lift(values: Values) -> Text:
+    return Text.assemble(
+        "floor ", _number(values, "floor", 0), ", ", _number(values, "trips", 0), " trips, ",
+        _number(values, "car_speed", 1), " m/s",
+    )  # fmt: skip
+
+
+SAID: dict[str, Callable[[Values], Text]] = {"river": _river, "cover": _cover, "lift": _lift}
+
+
+def _number(values: Values, name: str, decimals: int) -> Text:
+    if name not in values:
+        return Text("–", style="dim")
+    value, flag = values[name]
     return Text(f"{value:.{decimals}f}", style=FLAG_STYLE.get(flag, ""))
 
 
-def _tail(row: StationRow) -> list[Text]:
+def _event(row: NodeRow) -> Text:
+    # Lift events say "lift" in a row that says so already.
+    name = row.event.removeprefix(f"{row.node_type}_").replace("_", " ")
+    return Text(f"{name} {row.event_state}".rstrip(), style=STATE_STYLE.get(row.event_state, ""))
+
+
+def _tail(row: NodeRow) -> list[Text]:
+    state = BOARD_STATES.get(row.board, row.board)
     return [
-        Text(row.grade, style=CLASS_STYLE.get(row.grade, "")),
-        Text("up" if row.link == "running" else row.link, style="" if row.link == "running" else "yellow"),
+        Text(state, style="" if row.board in BOARD_STATES else "yellow"),
         Text(str(row.buffered), style="yellow" if row.buffered > BUFFERED_NORMAL else ""),
         Text(str(row.stored)),
         Text("–" if row.age_s is None else f"{row.age_s:.0f}"),

@@ -1,7 +1,7 @@
-"""A street of virtual river stations and the real daemon behind them: what the unix rig and the demo share.
+"""A street of virtual nodes and the real daemon behind them: what the unix rig and the demo share.
 
 Real MicroPython on virtual boards (boards/virtual), the daemon in a process of its own, run as its user runs it. Only
-the sondes, their water and the lines are simulated.
+the chips, what they feel (places.py) and the lines are simulated.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from boards.virtual.board import RS485_UART
-from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
 from flash_tools.mint import MINT_FILE, mint
@@ -30,6 +28,7 @@ from hil_tests.broker import free_port
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
 from hil_tests.outbox_reader import OutboxContents, read_outbox
+from hil_tests.places import Place
 from hil_tests.processes import spawn
 from hil_tests.system import Books, told_by_gateway
 
@@ -37,8 +36,6 @@ ROOT = Path(__file__).resolve().parent.parent
 AREA = "330110001001"
 FIRST_ADDRESS = 0x0010
 STATUS_S = 10
-# quantities(unix seconds) -> measurand name: value
-Water = Callable[[float], dict[str, float]]
 # Long enough that no further set is taken while a test counts.
 QUIET_INTERVAL_S = 86400
 START_TIMEOUT_S = 30.0
@@ -129,12 +126,12 @@ class GatewayProcess:
 
 
 class Street:
-    """``stations`` boards, minted, imported into a gateway and switched on by ``start()``."""
+    """One virtual board for each place, minted, imported into a gateway and switched on by ``start()``."""
 
     def __init__(
         self,
         folder: Path,
-        waters: Sequence[Water],
+        places: Sequence[Place],
         *,
         interval_s: int = 1,
         seed: int = 1,
@@ -148,27 +145,32 @@ class Street:
         self.boards: dict[str, VirtualBoard] = {}
         # As minted: what a technician would write again to a node whose state was lost.
         self.state_images: dict[str, Path] = {}
-        for index, water in enumerate(waters):
-            self._add_station(index, water)
-        links = {f"river-{node}": board.link_path for node, board in self.boards.items()}
+        self.places: dict[str, Place] = {}
+        for index, place in enumerate(places):
+            self._add_board(index, place)
+        links = {
+            f"{self.places[node].node_type}-{node}": board.link_path for node, board in self.boards.items()
+        }
         self.gateway = GatewayProcess(folder / "gateway", links, mqtt)
 
-    def _add_station(self, index: int, water: Water) -> None:
+    def _add_board(self, index: int, place: Place) -> None:
         minted = mint(
             out=self.folder,
             address=FIRST_ADDRESS + index,
-            node_type="river",
+            node_type=place.node_type,
             area=self.area,
-            site=f"bridge-{index + 1}",
-            settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S},
+            site=place.site,
+            settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S, **place.settings},
         )
         board = VirtualBoard(
             self.folder / f"board{index}",
-            app_image=app_image(),
+            app_image=app_image(place.node_type),
             state_image=minted.state_image.read_bytes(),
             seed=self.seed + index,
+            heap_size=place.heap_size,
         )
-        board.attach_uart(RS485_UART, ModbusSonde(YOSEMITECH, water))
+        place.attach(board)
+        self.places[f"{minted.address:04x}"] = place
         self.boards[f"{minted.address:04x}"] = board
         self.state_images[f"{minted.address:04x}"] = minted.state_image
 

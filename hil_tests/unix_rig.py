@@ -13,9 +13,9 @@ from pathlib import Path
 from boards.virtual.supervisor import LineFaults
 from hil_tests.broker import Mosquitto, Proxy
 from hil_tests.consumer import Consumer, Judge, RecordId
+from hil_tests.places import RiverPlace
 from hil_tests.street import Street, app_image
 from hil_tests.system import Books
-from hil_tests.world.river import River
 
 
 class UnixRig:
@@ -33,9 +33,9 @@ class UnixRig:
         self.broker.start()
         self.proxy = Proxy(self.broker.port)
         self.city = Consumer(self.broker.port)
-        waters = [River(seed + index).quantities for index in range(stations)]
+        places = [RiverPlace(f"bridge-{index + 1}", seed + index) for index in range(stations)]
         mqtt = ("127.0.0.1", self.proxy.port)
-        self.street = Street(folder, waters, interval_s=interval_s, seed=seed, mqtt=mqtt)
+        self.street = Street(folder, places, interval_s=interval_s, seed=seed, mqtt=mqtt)
         self.boards = self.street.boards
         self.gateway = self.street.gateway
         self.nodes = tuple(self.boards)

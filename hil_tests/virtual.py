@@ -1,7 +1,7 @@
-"""`tidegate virtual`: one river station without hardware, to try a minted node and a gateway by hand.
+"""`tidegate virtual`: one node of any type without hardware, to try a minted node and a gateway by hand.
 
 A folder is the board: its flash stays there between runs, and FOLDER/tty is its serial port. What runs on it is the
-firmware that ships, on a real MicroPython; only the sonde and its water are simulated.
+firmware that ships, on a real MicroPython; only the chips and what they feel (places.py) are simulated.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from typing import Annotated
 
 import typer
 
-from boards.virtual.board import PARTITIONS, RS485_UART
-from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
+from boards.virtual.board import PARTITIONS
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
 from hil_tests.errors import RigError
+from hil_tests.places import place_of
 from hil_tests.world.flash import Flash, LittleFs
-from hil_tests.world.river import River
 from protocols.wire import identity
 from protocols.wire.errors import DecodeError
 
 ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False)
+
+# How often the place does what it does by itself: a lift needs its door moved.
+_LIVE_S = 0.25
 
 
 @app.command()
@@ -42,9 +44,11 @@ def virtual(
             exists=True, dir_okay=False, help="Image of the state partition, as minted. Only for a new board."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the river and of the board's clock errors.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="Seed of what the node feels and of the board's clock errors.")
+    ] = 1,
 ) -> None:
-    """Switch a virtual river station on; Ctrl-C cuts its power."""
+    """Switch a virtual node on: the type is what minting wrote. Ctrl-C cuts its power."""
     new = not (folder / "state.bin").exists()
     if new and state is None:
         raise RigError(f"{folder} is a new board: name the state image that minting made, with --state FILE.")
@@ -90,16 +94,22 @@ def node_type_of(state_image: bytes) -> str | None:
 
 def _run(folder: Path, state: Path | None, seed: int) -> None:
     # A state image is for a new board only; the program may be renewed at any time, as on a bench.
-    node_type = node_type_of((state or folder / "state.bin").read_bytes())
+    node_type = node_type_of((state or folder / "state.bin").read_bytes()) or "river"
+    place = place_of("river" if node_type == "river_solar" else node_type, "bench", seed)
     app = build_app_image(ROOT, "virtual", node_type)
-    with VirtualBoard(folder, app_image=app.data, state_image=state, seed=seed) as board:
-        board.attach_uart(RS485_UART, ModbusSonde(YOSEMITECH, River(seed).quantities))
+    with VirtualBoard(
+        folder, app_image=app.data, state_image=state, seed=seed, heap_size=place.heap_size
+    ) as board:
+        place.attach(board)
         off = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: off.set())
         board.power_on()
-        typer.echo(f"The station is on; its serial port is {board.link_path}. Ctrl-C cuts its power.")
-        while not off.wait(1):
+        typer.echo(
+            f"The {node_type} node is on; its serial port is {board.link_path}. Ctrl-C cuts its power."
+        )
+        while not off.wait(_LIVE_S):
+            place.live()
             if board.state == "halted":
                 # The console is the link too: leave the frames out.
                 said = b"\n".join(re.findall(rb"[ -~]{6,}", board.console)[-20:]).decode("ascii")

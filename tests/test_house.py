@@ -220,6 +220,21 @@ SKIPS = (
 )
 
 
+def test_shared_code_calls_no_method_of_a_namedtuple_that_a_node_lacks() -> None:
+    """MicroPython's have fields and nothing else; on CPython nobody would notice."""
+    lacking = re.compile(r"\._(replace|asdict|make)\(")
+    files = [*ROOT.glob("firmware/**/*.py"), *ROOT.glob("protocols/wire/*.py")]
+    assert len(files) > 50
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files
+        if not path.name.endswith("_host.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if lacking.search(line)
+    ]
+    assert not found, "make a new one from its fields:\n" + "\n".join(found)
+
+
 def test_every_skip_gives_its_reason() -> None:
     found: list[Place] = []
     for path in python_files("tests", "hil_tests"):
