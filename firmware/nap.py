@@ -9,7 +9,7 @@ A wake with its cache writes nothing to flash by itself.
 How long it listens: a frame that must be answered is waited for as ever (uplink.py), and after the last frame either
 way the link stays open for LISTEN_MS, in which a gateway says what it has for this node (time, settings, a command; on
 LoRa these will be the two receive windows of class A). A gateway that does not answer TRIES_MAX frames in a row is left
-alone until the next set is due or, if an event waits, for ten minutes, then twenty, and so on up to the interval.
+alone until the next set is due or, if an event waits, for ten minutes, then twenty, and so on up to an hour.
 """
 
 from struct import calcsize, pack, unpack_from
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LISTEN_MS = 500
 TRIES_MAX = 3
 _RETRY_S = 600
+_RETRY_MAX_S = 3600
 _RETRY_DOUBLED_MAX = 8
 # A wake costs the boot, 0.8 s at full current: below a few of that it is cheaper, and simpler, to stay.
 _SLEEP_MIN_S = 4
@@ -132,7 +133,7 @@ class Nap:
         if now_s < self._retry_at_s:
             return
         # What has no event waits for the next set.
-        retry_s = _RETRY_S << self._retries if node.outbox.count(EVENTS) else _DAY_S
+        retry_s = min(_RETRY_S << self._retries, _RETRY_MAX_S) if node.outbox.count(EVENTS) else _DAY_S
         self._retry_at_s = now_s + min(retry_s, node.settings[INTERVAL_S])
         self._retries = min(self._retries + 1, _RETRY_DOUBLED_MAX)
 
