@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -24,8 +25,9 @@ from rich.live import Live
 from hil_tests.broker import Mosquitto, mosquitto_path
 from hil_tests.consumer import Consumer
 from hil_tests.demo_table import Board, render
-from hil_tests.errors import HilError
+from hil_tests.errors import HilError, StoryFailed
 from hil_tests.places import CoverPlace, LiftPlace, Place, RiverPlace, Water
+from hil_tests.stories import STORIES, Stage, Story
 from hil_tests.street import Street, app_image
 from hil_tests.system import Books
 from hil_tests.world.records import Record
@@ -62,6 +64,10 @@ def demo(
             help="Play a real 15-minute river record (CSV or CSV.gz) instead of the built-in river."
         ),
     ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help=f"Play one story to its end instead: {', '.join(STORIES)}."),
+    ] = None,
     mqtt: Annotated[
         str | None,
         typer.Option(help="Publish to this broker, e.g. mqtt://127.0.0.1:1883, instead of a private one."),
@@ -73,23 +79,31 @@ def demo(
 ) -> None:
     """Run a virtual river station, a manhole cover and a lift, a gateway and a broker, and watch; or play one story."""
     console = Console()
+    story = None if scenario is None else _story(scenario)
+    problem = ""
     with ExitStack() as stack:
         _end_on_signals(stack)
         folder = _folder(keep, stack)
         # An area of its own: on a broker that others use, only this run's records are counted.
         area = f"demo-{os.getpid()}"
         broker = _Broker.choose(mqtt, area, folder, stack)
-        places = _places(world, seed)
+        places = _places(world, seed) if story is None else [story.place(seed)]
         with console.status("building the firmware images"):
             for place in places:
                 app_image(place.node_type)
-        with console.status("minting and starting three nodes and the gateway"):
+        with console.status("minting and starting the nodes and the gateway"):
             street = Street(folder, places, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address, area=area)
             stack.callback(street.close)
             stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
             street.start()
-        console.print(f"three nodes on real MicroPython; {broker.says}")
-        _watch(console, street, broker, seconds)
+        if story is None:
+            console.print(f"three nodes on real MicroPython; {broker.says}")
+            _watch(console, street, broker, seconds)
+        else:
+            console.print(f"{story.title}. One node on real MicroPython; {broker.says}", highlight=False)
+            stage = Stage(street, broker.city, console)
+            stage.explain()
+            problem = _play(story, stage)
         with console.status("closing the books: sampling stops, what is still on its way is delivered"):
             books = _close_books(street, broker)
     console.print(books.line(), highlight=False)
@@ -97,8 +111,29 @@ def demo(
         console.print(
             "No broker: delivered counts nothing; everything produced must be in the gateway's store."
         )
-    if not _balances(books, broker):
+    if story is not None:
+        console.print(problem or "The alarm arrived.", highlight=False)
+    if problem or not _balances(books, broker):
         raise typer.Exit(1)
+
+
+def _story(name: str) -> Story:
+    if name not in STORIES:
+        near = get_close_matches(name, STORIES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise HilError(f"--scenario {name}: there is no such story. There are {', '.join(STORIES)}.{hint}")
+    return STORIES[name]
+
+
+def _play(story: Story, stage: Stage) -> str:
+    """Why the story did not come to its end, "" when it did."""
+    try:
+        story.act(stage)
+    except KeyboardInterrupt:
+        return "Stopped before the end of the story."
+    except StoryFailed as error:
+        return f"The story did not come to its end: {error}."
+    return ""
 
 
 def _end_on_signals(stack: ExitStack) -> None:

@@ -11,3 +11,7 @@ class RigError(HilError):
     """The rig itself failed: a process did not start or a command was refused. Not the thing under test."""
 
     exit_code = 1
+
+
+class StoryFailed(HilError):
+    """What had to follow in a story did not."""
