@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from protocols.disturbance import DEFAULT, Disturbance, Tuning
 from protocols.measurands import registry
-from protocols.wire import quality, schemas
+from protocols.wire import quality, quality_limits, schemas
 
 SCHEMA_ID = 2
 COLUMNS = ("temp", "cond", "ph", "do", "turb", "stage")  # in the order of the schema
@@ -134,7 +134,7 @@ def spans(times: list[int], flags: list[bool], gap_s: int) -> Iterator[Span]:
 
 def baseline(record: Record) -> Flags:
     found: Flags = []
-    for series, limits in enumerate(quality.limits_of(schemas.schema(SCHEMA_ID))[:JUDGED]):
+    for series, limits in enumerate(quality_limits.limits_of(schemas.schema(SCHEMA_ID))[:JUDGED]):
         checker = quality.Checker(limits)
         flags: list[bool] = []
         for time_s, row in zip(record.times, record.rows, strict=True):
@@ -149,7 +149,7 @@ def baseline(record: Record) -> Flags:
 
 def ours(record: Record, tuning: Tuning) -> Flags:
     schema = schemas.schema(SCHEMA_ID)
-    limits = quality.limits_of(schema)
+    limits = quality_limits.limits_of(schema)
     detector = Disturbance(schema, tuning)
     found: Flags = [[] for _ in range(JUDGED)]
     for row in record.rows:

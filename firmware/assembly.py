@@ -3,13 +3,13 @@
 On the heap only while a Node is made.
 """
 
-from firmware import nodes
+from firmware import nodes, records
 from firmware.durable import Document, read_file
 from firmware.errors import NoIdentity
+from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
 from firmware.sampling import Checker
 from firmware.session import Identity
-from protocols.wire import quality
 from protocols.wire.errors import DecodeError
 from protocols.wire.readings import schema
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from firmware.hal import Hal
     from firmware.nap import Nap
     from firmware.node import Node
+    from firmware.outbox import Outbox
+    from firmware.settings import Settings
+    from firmware.watch import Watch
 
 # Written by minting, never by the node (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
@@ -66,10 +69,31 @@ def nap(hal: "Hal") -> "Nap":
 
 def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
     """The quality tests of each series."""
-    limits = of_type.limits or quality.limits_of(schema(of_type.schema_id))
-    forget("protocols.wire.limits_table")
-    forget("protocols.wire.registry_table")
+    from protocols.wire import quality_limits
+
+    limits = of_type.limits or quality_limits.limits_of(schema(of_type.schema_id))
+    for one in limits:
+        quality_limits.check(one)
+    for name in ("quality_limits", "limits_table", "registry_table"):
+        forget("protocols.wire." + name)
     return [Checker(one) for one in limits]
+
+
+def watch(of_type: "nodes.NodeType", hal: "Hal", settings: "Settings") -> "Watch | None":
+    """What looks at fast sensors; each thing that it must know after a reset is a document of its own."""
+    if of_type.watch is None:
+        return None
+    fs = hal.state_fs
+    return of_type.watch(hal, settings, lambda name: Document(fs, name))
+
+
+def alarm_state(alarm_file: "Document", outbox: "Outbox") -> bytes:
+    """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox."""
+    kept = alarm_file.load()
+    if kept is None:
+        return bytes(4 + KEPT_BYTES)
+    records.finish(outbox, kept[4 + KEPT_BYTES :])
+    return kept
 
 
 def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":

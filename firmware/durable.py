@@ -211,27 +211,6 @@ class Channel:
         self._ahead = dict(self._highest)
 
 
-class Boots:
-    """How often this node has started, and up to 16 bytes that the last run left for the next (why it reset)."""
-
-    def __init__(self, fs: "Any") -> None:
-        self._document = Document(fs, "boots")
-        data = self._document.load()
-        self.count = unpack_from("<I", data)[0] if data else 0
-        self.note = data[4:] if data else b""
-
-    def started(self) -> int:
-        """Count this start; durable on return."""
-        self.count += 1
-        self._document.save(pack("<I", self.count) + self.note)
-        return self.count
-
-    def leave(self, note: bytes) -> None:
-        """Leave a note for the next start (deliberate resets only: no time for it at a power cut)."""
-        self.note = note[:16]
-        self._document.save(pack("<I", self.count) + self.note)
-
-
 class Commands:
     """The id of the latest command begun, and its result once there is one: a command is executed at most once.
 

@@ -11,10 +11,10 @@ from firmware import records
 from firmware.alarms import Alarms, Change, rules_of
 from firmware.commands import CommandRunner
 from firmware.downlink import Downlink
-from firmware.durable import Boots, Document
+from firmware.durable import Document
 from firmware.errors import SettingsError, StorageError
 from firmware.health import Health
-from firmware.maintenance import KEPT_BYTES, Maintenance
+from firmware.maintenance import Maintenance
 from firmware.modules import forget
 from firmware.outbox import Outbox
 from firmware.sampling import Sampler, Schedule
@@ -29,9 +29,7 @@ from protocols.wire.messages import UNSYNCHRONISED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from firmware.hal import Hal
-    from firmware.nodes import NodeType
     from firmware.trials import Trials
-    from firmware.watch import Watch
     from protocols.wire.messages import Detail, Down, Hello
 
 OUTBOX_PATH = "/outbox"
@@ -55,7 +53,7 @@ class Node:
     """``safe``: starts failed again and again (trials.py), so this one does without sensors; else None."""
 
     def __init__(self, hal: "Hal", trials: "Trials | None" = None) -> None:
-        from firmware import assembly  # on the heap for the start only
+        from firmware import assembly, boots  # on the heap for the start only
 
         fs = hal.state_fs
         self.hal = hal
@@ -64,8 +62,8 @@ class Node:
         of_type = assembly.safe_type() if safe else assembly.node_type(self.identity.node_type)
         hal.configure(self.identity.board)
         self.nap = assembly.nap(hal) if of_type.sleeps else None
-        boots = Boots(fs)
-        self._boots = boots.count if self.nap is not None and self.nap.woke else boots.started()
+        self._boots = boots.counted(fs, self.nap is None or not self.nap.woke)
+        forget("firmware.boots")
         self.settings = Settings(Document(fs, "settings"), of_type.settings)
         self.health = Health(hal, Document(fs, "traceback"), self._boots)
 
@@ -89,7 +87,7 @@ class Node:
         series = len(self._checkers)
         # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
         self.schedule = Schedule(hal.clock, 0 if self.nap is None else self.identity.address * 7919)
-        self.watch = self._make_watch(of_type)
+        self.watch = assembly.watch(of_type, hal, self.settings)
         self.sampler = Sampler(of_type.sensors(hal, self.watch), series)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
@@ -102,7 +100,7 @@ class Node:
 
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
-        kept = self._recover_alarms()
+        kept = assembly.alarm_state(self._alarm_file, self.outbox)
         self._rules = of_type.rules
         rules = rules_of(self._rules, self.settings)
         self.alarms = Alarms(rules, series, unpack_from(">I", kept)[0], watch_bits)
@@ -317,20 +315,6 @@ class Node:
         records.keep_once(
             self.outbox, lambda intent: self._alarm_file.save(kept + intent), records.EVENT, payload
         )
-
-    def _make_watch(self, of_type: "NodeType") -> "Watch | None":
-        if of_type.watch is None:
-            return None
-        fs = self.hal.state_fs
-        return of_type.watch(self.hal, self.settings, lambda name: Document(fs, name))
-
-    def _recover_alarms(self) -> bytes:
-        """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox."""
-        kept = self._alarm_file.load()
-        if kept is None:
-            return bytes(4 + KEPT_BYTES)
-        records.finish(self.outbox, kept[4 + KEPT_BYTES :])
-        return kept
 
     def _tell_lost(self) -> None:
         lost = self.outbox.lost()

@@ -5,7 +5,7 @@ batch codes its times in one byte. A measurement is a chain of short steps: the 
 """
 
 from protocols.wire.limits import MAX_VALUE
-from protocols.wire.quality import FlatLine, RateOfChange, check_limits, gross_range, worst
+from protocols.wire.quality import FlatLine, RateOfChange, gross_range, worst
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,6 @@ class Checker:
     """The tests of one series that can be passed at once. A spike shows only in the set after it: the gateway looks."""
 
     def __init__(self, limits: "Limits") -> None:
-        check_limits(limits)
         self._limits = limits
         # Half a kilobyte of heap per series that is tested.
         self._rate = None if limits.rate_per_h is None else RateOfChange(limits)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import functools
 from operator import gt, lt
 
-from protocols.wire import quality, readings
+from protocols.wire import quality, quality_limits, readings
 from protocols.wire.limits import MAX_VALUE
 
 
 @functools.cache
 def _spans(schema_id: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[quality.Limits, ...]]:
     """Between lows and highs a value is beyond doubt; the limits tell what it is outside."""
-    limits = quality.limits_of(readings.schema(schema_id))
+    limits = quality_limits.limits_of(readings.schema(schema_id))
     lows = tuple(
         max((low for low in (each.fail_low, each.suspect_low) if low is not None), default=-MAX_VALUE)
         for each in limits

@@ -8,19 +8,17 @@ are in vectors/quality.json). Where a stream must or should differ:
 * time that does not advance says nothing of a rate: UNKNOWN, where ioos-qc divides by zero;
 * a flat stretch begins at a value, not in the gap before it: the first reading after a day without any is not flat.
 
-Limits and values are scaled integers as on the wire; None switches a test off. Flags are only ever added.
+Limits (quality_limits.py) and values are scaled integers as on the wire; None switches a test off. Flags are only
+ever added.
 """
 
 from collections import namedtuple
 
-from protocols.wire.errors import WireError
 from protocols.wire.schemas import FAIL, GOOD, MISSING, SUSPECT, UNKNOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple
-
-    from protocols.wire.schemas import Schema
 
     class Limits(NamedTuple):
         """Of one series. A fail span without suspect span: make them equal."""
@@ -53,16 +51,7 @@ else:
         ),
     )
 
-NO_LIMITS = Limits(None, None, None, None, None, None, None, None, None, None)
-
-# Different values that one flat stretch may hold: FlatLine remembers each.
-FLAT_TOLERANCE_MAX = 16
-
 _SEVERITY = {MISSING: 5, FAIL: 4, SUSPECT: 3, GOOD: 2, UNKNOWN: 1}
-
-
-class LimitsError(WireError):
-    """Limits that make no sense; the message names the field."""
 
 
 def worst(*flags: int) -> int:
@@ -72,32 +61,6 @@ def worst(*flags: int) -> int:
         if _SEVERITY[flag] > _SEVERITY[result]:
             result = flag
     return result
-
-
-def limits_of(schema: "Schema") -> "tuple[Limits, ...]":
-    """The registry's default limits, one per series."""
-    from protocols.wire import limits_table  # here, so that a node with limits of its own never loads it
-
-    return tuple([Limits(*limits_table.LIMITS[series.name]) for series in schema.series])
-
-
-def check_limits(limits: "Limits") -> None:
-    """Refuse limits that could never work as meant."""
-    _check_order("fail_low", limits.fail_low, "suspect_low", limits.suspect_low)
-    _check_order("suspect_low", limits.suspect_low, "suspect_high", limits.suspect_high)
-    _check_order("suspect_high", limits.suspect_high, "fail_high", limits.fail_high)
-    _check_order("spike_suspect", limits.spike_suspect, "spike_fail", limits.spike_fail)
-    _check_order("flat_suspect_s", limits.flat_suspect_s, "flat_fail_s", limits.flat_fail_s)
-    tolerance = limits.flat_tolerance
-    if tolerance is not None and not 1 <= tolerance <= FLAT_TOLERANCE_MAX:
-        raise LimitsError("flat_tolerance is %d: allowed are 1 to %d steps" % (tolerance, FLAT_TOLERANCE_MAX))
-
-
-def _check_order(low_name: str, low: "int | None", high_name: str, high: "int | None") -> None:
-    if low is not None and high is not None and low > high:
-        raise LimitsError(
-            "%s is %d, above %s, which is %d: swap or widen them" % (low_name, low, high_name, high)
-        )
 
 
 def gross_range(value: "int | None", limits: "Limits") -> int:
@@ -226,10 +189,11 @@ class FlatLine:
 
 
 class Checker:
-    """All tests of one series. ``spike_before`` after a check(): the spike flag of the sample before."""
+    """All tests of one series, with limits that quality_limits.check() found right. ``spike_before`` after a check():
+    the spike flag of the sample before.
+    """
 
     def __init__(self, limits: "Limits") -> None:
-        check_limits(limits)
         self._limits = limits
         self._spike = Spike(limits)
         self._rate = RateOfChange(limits)

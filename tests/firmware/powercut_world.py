@@ -10,7 +10,8 @@ Nothing here knows how storage works: the judge compares promises with what a re
 
 from struct import pack, unpack_from
 
-from firmware.durable import Boots, Channel, Commands, Document
+from firmware.boots import counted
+from firmware.durable import Channel, Commands, Document
 from firmware.errors import StorageError
 from firmware.outbox import EVENTS, READINGS, Outbox
 from firmware.steady import steady
@@ -63,7 +64,8 @@ class Node:
         self.box = Outbox(fs, "/outbox", OUTBOX_BYTES)
         self.channel = Channel(fs)
         self.settings = Document(fs, "settings")
-        self.boots = Boots(fs)
+        self.fs = fs
+        self.boots = counted(fs, False)
         self.commands = Commands(fs)
         if self.channel.id_context is not None:
             self.box.begin_epoch(epoch_number(self.channel.id_context))
@@ -187,7 +189,7 @@ class Life:
         self.do("settings", version, save)
 
     def start(self):
-        self.do("boots", None, self.node.boots.started)
+        self.do("boots", None, lambda: counted(self.node.fs, True))
 
     def command(self):
         command_id = self.promises.command + 1
@@ -348,9 +350,9 @@ def _judge_documents(node, now, name, argument):
     if version != now.settings and (name, argument) != ("settings", version):
         raise Wrong(OTHER, "settings %r, saved %r" % (version, now.settings))
     now.settings = version
-    if node.boots.count != now.boots and (name, node.boots.count) != ("boots", now.boots + 1):
-        raise Wrong(OTHER, "boots %d, counted %d" % (node.boots.count, now.boots))
-    now.boots = node.boots.count
+    if node.boots != now.boots and (name, node.boots) != ("boots", now.boots + 1):
+        raise Wrong(OTHER, "boots %d, counted %d" % (node.boots, now.boots))
+    now.boots = node.boots
     if node.commands.latest != now.command and (name, argument) != ("command", node.commands.latest):
         raise Wrong(OTHER, "command %d, begun %d" % (node.commands.latest, now.command))
     now.command = node.commands.latest

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from firmware.durable import MAX_SENDERS, Boots, Channel, Commands, Document
+from firmware.boots import counted
+from firmware.durable import MAX_SENDERS, Channel, Commands, Document
 from firmware.errors import StorageError
 from hil_tests.world.flash import Flash, LittleFs, formatted
 from protocols.wire.document import MAX_DOCUMENT
@@ -177,12 +178,10 @@ def test_the_last_piv_is_the_end_of_an_epoch(flash: Flash) -> None:
         channel.next_piv()
 
 
-def test_boots_are_counted_and_a_note_passes_from_run_to_run(flash: Flash) -> None:
-    boots = Boots(mount(flash))
-    assert (boots.started(), boots.note) == (1, b"")
-    boots.leave(b"command 7")
-    boots = Boots(mount(flash))
-    assert (boots.started(), boots.note) == (2, b"command 7")
+def test_starts_are_counted_and_a_wake_from_deep_sleep_is_none(flash: Flash) -> None:
+    assert counted(mount(flash), True) == 1
+    assert counted(mount(flash), False) == 1
+    assert counted(mount(flash), True) == 2
 
 
 def test_a_command_begun_is_known_after_a_restart_and_so_is_how_it_ended(flash: Flash) -> None:

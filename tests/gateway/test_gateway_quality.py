@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.quality import merged
-from protocols.wire import quality, readings
+from protocols.wire import quality, quality_limits, readings
 
 SCHEMA = 1
-LIMITS = quality.limits_of(readings.schema(SCHEMA))
+LIMITS = quality_limits.limits_of(readings.schema(SCHEMA))
 VALUES = st.tuples(*(st.one_of(st.none(), st.integers(-3000, 60_000)) for _ in LIMITS))
 
 

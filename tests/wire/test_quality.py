@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.wire import quality, registry_table, schemas
-from protocols.wire.quality import NO_LIMITS, Checker, FlatLine, Limits, RateOfChange, Spike, worst
+from protocols.wire import quality, quality_limits, registry_table, schemas
+from protocols.wire.quality import Checker, FlatLine, Limits, RateOfChange, Spike, worst
+from protocols.wire.quality_limits import NO_LIMITS
 
 LIMITS = Limits(0, 2000, 500, 1000, 50, 200, 400, 1, 1800, 2700)
 HOUR = 3600
@@ -155,14 +156,14 @@ def test_without_limits_everything_measured_is_good(values: list[int | None]) ->
     ],
 )
 def test_limits_that_make_no_sense_are_refused(change: dict[str, int], what: str) -> None:
-    with pytest.raises(quality.LimitsError, match=what):
-        Checker(LIMITS._replace(**change))
+    with pytest.raises(quality_limits.LimitsError, match=what):
+        quality_limits.check(LIMITS._replace(**change))
 
 
 @pytest.mark.parametrize("schema_id", sorted(registry_table.SCHEMAS))
 def test_the_registry_has_sensible_limits_for_every_series(schema_id: int) -> None:
     schema = schemas.schema(schema_id)
-    limits = quality.limits_of(schema)
+    limits = quality_limits.limits_of(schema)
     assert len(limits) == len(schema.series)
     for of_series in limits:
-        quality.check_limits(of_series)
+        quality_limits.check(of_series)
