@@ -151,9 +151,8 @@ class Hal:
         return self._uart
 
     def i2c(self, bus):
-        from mpy_bus import I2c  # only on the heap of nodes that have a bus
-
-        return I2c(ask)
+        # Beside this file in the tree that runs; only on the heap of nodes that have a bus.
+        return __import__("mpy_bus").I2c(ask)
 
     def read_pin(self, name):
         return ask("P " + name)[0]
