@@ -36,9 +36,7 @@ GROUPS = {
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
-    "demo": Group(
-        "hil_tests.demo", "A virtual river station, a manhole cover and a lift, live; or one story.", "demo"
-    ),
+    "demo": Group("hil_tests.demo", "River station, cover and lift, live; or one story.", "demo"),
 }
 
 

@@ -1,0 +1,60 @@
+"""`tidegate demo --scenario …` as a person types it: real boards, the real daemon, exit code 0 for a whole story."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import tidegate
+from hil_tests import stories
+from hil_tests.stories import STORIES, Story
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def play(name: str, timeout_s: float) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tidegate", "demo", "--scenario", name],
+        capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The alarm arrived." in done.stdout
+    assert "lost=0 duplicate=0" in done.stdout
+    return done.stdout
+
+
+def test_a_stolen_cover_is_known_to_the_city() -> None:
+    said = play("cover-stolen", 240)
+    kept, committed, received = (
+        said.index(what) for what in ("kept cover_tilted raised", "committed cover_t", "received cover_t")
+    )
+    assert kept < committed < received
+    assert "received cover_upturned raised" in said
+    print(next(line for line in said.splitlines() if "after the lever" in line))
+
+
+@pytest.mark.soak
+def test_somebody_trapped_in_a_lift_is_known_to_the_city_and_freed() -> None:
+    said = play("trapped", 400)
+    assert said.index("received lift_trapped raised") < said.index("received lift_trapped cleared")
+    print(next(line for line in said.splitlines() if "after the stop" in line))
+
+
+def test_a_story_that_does_not_come_to_its_end_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(stage: stories.Stage) -> None:
+        stage.must("cover_tilted", "raised", 1)
+
+    monkeypatch.setitem(STORIES, "never", Story("Nothing happens", STORIES["cover-stolen"].place, never))
+    done = CliRunner().invoke(tidegate.app, ["demo", "--scenario", "never"])
+    assert done.exit_code == 1
+    assert "The story did not come to its end: after 1 s still no cover_tilted (raised)" in done.output
+
+
+def test_a_story_that_there_is_not_is_told_with_those_there_are() -> None:
+    done = CliRunner().invoke(tidegate.app, ["demo", "--scenario", "cover-stole"])
+    assert done.exit_code == 2
+    assert "There are cover-stolen, trapped, discharge. Did you mean cover-stolen?" in done.output
