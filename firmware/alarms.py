@@ -16,7 +16,7 @@ from protocols.wire.readings import FAIL, MISSING
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NamedTuple
+    from typing import Any, NamedTuple
 
     from firmware.settings import Settings
     from protocols.wire.messages import Detail
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         off_count: int
         detail_factor: int
 
+    # Gives more values for the rules, behind those of a set: from a memory of its own, the uptime, readings and flags.
+    Derive = Callable[[list[Any], int, Sequence[int | None], Sequence[int]], Sequence[int | None]]
     Rules = Sequence[Rule] | Callable[[Settings], Sequence[Rule]]
 
     class Change(NamedTuple):
@@ -68,6 +70,8 @@ HIGH_AMMONIA = 2
 PH_OUT_OF_RANGE = 3
 PROBE_FAULT = 4
 SUPPLY_LOW = 5
+DISCHARGE_SUSPECTED = 14
+WATER_CLASS_WORSE = 15
 
 # A probe is faulty after three sets in a row without a reading from it; one good reading ends that.
 FAULT_ON_COUNT = 3
@@ -112,12 +116,18 @@ class Alarms:
         self._counts = bytearray(len(rules) + series_count + watch_bits)
         self.watch_bit = len(rules) + series_count  # the first one
 
-    def update(self, values: "Sequence[int | None]", flags: "Sequence[int]") -> "list[Change]":
-        """What this set changes. ``raised`` stays as it is: the caller applies each change once it is kept."""
+    def update(
+        self, values: "Sequence[int | None]", flags: "Sequence[int]", derived: "Sequence[int | None]" = ()
+    ) -> "list[Change]":
+        """What this set changes. ``raised`` stays as it is: the caller applies each change once it is kept.
+
+        A rule whose series lies behind those of the set is about one of ``derived``.
+        """
         changes: "list[Change]" = []
         for bit, rule in enumerate(self.rules):
-            value = values[rule.series]
-            if value is None or flags[rule.series] in (FAIL, MISSING):
+            behind = rule.series - self._series_count
+            value = derived[behind] if behind >= 0 else values[rule.series]
+            if value is None or (behind < 0 and flags[rule.series] in (FAIL, MISSING)):
                 continue
             turned = _is_inside(rule, value) if self.is_raised(bit) else _is_beyond(rule, value)
             if self._count(bit, turned, rule.off_count if self.is_raised(bit) else rule.on_count):

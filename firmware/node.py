@@ -28,6 +28,8 @@ from protocols.wire.messages import UNSYNCHRONISED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from firmware.hal import Hal
     from firmware.trials import Trials
     from protocols.wire.messages import Detail, Down, Hello
@@ -102,6 +104,8 @@ class Node:
         watch_bits = 0 if self.watch is None else self.watch.bits
         kept = assembly.alarm_state(self._alarm_file, self.outbox)
         self._rules = of_type.rules
+        self._derive = of_type.derive
+        self._memory: "list[Any]" = []  # of derive
         rules = rules_of(self._rules, self.settings)
         self.alarms = Alarms(rules, series, unpack_from(">I", kept)[0], watch_bits)
         self.maintenance = Maintenance(hal.clock, kept[4:])
@@ -241,7 +245,8 @@ class Node:
         flags = self._flags
         for i, checker in enumerate(self._checkers):
             flags[i] = checker.check(self._begun_s, values[i])
-        changes = self.alarms.update(values, flags)
+        derived = () if self._derive is None else self._derive(self._memory, self._begun_s, values, flags)
+        changes = self.alarms.update(values, flags, derived)
         if self.maintenance.seconds:
             changes = []  # not applied, they come again with the first set after it
         try:

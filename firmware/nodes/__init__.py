@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NamedTuple
 
-    from firmware.alarms import Rules
+    from firmware.alarms import Derive, Rules
     from firmware.hal import Hal
     from firmware.sensors import Sensor
     from firmware.settings import Settings
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     class NodeType(NamedTuple):
         """``limits`` for local quality control, one per series, or None for the registry's; ``settings`` by key.
 
-        ``rules`` may depend on the settings: then it is what makes them.
+        ``rules`` may depend on the settings: then it is what makes them. ``derive`` gives them more values than
+        a set has, None where single readings are enough.
         ``watch`` makes what looks at fast sensors between sets, None where there are none; ``sensors`` gets it.
         ``sleeps``: whether the node spends its time in deep sleep, between a wake by a pin or a timer and the next.
         """
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
         sensors: "Callable[[Hal, Watch | None], Sequence[Sensor]]"
         limits: "Sequence[Limits] | None"
         rules: Rules
+        derive: "Derive | None"
         settings: dict[int, int]
         watch: "Callable[[Hal, Settings, Keep], Watch] | None"
         sleeps: bool
 
 else:
     NodeType = namedtuple(
-        "NodeType", ("name", "schema_id", "sensors", "limits", "rules", "settings", "watch", "sleeps")
+        "NodeType",
+        ("name", "schema_id", "sensors", "limits", "rules", "derive", "settings", "watch", "sleeps"),
     )
 
 # The name that minting gave the node: the module that describes it.

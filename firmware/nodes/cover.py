@@ -51,6 +51,7 @@ NODE_TYPE = NodeType(
     sensors=sensors,
     limits=None,
     rules=rules,
+    derive=None,
     settings={
         INTERVAL_S: 86400,
         REPORT_S: 1,

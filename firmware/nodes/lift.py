@@ -52,6 +52,7 @@ NODE_TYPE = NodeType(
     # What the watch sums up is tested there; counts and floors have no rate of change that would be wrong.
     limits=(NO_LIMITS,) * 9,
     rules=(),
+    derive=None,
     settings={
         INTERVAL_S: 600,
         REPORT_S: 600,

@@ -3,10 +3,10 @@
 A 12 V lead battery is empty below 11.8 V at rest, and its charger has it above 12.6 V on a clear day.
 """
 
-from firmware.alarms import SUPPLY_LOW, below
+from firmware import river
 from firmware.nodes import NodeType, river_station
 from firmware.sensors.supply import Supply
-from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S
+from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, TARGET_CLASS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from firmware.watch import Watch
 
 SCHEMA_ID = 3  # river9: river8 and the supply voltage
-_SUPPLY = 8
 
 
 def sensors(hal: "Hal", watch: "Watch | None") -> "Sequence[Sensor]":
@@ -31,9 +30,9 @@ NODE_TYPE = NodeType(
     sensors=sensors,
     limits=None,
     # Told in millivolts, ten to a step of the reading; three sets, so that a cloud or a pump does not raise it.
-    rules=river_station.RULES
-    + (below(SUPPLY_LOW, _SUPPLY, on=1180, off=1240, on_count=3, detail_factor=10),),
-    settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
+    rules=river.solar_rules,
+    derive=river.derive,
+    settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400, TARGET_CLASS: 3},
     watch=None,
     sleeps=False,
 )

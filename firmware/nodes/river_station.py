@@ -1,15 +1,11 @@
-"""A river water-quality station: one multi-parameter sonde on RS-485, a set every 15 minutes, reported hourly.
+"""A river water-quality station: one multi-parameter sonde on RS-485, a set every 15 minutes, reported hourly."""
 
-Alarm limits are class III of GB 3838-2002 (drinking water source of the second grade, fish, swimming), with an on-delay
-of two sets so that a fish in front of the probe calls nobody out.
-"""
-
-from firmware.alarms import HIGH_AMMONIA, LOW_DISSOLVED_OXYGEN, PH_OUT_OF_RANGE, above, below, outside
+from firmware import river
 from firmware.nodes import NodeType
 from firmware.sensors.modbus_rtu import Master
 from firmware.sensors.sonde import Sonde
 from firmware.sensors.sonde_yosemitech import REGISTER_MAP
-from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S
+from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, TARGET_CLASS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +16,6 @@ if TYPE_CHECKING:
     from firmware.watch import Watch
 
 SCHEMA_ID = 1  # river8
-
-# Scaled integers of river8: pH and mg/L in hundredths.
-_PH = 1
-_DISSOLVED_OXYGEN = 2
-_AMMONIA = 6
-RULES = (
-    below(LOW_DISSOLVED_OXYGEN, _DISSOLVED_OXYGEN, on=500, off=530),
-    above(HIGH_AMMONIA, _AMMONIA, on=100, off=90),
-    outside(PH_OUT_OF_RANGE, _PH, low=600, high=900, margin=10),
-)
 
 
 def sensors(hal: "Hal", watch: "Watch | None") -> "Sequence[Sensor]":
@@ -43,8 +29,9 @@ NODE_TYPE = NodeType(
     schema_id=SCHEMA_ID,
     sensors=sensors,
     limits=None,
-    rules=RULES,
-    settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
+    rules=river.rules,
+    derive=river.derive,
+    settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400, TARGET_CLASS: 3},
     watch=None,
     sleeps=False,
 )

@@ -13,6 +13,7 @@ NODE_TYPE = NodeType(
     sensors=lambda hal, watch: (),
     limits=(),
     rules=(),
+    derive=None,
     # Its status more often than usual: somebody is looking for what is wrong.
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 3600},
     watch=None,

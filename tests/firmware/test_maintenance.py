@@ -22,7 +22,7 @@ LOW_OXYGEN, IN_MAINTENANCE = 1, codes.IN_MAINTENANCE
 
 
 def station() -> Street:
-    street = Street(settings={0: 60, 1: 60, 2: 86400})
+    street = Street(settings={0: 60, 1: 60, 2: 86400, 13: 5})  # class V will do: oxygen alone is what is told
     street.run(300)
     return street
 
@@ -58,7 +58,7 @@ def test_a_technicians_bucket_calls_nobody_out() -> None:
 def test_an_alarm_that_is_still_true_is_raised_with_the_first_set_after_it() -> None:
     street = station()
     maintain(street, 600)
-    street.water["dissolved_oxygen"] = 2.0
+    street.water["dissolved_oxygen"] = 2.1
     street.run(500)
     assert told(street) == [(IN_MAINTENANCE, RAISED)]
     street.run(170)
@@ -67,12 +67,12 @@ def test_an_alarm_that_is_still_true_is_raised_with_the_first_set_after_it() -> 
 
 def test_an_alarm_from_before_is_not_cleared_by_a_standard_solution() -> None:
     street = station()
-    street.water["dissolved_oxygen"] = 2.0
+    street.water["dissolved_oxygen"] = 2.1
     street.run(200)
     maintain(street, 600)
     street.water["dissolved_oxygen"] = 9.0
     street.run(500)
-    street.water["dissolved_oxygen"] = 2.0
+    street.water["dissolved_oxygen"] = 2.1
     street.run(600)
     assert told(street) == [(LOW_OXYGEN, RAISED), (IN_MAINTENANCE, RAISED), (IN_MAINTENANCE, CLEARED)]
 

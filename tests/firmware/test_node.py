@@ -113,9 +113,11 @@ def test_a_line_that_loses_a_tenth_of_its_bytes_delays_and_loses_nothing() -> No
 
 def low_oxygen() -> Street:
     """A station an hour from its next report, whose water has just run out of oxygen."""
-    street = Street(settings={0: 60, 1: 86400, 2: 86400})
+    street = Street(
+        settings={0: 60, 1: 86400, 2: 86400, 13: 5}
+    )  # class V will do: the oxygen alone is what is told
     street.run(300)
-    street.water["dissolved_oxygen"] = 2.0
+    street.water["dissolved_oxygen"] = 2.1
     return street
 
 
@@ -125,7 +127,7 @@ def test_an_alarm_goes_at_once_and_takes_its_set_along() -> None:
     street.run(130)  # two sets: the on-delay
     assert raised(street) == [(1, messages.RAISED)]
     event = street.peer.of(Event)[0]
-    assert event.detail == pytest.approx(200, abs=2)
+    assert event.detail == pytest.approx(210, abs=2)
     assert street.peer.messages.index(event) < street.peer.messages.index(street.peer.of(Readings)[0])
     assert max(street.peer.seqs()) == street.node.outbox.next_seq - 1
 
@@ -334,11 +336,11 @@ def test_settings_are_taken_as_a_whole_and_reported() -> None:
     street = joined()
     street.say(Ping(1))
     street.say(Settings(street.peer.latest_piv, 4, {0: 600, 1: 1200}))
-    assert street.peer.of(SettingsReport)[-1] == SettingsReport(4, {0: 600, 1: 1200, 2: 86400})
+    assert street.peer.of(SettingsReport)[-1] == SettingsReport(4, {0: 600, 1: 1200, 2: 86400, 13: 3})
     street.run(1.1)
     street.say(Ping(2))
     street.say(Settings(street.peer.latest_piv, 5, {0: 900, 99: 1}))
-    assert street.peer.of(SettingsReport)[-1] == SettingsReport(4, {0: 600, 1: 1200, 2: 86400})
+    assert street.peer.of(SettingsReport)[-1] == SettingsReport(4, {0: 600, 1: 1200, 2: 86400, 13: 3})
     street.station.power_cut()
     street.station.power_on()
     assert street.node.settings[0] == 600
