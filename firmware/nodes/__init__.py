@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from firmware.alarms import Rules
     from firmware.hal import Hal
+    from firmware.nap import Nap
     from firmware.sensors import Sensor
     from firmware.settings import Settings
     from firmware.watch import Keep, Watch
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
         ``rules`` may depend on the settings: then it is what makes them.
         ``watch`` makes what looks at fast sensors between sets, None where there are none; ``sensors`` gets it.
-        ``sleeps``: whether the node spends its time in deep sleep, between a wake by a pin or a timer and the next.
+        ``sleeps`` is the Nap of a node that spends its time in deep sleep, between a wake by a pin or a timer and the
+        next, and None for one that is always awake: its program then has nothing of sleeping in it.
         """
 
         name: str
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
         rules: Rules
         settings: dict[int, int]
         watch: "Callable[[Hal, Settings, Keep], Watch] | None"
-        sleeps: bool
+        sleeps: "Callable[[Hal], Nap] | None"
 
 else:
     NodeType = namedtuple(

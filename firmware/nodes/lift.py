@@ -13,7 +13,7 @@ from firmware.nodes import NodeType
 from firmware.sensors.bmp390 import Bmp390
 from firmware.sensors.lis3dh import Lis3dh
 from firmware.settings import INTERVAL_S, LONG_STAY_S, RATED_SPEED_MM_S, REPORT_S, STATUS_S, TRAPPED_S
-from protocols.wire.quality import NO_LIMITS
+from protocols.wire.quality_limits import NO_LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,5 +61,5 @@ NODE_TYPE = NodeType(
         LONG_STAY_S: 600,
     },
     watch=watch,
-    sleeps=False,
+    sleeps=None,
 )

@@ -35,5 +35,5 @@ NODE_TYPE = NodeType(
     + (below(SUPPLY_LOW, _SUPPLY, on=1180, off=1240, on_count=3, detail_factor=10),),
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
     watch=None,
-    sleeps=False,
+    sleeps=None,
 )

@@ -46,5 +46,5 @@ NODE_TYPE = NodeType(
     rules=RULES,
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400},
     watch=None,
-    sleeps=False,
+    sleeps=None,
 )
