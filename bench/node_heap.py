@@ -26,7 +26,8 @@ _HARDWARE = ("firmware.hal.board",)
 
 def main() -> None:
     node_type = sys.argv[1] if len(sys.argv) > 1 else "river"
-    files = {path: data for path, data in compile_tree(ROOT).items() if path.endswith(".mpy")}
+    tree = compile_tree(ROOT, node_type=node_type)
+    files = {path: data for path, data in tree.items() if path.endswith(".mpy")}
     with tempfile.TemporaryDirectory(prefix="tidegate-heap-") as folder:
         for path, data in files.items():
             target = Path(folder) / path.removeprefix(SLOT + "/")

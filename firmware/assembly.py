@@ -4,7 +4,7 @@ On the heap only while a Node is made.
 """
 
 from firmware import nodes, records
-from firmware.durable import Document, read_file
+from firmware.durable import Document, documents, read_file
 from firmware.errors import NoIdentity
 from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from firmware.hal import Hal
-    from firmware.nap import Nap
     from firmware.node import Node
     from firmware.outbox import Outbox
     from firmware.settings import Settings
@@ -60,13 +59,6 @@ def safe_type() -> "nodes.NodeType":
     return safe.NODE_TYPE
 
 
-def nap(hal: "Hal") -> "Nap":
-    """Only nodes that sleep have it on their heap."""
-    from firmware.nap import Nap
-
-    return Nap(hal)
-
-
 def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
     """The quality tests of each series."""
     from protocols.wire import quality_limits
@@ -83,8 +75,7 @@ def watch(of_type: "nodes.NodeType", hal: "Hal", settings: "Settings") -> "Watch
     """What looks at fast sensors; each thing that it must know after a reset is a document of its own."""
     if of_type.watch is None:
         return None
-    fs = hal.state_fs
-    return of_type.watch(hal, settings, lambda name: Document(fs, name))
+    return of_type.watch(hal, settings, documents(hal.state_fs))
 
 
 def alarm_state(alarm_file: "Document", outbox: "Outbox") -> bytes:

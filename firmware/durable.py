@@ -21,6 +21,7 @@ from protocols.wire.limits import MAX_PIV, PIV_BLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -98,6 +99,11 @@ class Document:
                 "document %s: neither copy could be written; the state partition is full or worn out"
                 % self._name
             )
+
+
+def documents(fs: "Any") -> "Callable[[str], Document]":
+    """Name -> document. Here and not where it is wanted: a function keeps its whole module on the heap."""
+    return lambda name: Document(fs, name)
 
 
 # channel = id_context 16 | PIV bound u40 | n * (g u8 | downlink bound u40)

@@ -67,7 +67,7 @@ class Nap:
         self._hal.cache.save(name, b"")
         return data if self._hal.reset_cause == CAUSE_DEEP_SLEEP else None
 
-    def resume(self, node: "Node") -> None:
+    def take_up(self, node: "Node") -> None:
         """Give every part back what it had."""
         node.uplink.tries_max = TRIES_MAX
         channel = self._take("channel")

@@ -63,7 +63,7 @@ class Node:
         self.identity = assembly.identity(fs)
         of_type = assembly.safe_type() if safe else assembly.node_type(self.identity.node_type)
         hal.configure(self.identity.board)
-        self.nap = assembly.nap(hal) if of_type.sleeps else None
+        self.nap = of_type.sleeps(hal) if of_type.sleeps is not None else None
         self._boots = boots.counted(fs, self.nap is None or not self.nap.woke)
         forget("firmware.boots")
         self.settings = Settings(Document(fs, "settings"), of_type.settings)
@@ -117,7 +117,7 @@ class Node:
         self.status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
         if self.nap is not None:
-            self.nap.resume(self)
+            self.nap.take_up(self)
         if self.nap is None or not self.nap.woke:
             self._greet(of_type.name)
         assembly.disband(self.identity.node_type)

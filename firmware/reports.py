@@ -25,6 +25,7 @@ OUTBOX_FREE_RECORDS = 6
 RECORDS_EVICTED = 7
 SENSOR_ERRORS = 8
 FRAMES_REFUSED = 9
+BATTERY_MV = 10
 SETTINGS_INTERVAL_S = 11
 SETTINGS_VERSION = 12
 FRAMES_SENT = 13
@@ -33,6 +34,7 @@ CLOCK_STEPS = 15
 FLASH_ERRORS = 16
 WAKES = 17
 AWAKE_S = 18
+ALARMS_RAISED = 19
 MAINTENANCE_S = 20
 SETTINGS_REPORT_S = 21
 SETTINGS_ALARM_REPEAT_S = 22
@@ -80,7 +82,11 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         FRAMES_RESENT: health.frames_resent,
         CLOCK_STEPS: health.clock_steps,
         FLASH_ERRORS: health.flash_errors + outbox.flash_errors,
+        ALARMS_RAISED: _ones(node.alarms.raised),
     }
+    supply_mv = _supply_mv(node)
+    if supply_mv is not None:
+        counters[BATTERY_MV] = supply_mv
     if node.settings.has(ALARM_REPEAT_S):
         counters[SETTINGS_ALARM_REPEAT_S] = node.settings[ALARM_REPEAT_S]
     if node.maintenance.seconds:
@@ -91,6 +97,22 @@ def _counters(node: "Node") -> "dict[int, int | str]":
     if health.traceback:
         counters[TRACEBACK] = health.traceback
     return counters
+
+
+def _supply_mv(node: "Node") -> "int | None":
+    """What the board's supply channel says; None for a board without one, and for an ADC that does not do its work."""
+    try:
+        return node.hal.read_mv("supply")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _ones(bits: int) -> int:
+    count = 0
+    while bits:
+        count += bits & 1
+        bits >>= 1
+    return count
 
 
 def greeting(node: "Node", type_name: str) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from firmware.alarms import Derive, Rules
     from firmware.hal import Hal
+    from firmware.nap import Nap
     from firmware.sensors import Sensor
     from firmware.settings import Settings
     from firmware.watch import Keep, Watch
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
         ``rules`` may depend on the settings: then it is what makes them. ``derive`` gives them more values than
         a set has, None where single readings are enough.
         ``watch`` makes what looks at fast sensors between sets, None where there are none; ``sensors`` gets it.
-        ``sleeps``: whether the node spends its time in deep sleep, between a wake by a pin or a timer and the next.
+        ``sleeps`` is the Nap of a node that spends its time in deep sleep, between a wake by a pin or a timer and the
+        next, and None for one that is always awake: its program then has nothing of sleeping in it.
         """
 
         name: str
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
         derive: "Derive | None"
         settings: dict[int, int]
         watch: "Callable[[Hal, Settings, Keep], Watch] | None"
-        sleeps: bool
+        sleeps: "Callable[[Hal], Nap] | None"
 
 else:
     NodeType = namedtuple(

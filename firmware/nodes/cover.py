@@ -6,6 +6,7 @@ hold their voltage until they are nearly empty.
 
 from firmware.alarms import SUPPLY_LOW, below
 from firmware.cover_watch import CoverWatch, Tilt
+from firmware.nap import Nap
 from firmware.nodes import NodeType
 from firmware.sensors.absent import Absent
 from firmware.sensors.supply import Supply
@@ -63,5 +64,5 @@ NODE_TYPE = NodeType(
         BATTERY_LOW_MV: 3300,
     },
     watch=CoverWatch,
-    sleeps=True,
+    sleeps=Nap,
 )

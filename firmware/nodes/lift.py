@@ -62,5 +62,5 @@ NODE_TYPE = NodeType(
         LONG_STAY_S: 600,
     },
     watch=watch,
-    sleeps=False,
+    sleeps=None,
 )

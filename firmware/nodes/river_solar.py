@@ -34,5 +34,5 @@ NODE_TYPE = NodeType(
     derive=river.derive,
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 86400, TARGET_CLASS: 3},
     watch=None,
-    sleeps=False,
+    sleeps=None,
 )

@@ -17,5 +17,5 @@ NODE_TYPE = NodeType(
     # Its status more often than usual: somebody is looking for what is wrong.
     settings={INTERVAL_S: 900, REPORT_S: 3600, STATUS_S: 3600},
     watch=None,
-    sleeps=False,
+    sleeps=None,
 )
