@@ -38,6 +38,7 @@ ALARMS_RAISED = 19
 MAINTENANCE_S = 20
 SETTINGS_REPORT_S = 21
 SETTINGS_ALARM_REPEAT_S = 22
+SAFE_MODE = 23
 TRACEBACK = 32
 
 
@@ -91,6 +92,8 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         counters[SETTINGS_ALARM_REPEAT_S] = node.settings[ALARM_REPEAT_S]
     if node.maintenance.seconds:
         counters[MAINTENANCE_S] = node.maintenance.left_s()
+    if node.safe is not None:
+        counters[SAFE_MODE] = node.safe.failed
     if node.nap is not None:
         counters[WAKES] = node.nap.wakes
         counters[AWAKE_S] = node.nap.awake_s()

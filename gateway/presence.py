@@ -56,6 +56,7 @@ class Presence:
             self._status(seen, message)
 
     def _status(self, seen: Seen, status: Status) -> None:
+        seen.health = {}  # a status is the whole of it: what is over (maintenance, safe mode) is left out
         for key, value in status.health.items():
             if key == TRACEBACK:
                 seen.traceback = str(value)

@@ -28,7 +28,18 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
 
 
 def _nodes(rows: list[dict[str, Any]]) -> Table:
-    table = Table("node", "type", "area/site", "link", "last seen", "holds back", "firmware", title="nodes")
+    table = Table(
+        "node",
+        "type",
+        "area/site",
+        "link",
+        "last seen",
+        "state",
+        "battery",
+        "holds back",
+        "firmware",
+        title="nodes",
+    )
     for row in rows:
         seen = f"{_span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
         if row["silent"]:
@@ -40,10 +51,30 @@ def _nodes(rows: list[dict[str, Any]]) -> Table:
             f"{row['area']}/{row['site']}",
             row.get("link", ""),
             seen,
+            _state(row.get("health", {})),
+            _battery(row.get("health", {})),
             _hours(row.get("backlog_hours")),
             row.get("firmware", ""),
         )
     return table
+
+
+def _state(health: dict[str, int]) -> str:
+    """What of a node's own account a person must know, the worst first; empty before its first status."""
+    parts = []
+    if "safe_mode" in health:
+        parts.append(f"SAFE MODE after {health['safe_mode']} failed starts")
+    if health.get("alarms_raised"):
+        parts.append(f"{health['alarms_raised']} alarms")
+    if health.get("maintenance_s"):
+        parts.append(f"maintenance, {_span(health['maintenance_s'])} left")
+    if "wakes" in health:
+        parts.append(f"{health['wakes']} wakes")
+    return ", ".join(parts)
+
+
+def _battery(health: dict[str, int]) -> str:
+    return f"{health['battery_mv'] / 1000:.2f} V" if "battery_mv" in health else ""
 
 
 def _links(links: dict[str, dict[str, float]]) -> Table:

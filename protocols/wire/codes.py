@@ -113,6 +113,7 @@ HEALTH_NAMES = (
     "maintenance_s",
     "report_s",
     "alarm_repeat_s",
+    "safe_mode",
 )
 TRACEBACK = 32
 

@@ -258,3 +258,16 @@ def test_an_alarm_that_is_raised_stays_so_through_safe_mode(monkeypatch: pytest.
     assert street.node.alarms.raised == raised
     events = [(event.code, event.state) for event in street.peer.of(Event) if event.code != codes.SAFE_MODE]
     assert events == [(3, RAISED)]
+
+
+def test_a_status_says_that_it_is_safe_mode_and_ends_saying_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(river_station, "NODE_TYPE", fault_of("sensor"))
+    street = in_safe_mode()
+    street.say(Ping(1))
+    key = codes.HEALTH_NAMES.index("safe_mode")
+    assert street.peer.of(Status)[-1].health[key] == FAILED_MAX
+    monkeypatch.undo()
+    ask(street, codes.REBOOT, None, 2)
+    run(street, 30)
+    street.say(Ping(3))
+    assert key not in street.peer.of(Status)[-1].health

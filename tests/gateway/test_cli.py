@@ -262,6 +262,7 @@ def test_status_shows_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
                 "link": "a",
                 "seen_s": 3725.0,
                 "backlog_hours": 12.25,
+                "health": {"safe_mode": 3, "alarms_raised": 2, "wakes": 41, "battery_mv": 3561},
             },
         ],
         "links": {
@@ -279,7 +280,7 @@ def test_status_shows_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
         },
         "refused": {"replay": 2, "auth": 0},
     }
-    show(status, Console(width=160))
+    show(status, Console(width=240))
     output = capsys.readouterr().out
     parts = (
         "up 1 d 1 h",
@@ -289,6 +290,8 @@ def test_status_shows_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
         "[red]river",
         "1 h 2 min ago",
         "12.2 h",
+        "SAFE MODE after 3 failed starts, 2 alarms, 41 wakes",
+        "3.56 V",
         "closed",
         "not connected",
         "30.5 h",
