@@ -139,18 +139,16 @@ class FlatLine:
     """
 
     def __init__(self, limits: "Limits") -> None:
-        self._tolerance = limits.flat_tolerance
-        self._suspect_s = limits.flat_suspect_s
-        self._fail_s = limits.flat_fail_s
-        self._values: list[int] = []
+        self._limits = limits
+        self._values: list[int] = []  # the latest one last
         self._next_s: list[int] = []  # time of the first value after the last occurrence of each
         self._start_s = 0
-        self._latest = -1
 
     def next(self, time_s: int, value: "int | None") -> int:
         if value is None:
             return MISSING
-        tolerance = self._tolerance
+        limits = self._limits
+        tolerance = limits.flat_tolerance
         if tolerance is None:
             return GOOD
         values = self._values
@@ -159,8 +157,8 @@ class FlatLine:
             del values[:]
             del next_s[:]
             self._start_s = time_s
-        elif self._latest >= 0:
-            next_s[self._latest] = time_s
+        else:
+            next_s[-1] = time_s
         for i in range(len(values) - 1, -1, -1):
             if abs(values[i] - value) >= tolerance:
                 self._start_s = max(self._start_s, next_s[i])
@@ -168,15 +166,15 @@ class FlatLine:
                 del next_s[i]
         self._forget_before_start()
         if value in values:
-            self._latest = values.index(value)
-        else:
-            self._latest = len(values)
-            values.append(value)
-            next_s.append(time_s)
+            i = values.index(value)
+            del values[i]
+            del next_s[i]
+        values.append(value)
+        next_s.append(time_s)
         flat_s = time_s - self._start_s
-        if self._fail_s is not None and flat_s >= self._fail_s:
+        if limits.flat_fail_s is not None and flat_s >= limits.flat_fail_s:
             return FAIL
-        if self._suspect_s is not None and flat_s >= self._suspect_s:
+        if limits.flat_suspect_s is not None and flat_s >= limits.flat_suspect_s:
             return SUSPECT
         return GOOD
 
