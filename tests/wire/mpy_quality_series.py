@@ -9,6 +9,7 @@ time irregular times. Two things are not asked of the oracle, because there the 
 """
 
 from protocols.wire import quality
+from protocols.wire.quality_limits import FLAT_TOLERANCE_MAX
 
 COUNT = 1200
 TESTS = ("gross", "spike", "rate", "flat")
@@ -41,7 +42,7 @@ def series(number):
     spike = 2 + rng.below(40)
     limits = quality.Limits(
         -200 - rng.below(200), 1500 + rng.below(500), rng.below(200), 900 + rng.below(500), spike,
-        spike + 1 + rng.below(60), 1 + rng.below(60) * 3600 // step_s, 1 + rng.below(quality.FLAT_TOLERANCE_MAX),
+        spike + 1 + rng.below(60), 1 + rng.below(60) * 3600 // step_s, 1 + rng.below(FLAT_TOLERANCE_MAX),
         suspect_steps * step_s, (suspect_steps + 1 + rng.below(6)) * step_s,
     )  # fmt: skip
     time_s = 1790000000 + rng.below(86400)
