@@ -63,11 +63,13 @@ def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
     """The quality tests of each series."""
     from protocols.wire import quality_limits
 
-    limits = of_type.limits or quality_limits.limits_of(schema(of_type.schema_id))
+    of_schema = schema(of_type.schema_id)
+    forget("protocols.wire.registry_table")  # one table at a time
+    limits = of_type.limits or quality_limits.limits_of(of_schema)
     for one in limits:
         quality_limits.check(one)
-    for name in ("quality_limits", "limits_table", "registry_table"):
-        forget("protocols.wire." + name)
+    forget("protocols.wire.limits_table")
+    forget("protocols.wire.quality_limits")
     return [Checker(one) for one in limits]
 
 

@@ -62,6 +62,9 @@ class Node:
         self.safe = safe = trials if trials is not None and trials.is_safe else None
         self.identity = assembly.identity(fs)
         of_type = assembly.safe_type() if safe else assembly.node_type(self.identity.node_type)
+        # Tables first: what they take is free again before the outbox is looked through.
+        self._schema_id = of_type.schema_id
+        self._checkers = [] if safe else assembly.checkers(of_type)
         hal.configure(self.identity.board)
         self.nap = of_type.sleeps(hal) if of_type.sleeps is not None else None
         self._boots = boots.counted(fs, self.nap is None or not self.nap.woke)
@@ -84,8 +87,6 @@ class Node:
         self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
         self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
 
-        self._schema_id = of_type.schema_id
-        self._checkers = [] if safe else assembly.checkers(of_type)
         series = len(self._checkers)
         # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
         self.schedule = Schedule(hal.clock, 0 if self.nap is None else self.identity.address * 7919)
