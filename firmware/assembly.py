@@ -7,19 +7,20 @@ from firmware import nodes
 from firmware.durable import Document, read_file
 from firmware.errors import NoIdentity
 from firmware.modules import forget
-from firmware.sampling import Checker
 from firmware.session import Identity
-from protocols.wire import quality
 from protocols.wire.errors import DecodeError
 from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from firmware.alarms import Rule
     from firmware.hal import Hal
     from firmware.nap import Nap
     from firmware.node import Node
+    from firmware.settings import Settings
 
 # Written by minting, never by the node (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
@@ -64,12 +65,27 @@ def nap(hal: "Hal") -> "Nap":
     return Nap(hal)
 
 
-def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
+def checkers(of_type: "nodes.NodeType") -> "list[Any]":
     """The quality tests of each series."""
+    from protocols.wire import quality
+
     limits = of_type.limits or quality.limits_of(schema(of_type.schema_id))
     forget("protocols.wire.limits_table")
     forget("protocols.wire.registry_table")
+    if of_type.sleeps:
+        from firmware.ranges import RangeChecker
+
+        forget("protocols.wire.quality")
+        return [RangeChecker(one) for one in limits]
+    from firmware.checking import Checker
+
     return [Checker(one) for one in limits]
+
+
+def rules(of_type: "nodes.NodeType", settings: "Settings") -> "Sequence[Rule]":
+    """The alarms in force: some depend on the settings, and what makes them keeps its whole module on the heap."""
+    made = of_type.rules
+    return made(settings) if callable(made) else made
 
 
 def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":
