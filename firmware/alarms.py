@@ -98,11 +98,6 @@ def outside(
     return Rule(code, series, low, low + margin, high, high - margin, on_count, off_count, 1)
 
 
-def rules_of(rules: "Rules", settings: "Settings") -> "Sequence[Rule]":
-    """The rules in force: some depend on the settings."""
-    return rules(settings) if callable(rules) else rules
-
-
 class Alarms:
     """The alarms of one node. Bits of ``raised``: the rules in order, one probe fault per series, the watch's."""
 

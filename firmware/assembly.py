@@ -8,15 +8,16 @@ from firmware.durable import Document, documents, read_file
 from firmware.errors import NoIdentity
 from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
-from firmware.sampling import Checker
 from firmware.session import Identity
 from protocols.wire.errors import DecodeError
 from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from firmware.alarms import Rule
     from firmware.hal import Hal
     from firmware.node import Node
     from firmware.outbox import Outbox
@@ -59,7 +60,7 @@ def safe_type() -> "nodes.NodeType":
     return safe.NODE_TYPE
 
 
-def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
+def checkers(of_type: "nodes.NodeType") -> "list[Any]":
     """The quality tests of each series."""
     from protocols.wire import quality_limits
 
@@ -70,6 +71,13 @@ def checkers(of_type: "nodes.NodeType") -> "list[Checker]":
         quality_limits.check(one)
     forget("protocols.wire.limits_table")
     forget("protocols.wire.quality_limits")
+    if of_type.sleeps is not None:
+        from firmware.ranges import RangeChecker
+
+        forget("protocols.wire.quality")
+        return [RangeChecker(one) for one in limits]
+    from firmware.checking import Checker
+
     return [Checker(one) for one in limits]
 
 
@@ -87,6 +95,12 @@ def alarm_state(alarm_file: "Document", outbox: "Outbox") -> bytes:
         return bytes(4 + KEPT_BYTES)
     records.finish(outbox, kept[4 + KEPT_BYTES :])
     return kept
+
+
+def rules(of_type: "nodes.NodeType", settings: "Settings") -> "Sequence[Rule]":
+    """The alarms in force: some depend on the settings, and what makes them keeps its whole module on the heap."""
+    made = of_type.rules
+    return made(settings) if callable(made) else made
 
 
 def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":

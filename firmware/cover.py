@@ -21,8 +21,6 @@ from protocols.wire.messages import CLEARED, RAISED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     Vector = tuple[int, int, int]  # milli-g
 
 # Bits of `raised`, and the event codes that belong to them (SPEC.md 2.3).
@@ -273,46 +271,3 @@ class Cover:
             if self._wanted >> bit & 1:
                 self.changes.append(Change(bit, CODES[bit], CLEARED, (angle + 50) // 100))
         self._wanted = 0
-
-
-# -- learning the pose ------------------------------------------------------------------------------------------
-
-# Samples that a pose is made from, and how far each may lie from their mean: the noise of the chip, not a cover that
-# somebody is still putting down.
-LEARN_SAMPLES = 12
-_LEARN_CDEG = 100
-
-
-class Learner:
-    """Collects samples until the last LEARN_SAMPLES of them say the same. `refused` counts beginnings anew."""
-
-    def __init__(self) -> None:
-        self._samples: "list[Vector]" = []
-        self.refused = 0
-
-    def feed(self, sample: "Vector") -> "Vector | None":
-        """The pose, once there is one."""
-        if not is_gravity(sample):
-            self._samples = []
-            self.refused += 1
-            return None
-        self._samples.append(sample)
-        if len(self._samples) < LEARN_SAMPLES:
-            return None
-        pose = _mean(self._samples)
-        for one in self._samples:
-            if angle_cdeg(one, pose) > _LEARN_CDEG:
-                del self._samples[0]
-                self.refused += 1
-                return None
-        return pose
-
-
-def _mean(samples: "Sequence[Vector]") -> "Vector":
-    count = len(samples)
-    sums = [0, 0, 0]
-    for sample in samples:
-        for axis in range(3):
-            sums[axis] += sample[axis]
-    half = count // 2
-    return (sums[0] + half) // count, (sums[1] + half) // count, (sums[2] + half) // count

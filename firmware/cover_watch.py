@@ -8,9 +8,10 @@ has been tilted) is in the cache over a deep sleep, and begins again when that i
 from struct import calcsize, pack, unpack
 
 from firmware.alarms import Change
-from firmware.cover import Cover, Dwell, Learner
+from firmware.cover import Cover, Dwell
 from firmware.errors import StorageError
 from firmware.guard import PERIOD_MS, Guard
+from firmware.modules import forget
 from firmware.settings import DISPLACED_DEG, TILT_DEG, TILT_HOLD_S
 from firmware.watch import NOTE_BIT
 from protocols.wire.messages import CLEARED, NOTE, RAISED
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from firmware.cover import Vector
+    from firmware.cover_pose import Learner
     from firmware.hal import Hal
     from firmware.sensors import Readings
     from firmware.settings import Settings
@@ -35,6 +37,9 @@ _FLOAT = 3
 _FLOAT_S = 3
 # Between two looks while nothing is the matter: what comes too slowly for the guard waits no longer than this.
 LOOK_S = 6 * 3600
+# A node without a pose learns it that long after its start: whoever switched it on has put it down, and what only a
+# start needs is off the heap.
+LEARN_AFTER_S = 20
 # A measurement waits that long for a sample.
 _TRIES = 4
 
@@ -51,7 +56,8 @@ class CoverWatch:
         self._guard = Guard(hal.i2c("sensors"))
         pose, self._is_told = _pose(self._document.load())
         self._cover = Cover(pose)
-        self._learner: "Learner | None" = Learner() if pose is None else None
+        self._learner: "Learner | None" = None
+        self._learn_at_s = hal.clock.uptime_s() + LEARN_AFTER_S if pose is None else -1
         self._floats = Dwell()
         self._float_raised = False
         self._changes: "list[Change]" = []
@@ -102,14 +108,14 @@ class CoverWatch:
     def learn(self) -> str:
         if not self._is_fresh or self._missed >= _TRIES:
             return "the accelerometer does not answer"
-        self._learner = Learner()
+        self._learn_at_s = self._hal.clock.uptime_s()
         return ""
 
     # -- over a deep sleep -----------------------------------------------------------------------------------
 
     def wait_s(self) -> int:
         now_s = self._hal.clock.uptime_s()
-        if self._learner is not None and not self._missed:
+        if self._learn_at_s >= 0 and not self._missed:
             return 1
         waits = [LOOK_S]
         for wait_s in (self._cover.wait_s(now_s), self._floats.left_s(now_s, _FLOAT_S)):
@@ -138,25 +144,31 @@ class CoverWatch:
     def _look(self, now_s: int) -> None:
         settings = self._settings
         self._cover.limits(settings[TILT_DEG], settings[TILT_HOLD_S], settings[DISPLACED_DEG])
-        samples = self._guard.samples()
-        self._missed = 0 if samples else min(self._missed + 1, _TRIES)
-        self._is_fresh = self._is_fresh or len(samples) > 0
-        at_s = now_s - len(samples)
-        for sample in samples:
+        count = self._guard.drain()
+        self._missed = 0 if count else min(self._missed + 1, _TRIES)
+        self._is_fresh = self._is_fresh or count > 0
+        at_s = now_s - count
+        for index in range(count):
+            sample = self._guard.sample(index)
             at_s += 1
-            self._learn(sample)
+            if now_s >= self._learn_at_s:
+                self._learn(sample)
             self._cover.feed(at_s, sample)
         self._look_at_float(now_s)
 
     def _learn(self, sample: "Vector") -> None:
-        if self._learner is None:
+        if self._learn_at_s < 0:
             return
+        if self._learner is None:
+            self._learner = _learner()
         pose = self._learner.feed(sample)
         if pose is None:
             return
         self._is_told = False
         if self._keep(pose):
             self._learner = None
+            self._learn_at_s = -1
+            forget("firmware.cover_pose")
             self._cover.learned(pose)
             self._tell(pose)
 
@@ -201,6 +213,12 @@ class Tilt:
             yield PERIOD_MS
         angle = self._watch.angle_cdeg
         readings[0] = None if angle < 0 else (angle + 5) // 10
+
+
+def _learner() -> "Learner":
+    from firmware.cover_pose import Learner
+
+    return Learner()
 
 
 def _pose(kept: "bytes | None") -> "tuple[Vector | None, bool]":

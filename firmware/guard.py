@@ -13,6 +13,8 @@ Both are latched and share the pin. The FIFO holds the last 32 samples, so a nod
 before, and when.
 """
 
+from array import array
+
 from firmware.sensors.lis3dh import FIFO_DEPTH, X_HIGH, Y_HIGH, Z_HIGH, Lis3dh
 
 TYPE_CHECKING = False
@@ -33,18 +35,21 @@ class Guard:
         self._chip = chip = Lis3dh(i2c, 1, fifo=True, slow_filter=True)
         chip.watch(1, X_HIGH, 2000, _DURATION_MS)  # until arm() knows better
         chip.watch(2, _MOVED, 48, _DURATION_MS, filtered=True)
-        self._samples = [0] * (3 * FIFO_DEPTH)
+        self._samples = array("h", bytes(6 * FIFO_DEPTH))
         chip.adopt()
 
     @property
     def errors(self) -> int:
         return self._chip.errors
 
-    def samples(self) -> "list[Vector]":
-        """What has come since the last call, oldest first, in milli-g; nothing when the chip does not answer."""
-        all_of_them = self._samples
-        count = self._chip.drain(all_of_them)
-        return [(all_of_them[i], all_of_them[i + 1], all_of_them[i + 2]) for i in range(0, 3 * count, 3)]
+    def drain(self) -> int:
+        """How many samples have come since the last call; none when the chip does not answer."""
+        return self._chip.drain(self._samples)
+
+    def sample(self, index: int) -> "Vector":
+        """One of those, the oldest first, in milli-g."""
+        samples = self._samples
+        return samples[3 * index], samples[3 * index + 1], samples[3 * index + 2]
 
     def arm(self, pose: "Vector | None", is_well: bool, is_steady: bool, displaced_deg: int) -> None:
         """Before a sleep. ``is_well``: it lies as in ``pose``; ``is_steady``: and nothing shakes it now."""

@@ -8,7 +8,7 @@ link. Everything that fails on the way has a place where it is counted, and the 
 from struct import pack, unpack_from
 
 from firmware import records
-from firmware.alarms import Alarms, Change, rules_of
+from firmware.alarms import Alarms, Change
 from firmware.commands import CommandRunner
 from firmware.downlink import Downlink
 from firmware.durable import Document
@@ -104,10 +104,9 @@ class Node:
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
         kept = assembly.alarm_state(self._alarm_file, self.outbox)
-        self._rules = of_type.rules
         self._derive = of_type.derive
         self._memory: "list[Any]" = []  # of derive
-        rules = rules_of(self._rules, self.settings)
+        rules = assembly.rules(of_type, self.settings)
         self.alarms = Alarms(rules, series, unpack_from(">I", kept)[0], watch_bits)
         self.maintenance = Maintenance(hal.clock, kept[4:])
         self.alarms.unfitted = self.sampler.unfitted()
@@ -362,11 +361,19 @@ class Node:
     def _take_settings(self, version: int, document: "dict[int, int]") -> None:
         try:
             self.settings.replace(version, document)
-            self.alarms.rules = rules_of(self._rules, self.settings)
+            self._renew_rules()
             self.schedule.replan(self.interval_s())
         except SettingsError as exc:
             self.hal.log(str(exc))
         self.report_settings()
+
+    def _renew_rules(self) -> None:
+        from firmware import assembly
+
+        if not self.safe:
+            of_type = assembly.node_type(self.identity.node_type)
+            self.alarms.rules = assembly.rules(of_type, self.settings)
+        assembly.disband(self.identity.node_type)
 
     def set_interval(self, seconds: int) -> None:
         self.settings.change(INTERVAL_S, seconds)

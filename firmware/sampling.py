@@ -1,11 +1,10 @@
-"""When to measure, how, and what the readings are worth.
+"""When to measure, and how. What the readings are worth is in checking.py.
 
 Sets stand on the raster of the clock (every 15 minutes: at :00, :15, :30, :45), so that stations can be compared and a
 batch codes its times in one byte. A measurement is a chain of short steps: the node serves its link in between.
 """
 
 from protocols.wire.limits import MAX_VALUE
-from protocols.wire.quality import FlatLine, RateOfChange, gross_range, worst
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
     from firmware.hal.clock import Clock
     from firmware.sensors import Readings, Sensor
-    from protocols.wire.quality import Limits
 
 
 class Schedule:
@@ -126,22 +124,3 @@ def corrected(probe: int, pairs: "tuple[int, int, int, int]") -> int:
     over = 2 * (probe1 - probe0)
     value = true0 + (2 * (probe - probe0) * (true1 - true0) + over // 2) // over
     return max(-MAX_VALUE, min(value, MAX_VALUE))
-
-
-class Checker:
-    """The tests of one series that can be passed at once. A spike shows only in the set after it: the gateway looks."""
-
-    def __init__(self, limits: "Limits") -> None:
-        self._limits = limits
-        # Half a kilobyte of heap per series that is tested.
-        self._rate = None if limits.rate_per_h is None else RateOfChange(limits)
-        self._flat = None if limits.flat_tolerance is None else FlatLine(limits)
-
-    def check(self, time_s: int, value: "int | None") -> int:
-        """The quality flag of this reading."""
-        flag = gross_range(value, self._limits)
-        if self._rate is not None:
-            flag = worst(flag, self._rate.next(time_s, value))
-        if self._flat is not None:
-            flag = worst(flag, self._flat.next(time_s, value))
-        return flag

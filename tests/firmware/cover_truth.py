@@ -12,7 +12,8 @@ import sys
 
 sys.path.insert(0, ".")
 
-from firmware.cover import Cover, Learner, angle_cdeg
+from firmware.cover import Cover, angle_cdeg
+from firmware.cover_pose import Learner
 
 TRUTH = "tests/firmware/truth/cover.json"
 # Vector, vector, hundredths of a degree.

@@ -7,6 +7,7 @@ bytes is the same in every run.
 from __future__ import annotations
 
 import atexit
+import functools
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +18,14 @@ from typing import TYPE_CHECKING
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.i2c import I2cBus
 from boards.virtual.rom_image import micropython
-from firmware.hal import CAUSE_HARD_RESET, CAUSE_POWER_ON
+from firmware.hal import (
+    CAUSE_DEEP_SLEEP,
+    CAUSE_HARD_RESET,
+    CAUSE_POWER_ON,
+    WAKE_NONE,
+    WAKE_PIN,
+    WAKE_TIMER,
+)
 from flash_tools.images import SLOT, compile_module, compile_tree
 from hil_tests.world.sim_hal import LocalClock, SondeLine, blank_flash
 from tests.firmware.peer import Peer
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from boards.virtual.chips.registers import Signal
     from boards.virtual.i2c import I2cChip
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -94,6 +103,9 @@ class Lockstep:
         self.heap_used: list[int] = []  # after a collection, each time the node slept
         self.steps = 0
         self.resets = 0
+        self.sleeps = 0
+        self._wake_at_ms: int | None = None  # of a deep sleep
+        self._wake_pins: list[str] = []
         self._nonces = 0
         self._down = bytearray()
         if powered:
@@ -107,9 +119,11 @@ class Lockstep:
     ) -> None:
         self.power_cut()
 
-    def attach(self, chip: I2cChip) -> None:
-        """Before the power is on."""
+    def attach(self, chip: I2cChip, **outputs: Signal) -> None:
+        """Before the power is on. ``outputs``: the inputs of the node that signals of the chip drive."""
         self._i2c.attach(chip, self._clock)
+        for name, signal in outputs.items():
+            signal.connect(functools.partial(self.pins.__setitem__, name))
 
     def send(self, data: bytes) -> None:
         """Bytes to the node, as if they came up the line now."""
@@ -119,7 +133,10 @@ class Lockstep:
         """Let that much time pass."""
         end_ms = self.now_ms + round(seconds * 1000)
         while self.now_ms < end_ms:
-            self._answer_one(end_ms)
+            if self._wake_at_ms is None:
+                self._answer_one(end_ms)
+            else:
+                self._sleep_on(self._wake_at_ms, end_ms)
 
     def power_cut(self) -> None:
         self._process.kill()
@@ -131,9 +148,11 @@ class Lockstep:
     def power_on(self, cause: int = CAUSE_POWER_ON) -> None:
         self._line.received.clear()
         self._down.clear()
+        self._wake_at_ms = None
+        self.state.with_name(self.state.name + ".rtc").unlink(missing_ok=True)
         self._process = self._start(cause)
 
-    def _start(self, cause: int = CAUSE_POWER_ON) -> subprocess.Popen[bytes]:
+    def _start(self, cause: int = CAUSE_POWER_ON, wake: int = WAKE_NONE) -> subprocess.Popen[bytes]:
         tree, _ = compiled_tree(self.node_type, self.root)
         return subprocess.Popen(
             [
@@ -144,6 +163,8 @@ class Lockstep:
                 "mpy_node",
                 str(self.state),
                 str(cause),
+                str(wake),
+                str(self.now_ms - START_MS),
             ],
             cwd=tree,
             stdin=subprocess.PIPE,
@@ -177,6 +198,12 @@ class Lockstep:
             self.log.append(rest)
         elif verb == "M":
             self.heap_used.append(int(rest))
+        elif verb == "S":
+            ms, *pins = rest.split()
+            self.sleeps += 1
+            self._wake_pins = pins
+            self._wake_at_ms = self.now_ms + int(ms)
+            self.power_cut()  # what ends a process ends a life
         elif verb == "X":
             self.resets += 1
             self._process.wait()
@@ -184,6 +211,16 @@ class Lockstep:
         else:
             rest_of_it = self._process.stdout.read().decode(errors="replace")
             raise NodeEnded(line.decode(errors="replace") + rest_of_it)
+
+    def _sleep_on(self, wake_at_ms: int, end_ms: int) -> None:
+        """Up to the next thing that may happen."""
+        is_high = any(self.pins.get(name) for name in self._wake_pins)
+        if is_high or self.now_ms >= wake_at_ms:
+            self._wake_at_ms = None
+            self._process = self._start(CAUSE_DEEP_SLEEP, WAKE_PIN if is_high else WAKE_TIMER)
+            return
+        dues = [due for due in (wake_at_ms, end_ms, self._clock.next_due_ms) if due is not None]
+        self._pass(max(1, min(dues) - self.now_ms))
 
     def _bus(self, verb: str, address: str, register: str, rest: str = "") -> None:
         if verb == "G":

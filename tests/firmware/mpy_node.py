@@ -13,6 +13,7 @@ only passes when the node waits, so a week takes as long as its steps do.
     L <text>    a line for the console; no answer
     M <bytes>   heap in use after a collection; no answer
     X           reset: the process ends
+    S <ms> <pins>   deep sleep: the process ends; the next one finds the RTC memory in its file
 """
 
 import gc
@@ -60,20 +61,31 @@ class Ticks:
 
 
 class Rtc:
+    """A calendar that nobody sets; its memory is a file, which the other end removes when a chip would lose it."""
+
+    def __init__(self, path, since_ms):
+        self._path = path
+        self._since_ms = since_ms
+
     def read_s(self):
         return 946684800
 
     def read_ms(self):
-        return 946684800000
+        return self._since_ms + (Ticks.now_ms + 60000) % _PERIOD
 
     def write_s(self, seconds):
         pass
 
     def load(self):
-        return b""
+        try:
+            with open(self._path, "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
 
     def save(self, data):
-        pass
+        with open(self._path, "wb") as file:
+            file.write(data)
 
 
 class Uart:
@@ -134,10 +146,12 @@ class File:
 
 
 class Hal:
-    def __init__(self, state, cause):
+    def __init__(self, state, cause, wake, since_ms):
         self.reset_cause = cause
+        self.wake = wake
         ticks = Ticks()
-        self.clock = Clock(ticks, Rtc())
+        self._rtc = Rtc(state + ".rtc", since_ms)
+        self.clock = Clock(ticks, self._rtc)
         self.link = Link()
         self.lines = Lines()
         self._uart = Uart(ticks)
@@ -153,6 +167,18 @@ class Hal:
     def i2c(self, bus):
         # Beside this file in the tree that runs; only on the heap of nodes that have a bus.
         return __import__("mpy_bus").I2c(ask)
+
+    @property
+    def cache(self):
+        from firmware.hal.cache import Cache
+
+        return Cache(self._rtc)
+
+    def deep_sleep(self, ms, pins):
+        gc.collect()
+        tell("M %d" % gc.mem_alloc())
+        tell("S %d %s" % (ms, " ".join(pins)))
+        sys.exit(0)
 
     def read_pin(self, name):
         return ask("P " + name)[0]
@@ -190,5 +216,5 @@ class Hal:
         return gc.mem_free()
 
 
-hal = Hal(sys.argv[1], int(sys.argv[2]))
+hal = Hal(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
 main.loop(hal, main.start(hal))

@@ -81,7 +81,7 @@ def _pulses(chip_type: type[Lis3dh], seed: int) -> list[int]:
     chip.int1.connect(lambda level: seen.append(now[0]) if level else None)
     while now[0] < START_MS + DAY_S * 1000:
         if chip.int1.level:
-            guard.samples()
+            guard.drain()
             guard.arm(cover.pose, False, True, 5)
         due_ms = clock.next_due_ms
         now[0] = max(now[0] + 1, min(due_ms or now[0] + 60_000, now[0] + 60_000))
