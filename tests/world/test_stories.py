@@ -44,6 +44,13 @@ def test_somebody_trapped_in_a_lift_is_known_to_the_city_and_freed() -> None:
     print(next(line for line in said.splitlines() if "after the stop" in line))
 
 
+@pytest.mark.soak
+def test_a_discharge_is_known_to_the_city() -> None:
+    said = play("discharge", 240)
+    assert "received discharge_suspected raised" in said
+    print(next(line for line in said.splitlines() if "after the spill" in line))
+
+
 def test_a_story_that_does_not_come_to_its_end_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(stage: stories.Stage) -> None:
         stage.must("cover_tilted", "raised", 1)
