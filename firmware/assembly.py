@@ -3,26 +3,48 @@
 On the heap only while a Node is made.
 """
 
+from collections import namedtuple
+
 from firmware import nodes, records
 from firmware.durable import Document, documents, read_file
 from firmware.errors import NoIdentity
 from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
+from firmware.sampling import Sampler
 from firmware.session import Identity
+from firmware.settings import Settings
 from protocols.wire.errors import DecodeError
 from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, NamedTuple
 
     from firmware.alarms import Rule
     from firmware.hal import Hal
     from firmware.node import Node
     from firmware.outbox import Outbox
-    from firmware.settings import Settings
     from firmware.watch import Watch
+
+    class Equipment(NamedTuple):
+        """What a node takes from its type."""
+
+        name: str
+        schema_id: int
+        settings: Settings
+        nap: "Any"
+        watch: "Watch | None"
+        sampler: Sampler
+        checkers: "list[Any]"
+        rules: "Sequence[Rule]"
+        derive: "Any"
+
+else:
+    Equipment = namedtuple(
+        "Equipment",
+        ("name", "schema_id", "settings", "nap", "watch", "sampler", "checkers", "rules", "derive"),
+    )
 
 # Written by minting, never by the node (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
@@ -60,12 +82,51 @@ def safe_type() -> "nodes.NodeType":
     return safe.NODE_TYPE
 
 
-def checkers(of_type: "nodes.NodeType") -> "list[Any]":
-    """The quality tests of each series."""
-    from protocols.wire import quality_limits
+def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
+    """Make what a node of that type consists of, and let go of what described it. ``is_safe``: with no sensors."""
+    of_type = safe_type() if is_safe else node_type(who.node_type)
+    of_checkers = [] if is_safe else checkers(of_type)
+    hal.configure(who.board)
+    settings = Settings(Document(hal.state_fs, "settings"), of_type.settings)
+    of_watch = watch(of_type, hal, settings)
+    made = Equipment(
+        of_type.name,
+        of_type.schema_id,
+        settings,
+        of_type.sleeps(hal) if of_type.sleeps is not None else None,
+        of_watch,
+        Sampler(of_type.sensors(hal, of_watch), len(of_checkers)),
+        of_checkers,
+        rules(of_type, settings),
+        of_type.derive,
+    )
+    _let_go(who.node_type)
+    return made
 
+
+def rules_of(name: str, settings: "Settings") -> "Sequence[Rule]":
+    """The alarms of a node type under other settings."""
+    made = rules(node_type(name), settings)
+    _let_go(name)
+    return made
+
+
+def _let_go(name: str) -> None:
+    """What describes the node type has done its work."""
+    forget("firmware.nodes." + nodes.MODULES.get(name, ""))
+    forget("firmware.nodes")
+
+
+def checkers(of_type: "nodes.NodeType") -> "list[Any]":
+    """The quality tests of each series; a node loads those that its type has."""
     of_schema = schema(of_type.schema_id)
     forget("protocols.wire.registry_table")  # one table at a time
+    if of_type.limits is not None and not of_type.limits:
+        from firmware.ranges import Untested
+
+        return [Untested()] * len(of_schema.series)
+    from protocols.wire import quality_limits
+
     limits = of_type.limits or quality_limits.limits_of(of_schema)
     for one in limits:
         quality_limits.check(one)
@@ -120,10 +181,3 @@ def size_of(fs: "Any") -> int:
     """Bytes of the partition."""
     found = fs.statvfs("/")
     return int(found[1] * found[2])
-
-
-def disband(name: str) -> None:
-    """Let go of what described the node type: the node has taken what it needs."""
-    forget("firmware.nodes." + nodes.MODULES.get(name, ""))
-    forget("firmware.nodes")
-    forget("firmware.assembly")

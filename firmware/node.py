@@ -13,13 +13,14 @@ from firmware.commands import CommandRunner
 from firmware.downlink import Downlink
 from firmware.durable import Document
 from firmware.errors import SettingsError, StorageError
+from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.health import Health
 from firmware.maintenance import Maintenance
 from firmware.modules import forget
 from firmware.outbox import Outbox
-from firmware.sampling import Sampler, Schedule
+from firmware.sampling import Schedule
 from firmware.session import Session
-from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S, Settings
+from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S
 from firmware.trials import SAFE_S
 from firmware.uplink import Uplink
 from firmware.watch import NOTE_BIT
@@ -61,15 +62,20 @@ class Node:
         self.hal = hal
         self.safe = safe = trials if trials is not None and trials.is_safe else None
         self.identity = assembly.identity(fs)
-        of_type = assembly.safe_type() if safe else assembly.node_type(self.identity.node_type)
-        # Tables first: what they take is free again before the outbox is looked through.
-        self._schema_id = of_type.schema_id
-        self._checkers = [] if safe else assembly.checkers(of_type)
-        hal.configure(self.identity.board)
-        self.nap = of_type.sleeps(hal) if of_type.sleeps is not None else None
-        self._boots = boots.counted(fs, self.nap is None or not self.nap.woke)
+        self._boots = boots.counted(fs, hal.reset_cause != CAUSE_DEEP_SLEEP)
+        # First what its type consists of: what describes it is off the heap again before the outbox is looked through.
+        made = assembly.equip(hal, self.identity, safe is not None)
+        self.settings = made.settings
+        self.nap = made.nap
+        self.watch = made.watch
+        self.sampler = made.sampler
+        self._schema_id = made.schema_id
+        self._checkers = made.checkers
+        self._derive = made.derive
+        self._memory: "list[Any]" = []  # of derive
+        if hal.reset_cause == CAUSE_DEEP_SLEEP and (self.nap is None or not self.nap.woke):
+            self._boots = boots.counted(fs, True)  # what it slept with is lost, and its seconds begin anew
         forget("firmware.boots")
-        self.settings = Settings(Document(fs, "settings"), of_type.settings)
         self.health = Health(hal, Document(fs, "traceback"), self._boots)
 
         outbox_bytes = OUTBOX_BYTES if self.nap is None else SLEEPER_OUTBOX_BYTES
@@ -90,8 +96,6 @@ class Node:
         series = len(self._checkers)
         # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
         self.schedule = Schedule(hal.clock, 0 if self.nap is None else self.identity.address * 7919)
-        self.watch = assembly.watch(of_type, hal, self.settings)
-        self.sampler = Sampler(of_type.sensors(hal, self.watch), series)
         self._flags = bytearray(series)
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
@@ -104,10 +108,7 @@ class Node:
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
         kept = assembly.alarm_state(self._alarm_file, self.outbox)
-        self._derive = of_type.derive
-        self._memory: "list[Any]" = []  # of derive
-        rules = assembly.rules(of_type, self.settings)
-        self.alarms = Alarms(rules, series, unpack_from(">I", kept)[0], watch_bits)
+        self.alarms = Alarms(made.rules, series, unpack_from(">I", kept)[0], watch_bits)
         self.maintenance = Maintenance(hal.clock, kept[4:])
         self.alarms.unfitted = self.sampler.unfitted()
         if self.watch is not None:
@@ -119,8 +120,8 @@ class Node:
         if self.nap is not None:
             self.nap.take_up(self)
         if self.nap is None or not self.nap.woke:
-            self._greet(of_type.name)
-        assembly.disband(self.identity.node_type)
+            self._greet(made.name)
+        forget("firmware.assembly")
 
     # -- one step: sample, listen, send ---------------------------------------------------------------------
 
@@ -371,9 +372,8 @@ class Node:
         from firmware import assembly
 
         if not self.safe:
-            of_type = assembly.node_type(self.identity.node_type)
-            self.alarms.rules = assembly.rules(of_type, self.settings)
-        assembly.disband(self.identity.node_type)
+            self.alarms.rules = assembly.rules_of(self.identity.node_type, self.settings)
+        forget("firmware.assembly")
 
     def set_interval(self, seconds: int) -> None:
         self.settings.change(INTERVAL_S, seconds)

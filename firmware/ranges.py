@@ -1,6 +1,7 @@
-"""What the readings of a node that sleeps are worth: it forgets the set before, so only their range can be looked at.
+"""What readings are worth that can not be compared with the set before.
 
-The gateway, which forgets nothing, passes the other tests.
+A node that sleeps forgets that one, so it looks at the range only, and the gateway, which forgets nothing, passes the
+other tests. Of counts and floors nothing is tested at all.
 """
 
 from protocols.wire.readings import FAIL, GOOD, MISSING, SUSPECT
@@ -26,6 +27,14 @@ class RangeChecker:
         if not self._fail[0] <= value <= self._fail[1]:
             return FAIL
         return GOOD if self._suspect[0] <= value <= self._suspect[1] else SUSPECT
+
+
+class Untested:
+    """Of a series without limits: there is a reading, or none."""
+
+    def check(self, time_s: int, value: "int | None") -> int:
+        """The quality flag of this reading."""
+        return MISSING if value is None else GOOD
 
 
 def _span(low: "int | None", high: "int | None") -> "tuple[int, int]":

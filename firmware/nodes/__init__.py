@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from protocols.wire.quality import Limits
 
     class NodeType(NamedTuple):
-        """``limits`` for local quality control, one per series, or None for the registry's; ``settings`` by key.
+        """``limits`` for local quality control: per series, None for the registry's, or () for no tests; ``settings``
+        by key.
 
         ``rules`` may depend on the settings: then it is what makes them. ``derive`` gives them more values than
         a set has, None where single readings are enough.

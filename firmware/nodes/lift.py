@@ -13,7 +13,6 @@ from firmware.nodes import NodeType
 from firmware.sensors.bmp390 import Bmp390
 from firmware.sensors.lis3dh import Lis3dh
 from firmware.settings import INTERVAL_S, LONG_STAY_S, RATED_SPEED_MM_S, REPORT_S, STATUS_S, TRAPPED_S
-from protocols.wire.quality_limits import NO_LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ NODE_TYPE = NodeType(
     schema_id=SCHEMA_ID,
     sensors=sensors,
     # What the watch sums up is tested there; counts and floors have no rate of change that would be wrong.
-    limits=(NO_LIMITS,) * 9,
+    limits=(),  # floors, counts and maxima: there is no value that could not be true
     rules=(),
     derive=None,
     settings={

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ from firmware.hal import (
     WAKE_TIMER,
 )
 from flash_tools.images import SLOT, compile_module, compile_tree
+from flash_tools.shorten import shorten
 from hil_tests.world.sim_hal import LocalClock, SondeLine, blank_flash
 from tests.firmware.peer import Peer
 from tests.firmware.street import CALM, IDENTITY, START_MS
@@ -58,12 +60,24 @@ def compiled_tree(node_type: str, root: Path = ROOT) -> tuple[Path, int]:
         target = folder / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    # The hardware is compiled as well: compiling it on the node would cost the heap that is measured.
-    for name in ("mpy_node", "mpy_bus"):
-        script = Path(__file__).with_name(f"{name}.py")
-        hardware = compile_module(script.read_text(encoding="utf-8"), name)
+    # The hardware is compiled as well: compiling it on the node would cost the heap that is measured. And its own names
+    # are short ones, like the firmware's: on a chip it is C, and has none.
+    hardware_names = ("mpy_node", "mpy_bus")
+    texts = {
+        name: Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in hardware_names
+    }
+    for name, text in shorten(texts, keep=_identifiers(root)).items():
+        hardware = compile_module(text, name)
         (folder / SLOT.removeprefix("/") / f"{name}.mpy").write_bytes(hardware)
     return folder, sum(map(len, files.values()))
+
+
+def _identifiers(root: Path) -> set[str]:
+    """Whatever the firmware may look up on its hardware."""
+    sources = [*root.glob("firmware/**/*.py"), *root.glob("protocols/wire/*.py")]
+    return {
+        word for path in sources for word in re.findall(r"[A-Za-z_]\w*", path.read_text(encoding="utf-8"))
+    }
 
 
 class NodeEnded(Exception):
