@@ -62,6 +62,11 @@ def safe_type() -> "nodes.NodeType":
 
 def checkers(of_type: "nodes.NodeType") -> "list[Any]":
     """The quality tests of each series."""
+    return _ranges(of_type) if of_type.sleeps else _tests(of_type)
+
+
+def _tests(of_type: "nodes.NodeType") -> "list[Any]":
+    from firmware.checking import Checker
     from protocols.wire import quality_limits
 
     of_schema = schema(of_type.schema_id)
@@ -71,14 +76,25 @@ def checkers(of_type: "nodes.NodeType") -> "list[Any]":
         quality_limits.check(one)
     forget("protocols.wire.limits_table")
     forget("protocols.wire.quality_limits")
-    if of_type.sleeps is not None:
-        from firmware.ranges import RangeChecker
-
-        forget("protocols.wire.quality")
-        return [RangeChecker(one) for one in limits]
-    from firmware.checking import Checker
-
     return [Checker(one) for one in limits]
+
+
+def _ranges(of_type: "nodes.NodeType") -> "list[Any]":
+    from firmware.ranges import RangeChecker
+
+    names = [one.name for one in schema(of_type.schema_id).series]
+    forget("protocols.wire.registry_table")
+    from protocols.wire import limits_table
+
+    made = [RangeChecker(limits_table.LIMITS[name]) for name in names]
+    forget("protocols.wire.limits_table")
+    return made
+
+
+def rules(of_type: "nodes.NodeType", settings: "Settings") -> "Sequence[Rule]":
+    """The alarms in force: some depend on the settings, and what makes them keeps its whole module on the heap."""
+    made = of_type.rules
+    return made(settings) if callable(made) else made
 
 
 def watch(of_type: "nodes.NodeType", hal: "Hal", settings: "Settings") -> "Watch | None":
@@ -95,12 +111,6 @@ def alarm_state(alarm_file: "Document", outbox: "Outbox") -> bytes:
         return bytes(4 + KEPT_BYTES)
     records.finish(outbox, kept[4 + KEPT_BYTES :])
     return kept
-
-
-def rules(of_type: "nodes.NodeType", settings: "Settings") -> "Sequence[Rule]":
-    """The alarms in force: some depend on the settings, and what makes them keeps its whole module on the heap."""
-    made = of_type.rules
-    return made(settings) if callable(made) else made
 
 
 def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":
