@@ -119,27 +119,34 @@ def _let_go(name: str) -> None:
 
 def checkers(of_type: "nodes.NodeType") -> "list[Any]":
     """The quality tests of each series; a node loads those that its type has."""
-    of_schema = schema(of_type.schema_id)
+    series = [one.name for one in schema(of_type.schema_id).series]
     forget("protocols.wire.registry_table")  # one table at a time
     if of_type.limits is not None and not of_type.limits:
         from firmware.ranges import Untested
 
-        return [Untested()] * len(of_schema.series)
+        return [Untested()] * len(series)
+    return _ranges(series) if of_type.sleeps is not None else _tests(of_type)
+
+
+def _tests(of_type: "nodes.NodeType") -> "list[Any]":
+    from firmware.checking import Checker
     from protocols.wire import quality_limits
 
-    limits = of_type.limits or quality_limits.limits_of(of_schema)
+    limits = of_type.limits or quality_limits.limits_of(schema(of_type.schema_id))
     for one in limits:
         quality_limits.check(one)
     forget("protocols.wire.limits_table")
     forget("protocols.wire.quality_limits")
-    if of_type.sleeps is not None:
-        from firmware.ranges import RangeChecker
-
-        forget("protocols.wire.quality")
-        return [RangeChecker(one) for one in limits]
-    from firmware.checking import Checker
-
     return [Checker(one) for one in limits]
+
+
+def _ranges(series: "list[str]") -> "list[Any]":
+    from firmware.ranges import RangeChecker
+    from protocols.wire import limits_table
+
+    made = [RangeChecker(limits_table.LIMITS[name]) for name in series]
+    forget("protocols.wire.limits_table")
+    return made
 
 
 def watch(of_type: "nodes.NodeType", hal: "Hal", settings: "Settings") -> "Watch | None":

@@ -8,25 +8,22 @@ from protocols.wire.readings import FAIL, GOOD, MISSING, SUSPECT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from protocols.wire.quality import Limits
-
-_FAR = (1 << 30) - 1
+    from collections.abc import Sequence
 
 
 class RangeChecker:
-    """The gross range of protocols/wire/quality.py, from its limits."""
+    """The gross range of protocols/wire/quality.py, from a line of its table of limits."""
 
-    def __init__(self, limits: "Limits") -> None:
-        self._fail = _span(limits.fail_low, limits.fail_high)
-        self._suspect = _span(limits.suspect_low, limits.suspect_high)
+    def __init__(self, limits: "Sequence[int]") -> None:
+        self._fail_low, self._fail_high, self._suspect_low, self._suspect_high = limits[:4]
 
     def check(self, time_s: int, value: "int | None") -> int:
         """The quality flag of this reading."""
         if value is None:
             return MISSING
-        if not self._fail[0] <= value <= self._fail[1]:
+        if not self._fail_low <= value <= self._fail_high:
             return FAIL
-        return GOOD if self._suspect[0] <= value <= self._suspect[1] else SUSPECT
+        return GOOD if self._suspect_low <= value <= self._suspect_high else SUSPECT
 
 
 class Untested:
@@ -35,7 +32,3 @@ class Untested:
     def check(self, time_s: int, value: "int | None") -> int:
         """The quality flag of this reading."""
         return MISSING if value is None else GOOD
-
-
-def _span(low: "int | None", high: "int | None") -> "tuple[int, int]":
-    return (-_FAR if low is None else low), (_FAR if high is None else high)
