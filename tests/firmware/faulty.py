@@ -25,7 +25,7 @@ FAULTS: Mapping[str, tuple[str, str, str]] = {
         "    master = Master(",
         "    while True:\n        hal.clock.sleep_ms(1000)\n    master = Master(",
     ),
-    "import": (RIVER, "    rules=river.rules,", "    rules=river.no_such_rules,"),
+    "import": (RIVER, "NODE_TYPE = NodeType(", "NODE_TYPE = no_such_type("),
 }
 
 
