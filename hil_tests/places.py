@@ -81,7 +81,9 @@ class CoverPlace:
     """A manhole cover in a street, with traffic over it."""
 
     node_type = "cover"
-    heap_size = "176k"  # 160k with a smaller hal than the virtual board's (tests/firmware/test_cover_micropython.py)
+    heap_size = (
+        "176k"  # 160k with a smaller hal than the virtual board's (tests/firmware/test_cover_micropython.py)
+    )
 
     def __init__(self, site: str, seed: int, trucks_a_day: float = BUSY_TRUCKS_A_DAY) -> None:
         self.site = site
