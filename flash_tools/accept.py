@@ -28,7 +28,7 @@ ALARM_MAX_S = 30.0
 # A cover that lies in its frame after its pose was learned.
 TILT_MAX_DEG = 2.0
 # Of a new cell or a charged battery, in volts, by node type: what is below will not last to the next visit.
-SUPPLY_MIN_V = {"cover": 3.4, "river_solar": 11.8}
+SUPPLY_MIN_V = {"cover": 3.4, "cover_gas": 3.4, "cover_level": 3.4, "river_solar": 11.8}
 # Frames that a node refuses while it is being looked at: one that answers an uplink which another has overtaken counts
 # too, and says nothing of the line.
 DOWN_REFUSED_MAX = 2
@@ -108,7 +108,7 @@ class Acceptance:
         yield Step("heard", "waiting for a set of readings that it takes now", self._heard)
         yield Step("firmware", "what runs on it", self._firmware)
         yield Step("settings", "whether it has the settings it should", self._settings)
-        if self.node_type == "cover":
+        if self.node_type.startswith("cover"):
             yield Step("pose", "the cover learns how it lies: do not move it", self._pose)
         yield from self._of_type()
         yield Step("supply", "battery", self._supply)
@@ -118,7 +118,7 @@ class Acceptance:
     def _of_type(self) -> Iterator[Step]:
         if self.node_type.startswith("river"):
             yield Step("probe", "what the probe says", self._probe)
-        elif self.node_type == "cover":
+        elif self.node_type.startswith("cover"):
             yield Step("tilt", "how the cover lies", self._tilt)
         elif self.node_type == "lift":
             yield Step("floors", "which floors it knows", self._floors)
@@ -192,7 +192,7 @@ class Acceptance:
 
     def _advice_unheard(self, state: str) -> str:
         if state in ("expired", "unanswered"):
-            knock = "it sleeps: knock on the cover, and " if self.node_type == "cover" else ""
+            knock = "it sleeps: knock on the cover, and " if self.node_type.startswith("cover") else ""
             return f"{knock}look at power, cable and port (tidegate gateway status); then run this again"
         return "what the node said is above; tidegate gateway command send NODE console 0 tells its last line"
 

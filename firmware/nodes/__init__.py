@@ -48,6 +48,8 @@ MODULES = {
     "river": "river_station",
     "river_solar": "river_solar",
     "cover": "cover",
+    "cover_gas": "cover_gas",
+    "cover_level": "cover_level",
     "lift": "lift",
 }
 

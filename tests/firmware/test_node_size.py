@@ -14,6 +14,8 @@ MPY_MAX = {
     "river": 84_000,
     "river_solar": 85_000,
     "cover": 88_000,
+    "cover_gas": 89_000,
+    "cover_level": 90_000,
     "lift": 100_000,
 }
 

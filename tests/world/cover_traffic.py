@@ -34,9 +34,16 @@ class Counts:
 class CoverInTraffic(Street):
     """A cover that nobody opens, its node, and a gateway that tells the time when it is asked for it."""
 
-    def __init__(self, seed: int, chip_type: type[Lis3dh], trucks_a_day: float, drift: float = 0.03) -> None:
+    def __init__(
+        self,
+        seed: int,
+        chip_type: type[Lis3dh] = Lis3dh,
+        trucks_a_day: float = 500,
+        drift: float = 0.03,
+        node_type: str = "cover",
+    ) -> None:
         self.by_pin = self.wakes = self.bytes_up = 0
-        super().__init__(powered=False, node_type="cover")
+        super().__init__(powered=False, node_type=node_type)
         self.motion = CoverMotion(
             seed, start_s=START_MS / 1000, trucks_a_day=trucks_a_day, is_loose=seed % 2 == 1
         )
