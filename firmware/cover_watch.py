@@ -40,6 +40,8 @@ LOOK_S = 6 * 3600
 # A node without a pose learns it that long after its start: whoever switched it on has put it down, and what only a
 # start needs is off the heap.
 LEARN_AFTER_S = 20
+# While the accelerometer's pin is stuck, so that it can not end a sleep.
+_STUCK_S = 600
 # A measurement waits that long for a sample.
 _TRIES = 4
 
@@ -121,6 +123,8 @@ class CoverWatch:
         for wait_s in (self._cover.wait_s(now_s), self._floats.left_s(now_s, _FLOAT_S)):
             if wait_s >= 0:
                 waits.append(wait_s)
+        if self._is_stuck():
+            waits.append(_STUCK_S)
         return min(waits)
 
     def rest(self) -> "tuple[str, ...]":
@@ -128,8 +132,9 @@ class CoverWatch:
         self._hal.cache.save(_CACHE, cover.pack())
         is_well = not cover.raised and 0 <= cover.angle_cdeg < self._settings[DISPLACED_DEG] * 100
         self._guard.arm(cover.pose, is_well, cover.is_steady, self._settings[DISPLACED_DEG])
-        # A float that is up already would end the sleep at once.
-        return ("motion",) if self._float() else ("motion", "float")
+        # A pin that is high already would end the sleep at once: a float that is up, a dead chip, a shorted wire.
+        pins = () if self._is_stuck() else ("motion",)
+        return pins if self._float() else pins + ("float",)
 
     def _resume(self) -> None:
         cache = self._hal.cache
@@ -182,6 +187,14 @@ class CoverWatch:
 
     def _tell(self, pose: "Vector") -> None:
         self._changes.append(Change(NOTE_BIT, _POSE_LEARNED, NOTE, list(pose)))
+
+    def _is_stuck(self) -> bool:
+        """Whether the accelerometer's pin stays high whatever it is told."""
+        for _ in range(2):  # it may just have seen something
+            if not self._hal.read_pin("motion"):
+                return False
+            self._guard.release()
+        return self._hal.read_pin("motion") == 1
 
     def _float(self) -> int:
         return self._hal.read_pin("float")

@@ -36,6 +36,7 @@ class Guard:
         chip.watch(1, X_HIGH, 2000, _DURATION_MS)  # until arm() knows better
         chip.watch(2, _MOVED, 48, _DURATION_MS, filtered=True)
         self._samples = array("h", bytes(6 * FIFO_DEPTH))
+        self._drained = 0  # how many there were the last time there were any
         chip.adopt()
 
     @property
@@ -44,7 +45,9 @@ class Guard:
 
     def drain(self) -> int:
         """How many samples have come since the last call; none when the chip does not answer."""
-        return self._chip.drain(self._samples)
+        count = self._chip.drain(self._samples)
+        self._drained = count or self._drained
+        return count
 
     def sample(self, index: int) -> "Vector":
         """One of those, the oldest first, in milli-g."""
@@ -59,13 +62,24 @@ class Guard:
             up = sizes.index(
                 max(sizes)
             )  # this axis carries the weight, the others lie in the plane of the cover
-            chip.retune(1, _MOVED & ~_HIGH[up], sorted(sizes)[1] + _MARGIN_MG)
+            beyond = sorted(sizes)[1]
+            if is_steady and self._drained:
+                # What has settled near the threshold, or lies beyond it and is well all the same, would end each sleep.
+                lies = self.sample(self._drained - 1)
+                now = max([abs(lies[axis]) for axis in range(3) if axis != up])
+                if now > beyond + _MARGIN_MG // 2:
+                    beyond = now
+            chip.retune(1, _MOVED & ~_HIGH[up], beyond + _MARGIN_MG)
         else:
             chip.retune(1, 0, 2000)
         chip.retune(2, _MOVED, was_moved_mg(displaced_deg))
         if is_steady:
             chip.settle()
-        chip.sources()  # releases the pin
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the pin: what is latched was seen."""
+        self._chip.sources()
 
 
 def was_moved_mg(displaced_deg: int) -> int:

@@ -89,6 +89,12 @@ class Faults:
         self._cycles = 0
         self._rough = 0
 
+    def restore(self, raised: int) -> None:
+        """After a reset. A service mode may be over by now: it ends with the first batch that says so."""
+        self.raised = raised
+        if raised >> SERVICE & 1:
+            self.mode = INSPECTION
+
     # -- a batch --------------------------------------------------------------------------------------------
 
     def update(self, ms: int, door_open: bool, somebody: bool, mode: int) -> None:

@@ -102,7 +102,7 @@ class LiftWatch:
         return self._clock.ticks_diff(self._clock.ticks_ms(), self._polled_ms) > 1000
 
     def restore(self, raised: int) -> None:
-        self.lift.faults.raised = raised
+        self.lift.faults.restore(raised)
 
     def poll(self) -> int:
         early_ms = POLL_MS - self._clock.ticks_diff(self._clock.ticks_ms(), self._polled_ms)

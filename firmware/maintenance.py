@@ -44,6 +44,15 @@ class Maintenance:
         self._until = 0
         self._ends_s = self._clock.uptime_s() + seconds
 
+    def rest(self) -> int:
+        """What resume() needs after a deep sleep that begins now."""
+        return self._ends_s
+
+    def resume(self, ends_s: int) -> None:
+        """After a deep sleep: uptime went on, so it ends when it was to end, though nobody may know the time."""
+        self._ends_s = ends_s
+        self._until = 0
+
     def left_s(self) -> int:
         return max(0, self._ends_s - self._clock.uptime_s()) if self.seconds else 0
 

@@ -38,8 +38,8 @@ _LEARN_RATE_S = 3600
 _DAY_S = 86400
 
 # wakes | awake s | retries | retry at | status at || due | begun | on raster || must hello | report at | fresh from |
-# newest set || frames sent, resent, clock steps, flash errors, refused, sensor errors
-_FIELDS = ">IIBIIIIBBiIIIIHHHH"
+# newest set || frames sent, resent, clock steps, flash errors, refused, sensor errors || maintenance ends
+_FIELDS = ">IIBIIIIBBiIIIIHHHHI"
 
 
 class Nap:
@@ -96,7 +96,11 @@ class Nap:
     def _wait_s(self, node: "Node") -> int:
         """Seconds until there is something to do."""
         now_s = self._hal.clock.uptime_s()
-        wait_s = min(node.schedule.wait_ms() // 1000, max(0, node.status_at_s - now_s))
+        wait_s = node.schedule.wait_ms() // 1000
+        if not node.uplink.is_silent:  # else the status waits for somebody to answer, however long it is due
+            wait_s = min(wait_s, max(0, node.status_at_s - now_s))
+        if node.maintenance.seconds:
+            wait_s = min(wait_s, node.maintenance.left_s())
         if node.watch is not None:
             wait_s = min(wait_s, node.watch.wait_s())
         if node.uplink.has_given_up:
@@ -154,6 +158,7 @@ def _resume(nap: "Nap", node: "Node") -> None:
     if f[16]:
         health.refusals["before"] = f[16]
     nap.sensor_errors = f[17]
+    node.maintenance.resume(f[18])
     node.alarms.resume(nap.kept[calcsize(_FIELDS) :])
 
 
@@ -169,6 +174,7 @@ def _save(nap: "Nap", node: "Node") -> None:
     refused = sum(health.refusals.values())
     for count in (health.clock_steps, health.flash_errors, refused, node.sensor_errors()):
         fields.append(min(count, 0xFFFF))
+    fields.append(node.maintenance.rest())
     cache.save("channel", node.session.rest())
     cache.save("node", pack(_FIELDS, *fields) + node.alarms.rest())
     cache.save("clock", node.hal.clock.rest())

@@ -144,11 +144,10 @@ class Node:
             for change in tuple(self.watch.changes()):
                 if change.bit == NOTE_BIT:
                     self._keep_event(change.code, change.state, change.detail)
-                elif self.maintenance.seconds:
+                elif self.maintenance.seconds or self.maintenance.held:
                     self.maintenance.held[change.bit] = change
                 else:
                     self._keep_alarm(self.alarms.of_watch(change))
-                    self.schedule.replan(self.interval_s())
                 self.watch.applied(change)
                 self.uplink.hurry()
         except (StorageError, OSError) as exc:
@@ -194,6 +193,8 @@ class Node:
             self.commands.poll()
             if self.maintenance.is_over() and not self.sampler.is_busy:
                 self.maintain(0)
+            if not self.maintenance.seconds:
+                self._tell_held()  # what the flash did not take at once
         except (StorageError, OSError) as exc:
             self.health.flash_failed(exc)
 
@@ -293,6 +294,8 @@ class Node:
         left_s = self.maintenance.left_s()
         self._keep_state(raised, left_s, change.code, change.state, change.detail)
         self.alarms.apply(change)
+        # It was planned with another interval, and the gateway expects the next set by the one that holds now.
+        self.schedule.replan(self.interval_s())
 
     def maintain(self, seconds: int) -> None:
         """Somebody works here for so long; 0 ends it, and what the alarms would have told meanwhile is told now."""
@@ -303,11 +306,18 @@ class Node:
         self._keep_state(self.alarms.raised, seconds, codes.IN_MAINTENANCE, state, seconds)
         maintenance.begin(seconds)
         self.uplink.hurry()
-        while not seconds and maintenance.held:
-            change = maintenance.held.popitem()[1]
-            change = self.alarms.of_watch(change)
+        if not seconds:
+            self._tell_held()
+
+    def _tell_held(self) -> None:
+        """Each is let go of once it is kept: what the flash does not take now is told later."""
+        held = self.maintenance.held
+        for bit in tuple(held):
+            change = self.alarms.of_watch(held[bit])
             if self.alarms.is_raised(change.bit) != (change.state == messages.RAISED):
                 self._keep_alarm(change)
+                self.uplink.hurry()
+            del held[bit]
 
     def _maintenance_wait_ms(self) -> int:
         if not self.maintenance.seconds or self.sampler.is_busy:
@@ -318,9 +328,15 @@ class Node:
         time, tq = self.record_time()
         kept = pack(">I", raised) + self.maintenance.packed(maintenance_s)
         payload = records.pack_event(time, tq, code, state, detail)
-        records.keep_once(
-            self.outbox, lambda intent: self._alarm_file.save(kept + intent), records.EVENT, payload
-        )
+        try:
+            records.keep_once(
+                self.outbox, lambda intent: self._alarm_file.save(kept + intent), records.EVENT, payload
+            )
+        except (StorageError, OSError):
+            # Another record may get that seq: a state without its event must not outlive this life.
+            before = pack(">I", self.alarms.raised) + self.maintenance.packed(self.maintenance.left_s())
+            self._alarm_file.save(before)
+            raise
 
     def _tell_lost(self) -> None:
         lost = self.outbox.lost()

@@ -138,7 +138,10 @@ class Clock:
 
     def _learn_rate(self, late_s: int) -> None:
         """The time of day was so much behind after all that sleep."""
-        rate = self._rate + late_s * RATE_ONE // (self._slept_ms // 1000)
+        slept_s = self._slept_ms // 1000
+        if abs(late_s) > slept_s // 8:
+            return  # no oscillator is that wrong: it is the gateway's time that was set
+        rate = self._rate + late_s * RATE_ONE // slept_s
         self._rate = max(-_RATE_MAX, min(_RATE_MAX, rate))
         self.knows_rate = True
 

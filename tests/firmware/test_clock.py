@@ -111,6 +111,22 @@ def test_after_a_deep_sleep_it_goes_on_with_the_chips_clock_as_holdover() -> Non
     assert clock_of(chip).now() == (TODAY_S + 3600, RTC_HOLDOVER)
 
 
+@pytest.mark.parametrize(
+    ("late_s", "is_drift"), [(-180, True), (180, True), (86400 * 300, False), (-7200, False)]
+)
+def test_a_step_of_the_gateways_time_is_no_drift_of_the_sleeps_clock(late_s: int, is_drift: bool) -> None:
+    chip = Chip()
+    clock = clock_of(chip)
+    clock.set(TODAY_S, 0)
+    rested = clock.rest()
+    chip.ms += 3_600_000
+    woken = clock_of(chip)
+    woken.resume(rested)
+    woken.set(TODAY_S + 3600 + late_s, 0)
+    assert woken.knows_rate == is_drift
+    assert (woken.asleep_ms(3600) != 3_600_000) == is_drift
+
+
 @pytest.mark.parametrize("damage", ["gone", "flipped", "short", "foreign"])
 def test_without_its_rtc_memory_it_does_not_trust_the_chips_clock(damage: str) -> None:
     chip = Chip()

@@ -9,6 +9,7 @@ import pytest
 
 from firmware.errors import StorageError
 from firmware.lift_faults import NORMAL
+from firmware.lift_faults import SERVICE as SERVICE_BIT
 from firmware.lift_watch import LiftWatch, Summary
 from firmware.settings import LONG_STAY_S, RATED_SPEED_MM_S, TRAPPED_S
 from tests.firmware.lift_play import BATCH, BODY_BYTES, SUMS
@@ -291,6 +292,21 @@ def test_nobody_is_trapped_while_the_lift_is_in_service() -> None:
         (SERVICE, 1, 2),
         (SERVICE, 0, NORMAL),
     ]
+
+
+def test_a_service_mode_that_ended_while_the_power_was_off_ends() -> None:
+    rig = Rig()
+    rig.start(raised=1 << SERVICE_BIT)
+    rig.run(20)
+    assert [(c.code, c.state) for _, c in rig.told] == [(SERVICE, 0)]
+
+
+def test_a_service_mode_that_goes_on_after_a_reset_is_told_once() -> None:
+    rig = Rig()
+    rig.car.service = 1
+    rig.start(raised=1 << SERVICE_BIT)
+    rig.run(20)
+    assert [c for _, c in rig.told if c.code == SERVICE] == []
 
 
 def test_trapped_comes_after_the_time_that_is_set() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from firmware import records
 from firmware.alarms import Change
+from firmware.errors import StorageError
 from firmware.outbox import EVENTS
 from firmware.watch import NOTE_BIT
 from hil_tests.world.cutflash import VARIANTS, CutFlash
@@ -157,6 +158,52 @@ def test_what_a_watch_sees_meanwhile_is_told_afterwards_if_it_is_still_true() ->
     street.run(400)
     assert told(street)[2:] == [(IN_MAINTENANCE, CLEARED), (7, RAISED)]
     assert street.node.alarms.raised >> street.node.alarms.watch_bit == 2
+
+
+@pytest.mark.parametrize("ends", [RAISED, CLEARED])
+def test_what_the_flash_does_not_take_when_it_ends_is_told_later(ends: int) -> None:
+    street, lid = watched()
+    maintain(street, 600)
+    lid.waiting += [Change(0, 6, RAISED, 90), Change(1, 7, RAISED, 91)]
+    street.run(300)
+    fails_to_keep(street, code=7)
+    while not street.node.health.flash_errors:
+        street.run(1)
+    lid.waiting.append(Change(1, 7, ends, 91))  # after it, and before the flash takes anything again
+    street.run(5)
+    works_again(street)
+    street.run(60)
+    raised = [(IN_MAINTENANCE, CLEARED), (6, RAISED)] + [(7, RAISED)] * (ends == RAISED)
+    assert told(street)[1:] == raised
+
+
+def test_an_event_that_the_flash_did_not_take_is_not_lost_with_the_power() -> None:
+    """The state is written before its event: if that fails, another record gets the seq that the state names."""
+    street = station()
+    street.water["dissolved_oxygen"] = 2.1
+    fails_to_keep(street, code=LOW_OXYGEN)
+    while not street.node.health.flash_errors:
+        street.run(1)
+    street.node._keep_event(codes.ALARM_TEST, NOTE, None)
+    street.station.power_cut()
+    street.station.power_on()
+    street.run(300)
+    assert told(street) == [(codes.ALARM_TEST, NOTE), (LOW_OXYGEN, RAISED)]
+
+
+def fails_to_keep(street: Street, code: int) -> None:
+    keep = street.node.outbox.keep
+
+    def picky(kind: int, payload: bytes) -> Any:
+        if kind == records.EVENT and cbor.loads(payload)[2] == code:
+            raise StorageError("worn out")
+        return keep(kind, payload)
+
+    street.node.outbox.keep = picky
+
+
+def works_again(street: Street) -> None:
+    del street.node.outbox.keep
 
 
 # -- power cuts --------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from boards.virtual.chips.lis3dh import Lis3dh
 from boards.virtual.chips.registers import FAULTS
 from firmware.hal import CAUSE_SOFT_RESET
 from firmware.nap import LISTEN_MS, TRIES_MAX
+from firmware.settings import DISPLACED_DEG, TILT_DEG
 from hil_tests.world.street_cover import DAY_S
 from protocols.wire import codes
-from protocols.wire.messages import Command, Event, Hello, Readings, Result, Status
+from protocols.wire.messages import Command, Event, Hello, Readings, Result, Settings, Status
 from protocols.wire.readings import MISSING
 from tests.firmware.street import START_MS
 from tests.world.cover_traffic import CoverInTraffic
@@ -20,7 +21,7 @@ from tests.world.cover_traffic import CoverInTraffic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-POSE_LEARNED, TILTED, LEVEL_HIGH, PROBE_FAULT = 20, 6, 9, 4
+POSE_LEARNED, TILTED, LEVEL_HIGH, PROBE_FAULT, SUPPLY_LOW = 20, 6, 9, 4, 5
 SEED = 3
 
 
@@ -28,7 +29,7 @@ class Quiet(CoverInTraffic):
     """A cover in a street without traffic, whose gateway may add a command to its next answer."""
 
     def __init__(self, drift: float = 0.0) -> None:
-        self.command: Command | None = None
+        self.command: Command | Settings | None = None
         self.frames = 0
         self.heard_s: dict[int, float] = {}  # when each set came
         self.asleep_after_ms: list[int] = []  # after the last frame, either way, of a life that had one
@@ -232,3 +233,98 @@ def test_it_listens_that_long_after_the_last_frame(street: Quiet) -> None:
     assert street.asleep_after_ms
     assert min(street.asleep_after_ms) >= LISTEN_MS
     assert max(street.asleep_after_ms) <= LISTEN_MS + 1500
+
+
+def test_a_gateway_that_is_away_for_days_does_not_keep_it_awake(street: Quiet) -> None:
+    """A status that is due can not be sent while nobody answers: it must not be waited for."""
+    street.peer.deaf = True
+    street.turn(40)
+    looks = [_look(street, 600) for _ in range(3 * 144)]
+    assert sum(looks) > 0.97 * len(looks), f"asleep at {sum(looks)} of {len(looks)} looks"
+
+
+def test_a_street_without_a_gateway_does_not_keep_it_awake() -> None:
+    street = Quiet()
+    street.peer.deaf = True
+    looks = [_look(street, 600) for _ in range(144)]
+    assert sum(looks) > 0.97 * len(looks), f"asleep at {sum(looks)} of {len(looks)} looks"
+
+
+def _look(street: Quiet, seconds: int) -> bool:
+    street.run(seconds)
+    return street.is_asleep
+
+
+@pytest.mark.parametrize("azimuth_deg", [0, 60, 225])
+def test_a_cover_that_settles_just_below_its_limit_does_not_wake_it_for_ever(azimuth_deg: int) -> None:
+    for deg in (4.2, 4.7):
+        street = Quiet()
+        street.run(4 * 3600)
+        street.turn(deg, azimuth_deg)
+        street.run(1800)
+        wakes = street.wakes
+        street.run(3600)
+        assert street.wakes - wakes <= 8, f"{deg} degrees"
+
+
+def test_limits_beyond_the_guards_own_do_not_wake_it_for_ever(street: Quiet) -> None:
+    street.command = Settings(0, 1, {TILT_DEG: 25, DISPLACED_DEG: 20})
+    street.run(DAY_S)
+    street.turn(12)
+    street.run(600)
+    wakes = street.wakes
+    street.run(3600)
+    assert street.wakes - wakes <= 8
+    street.turn(40)
+    street.run(60)
+    assert street.codes()[-1] == (TILTED, 1)
+
+
+def test_a_dead_accelerometer_whose_pin_is_high_does_not_wake_it_for_ever(street: Quiet) -> None:
+    street.chip.fault = "absent"
+    street.station.set_pin("motion", 1)
+    wakes = street.wakes
+    street.run(3600)
+    assert street.wakes - wakes <= 8
+    street.station.set_pin("float", 1)
+    street.run(30)
+    assert street.codes()[-1] == (LEVEL_HIGH, 1), "the float still wakes it"
+
+
+@pytest.mark.parametrize("knows_time", [True, False])
+def test_maintenance_ends_in_time_though_the_node_sleeps_and_tells_what_is_wrong(knows_time: bool) -> None:
+    street = Quiet()
+    if not knows_time:
+        street.peer._replies = _timeless(street.peer._replies)  # type: ignore[method-assign]  (its clock is not set)
+    street.run(4 * 3600)
+    street.command = Command(0, 1, 60, codes.MAINTENANCE, 3600)
+    while not street.peer.of(Result):
+        street.run(60)
+    begun_ms = street.now_ms
+    street.turn(40)
+    street.run(3000)
+    assert street.codes()[-1] == (codes.IN_MAINTENANCE, 1)
+    street.run(700 + 0.06 * 3600)
+    assert street.codes()[-2:] == [(codes.IN_MAINTENANCE, 0), (TILTED, 1)], street.now_ms - begun_ms
+    sets = len(street.rows())
+    street.run(3600)
+    assert len(street.rows()) - sets >= 5, "one every ten minutes, as while any alarm is raised"
+
+
+def _timeless(replies: Any) -> Any:
+    def answers(epoch: Any, message: Any) -> list[bytes]:
+        return (
+            replies(epoch, message._replace(tq=0)) if isinstance(message, Status) else replies(epoch, message)
+        )
+
+    return answers
+
+
+def test_a_battery_alarm_shortens_the_wait_for_the_next_set(street: Quiet) -> None:
+    """The gateway counts on the shorter interval as soon as an alarm is raised."""
+    street.station.supply_mv = 3000
+    while (SUPPLY_LOW, 1) not in street.codes():
+        street.run(60)
+    sets = len(street.rows())
+    street.run(3600)
+    assert len(street.rows()) - sets >= 5
