@@ -42,6 +42,9 @@ LOOK_S = 6 * 3600
 LEARN_AFTER_S = 20
 # While the accelerometer's pin is stuck, so that it can not end a sleep.
 _STUCK_S = 600
+# Samples that led to no pose before learning waits for the next look: a node that was switched on in a van, or has a
+# damaged chip, must not be awake until its cell is empty.
+_REFUSED_MAX = 120
 # A measurement waits that long for a sample.
 _TRIES = 4
 
@@ -59,7 +62,9 @@ class CoverWatch:
         pose, self._is_told = _pose(self._document.load())
         self._cover = Cover(pose)
         self._learner: "Learner | None" = None
-        self._learn_at_s = hal.clock.uptime_s() + LEARN_AFTER_S if pose is None else -1
+        self._learn_at_s = -1
+        if pose is None:
+            self._learn_at_s = hal.clock.uptime_s() + (0 if hal.wake else LEARN_AFTER_S)
         self._floats = Dwell()
         self._float_raised = False
         self._changes: "list[Change]" = []
@@ -117,9 +122,9 @@ class CoverWatch:
 
     def wait_s(self) -> int:
         now_s = self._hal.clock.uptime_s()
-        if self._learn_at_s >= 0 and not self._missed:
-            return 1
         waits = [LOOK_S]
+        if self._learn_at_s >= 0 and not self._missed:
+            waits.append(max(1, self._learn_at_s - now_s))
         for wait_s in (self._cover.wait_s(now_s), self._floats.left_s(now_s, _FLOAT_S)):
             if wait_s >= 0:
                 waits.append(wait_s)
@@ -133,7 +138,8 @@ class CoverWatch:
         is_well = not cover.raised and 0 <= cover.angle_cdeg < self._settings[DISPLACED_DEG] * 100
         self._guard.arm(cover.pose, is_well, cover.is_steady, self._settings[DISPLACED_DEG])
         # A pin that is high already would end the sleep at once: a float that is up, a dead chip, a shorted wire.
-        pins = () if self._is_stuck() else ("motion",)
+        # And before there is a pose, moving means nothing: it may be on its way to its place.
+        pins = () if self._is_stuck() or cover.pose is None else ("motion",)
         return pins if self._float() else pins + ("float",)
 
     def _resume(self) -> None:
@@ -157,17 +163,21 @@ class CoverWatch:
             sample = self._guard.sample(index)
             at_s += 1
             if now_s >= self._learn_at_s:
-                self._learn(sample)
+                self._learn(now_s, sample)
             self._cover.feed(at_s, sample)
         self._look_at_float(now_s)
 
-    def _learn(self, sample: "Vector") -> None:
+    def _learn(self, now_s: int, sample: "Vector") -> None:
         if self._learn_at_s < 0:
             return
         if self._learner is None:
             self._learner = _learner()
         pose = self._learner.feed(sample)
         if pose is None:
+            if self._learner.refused >= _REFUSED_MAX:
+                self._learner = None
+                self._learn_at_s = now_s + LOOK_S
+                forget("firmware.cover_pose")
             return
         self._is_told = False
         if self._keep(pose):

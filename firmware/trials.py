@@ -5,8 +5,8 @@ failure is counted where it shows, by who catches the exception that ended a sta
 reset, and the first good start after one takes the count back. A power cut counts as nothing. (A watchdog reset after
 weeks of good life counts one too many until the next start is good; then it is taken back as well.)
 
-Safe mode ends with a try of the ordinary start: when a reboot is asked for, after a day, or when somebody switches the
-node off and on. Another failure, and it is in safe mode again.
+Safe mode ends with a try of the ordinary start: when a reboot is asked for, after an hour, or when somebody switches
+the node off and on. Another failure, and it is in safe mode again.
 """
 
 from firmware import records
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from firmware.outbox import Outbox
 
 FAILED_MAX = 3
-# Longest time in safe mode before the ordinary start is tried again.
-SAFE_S = 86400
+# Longest time in safe mode before the ordinary start is tried again: so long a cover may be stolen unseen.
+SAFE_S = 3600
 
 # trials = failed u8 | told u8 | the event to be kept, as in records.keep_once
 _HEAD = 2

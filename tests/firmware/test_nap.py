@@ -8,6 +8,7 @@ import pytest
 
 from boards.virtual.chips.lis3dh import Lis3dh
 from boards.virtual.chips.registers import FAULTS
+from firmware.cover_watch import LOOK_S
 from firmware.hal import CAUSE_SOFT_RESET
 from firmware.nap import LISTEN_MS, TRIES_MAX
 from firmware.settings import DISPLACED_DEG, TILT_DEG
@@ -191,6 +192,21 @@ def test_a_command_is_heard_in_the_listening_window_and_learns_the_pose_anew(str
     assert learned[0].detail != learned[1].detail
     tilts = [row[0] for row in street.rows()[-2:]]
     assert 0 <= tilts[-1] < 15, f"tenths of a degree from the new pose: {tilts}"
+
+
+def test_a_cover_that_can_learn_no_pose_sleeps_between_two_attempts_and_learns_when_it_can() -> None:
+    """A chip that reads no 1 g, a van: it must not be awake until its cell is empty."""
+    street = Quiet()
+    street.chip._offset = (0.0, 0.0, 0.3)
+    asleep = 0
+    for _ in range(36):
+        street.run(600)
+        asleep += street.is_asleep
+    assert asleep >= 30
+    assert not [event for event in street.peer.of(Event) if event.code == POSE_LEARNED]
+    street.chip._offset = (0.0, 0.0, 0.0)
+    street.run(LOOK_S + 600)
+    assert [event for event in street.peer.of(Event) if event.code == POSE_LEARNED]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

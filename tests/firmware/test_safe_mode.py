@@ -156,7 +156,7 @@ def test_a_reboot_tries_the_ordinary_start_and_a_good_one_ends_it(faulty: Callab
     assert street.peer.of(Readings)
 
 
-def test_after_a_day_it_tries_by_itself(faulty: Callable[[], None]) -> None:
+def test_after_an_hour_it_tries_by_itself(faulty: Callable[[], None]) -> None:
     street = in_safe_mode()
     faulty()
     run(street, SAFE_S - 600)
