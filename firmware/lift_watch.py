@@ -207,6 +207,8 @@ class Summary:
     """The nine readings of schema `lift`: a sensor that reports what the watch saw since the set before."""
 
     count = 9
+    # Nobody knows floor and height before a ride has shown them: no fault of a probe.
+    optional = (0, 1)
 
     def __init__(self, watch: "LiftWatch") -> None:
         self._watch = watch
@@ -230,5 +232,5 @@ class Summary:
             readings[7] = lift.a95_mm_s2
             lift.begin_summary()
         if watch.pressure is not None:
-            readings[8] = watch.barometer.temperature
+            readings[8] = (watch.barometer.temperature + 5) // 10
         yield 0

@@ -97,12 +97,12 @@ class Sampler:
                 self.values[series] = corrected(value, pairs)
 
     def unfitted(self) -> "list[int]":
-        """The series of sensors that this node does not have: nothing comes from them, and that is no fault."""
+        """The series that may be missing without a fault: of sensors that this node does not have, or not yet known."""
         series: "list[int]" = []
         at = 0
         for sensor in self._sensors:
-            if not getattr(sensor, "is_fitted", True):
-                series.extend(range(at, at + sensor.count))
+            for one in getattr(sensor, "optional", ()):
+                series.append(at + one)
             at += sensor.count
         return series
 

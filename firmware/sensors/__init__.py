@@ -6,6 +6,7 @@ A sensor is an object with
     measure(readings)     a generator: fills readings[0:count] with scaled integers, None where it got none, and yields
                           the milliseconds it wants to wait; between two yields it blocks for one bus transaction
     errors                how often something went wrong since boot
+    optional              if it has any: which of its readings may be missing without a fault
 
 and it never raises a SensorError out of measure(): what fails is a None and a count.
 """

@@ -12,7 +12,7 @@ class Absent:
 
     count = 1
     errors = 0
-    is_fitted = False
+    optional = (0,)
 
     def measure(self, readings: "Readings") -> "Iterator[int]":
         """See the head of firmware.sensors for the contract."""

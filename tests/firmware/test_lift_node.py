@@ -163,7 +163,15 @@ def test_sets_sum_up_what_happened_since_the_one_before() -> None:
     floor, position, speed, *_, temperature = rows[-1]
     assert (floor, speed) == (0, 0)
     assert position == pytest.approx(0, abs=3)
-    assert temperature == pytest.approx(2100, abs=20)
+    assert temperature == pytest.approx(210, abs=2)
+
+
+def test_a_lift_that_does_not_know_its_floors_yet_has_no_fault() -> None:
+    """Nobody is called out for a car that has not moved since the monitor was fitted."""
+    lift = Lift(interval_s=60)
+    lift.run(10 * 60)
+    assert len([record for record in lift.peer.records.values() if record[0] == 8]) >= 8
+    assert lift.told(PROBE_FAULT) == []
 
 
 def test_an_accelerometer_that_is_gone_is_missing_readings_and_then_a_fault_and_nothing_else() -> None:
