@@ -65,7 +65,7 @@ def mint_nodes(
             site=site,
             address=None if address is None else minting.parse_address(address),
             addresses=minting.parse_range(addresses),
-            settings=minting.parse_settings(setting or []),
+            settings=minting.parse_settings(setting or [], node_type),
             force=force,
         )
     typer.echo(f"{made.address:04x}  {made.state_image}")

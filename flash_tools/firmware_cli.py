@@ -20,6 +20,7 @@ from flash_tools.weigh import weigh
 app = typer.Typer(no_args_is_help=True, help="Build the firmware of one board and node type.")
 
 _LARGEST = 10
+_IMAGE = "app.img"
 
 
 @app.callback()
@@ -35,15 +36,17 @@ def build(
         Path | None, typer.Option("--out", help="Folder for the module tree; without it only the report.")
     ] = None,
     image: Annotated[bool, typer.Option("--image", help="Also write app.img, the `app` partition.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what another build left there.")] = False,
 ) -> None:
     """Compile what such a node needs to .mpy, and say what it weighs."""
     files = compile_tree(ROOT, board, node)
     constants = board_constants(board)
     if out is not None:
-        _write(out, files, partitions.csv(constants).encode(), force=force)
+        written = {path.removeprefix("/"): content for path, content in files.items()}
+        written["partitions.csv"] = partitions.csv(constants).encode()
         if image:
-            write_new(out / "app.img", build_app_image(ROOT, board, node).data, force=force)
+            written[_IMAGE] = build_app_image(ROOT, board, node).data
+        _write(out, written, force=force)
     elif image:
         raise FlashToolError("--image: name the folder to write it to, with --out DIR")
     console = Console()
@@ -54,13 +57,26 @@ def build(
         console.print(f"{out}: the root of the board's file system, and its partition table", soft_wrap=True)
 
 
-def _write(out: Path, files: dict[str, bytes], table: bytes, *, force: bool) -> None:
+def _write(out: Path, files: dict[str, bytes], *, force: bool) -> None:
+    """All of it or, when a file is in the way, nothing. What another build left there would be flashed along."""
     try:
-        for path, content in files.items():
-            write_new(out / path.removeprefix("/"), content, force=force)
-        write_new(out / "partitions.csv", table, force=force)
+        stale = [path for path in _of_a_build(out) if path.relative_to(out).as_posix() not in files]
+        if not force:
+            for path in (*(out / name for name in files), *stale):
+                if path.exists():
+                    raise FlashToolError(f"{path} exists. Choose another --out, or --force to replace it")
+        for path in stale:
+            path.unlink()
+        for name, content in files.items():
+            write_new(out / name, content, force=force)
     except OSError as error:
         raise FlashToolError(f"--out {out}: {error.filename or out}: {error.strerror}") from error
+
+
+def _of_a_build(out: Path) -> list[Path]:
+    """The files below `out` that only a build can have written."""
+    image = out / _IMAGE
+    return [*sorted((out / "a").rglob("*.mpy")), *([image] if image.is_file() else [])]
 
 
 def _report(console: Console, board: str, node: str, files: dict[str, bytes], partition: int) -> None:

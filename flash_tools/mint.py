@@ -24,7 +24,7 @@ from pathlib import Path
 from flash_tools import node_types
 from flash_tools.errors import MintError
 from flash_tools.images import build_state_image
-from protocols.node_types import settings_problem
+from protocols.node_types import settings_of, settings_problem
 from protocols.wire import cbor, document
 from protocols.wire import identity as identity_file
 from protocols.wire.codes import SETTING_NAMES
@@ -70,17 +70,18 @@ def parse_range(text: str) -> range:
     return found
 
 
-def parse_settings(pairs: list[str]) -> dict[int, int]:
+def parse_settings(pairs: list[str], node_type: str = "") -> dict[int, int]:
     """``interval_s=60`` and so on, by the names of SPEC.md section 2.4; `mint` knows which its type has."""
-    settings = {}
+    settings: dict[int, int] = {}
+    names = settings_of(node_type)
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in SETTING_NAMES or not re.fullmatch(r"-?[0-9]{1,9}", value):
-            near = get_close_matches(name, SETTING_NAMES, n=1)
+            near = get_close_matches(name, names, n=1)
             hint = f". Did you mean {near[0]}?" if near and near[0] != name else ""
-            raise MintError(
-                f"setting {pair!r}: write NAME=NUMBER, with one of {', '.join(SETTING_NAMES)}{hint}"
-            )
+            raise MintError(f"setting {pair!r}: write NAME=NUMBER, with one of {', '.join(names)}{hint}")
+        if SETTING_NAMES.index(name) in settings:
+            raise MintError(f"setting {pair!r}: {name} is given twice. Name each setting once")
         settings[SETTING_NAMES.index(name)] = int(value)
     return settings
 

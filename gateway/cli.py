@@ -33,7 +33,9 @@ ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", envvar="TIDEGATE_CONFIG", help="The gateway's configuration.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-WhyOption = Annotated[str, typer.Option("--why", help="Why: kept in the audit log.")]
+WhyOption = Annotated[
+    str, typer.Option("--why", help="Why: kept in the audit log. Commands and settings need one.")
+]
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Address as on the label, e.g. 0012.")]
 DEFAULT_CONFIG = Path("gateway.toml")
 POLL_S = 0.2
@@ -324,7 +326,11 @@ def settings_set(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Want settings for a node: sent until it reports that it has them."""
-    wanted = dict(_setting(change) for change in changes)
+    wanted: dict[str, int] = {}
+    for name, value in map(_setting, changes):
+        if name in wanted:
+            raise CommandError(f"{name} is given twice. Name each setting once.")
+        wanted[name] = value
     done = _ask(config, {"operation": "settings.set", "node": node, "settings": wanted, "why": why})
     typer.echo(
         f"node {node}: settings version {done['version']} is wanted; `settings list` tells when it is "

@@ -19,6 +19,7 @@ STEPS = {
     "apply": codes.CALIBRATE_APPLY,
     "discard": codes.CALIBRATE_DISCARD,
 }
+_BARE = (codes.REBOOT, codes.READ_NOW, codes.REPORT_SETTINGS, codes.LEARN, codes.TEST_ALARM)
 _SPANS = {"": 1, "s": 1, "min": 60, "h": 3600}
 _CALIBRATE = (
     "calibrate takes a measurand, a step and a number: `calibrate ph zero 6.86` and `calibrate ph span 9.18` "
@@ -31,6 +32,8 @@ def args_of(op: int, words: Sequence[str], node_type: str) -> Args:
     """The args of the operation; what the words can not mean is a CommandError, what they mean is checked later."""
     if op == codes.CALIBRATE:
         return _calibration(words, node_type)
+    if words and op in _BARE:
+        raise CommandError(f"{words[0]!r:.40} is not allowed: this command takes no value.")
     if len(words) > 1:
         raise CommandError(
             f"{len(words)} values were given ({' '.join(words):.60}); this command takes one at most."
@@ -54,7 +57,7 @@ def _calibration(words: Sequence[str], node_type: str) -> Args:
     try:
         series = registry().of_node_type(node_type)
     except RegistryError as exc:
-        raise CommandError(f"{exc}.") from exc
+        raise CommandError(f"a node of type {node_type!r:.40} has no probe to calibrate.") from exc
     index = next((i for i, measurand in enumerate(series) if measurand.name == name), None)
     if index is None:
         raise CommandError(

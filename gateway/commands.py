@@ -122,6 +122,8 @@ class Commands:
         self.counters: dict[str, int] = {"accepted": 0}
         self.on_done: Callable[[int, OpenCommand], None] = lambda address, command: None
         """Called with a node's address and the command that it has done."""
+        self.on_added: Callable[[int], None] = lambda address: None
+        """Called with a node's address when a command for it was accepted."""
 
     async def recover(self) -> int:
         """Take up what the last run left open: ends that are in the store, deadlines that are left."""
@@ -184,6 +186,7 @@ class Commands:
             OpenCommand(number, address, command_id, op, args, deadline_s)
         )
         self.counters["accepted"] += 1
+        self.on_added(address)
         return number
 
     def _check(self, address: int, op: int, args: Args, ttl_s: int, by: By) -> None:

@@ -49,6 +49,7 @@ class Downlink:
         log: Logger,
     ) -> None:
         self._commands = commands
+        commands.on_added = self._added
         self._wishes = wishes
         self._routes = routes
         self._presence = presence
@@ -147,6 +148,14 @@ class Downlink:
         if address not in self._sending and self._commands.due(address) is not None:
             self._sending.add(address)
             self._spawn(self._send_command(address))
+
+    def _added(self, address: int) -> None:
+        """A node that was heard just now still listens, and may be asleep before a ping would find it awake."""
+        seen, entry = self._presence.of(address), self._last.get(address)
+        if seen is None or entry is None or not cast(Link, entry.link).listens:
+            return
+        if self._clock.monotonic() - seen.heard_s <= limits.COMMAND_FRESH_S:
+            self._tell_command(address)
 
     async def _send_command(self, address: int) -> None:
         """Send the command that is due, in answer to the newest uplink there is once it is noted as sent."""

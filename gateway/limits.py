@@ -56,6 +56,9 @@ COMMANDS_OPEN_MAX = 32
 # A command that stays without its result is sent again at most this often: ids make that safe, airtime makes
 # it rude.
 COMMAND_RESEND_S = 2.0
+# A new command answers the latest uplink if that is no older; else a ping asks for one. A node takes it up to
+# 10 s after (SPEC 2.2), and one that sleeps listens for half a second only.
+COMMAND_FRESH_S = 3.0
 # A node that listens is pinged for an uplink to answer at most this often (it answers at most one a second).
 PING_S = 1.5
 # The pause doubles with each ping that nothing came of, up to this: pings that nobody hears use up PIVs which a

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from gateway import node_file
 from gateway.command_words import args_of
 from gateway.commands import OPERATIONS, Commands, Report
-from gateway.errors import ControlError, GatewayError
+from gateway.errors import CommandError, ControlError, GatewayError
 from gateway.registry import By, Registry
 from gateway.wishes import Wishes
+from protocols.wire import codes
 
 if TYPE_CHECKING:
     from protocols.wire.messages import Args
@@ -116,13 +118,15 @@ class Operations:
     async def _do_command_send(self, request: Request, by: By) -> Reply:
         name = _need(request, "command", str)
         if name not in OPERATIONS:
-            raise ControlError(f"command {name!r:.40} is unknown. Known: {', '.join(OPERATIONS)}.")
+            near = get_close_matches(name, OPERATIONS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise CommandError(f"command {name!r:.40} is unknown. Known: {', '.join(OPERATIONS)}.{hint}")
         address, ttl_s = _address(request), _need(request, "ttl_s", int)
         words = _may(request, "words", list) or []
         if not all(isinstance(word, str) for word in words):
             raise ControlError("every one of 'words' must be a text.")
         args: Args = _may(request, "args", int)
-        if words:
+        if words or (OPERATIONS[name] == codes.CALIBRATE and args is None):
             node = self._registry.node(address)
             args = args_of(OPERATIONS[name], words, "" if node is None else node.node_type)
         number = await self._commands.add(address, OPERATIONS[name], args, ttl_s, by)
@@ -163,7 +167,7 @@ def _may(request: Request, key: str, kind: type) -> Any:
 def _address(request: Request) -> int:
     address = node_file.parse_address(request.get("node"))
     if address is None:
-        raise ControlError(
+        raise CommandError(
             f"node {request.get('node')!r:.40} is not an address. Allowed is 0001 to fffe, as it stands on "
             f"the label."
         )

@@ -111,7 +111,7 @@ class Wishes:
         document = _numbered(changes)
         if not by.why.strip() or len(by.why) > limits.WHY_CHARS_MAX:
             raise CommandError(
-                f"say why in 1 to {limits.WHY_CHARS_MAX} characters: it is kept with the settings."
+                f"say why, with --why, in 1 to {limits.WHY_CHARS_MAX} characters: it is kept with the settings."
             )
         return document
 

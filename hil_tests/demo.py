@@ -80,6 +80,8 @@ def demo(
     """Run a virtual river station, a manhole cover and a lift, a gateway and a broker, and watch; or play one story."""
     console = Console()
     story = None if scenario is None else _story(scenario)
+    if story is not None and world is not None:
+        raise HilError("--world: a story brings its own world. Leave --world out, or --scenario.")
     problem = ""
     with ExitStack() as stack:
         _end_on_signals(stack)

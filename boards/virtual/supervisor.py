@@ -228,6 +228,11 @@ class VirtualBoard:
         return self._state
 
     @property
+    def is_watched(self) -> bool:
+        """Whether a watchdog is counting: then what is halted comes round by itself."""
+        return self._watchdog is not None
+
+    @property
     def console(self) -> bytes:
         """The last 64 KiB the node wrote, link frames and all, before any line fault."""
         with self._changed:

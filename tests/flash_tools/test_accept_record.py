@@ -89,6 +89,25 @@ def test_a_lift_need_not_know_its_floors_yet() -> None:
     assert looked_at("lift", events=learned)["floors"] == accept.OK
 
 
+def test_a_node_that_is_not_heard_is_waited_for_once_and_nothing_good_is_said_of_it() -> None:
+    gateway = straw("cover", health={}, set=None, events=[])
+    asked: list[str] = []
+
+    def ask(operation: str, **request: Any) -> dict[str, Any]:
+        if operation == "command.list":
+            return {"commands": [{"state": "expired", "detail": "no result by the deadline"}]}
+        if operation == "command.send":
+            asked.append(request["command"])
+        return gateway(operation, **request)
+
+    made = Acceptance(ask, "0012", Wanted())
+    found = {step.name: step.look() for step in made.steps()}
+    assert asked == ["read-now"]
+    assert found["heard"].state == accept.FAILED
+    assert {found[name].state for name in ("settings", "pose", "alarm")} == {accept.OPEN}
+    assert found["alarm"].value == "not asked: the node was not heard"
+
+
 def invoke(*arguments: str) -> Any:
     return runner.invoke(cli.app, ["accept", *arguments])
 

@@ -41,6 +41,27 @@ def test_it_writes_the_module_tree_its_partition_table_and_the_image(
     assert "exists. Choose another --out, or --force" in problem
 
 
+def test_another_build_over_the_first_leaves_nothing_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fw"
+    (out / "a/firmware").mkdir(parents=True)
+    (out / "app.img").write_bytes(b"of a lift")
+    (out / "a/firmware/lift.mpy").write_bytes(b"of a lift")
+    (out / "notes.txt").write_text("mine")
+    code, _, told = run(capsys, "--out", str(out))
+    assert (code, "exists. Choose another --out, or --force" in told) == (1, True)
+    assert not (out / "main.py").exists(), "a build that is refused writes nothing"
+    code, _, _ = run(capsys, "--out", str(out), "--force")
+    assert code == 0
+    files = compile_tree(ROOT, "esp32c3_devkitm", "river")
+    written = {"/" + path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {*files, "/partitions.csv", "/notes.txt"}
+    (out / "app.img").mkdir()
+    code, _, told = run(capsys, "--out", str(out), "--force", "--image")
+    assert (code, "Is a directory" in told) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -84,6 +84,13 @@ def test_a_setting_is_checked_against_the_node_type(tmp_path: Path) -> None:
         make(tmp_path, settings=parse_settings(["interval_s=-1"]))
     with pytest.raises(MintError, match="Did you mean interval_s"):
         parse_settings(["intervall_s=5"])
+    with pytest.raises(
+        MintError,
+        match=r"with one of interval_s, report_s, status_s, target_class\. Did you mean target_class",
+    ):
+        parse_settings(["targetclass=2"], "river")
+    with pytest.raises(MintError, match="interval_s is given twice"):
+        parse_settings(["interval_s=5", "interval_s=6"])
     assert not (tmp_path / MINT_FILE).exists(), "no key was made"
     assert parse_settings(["level_high=-20"]) == {7: -20}
 

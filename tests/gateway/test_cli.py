@@ -204,6 +204,7 @@ def test_the_same_commands_beside_a_running_daemon(tmp_path: Path) -> None:
             peer.node.keep()
             peer.send(*peer.node.pending(), peer.node.status())
             await peer.until(lambda: peer.node.acked == 1)
+            peer.send(peer.node.status())
             sent = await run("command", "send", "0012", "identify", "3", "--why", "which one?", "--wait")
             assert sent.endswith("command 1: done.\n")
             assert peer.node.executed == [(1, 3)]

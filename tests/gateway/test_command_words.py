@@ -48,6 +48,7 @@ def test_words_become_args(op: int, words: str, args: object) -> None:
     [
         (codes.MAINTENANCE, "soon", "'soon' is not allowed. Allowed is a whole number; of time also 90s"),
         (codes.IDENTIFY, "3 4", "2 values were given"),
+        (codes.READ_NOW, "5", "'5' is not allowed: this command takes no value"),
         (codes.CALIBRATE, "", "calibrate ph zero 6.86"),
         (codes.CALIBRATE, "ph", "calibrate ph zero 6.86"),
         (codes.CALIBRATE, "ph middle 6.86", "calibrate ph zero 6.86"),
@@ -66,8 +67,8 @@ def test_words_that_mean_nothing_are_refused_with_what_is_allowed(op: int, words
         args_of(op, words.split(), "river")
 
 
-def test_a_node_type_without_schema_says_so() -> None:
-    with pytest.raises(CommandError, match=r"'submarine' has no schema in schemas\.toml"):
+def test_a_node_type_without_a_probe_says_so() -> None:
+    with pytest.raises(CommandError, match="a node of type 'submarine' has no probe to calibrate"):
         args_of(codes.CALIBRATE, ["ph", "zero", "7"], "submarine")
 
 

@@ -279,6 +279,28 @@ def test_commands_for_strangers_and_beyond_the_bound_are_refused(tmp_path: Path)
     asyncio.run(scenario())
 
 
+def test_a_command_goes_at_once_to_a_node_that_was_heard_just_now_and_may_soon_sleep(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            await rig.hear(status(77, link=rig.wire))
+            office.clock.pass_s(limits.COMMAND_FRESH_S)
+            first = await rig.add()
+            await rig.settle()
+            [command] = rig.wire.got(messages.Command)
+            assert command.answers == 77
+            assert not rig.wire.got(messages.Ping)
+            await rig.hear(result(command.command_id, link=rig.wire))
+            assert rig.state(first) == "done"
+            office.clock.pass_s(limits.COMMAND_FRESH_S + 0.1)
+            await rig.add()
+            await rig.settle()
+            assert len(rig.wire.got(messages.Command)) == 1, "what was heard is too old to be answered"
+
+    asyncio.run(scenario())
+
+
 def test_every_command_and_its_end_is_in_the_audit_log(tmp_path: Path) -> None:
     async def scenario() -> None:
         with desk(tmp_path) as office:

@@ -120,10 +120,12 @@ def test_a_watchdog_outlives_a_main_that_crashed_and_the_traceback_is_on_the_con
         if machine.reset_cause() == machine.WDT_RESET:
             print("back")
         else:
-            machine.WDT(timeout=50)
+            machine.WDT(timeout=400)
             raise ValueError("broken on purpose")
     """)
     one.power_on()
+    one.wait("halted")
+    assert one.is_watched
     one.wait("wdt")
     one.wait_console(b"back")
     assert b"Traceback" in one.console

@@ -65,3 +65,9 @@ def test_a_story_that_there_is_not_is_told_with_those_there_are() -> None:
     done = CliRunner().invoke(tidegate.app, ["demo", "--scenario", "cover-stole"])
     assert done.exit_code == 2
     assert "There are cover-stolen, trapped, discharge. Did you mean cover-stolen?" in done.output
+
+
+def test_a_story_takes_no_other_world() -> None:
+    done = CliRunner().invoke(tidegate.app, ["demo", "--scenario", "trapped", "--world", "river.csv"])
+    assert done.exit_code == 2
+    assert "a story brings its own world" in done.output
