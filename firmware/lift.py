@@ -144,7 +144,10 @@ class Lift:
         if self.floors.at == UNKNOWN and self.motion.state != MOVING and not self.faults.is_settled:
             return
         self._trip_waits = False
-        self.faults.note(TRIP, [self.faults.from_floor, self.floors.at, self._trip_ds, self._trip_mm_s])
+        start = self.faults.from_floor
+        if len(self.floors.heights) > self.faults.floors_then and UNKNOWN != self.floors.at <= start:
+            start += 1  # the floor that this trip found lies below, and the others have moved up
+        self.faults.note(TRIP, [start, self.floors.at, self._trip_ds, self._trip_mm_s])
 
     def _tell_floors(self) -> None:
         """A table that has stopped growing is told, once."""

@@ -76,6 +76,7 @@ class Faults:
         self.door_cycles = 0
         self.lost_notes = 0
         self.from_floor = UNKNOWN
+        self.floors_then = 0  # how many were known when that was noted
         self._bounce_ms = 0
         self._shut_ms = 0  # the door, since the later of its closing and the stop
         self._rest_ms = _MS_MAX  # since the stop
@@ -163,6 +164,7 @@ class Faults:
     def _stopped(self) -> None:
         motion, floors = self._motion, self._floors
         self.from_floor = floors.at
+        self.floors_then = len(floors.heights)
         floors.moved(motion.distance_mm, motion.baro_mm, motion.duration_ms, motion.rough)
         self._shut_ms = self._rest_ms = self._stay_ms = 0
         self._cycles = 1 if self.door_open else 0

@@ -25,9 +25,9 @@ TRAPPED_S, RATED_SPEED_MM_S = 10, 11
 class Lift(Street):
     """A lift of four floors; its car stands at the lowest, its door shut."""
 
-    def __init__(self, interval_s: int = 600) -> None:
+    def __init__(self, interval_s: int = 600, floor: int = 0) -> None:
         super().__init__(node_type="lift", powered=False, settings={0: interval_s, 1: interval_s, 2: 86400})
-        self.shaft = Shaft(HEIGHTS_M, LiftDrive(1.6, 0.9, 1.2))
+        self.shaft = Shaft(HEIGHTS_M, LiftDrive(1.6, 0.9, 1.2), floor)
         self.accelerometer = Lis3dh(self.shaft.acceleration, seed=5)
         self.barometer = Bmp390(self.shaft.air, seed=5)
         self.station.attach(self.accelerometer)
@@ -198,3 +198,11 @@ def test_a_node_that_was_busy_for_two_seconds_counts_a_gap_and_tells_no_trip() -
     assert lift.accelerometer is not None
     assert lift.node.watch._accelerometer.overruns == 1
     assert len(lift.trips()) == trips
+
+
+def test_a_trip_that_finds_a_floor_below_says_where_it_began_in_the_new_count() -> None:
+    """The monitor was fitted one floor up: what was 0 is 1 as soon as the floor below is known."""
+    lift = Lift(floor=1)
+    lift.serve()
+    lift.ride(0)
+    assert lift.trips()[-1] == [1, 0]
