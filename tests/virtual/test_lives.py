@@ -143,7 +143,7 @@ def test_a_main_that_ends_leaves_the_board_halted_until_reset_is_pressed(board: 
 
 
 def test_the_node_has_the_heap_it_was_given_and_no_more(board: MakeBoard) -> None:
-    """Beside the modules of the ROM, which a chip has in its flash, and 7 kB that their names take in a large program."""
+    """Beside the modules of the ROM, which a chip has in its flash, and what their names take in a large program."""
     one = board(
         """
         import machine, esp32, time, select, gc
