@@ -3,8 +3,9 @@
 Both interrupt generators, one for each way in which a cover can come to lie wrong. A vehicle shakes it for less than
 two seconds, so for at most two samples; either generator wants more than four in a row.
 
-1, "lies wrong": one of the two lateral axes is beyond a threshold a little above what the learned pose has there. It
-   sees what comes so slowly that the other one grows used to it. Off while the cover does lie wrong.
+1, "lies wrong": one of the two lateral axes is beyond a threshold a little above what the learned pose has there,
+   or above where the cover has settled near that threshold. It sees what comes so slowly that the other one grows used
+   to it. Off while the cover does lie wrong.
 2, "was moved": behind the high-pass filter, on all three axes, whatever the pose is. At one sample a second the filter
    forgets with a time constant of a minute: a step of 5 degrees stays above the threshold long enough, a settling of
    less than 2 degrees a minute does not show.
