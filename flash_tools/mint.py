@@ -124,7 +124,7 @@ def mint(
                 "with this key is retired: it will never be understood again"
             )
         secret, salt = random(MASTER_SECRET_SIZE), random(MASTER_SALT_SIZE)
-        identity = Identity(address, secret, salt, node_type, board, area)
+        identity = Identity(address, secret, salt, node_type, board, area, None)
         image = _state_image(identity, settings or {})
         lines[address] = _line(identity, site)
         _replace(mint_file, "".join(f"{line}\n" for line in lines.values()).encode(), _PRIVATE)

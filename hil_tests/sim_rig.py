@@ -297,7 +297,13 @@ def _identity(folder: Path, name: str) -> identity_file.Identity:
         if f"{minted.address:04x}" == name:
             keys = minted.keys
             return identity_file.Identity(
-                minted.address, keys.master_secret, keys.master_salt, minted.node_type, "virtual", minted.area
+                minted.address,
+                keys.master_secret,
+                keys.master_salt,
+                minted.node_type,
+                "virtual",
+                minted.area,
+                None,
             )
     raise RigError(f"node {name} is not in {folder / MINT_FILE}")
 

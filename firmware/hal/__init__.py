@@ -47,6 +47,29 @@ if TYPE_CHECKING:
         ) -> object: ...
         def writeto_mem(self, address: int, register: int, data: "bytes | bytearray") -> object: ...
 
+    class RadioPort(Protocol):
+        """The radio chip's SPI and lines; what a driver in firmware/radios needs of a board, and no more."""
+
+        chip: str  # "sx1262"
+        tcxo_mv: "int | None"  # None: a plain crystal
+        dio2_switches: bool  # the chip drives the antenna switch itself
+        dbm_max: int  # that the board allows
+
+        def transfer(self, data: bytearray) -> None:
+            """Select the chip, send and receive so many bytes in place, and let go of it."""
+
+        def is_busy(self) -> bool:
+            """Level of BUSY: no command may be sent while it is high."""
+
+        def is_raised(self) -> bool:
+            """Level of DIO1, the interrupt."""
+
+        def reset(self) -> None:
+            """Pulse NRESET. The chip is busy for some milliseconds after it."""
+
+        def switch(self, is_receiving: bool) -> None:
+            """The antenna switch, on boards that have a pin for it."""
+
     class Cache(Protocol):
         """A few bytes that live over a deep sleep and a soft reset, and over nothing else (cache.py)."""
 
@@ -76,6 +99,9 @@ if TYPE_CHECKING:
 
         def uart(self, port: str, baud_rate: int) -> Uart:
             """The serial port of that name on this board, 8N1: "rs485", "ultrasonic"."""
+
+        def radio(self) -> "RadioPort | None":
+            """The radio of this board; None when it has none. Made anew at each call: call it once."""
 
         def i2c(self, bus: str) -> I2c:
             """The bus of that name on this board: "sensors"."""

@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from firmware.hal import Cache, I2c, Link, Uart
+    from firmware.hal import Cache, I2c, Link, RadioPort, Uart
 
 # An ESP32 counts seconds since 2000, other ports since 1970.
 _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
@@ -159,6 +159,9 @@ class Board:
         if port == "ultrasonic":
             return _Uart(board.ULTRASONIC_UART, baud_rate, board.ULTRASONIC_TX_PIN, board.ULTRASONIC_RX_PIN)
         raise ValueError("port %s: this firmware knows rs485 and ultrasonic" % port)
+
+    def radio(self) -> "RadioPort | None":
+        return None
 
     def i2c(self, bus: str) -> "I2c":
         if bus != "sensors":

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from boards.virtual.chips.registers import Signal
     from boards.virtual.uart import UartChip
+    from firmware.hal import RadioPort
 
 _TICKS_PERIOD = 1 << 30
 # Ticks start a minute before they wrap, as on the virtual board.
@@ -318,6 +319,9 @@ class SimHal:
         line, chip = self._station.uarts.get(port, (SondeLine(self._station.clock), None))
         line.set_baudrate(baud_rate)
         return _Uart(self._station.clock, line, chip)
+
+    def radio(self) -> RadioPort | None:
+        return None
 
     def i2c(self, bus: str) -> SimI2c:
         return SimI2c(self._station.clock, self._station.i2c)

@@ -29,7 +29,8 @@ LEARN = 7
 TEST_ALARM = 8
 CALIBRATE = 9
 CONSOLE = 10
-_OPERATION_MAX = CONSOLE
+SET_RADIO = 11
+_OPERATION_MAX = SET_RADIO
 MAX_IDENTIFY_S = 0xFFFF
 MAX_CONSOLE_LINE = 255
 # Steps of a calibration (SPEC.md 2.5).
@@ -114,6 +115,12 @@ HEALTH_NAMES = (
     "report_s",
     "alarm_repeat_s",
     "safe_mode",
+    "down_rssi_dbm",
+    "down_snr_tenth_db",
+    "airtime_ms",
+    "radio_sf",
+    "radio_dbm",
+    "frames_held_back",
 )
 TRACEBACK = 32
 
@@ -133,6 +140,8 @@ SETTING_NAMES = (
     "rated_speed_mm_s",
     "long_stay_s",
     "target_class",
+    "radio_sf",
+    "radio_dbm",
 )
 # By key.
 SETTING_RANGES = (
@@ -150,6 +159,8 @@ SETTING_RANGES = (
     (250, 10000),
     (60, MAX_INTERVAL_S),
     (1, 5),
+    (7, 12),
+    (-9, 22),
 )
 
 if sys.implementation.name != "micropython":
@@ -172,6 +183,13 @@ def command_problem(op: int, args: "Args") -> str:
             return "calibrate: series 0 to %d, step 0 to 3, not %r" % (MAX_SERIES - 1, args)
         if args[1] == CALIBRATE_APPLY and not 1 <= args[2] <= MAX_CALIBRATION:
             return "calibrate: a calibration is numbered 1 to %d, not %d" % (MAX_CALIBRATION, args[2])
+        return ""
+    if op == SET_RADIO:
+        if not isinstance(args, (list, tuple)) or len(args) != 2:
+            return "set radio takes [spreading factor, dBm], not %r" % (args,)
+        for value, (low, high) in zip(args, SETTING_RANGES[-2:]):
+            if not low <= value <= high:
+                return "set radio: spreading factor 7 to 12, -9 to 22 dBm, not %r" % (args,)
         return ""
     if isinstance(args, (list, tuple)) and op <= _OPERATION_MAX:
         return "operation %d takes no array" % op

@@ -1,6 +1,6 @@
 """Who a node is: the one file that minting writes and no node ever changes (SPEC.md section 6).
 
-    { 0: 1, 1: address, 2: master secret, 3: master salt, 4: node type, 5: board, ? 6: area }  crc32
+    { 0: 1, 1: address, 2: master secret, 3: master salt, 4: node type, 5: board, ? 6: area, ? 7: radio }  crc32
 
 The CRC is there for flash that fades, not against an attacker: who can write this file owns the node anyway.
 """
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
         node_type: str
         board: str
         area: "str | None"
+        radio: "tuple[int, int, int, int] | None"  # plan, first channel, channels, spreading factor or 0
 
 else:
     _Identity = namedtuple(
-        "Identity", ("address", "master_secret", "master_salt", "node_type", "board", "area")
+        "Identity", ("address", "master_secret", "master_salt", "node_type", "board", "area", "radio")
     )
 
 _FORMAT = 1
 
 
 class Identity(_Identity):
-    """area is None when nobody has named one yet."""
+    """area is None when nobody has named one yet; radio when the node is not on the air."""
 
     __slots__ = ()
 
@@ -63,6 +64,8 @@ def encode(identity: "Identity") -> bytes:
     }
     if identity.area is not None:
         pairs[6] = identity.area
+    if identity.radio is not None:
+        pairs[7] = list(identity.radio)
     body = cbor.dumps(pairs)
     return body + crc32(body).to_bytes(4, "little")
 
@@ -75,11 +78,15 @@ def decode(data: bytes) -> "Identity":
     pairs = cbor.loads(body)
     if not isinstance(pairs, dict) or pairs.get(0) != _FORMAT or isinstance(pairs[0], bool):
         raise DecodeError("identity: not a map of format %d; mint the node again" % _FORMAT)
-    if len(pairs) != 7 - (6 not in pairs) or any(key not in pairs for key in range(1, 6)):
-        raise DecodeError("identity: keys 0 to 5 must be there, 6 may be, no other")
-    if 6 in pairs and pairs[6] is None:
-        raise DecodeError("identity: an area that is not known is left out")
-    identity = Identity(pairs[1], pairs[2], pairs[3], pairs[4], pairs[5], pairs.get(6))
+    if len(pairs) != 6 + (6 in pairs) + (7 in pairs) or any(key not in pairs for key in range(1, 6)):
+        raise DecodeError("identity: keys 0 to 5 must be there, 6 and 7 may be, no other")
+    for key in (6, 7):
+        if key in pairs and pairs[key] is None:
+            raise DecodeError("identity: an area or a radio that is not known is left out")
+    radio = pairs.get(7)
+    if isinstance(radio, list):
+        radio = tuple(radio)
+    identity = Identity(pairs[1], pairs[2], pairs[3], pairs[4], pairs[5], pairs.get(6), radio)
     problem = _problem(identity)
     if problem:
         raise DecodeError("identity: " + problem)
@@ -102,4 +109,18 @@ def _problem(identity: "Any") -> str:
     for name, text in names:
         if not isinstance(text, str) or not 1 <= len(text.encode("utf-8")) <= MAX_NAME:
             return "%s: must be text of 1 to %d bytes" % (name, MAX_NAME)
+    return "" if identity.radio is None else _radio_problem(identity.radio)
+
+
+def _radio_problem(radio: "Any") -> str:
+    """The plan itself is for whoever has it to judge (SPEC.md section 7.1)."""
+    if not isinstance(radio, tuple) or len(radio) != 4:
+        return "radio: must be plan, first channel, channels and spreading factor"
+    for value in radio:
+        if type(value) is not int or not 0 <= value <= 255:
+            return "radio: plan, channels and spreading factor are 0 to 255, not %r" % (radio,)
+    if not radio[2]:
+        return "radio: at least one channel"
+    if radio[3] and not 7 <= radio[3] <= 12:
+        return "radio: spreading factor 7 to 12, or 0 for any, not %d" % radio[3]
     return ""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 START_MS = 1_790_000_000_000
-IDENTITY = identity.Identity(0x10, b"master secret 16", b"salt 008", "river", "virtual", None)
+IDENTITY = identity.Identity(0x10, b"master secret 16", b"salt 008", "river", "virtual", None, None)
 CALM = {
     "water_temperature": 7.48,
     "ph": 8.37,

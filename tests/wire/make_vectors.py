@@ -489,10 +489,14 @@ def join_cases() -> list[dict[str, Any]]:
 
 def identity_cases() -> list[dict[str, Any]]:
     whole = [
-        ("without an area", identity.Identity(NODE, SECRET, SALT, "river_station", "virtual", None)),
+        ("without an area", identity.Identity(NODE, SECRET, SALT, "river_station", "virtual", None, None)),
         (
             "with an area",
-            identity.Identity(0xFFFE, SECRET, SALT, "river_station", "esp32s3_sx1262", "鹿城东"),
+            identity.Identity(0xFFFE, SECRET, SALT, "river_station", "esp32s3_sx1262", "鹿城东", None),
+        ),
+        (
+            "on the air",
+            identity.Identity(NODE, SECRET, SALT, "cover", "virtual", None, (0, 80, 8, 0)),
         ),
     ]
     pairs = {0: 1, 1: NODE, 2: SECRET, 3: SALT, 4: "river_station", 5: "virtual"}
@@ -505,7 +509,12 @@ def identity_cases() -> list[dict[str, Any]]:
         ("long salt", pairs | {3: SALT + b"\x00"}),
         ("no node type", pairs | {4: ""}),
         ("area null", pairs | {6: None}),
-        ("unknown key", pairs | {7: 0}),
+        ("unknown key", pairs | {8: 0}),
+        ("radio a number", pairs | {7: 0}),
+        ("radio of three", pairs | {7: [0, 80, 8]}),
+        ("radio without channels", pairs | {7: [0, 80, 0, 0]}),
+        ("radio with a spreading factor of 6", pairs | {7: [0, 80, 1, 6]}),
+        ("radio null", pairs | {7: None}),
         ("board missing", {key: value for key, value in pairs.items() if key != 5}),
     ]
     good = identity.encode(whole[0][1])

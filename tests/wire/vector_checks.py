@@ -176,7 +176,8 @@ def check_identity(case, what):
     if "fields" not in case:
         refused(case["reason"], what, identity.decode, data)
         return
-    wanted = identity.Identity(*[from_json(field) for field in case["fields"]])
+    fields = [from_json(field) for field in case["fields"]]
+    wanted = identity.Identity(*[tuple(field) if isinstance(field, list) else field for field in fields])
     same(identity.decode(data), wanted, what)
     same(identity.encode(wanted), data, what)
 
