@@ -181,7 +181,7 @@ def test_args_that_an_operation_does_not_allow_are_named(
         ({0: 0}, "interval_s 0: allowed are 1 to 86400"),
         ({1: 86401}, "report_s 86401: allowed are 1 to 86400"),
         ({2: 9}, "status_s 9: allowed are 10 to 604800"),
-        ({0: 900, 14: 1}, "settings key 16 is not known"),
+        ({0: 900, 16: 1}, "settings key 16 is not known"),
         ({4: 61}, "tilt_deg 61: allowed are 5 to 60"),
     ],
 )
