@@ -65,3 +65,5 @@ CHALLENGE_LIFE_S = 60
 MAX_CHALLENGES = 4
 # Times of sets fit the u40 of a message: 34,000 years, or a boot number of 8 bits above 32 bits of seconds.
 MAX_TIME = (1 << 40) - 1
+# A packet on the air: LoRaWAN's largest, so that every concentrator and forwarder on the way has room for it.
+MAX_PACKET = 222
