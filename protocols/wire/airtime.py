@@ -6,8 +6,8 @@
 
 A quarter symbol is the unit, so nothing is lost before the one division at the end, which rounds to the nearest
 microsecond; at 500 kHz and its halves down to 15.625 kHz it leaves no rest. The bandwidth is taken as it is
-given: the chip's odd ones have no whole number of hertz, and Semtech's driver calls them 7812, 10417, 20833
-and 41667.
+given: the chip's odd ones have no whole number of hertz, and are 7812, 10417, 20833 and 41667 to Semtech's driver,
+7810, 10420, 20830 and 41670 to its calculator.
 
 Low-data-rate optimisation is a parameter: each stack has its own rule, and a packet sent with it is not heard without.
 Ours is `needs_ldro`.
@@ -35,8 +35,6 @@ else:
         "Modulation", ("sf", "bw_hz", "cr", "preamble", "is_implicit", "has_crc", "has_ldro")
     )
 
-# The widths an SX126x can be set to, by the names of Semtech's driver.
-BANDWIDTHS_HZ = (7812, 10417, 15625, 20833, 31250, 41667, 62500, 125000, 250000, 500000)
 SIZE_MAX = 255
 
 

@@ -28,7 +28,7 @@ from protocols.wire.messages import (
     Status,
     Time,
 )
-from tests.wire import rfc8613, rfc8949
+from tests.wire import airtime_cases, rfc8613, rfc8949
 
 VECTORS = Path(__file__).parents[2] / "protocols" / "vectors"
 
@@ -548,6 +548,10 @@ FILES = {
     ),
     "join": (join_cases, "SPEC.md section 3.2: both sides, byte by byte."),
     "identity": (identity_cases, "SPEC.md section 6."),
+    "airtime": (
+        airtime_cases.airtime_cases,
+        "SPEC.md section 7: rows of [cr, preamble, implicit, CRC, LDRO, bytes, microseconds]; and what a plan refuses.",
+    ),
 }
 
 

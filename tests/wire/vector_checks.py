@@ -6,7 +6,7 @@ test_vectors.py (CPython), mpy_vectors.py (MicroPython, 64 bit) and tests/wasm/r
 How CBOR values stand in JSON: {"hex": …} is a byte string, {"map": [[key, value], …]} a map, the rest is itself.
 """
 
-from protocols.wire import cbor, envelope, framing, identity, join, messages
+from protocols.wire import airtime, cbor, envelope, framing, identity, join, law, messages
 from protocols.wire.errors import WireError
 from tests.wire import readings_checks
 
@@ -182,7 +182,41 @@ def check_identity(case, what):
     same(identity.encode(wanted), data, what)
 
 
+def check_airtime(case, what):
+    if "rows" in case:
+        for cr, preamble, is_implicit, has_crc, has_ldro, size, us in case["rows"]:
+            modulation = airtime.Modulation(
+                case["sf"], case["bw_hz"], cr, preamble, is_implicit == 1, has_crc == 1, has_ldro == 1
+            )
+            same(airtime.time_on_air_us(modulation, size), us, what)
+            # The largest payload of so many microseconds takes no less, and is no smaller.
+            most = airtime.size_max(modulation, us)
+            same(airtime.time_on_air_us(modulation, most), us, what)
+            same(most >= size, True, what)
+        return
+    rule = None
+    try:
+        # Flash that was never written: nothing was sent before.
+        plan = law.Law(case["plan"], NeverSent())
+        air_us = plan.check(0, case["freq_hz"], airtime.lora(case["sf"]), case["size"], case["dbm"])
+        same(air_us, airtime.time_on_air_us(airtime.lora(case["sf"]), case["size"]), what)
+    except law.AirRefused as exc:
+        rule = exc.rule
+    same(rule, case["rule"], what)
+
+
+class NeverSent:
+    """Implements duty.Spent."""
+
+    def load(self):
+        return b""
+
+    def save(self, data):
+        return True
+
+
 CHECKS = {
+    "airtime": check_airtime,
     "cbor": check_cbor,
     "messages": check_messages,
     "envelope": check_envelope,
