@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple
 
     from firmware.alarms import Rule
+    from firmware.carrier import Carrier
     from firmware.hal import Hal
     from firmware.node import Node
     from firmware.outbox import Outbox
@@ -102,6 +103,13 @@ def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
     )
     _let_go(who.node_type)
     return made
+
+
+def carrier(hal: "Hal") -> "Carrier":
+    """What carries this node's frames."""
+    from firmware.carrier import SerialLine
+
+    return SerialLine(hal.link)
 
 
 def rules_of(name: str, settings: "Settings") -> "Sequence[Rule]":

@@ -10,7 +10,6 @@ from struct import pack, unpack_from
 from firmware import records
 from firmware.alarms import Alarms, Change
 from firmware.commands import CommandRunner
-from firmware.downlink import Downlink
 from firmware.durable import Document
 from firmware.errors import SettingsError, StorageError
 from firmware.hal import CAUSE_DEEP_SLEEP
@@ -25,6 +24,7 @@ from firmware.trials import SAFE_S
 from firmware.uplink import Uplink
 from firmware.watch import NOTE_BIT
 from protocols.wire import codes, messages
+from protocols.wire.errors import WireError
 from protocols.wire.messages import UNSYNCHRONISED
 
 TYPE_CHECKING = False
@@ -90,8 +90,8 @@ class Node:
             else:
                 self.outbox.offer_again(self.session.epoch)
                 self.outbox.begin_epoch(self.session.epoch)
-        self.uplink = Uplink(hal, self.outbox, self.session, self.health, self._hello)
-        self.downlink = Downlink(hal.link, self.session, self.health, self._hello)
+        self.carrier = assembly.carrier(hal)
+        self.uplink = Uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
 
         series = len(self._checkers)
         # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
@@ -188,8 +188,8 @@ class Node:
 
     def _listen(self) -> None:
         try:
-            for message in self.downlink.poll():
-                self._act(message)
+            for frame in self.carrier.poll():
+                self._open(frame)
             self.commands.poll()
             if self.maintenance.is_over() and not self.sampler.is_busy:
                 self.maintain(0)
@@ -345,6 +345,21 @@ class Node:
             self.outbox.lost_told()
 
     # -- what the gateway says ------------------------------------------------------------------------------
+
+    def _open(self, frame: bytes) -> None:
+        """Act upon a frame that may be believed; each refusal is counted by its reason."""
+        try:
+            message, reply = self.session.open(frame, self._hello)
+        except WireError as exc:
+            self.health.refused(exc.reason)
+            return
+        except (StorageError, OSError) as exc:
+            self.health.flash_failed(exc)
+            return
+        if reply is not None:
+            self.carrier.send(reply, True)
+        if message is not None:
+            self._act(message)
 
     def _act(self, message: "Down") -> None:
         if self.session.epoch is not None:

@@ -75,7 +75,7 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         OUTBOX_FREE_RECORDS: outbox.free_records,
         RECORDS_EVICTED: outbox.evicted,
         SENSOR_ERRORS: node.sensor_errors(),
-        FRAMES_REFUSED: sum(health.refusals.values()) + node.downlink.line_errors,
+        FRAMES_REFUSED: sum(health.refusals.values()) + node.carrier.line_errors,
         SETTINGS_INTERVAL_S: node.settings[INTERVAL_S],
         SETTINGS_REPORT_S: node.settings[REPORT_S],
         SETTINGS_VERSION: node.settings.version,

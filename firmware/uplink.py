@@ -11,13 +11,13 @@ import gc
 
 from firmware import records
 from firmware.outbox import EVENTS, READINGS
-from protocols.wire import framing
 from protocols.wire.errors import WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from firmware.carrier import Carrier
     from firmware.hal import Hal
     from firmware.health import Health
     from firmware.outbox import Outbox, Record
@@ -42,9 +42,16 @@ _DAY_S = 86400
 
 class Uplink:
     def __init__(
-        self, hal: "Hal", outbox: "Outbox", session: "Session", health: "Health", hello: "Callable[[], Hello]"
+        self,
+        hal: "Hal",
+        carrier: "Carrier",
+        outbox: "Outbox",
+        session: "Session",
+        health: "Health",
+        hello: "Callable[[], Hello]",
     ) -> None:
         self._hal = hal
+        self._carrier = carrier
         self._clock = hal.clock
         self._outbox = outbox
         self._session = session
@@ -231,7 +238,7 @@ class Uplink:
             return records.readings_message(self._outbox, record, epoch, lane, alone=True)
 
     def _write(self, frame: bytes) -> None:
-        self._hal.link.write(framing.encode(frame))
+        self._carrier.send(frame, True)
         self._health.frames_sent += 1
         self._moved_at_ms = self._clock.ticks_ms()
 

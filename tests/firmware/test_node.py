@@ -105,7 +105,7 @@ def test_a_line_that_loses_a_tenth_of_its_bytes_delays_and_loses_nothing() -> No
     kept = street.node.outbox.next_seq - 1
     assert kept >= 240
     assert set(range(1, kept)) <= street.peer.seqs()
-    assert street.node.downlink.line_errors > 0
+    assert street.node.carrier.line_errors > 0
 
 
 # -- alarms ------------------------------------------------------------------------------------------------------------

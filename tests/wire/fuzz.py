@@ -22,6 +22,7 @@ from protocols.wire import (
     cbor_host,
     cbor_portable,
     envelope,
+    fragments,
     framing,
     identity,
     join,
@@ -171,6 +172,25 @@ class Line:
             raise Found("the next frame was not heard")
 
 
+class Air:
+    """A collector that lives through all inputs, a second apart: it must not grow, nor stop hearing."""
+
+    def __init__(self) -> None:
+        self._collector = fragments.Collector(4)
+        self._now_s = 0
+
+    def __call__(self, data: bytes) -> None:
+        self._now_s += 1
+        frame = self._collector.take(data, self._now_s)
+        if frame is not None and len(frame) > MAX_FRAME:
+            raise Found("a frame beyond its bound")
+        # No fragment of the corpus is of that address: one under the same tag would rightly spoil this frame.
+        first, last = fragments.split(b"still there", 0x7A5C, self._now_s & 0xFF, 10)
+        self._collector.take(first, self._now_s)
+        if self._collector.take(last, self._now_s) != b"still there":
+            raise Found("the next frame was not heard")
+
+
 def decode_body(data: bytes) -> None:
     """A body does not name its schema, so its length chooses one."""
     known = sorted(registry_table.SCHEMAS)
@@ -239,10 +259,19 @@ def targets() -> list[Target]:
             lambda data: parse_and_open({2: node, 3: gateway}, window, data),
         ),
         Target("framing", golden("framing", "line"), Line(), MAX_LINE_PEAK),
+        Target(
+            "fragments",
+            [bytes.fromhex(one) for case in FILES["fragments"][0]() for one in packets(case)],
+            Air(),
+        ),
         Target("readings body", bodies(), decode_body, share=1),
         Target("identity", golden("identity", "hex"), lambda data: void(identity.decode(data))),
         Target("join", join_corpus, join_decode, share=4),
     ]
+
+
+def packets(case: dict[str, Any]) -> list[str]:
+    return [packet for _, packet, _ in case["taken"]] if "taken" in case else case["packets"] or []
 
 
 def void(_: object) -> None:

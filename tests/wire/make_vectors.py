@@ -29,6 +29,7 @@ from protocols.wire.messages import (
     Time,
 )
 from tests.wire import airtime_cases, rfc8613, rfc8949
+from tests.wire.fragment_cases import fragment_cases
 
 VECTORS = Path(__file__).parents[2] / "protocols" / "vectors"
 
@@ -545,6 +546,10 @@ FILES = {
     "framing": (
         framing_cases,
         "SPEC.md section 4: lines as encoded, and what a decoder makes of what comes in.",
+    ),
+    "fragments": (
+        fragment_cases,
+        "SPEC.md section 7.2: frames as split (packets null: refused), and what a collector makes of packets.",
     ),
     "join": (join_cases, "SPEC.md section 3.2: both sides, byte by byte."),
     "identity": (identity_cases, "SPEC.md section 6."),

@@ -6,7 +6,7 @@ test_vectors.py (CPython), mpy_vectors.py (MicroPython, 64 bit) and tests/wasm/r
 How CBOR values stand in JSON: {"hex": …} is a byte string, {"map": [[key, value], …]} a map, the rest is itself.
 """
 
-from protocols.wire import airtime, cbor, envelope, framing, identity, join, law, messages
+from protocols.wire import airtime, cbor, envelope, fragments, framing, identity, join, law, messages
 from protocols.wire.errors import WireError
 from tests.wire import readings_checks
 
@@ -146,6 +146,26 @@ def check_framing(case, what):
         same(counters, case.get("counters", {}), what)
 
 
+def check_fragments(case, what):
+    if "taken" in case:
+        collector = fragments.Collector(case["frames_max"])
+        for now_s, packet, frame in case["taken"]:
+            same(collector.take(unhex(packet), now_s), unhex(frame), what)
+        same(collector.dropped, case["dropped"], what)
+        return
+    frame = unhex(case["frame"])
+    inputs = frame, case["address"], case["tag"], case["room"]
+    if case["packets"] is None:
+        refused("message", what, fragments.split, *inputs)
+        return
+    packets = [unhex(packet) for packet in case["packets"]]
+    same(fragments.split(*inputs), packets, what)
+    if len(packets) > 1:
+        collector = fragments.Collector(1)
+        got = [collector.take(packet, 0) for packet in packets]
+        same(got, [None] * (len(packets) - 1) + [frame], what)
+
+
 def check_join(case, what):
     """A transcript of both sides, byte by byte."""
     secret, salt, address = unhex(case["secret"]), unhex(case["salt"]), case["address"]
@@ -221,6 +241,7 @@ CHECKS = {
     "messages": check_messages,
     "envelope": check_envelope,
     "framing": check_framing,
+    "fragments": check_fragments,
     "join": check_join,
     "identity": check_identity,
     "readings": readings_checks.check_readings,
