@@ -1,8 +1,8 @@
 """Duty cycle: how long a radio was on the air in any hour, whatever power cuts and sleeping clocks do.
 
 The time spent in a band is kept in steps of five minutes, each whole transmission in the step of its end or later, and
-the current step with the twelve before it is "the last hour": 60 to 65 minutes, never less. Over a deep sleep, whose
-clock may be off by a twentieth, only 15/16 of what it says has passed.
+the current step with the twelve before it is "the last hour": 60 to 65 minutes, never less. Of a deep sleep only 13/16
+of what the clock says has passed: the oscillator may be a twentieth fast, and the rate learned for it a tenth wrong.
 
 A power cut takes the ledger and the time with it. So a bound of the last hour's time is durable before any of it is
 used, a twelfth of an hour's allowance ahead; a start that knows nothing else takes all of that as spent just now.
@@ -36,8 +36,8 @@ _HOUR_STEPS = 12
 # One ahead: a transmission may end in the next step.
 _STEPS = _HOUR_STEPS + 2
 _BLOCKS = 12
-# What passed in a sleep, by a clock that is up to a twentieth fast.
-_SLEPT_OF_16 = 15
+# What passed in a sleep for certain: 1 / (1.05 * 1.1) of what hal/clock.py may take it for is 0.866.
+_SLEPT_OF_16 = 13
 _REST = ">III"
 
 
@@ -87,7 +87,7 @@ class Ledger:
 
     def resume(self, now_s: int, rested: bytes) -> None:
         bands = len(self._budgets)
-        if len(rested) != 12 + 2 * bands * (1 + _STEPS):
+        if self._marks or len(rested) != 12 + 2 * bands * (1 + _STEPS):
             return
         slept_from_s, at_s, self._head = unpack_from(_REST, rested)
         counts = list(unpack_from(">%dH" % (bands * (1 + _STEPS)), rested, 12))
@@ -100,14 +100,13 @@ class Ledger:
         self._forget_until(self._at_s // _STEP_S)
 
     def _open(self, now_s: int) -> None:
-        """Own time goes on; the first look of a life takes what may have been spent before it."""
+        """Own time goes on. A life that was not resumed takes what may have been spent before it: at its time 0."""
+        if not self._marks:
+            self._marks = self._load()
+            for band in range(len(self._marks)):
+                self._rings[band][0] = self._marks[band]
         self._at_s = max(self._at_s, now_s - self._lost_s)
         self._forget_until(self._at_s // _STEP_S)
-        if self._marks:
-            return
-        self._marks = self._load()
-        for band in range(len(self._marks)):
-            self._rings[band][self._head % _STEPS] += self._marks[band]
 
     def _load(self) -> "list[int]":
         data = None if self._spent is None else self._spent.load()

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from protocols.wire.airtime import Modulation
-from tests.wire import airtime_by_the_book
+from tests.wire import airtime_by_the_book, ledger_play
 
 # As Semtech's driver has them, and where they differ as its calculator has them.
 BANDWIDTHS_HZ = (
@@ -85,6 +85,37 @@ LAW: list[tuple[str, int, int, int, int, int, str | None]] = [
 ]
 
 
+# What happens to a radio in Europe, one after the other: ledger_play.py says how.
+LEDGERS: dict[str, list[list[Any]]] = {
+    "an hour's allowance, and again after it": [
+        ["fill", 10, 0, 10, 99],
+        ["send", 10, 1, 7, 10],
+        ["send", 10, 3, 12, 70],
+        ["send", 3600, 0, 10, 99],
+        ["send", 3900, 0, 10, 99],
+    ],
+    "over a sleep, of which not all counts": [
+        ["fill", 10, 0, 12, 70],
+        ["sleep", 20, 3900],
+        ["send", 3900, 2, 10, 99],
+        ["sleep", 4000, 9000],
+        ["fill", 9001, 2, 9, 222],
+    ],
+    "power cuts take the bound with them": [
+        *[["send", 5, 0, 10, 99], ["cut"]] * 10,
+        ["send", 5, 0, 10, 99],
+        ["send", 3700, 0, 10, 99],
+        ["send", 3901, 0, 10, 99],
+    ],
+    "nobody knows what was sent": [
+        ["lose"],
+        ["send", 5, 0, 7, 20],
+        ["send", 3899, 5, 7, 20],
+        ["send", 3900, 5, 7, 20],
+    ],
+}
+
+
 def airtime_cases() -> list[dict[str, Any]]:
     """Everything that airtime.json holds."""
     cases = [row_case(sf, bw_hz) for sf in range(5, 13) for bw_hz in BANDWIDTHS_HZ[:10]]
@@ -108,6 +139,8 @@ def airtime_cases() -> list[dict[str, Any]]:
         cases.append(
             {"name": name, "plan": plan, "freq_hz": freq_hz, "sf": sf, "size": size, "dbm": dbm, "rule": rule}
         )
+    for name, steps in LEDGERS.items():
+        cases.append({"name": name, "steps": steps, "outcomes": ledger_play.play(steps)})
     return cases
 
 
