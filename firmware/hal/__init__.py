@@ -70,6 +70,9 @@ if TYPE_CHECKING:
         def switch(self, is_receiving: bool) -> None:
             """The antenna switch, on boards that have a pin for it."""
 
+        def ticks_us(self) -> int:
+            """Microseconds in 30 bits that wrap: the clock on which a bridge tells when it heard and sends."""
+
     class Cache(Protocol):
         """A few bytes that live over a deep sleep and a soft reset, and over nothing else (cache.py)."""
 
