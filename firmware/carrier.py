@@ -1,12 +1,10 @@
 """What carries frames to the gateway and back: a serial line here, LoRa in lora.py; assembly.py takes the right one.
 
-A carrier knows nothing of what is in a frame. send() does not wait, poll() is called in every step; while ``is_busy``
-nothing else can be sent, and the node stays awake. While ``is_timed`` the next thing to do has its moment: no other
-step may take long.
+A carrier knows nothing of what is in a frame. send() does not wait, poll() is called in every step. While ``is_timed``
+the next thing to do has its moment: no other step may take long.
 """
 
 from protocols.wire import framing
-from protocols.wire.limits import MAX_FRAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
     from firmware.hal import Link
 
     class Carrier(Protocol):
-        room: int  # the largest frame that goes in one piece now
-        is_busy: bool
         is_timed: bool
 
         @property
@@ -37,8 +33,6 @@ _READS_MAX = 4
 class SerialLine:
     """Implements Carrier: frames among the lines of the console (SPEC.md section 4)."""
 
-    room = MAX_FRAME
-    is_busy = False
     is_timed = False
 
     def __init__(self, link: "Link") -> None:

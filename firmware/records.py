@@ -82,25 +82,33 @@ def event_message(outbox: "Outbox", record: "Record", channel_epoch: int) -> "Ev
 
 
 def readings_message(
-    outbox: "Outbox", record: "Record", channel_epoch: int, lane: int, alone: bool
-) -> "Readings":
-    """One message for this set and, unless it goes alone, as many that follow it as fit."""
+    outbox: "Outbox", record: "Record", channel_epoch: int, lane: int, alone: bool, room: int
+) -> "tuple[Readings, int]":
+    """One message for this set and, unless it goes alone, as many that follow it as fit ``room`` bytes; the last seq.
+
+    A set that does not fit goes alone all the same.
+    """
     sets = [cbor.loads(record.payload)]
+    schema_id, time = sets[0][:2]
+    held = outbox.held(record.seq)
+    epoch = _named(record, channel_epoch)
+    # With a 0 for the body, which itself has two bytes before it.
+    head = cbor.dumps([1, schema_id, record.seq, held, time, 0] + ([] if epoch is None else [epoch]))
+    room = min(MAX_BODY, room - len(head) - 1)
     try:
         if not alone:
             _add_followers(outbox, record, lane, sets)
         while True:
             body = _body(sets)
-            if len(body) <= MAX_BODY:
+            if len(body) <= room or len(sets) == 1:
                 break
-            del sets[(len(sets) + 1) // 2 :]
+            del sets[max(1, len(sets) * room // len(body)) :]
     finally:
         # What codes batches is on the heap only while it does: until the next report, others need the room.
         forget("protocols.wire.batch")
         forget("protocols.wire.rangecoder")
-    schema_id, time = sets[0][:2]
-    epoch = _named(record, channel_epoch)
-    return messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)
+    message = messages.Readings(schema_id, record.seq, held, time, body, epoch)
+    return message, record.seq + len(sets) - 1
 
 
 def _named(record: "Record", channel_epoch: int) -> "int | None":

@@ -12,6 +12,7 @@ import gc
 from firmware import records
 from firmware.outbox import EVENTS, READINGS
 from protocols.wire.errors import WireError
+from protocols.wire.limits import MAX_PLAIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ SPACING_MAX_MS = 60000
 # Unanswered frames before the link counts as silent and hellos go out instead; unanswered hellos before joins do.
 SILENT_AFTER = 3
 JOIN_AFTER = 3
+# Frames in a row that nobody answers, before a node that sleeps leaves the gateway alone.
+GIVES_UP_AFTER = 3
 # Acks that came after a record was sent and left it out, before it stands aside for a while: it may have met a
 # conflict. Time-outs do not count: they tell of the line, not of the record.
 LEFT_OUT_MAX = 4
@@ -41,6 +44,8 @@ _DAY_S = 86400
 
 
 class Uplink:
+    """On a serial line. Over LoRa it is an AirUplink (air_uplink.py): what that changes has no underscore."""
+
     def __init__(
         self,
         hal: "Hal",
@@ -51,28 +56,32 @@ class Uplink:
         hello: "Callable[[], Hello]",
     ) -> None:
         self._hal = hal
-        self._carrier = carrier
+        self.carrier = carrier
         self._clock = hal.clock
         self._outbox = outbox
         self._session = session
         self._health = health
         self._hello = hello
-        self._fresh_from = outbox.next_seq  # readings below are backlog
-        self._newest_set = 0
-        self._report_at_s = -1  # uptime at which the fresh sets are due; -1: there are none
-        self._must_hello = True
-        self._unanswered = 0  # frames in a row
+        self.fresh_from = outbox.next_seq  # readings below are backlog
+        self.newest_set = 0
+        self.report_at_s = -1  # uptime at which the fresh sets are due; -1: there are none
+        self.must_hello = True
+        self.unanswered = 0  # frames in a row
         self.attempts = 0  # frames in a row that nobody answered, whatever went out between them
+        self.silent_after = SILENT_AFTER
+        self.gives_up_after = GIVES_UP_AFTER
         self.tries_max = 0  # attempts after which nothing more is sent, until hurry(); 0: it goes on for ever
         # When a frame last went up or came down; at first long ago.
         self._moved_at_ms = self._clock.ticks_ms() - SPACING_MAX_MS
-        self._waiting = False
+        self.room = MAX_PLAIN  # for a message
+        self.last = 0  # seq of the latest set under way
+        self.waiting = False
         self._is_answered = False  # what is waited for is the turn-around
         self._wait_from_ms = 0
         self._wait_ms = 0
-        self._lane = -1  # of the frame under way; -1: it holds no records
-        self._first = 0
-        self._tried = (-1, 0)  # lane and seq of the record that was sent last
+        self.lane = -1  # of the frame under way; -1: it holds no records
+        self.first = 0
+        self.tried = (-1, 0)  # lane and seq of the record that was sent last
         self._left_out = 0  # acks that left it out
         self._sent_since_ack = False
         # Per lane: first and last seq of what stands aside, and until when (uptime).
@@ -81,7 +90,7 @@ class Uplink:
     @property
     def is_silent(self) -> bool:
         """Whether nobody seems to listen."""
-        return self._must_hello
+        return self.must_hello
 
     @property
     def has_given_up(self) -> bool:
@@ -92,25 +101,25 @@ class Uplink:
 
     def kept_set(self, seq: int, report_s: int) -> None:
         """A set is in the outbox; it may wait that long for others to go with it."""
-        self._newest_set = seq
-        if self._report_at_s < 0:
-            self._report_at_s = self._clock.uptime_s() + report_s
+        self.newest_set = seq
+        if self.report_at_s < 0:
+            self.report_at_s = self._clock.uptime_s() + report_s
 
     def hurry(self) -> None:
         """Fresh sets go now: one of them raised an alarm, or somebody asked for it."""
         self.attempts = 0
-        self._report_at_s = self._clock.uptime_s()
+        self.report_at_s = self._clock.uptime_s()
 
     def heard(self) -> None:
         """An authentic downlink came: somebody listens."""
-        if self._must_hello:
+        if self.must_hello:
             # What gathered in the silence is backlog; what the city waits for is the present state.
-            self._must_hello = False
-            if self._newest_set >= self._fresh_from:
-                self._fresh_from = self._newest_set
+            self.must_hello = False
+            if self.newest_set >= self.fresh_from:
+                self.fresh_from = self.newest_set
                 self.hurry()
             self._answered()
-        self._unanswered = 0
+        self.unanswered = 0
         self.attempts = 0
         self._moved_at_ms = self._clock.ticks_ms()
 
@@ -121,28 +130,28 @@ class Uplink:
             return
         if self._outbox.acknowledge(epoch, ack.cum, ack.runs):
             # What the gateway lost goes up in one ascending order behind what is measured from now on.
-            self._fresh_from = self._outbox.next_seq
+            self.fresh_from = self._outbox.next_seq
         self._judge_tried()
-        if self._lane < 0 or not self._waiting:
+        if self.lane < 0 or not self.waiting:
             self._answered()
             return
-        left = self._outbox.next_unacked(self._lane, self._first - 1)
-        if left is None or left.seq != self._first:
+        left = self._outbox.next_unacked(self.lane, self.first - 1)
+        if left is None or left.seq != self.first:
             self._answered()
 
     def _judge_tried(self) -> None:
         """Whether the gateway, which answers, takes the record that was sent last."""
-        lane, seq = self._tried
+        lane, seq = self.tried
         if lane < 0:
             return
         left = self._outbox.next_unacked(lane, seq - 1)
         if left is None or left.seq != seq:
-            self._tried = (-1, 0)
+            self.tried = (-1, 0)
         elif self._sent_since_ack:
             self._sent_since_ack = False
             self._left_out += 1
             if self._left_out >= LEFT_OUT_MAX:
-                self._tried = (-1, 0)
+                self.tried = (-1, 0)
                 self._stand_aside(lane, seq)
 
     # -- over a deep sleep -----------------------------------------------------------------------------------
@@ -153,26 +162,26 @@ class Uplink:
 
     def rest_s(self) -> int:
         """Seconds until there is something to send, 0 when something is under way; a day when there is nothing."""
-        if self._waiting or self._must_hello or self._session.epoch is None:
+        if self.waiting or self.must_hello or self._session.epoch is None:
             return 0
-        if self._next()[1] is not None:
+        if self.next_record()[1] is not None:
             return 0
-        return _DAY_S if self._report_at_s < 0 else max(0, self._report_at_s - self._clock.uptime_s())
+        return _DAY_S if self.report_at_s < 0 else max(0, self.report_at_s - self._clock.uptime_s())
 
     def rest(self) -> "tuple[int, int, int, int]":
         """What resume() needs after a deep sleep that begins now."""
-        return int(self._must_hello), self._report_at_s, self._fresh_from, self._newest_set
+        return int(self.must_hello), self.report_at_s, self.fresh_from, self.newest_set
 
     def resume(self, must_hello: int, report_at_s: int, fresh_from: int, newest_set: int) -> None:
         """After a deep sleep: nobody need be told that this node woke up."""
-        self._must_hello = must_hello != 0
-        self._report_at_s, self._fresh_from, self._newest_set = report_at_s, fresh_from, newest_set
+        self.must_hello = must_hello != 0
+        self.report_at_s, self.fresh_from, self.newest_set = report_at_s, fresh_from, newest_set
 
     # -- sending --------------------------------------------------------------------------------------------
 
     def poll(self) -> int:
         """Send what is due, one frame at most; milliseconds until there may be more to do."""
-        if self._waiting:
+        if self.waiting:
             left_ms = self._wait_ms - self._clock.ticks_diff(self._clock.ticks_ms(), self._wait_from_ms)
             if left_ms > 0 and not self._event_overtakes():
                 return left_ms
@@ -180,9 +189,13 @@ class Uplink:
                 self._time_is_up()
         if self.has_given_up:
             return SPACING_MAX_MS
-        if self._must_hello or self._session.epoch is None:
+        if self.must_hello or self._session.epoch is None:
             return self._send_hello()
-        lane, record = self._next()
+        return self.send_next()
+
+    def send_next(self) -> int:
+        """One frame of records, if there is one to send now; milliseconds until there may be more to do."""
+        lane, record = self.next_record()
         if record is None:
             return self._until_report_ms()
         return self._send_record(lane, record)
@@ -190,21 +203,21 @@ class Uplink:
     def send_aside(self, message: "Up") -> None:
         """Send a status or a settings report between the records; nothing waits for its answer."""
         if self._session.epoch is not None:
-            self._write(self._session.seal(message))
+            self.write(self._session.seal(message))
 
     def _send_hello(self) -> int:
         hello = self._hello()
-        if self._session.epoch is None or self._unanswered >= JOIN_AFTER:
-            self._write(self._session.start_join(hello))
+        if self._session.epoch is None or self.unanswered >= JOIN_AFTER:
+            self.write(self._session.start_join(hello))
         else:
-            self._write(self._session.seal(hello))
-        self._lane = -1
-        return self._await(self._spacing_ms())
+            self.write(self._session.seal(hello))
+        self.lane = -1
+        return self._await(self.spacing_ms())
 
     def _send_record(self, lane: int, record: "Record") -> int:
         try:
-            if self._tried != (lane, record.seq):
-                self._tried = (lane, record.seq)
+            if self.tried != (lane, record.seq):
+                self.tried = (lane, record.seq)
                 self._left_out = 0
             self._sent_since_ack = True
             message = self._message_of(lane, record)
@@ -214,12 +227,12 @@ class Uplink:
             self._hal.log("record %d stands aside: %s" % (record.seq, exc))
             self._stand_aside(lane, record.seq)
             return 0
-        again = lane == self._lane and record.seq == self._first
+        again = lane == self.lane and record.seq == self.first
         self._health.frames_resent += again
-        self._lane = lane
-        self._first = record.seq
-        self._write(frame)
-        return self._await(self._spacing_ms())
+        self.lane = lane
+        self.first = record.seq
+        self.write(frame)
+        return self._await(self.spacing_ms())
 
     def _message_of(self, lane: int, record: "Record") -> "Up":
         epoch = self._session.epoch
@@ -228,33 +241,35 @@ class Uplink:
             return records.event_message(self._outbox, record, epoch)
         # Alone once it was left out: it may be a later set of its batch that the gateway does not take, and on a bad
         # line a short frame has the better chance.
+        alone = self._left_out > 0
         try:
-            return records.readings_message(self._outbox, record, epoch, lane, alone=self._left_out > 0)
+            message, self.last = records.readings_message(self._outbox, record, epoch, lane, alone, self.room)
         except MemoryError:
             # What codes batches and its sets found no room between all else. A set alone needs little, and each one
             # that is acknowledged makes some: a node that only tried again would starve on its own backlog.
             gc.collect()
             self._hal.log("no room to code a batch: set %d goes alone" % record.seq)
-            return records.readings_message(self._outbox, record, epoch, lane, alone=True)
+            message, self.last = records.readings_message(self._outbox, record, epoch, lane, True, self.room)
+        return message
 
-    def _write(self, frame: bytes) -> None:
-        self._carrier.send(frame, True)
+    def write(self, frame: bytes) -> None:
+        self.carrier.send(frame, True)
         self._health.frames_sent += 1
         self._moved_at_ms = self._clock.ticks_ms()
 
     # -- choosing -------------------------------------------------------------------------------------------
 
-    def _next(self) -> "tuple[int, Record | None]":
+    def next_record(self) -> "tuple[int, Record | None]":
         record = self._unacked(EVENTS, 0)
         if record is not None:
             return EVENTS, record
-        if 0 <= self._report_at_s <= self._clock.uptime_s():
-            record = self._unacked(READINGS, self._fresh_from - 1)
+        if 0 <= self.report_at_s <= self._clock.uptime_s():
+            record = self._unacked(READINGS, self.fresh_from - 1)
             if record is not None:
                 return READINGS, record
-            self._report_at_s = -1
+            self.report_at_s = -1
         record = self._unacked(READINGS, 0)
-        if record is not None and record.seq >= self._fresh_from:
+        if record is not None and record.seq >= self.fresh_from:
             record = None
         return READINGS, record
 
@@ -267,19 +282,19 @@ class Uplink:
 
     def _event_overtakes(self) -> bool:
         """An event need not wait for the answer to a frame of readings; but nothing overtakes a hello."""
-        if self._must_hello or self._lane != READINGS:
+        if self.must_hello or self.lane != READINGS:
             return False
         return self._unacked(EVENTS, 0) is not None
 
     def _until_report_ms(self) -> int:
-        if self._report_at_s < 0:
+        if self.report_at_s < 0:
             return SPACING_MAX_MS
-        return max(1, min(self._report_at_s - self._clock.uptime_s(), SPACING_MAX_MS // 1000) * 1000)
+        return max(1, min(self.report_at_s - self._clock.uptime_s(), SPACING_MAX_MS // 1000) * 1000)
 
     # -- pacing ---------------------------------------------------------------------------------------------
 
     def _await(self, ms: int) -> int:
-        self._waiting = True
+        self.waiting = True
         self._is_answered = False
         self._wait_from_ms = self._clock.ticks_ms()
         self._wait_ms = ms
@@ -287,22 +302,22 @@ class Uplink:
 
     def _answered(self) -> None:
         """The frame under way is done with; leave the gateway its word."""
-        self._unanswered = 0
-        self._lane = -1
+        self.unanswered = 0
+        self.lane = -1
         self._await(TURNAROUND_MS)
         self._is_answered = True
 
     def _time_is_up(self) -> None:
-        self._waiting = False
+        self.waiting = False
         if self._is_answered:
             return
-        self._unanswered += 1
+        self.unanswered += 1
         self.attempts += 1
-        if self._must_hello:
+        if self.must_hello:
             return
-        if self._unanswered >= SILENT_AFTER:
-            self._must_hello = True
-            self._unanswered = 0
+        if self.unanswered >= self.silent_after:
+            self.must_hello = True
+            self.unanswered = 0
 
     def _stand_aside(self, lane: int, seq: int) -> None:
         """Let what is behind this record pass; what stands aside already goes on doing so."""
@@ -314,7 +329,7 @@ class Uplink:
             last = max(last, old_last)
         self._aside[lane] = (first, last, now_s + ASIDE_S)
 
-    def _spacing_ms(self) -> int:
+    def spacing_ms(self) -> int:
         """The time an answer may take, doubled with each that did not come, and a quarter of it at random on top."""
-        spacing_ms = min(ANSWER_MS << min(self._unanswered, 5), SPACING_MAX_MS)
+        spacing_ms = min(ANSWER_MS << min(self.unanswered, 5), SPACING_MAX_MS)
         return spacing_ms + spacing_ms * self._hal.random(1)[0] // 1024

@@ -86,7 +86,7 @@ def test_a_gateway_restored_from_a_backup_gets_again_what_it_lost() -> None:
     street.run(1800)
     before = max(street.peer.seqs())
     street.peer.forget_since(10)
-    street.node.uplink._must_hello = True  # what a silence would bring about
+    street.node.uplink.must_hello = True  # what a silence would bring about
     street.run(300)
     assert street.peer.seqs() >= set(range(1, before + 1))
     assert street.peer.joins == 1
