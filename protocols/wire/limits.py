@@ -5,6 +5,8 @@ otherwise.
 # A serial frame before COBS. A day of 96 sets fits (about 260) with room; a node keeps two such buffers in
 # RAM.
 MAX_FRAME = 512
+# Fragments of one frame on the air: what four bits count.
+MAX_FRAGMENTS = 16
 # Envelope overhead at its largest: flag 1, PIV 5, kid context 1 + 16, kid 3, tag 8.
 MAX_OVERHEAD = 34
 MAX_PLAIN = MAX_FRAME - MAX_OVERHEAD
