@@ -96,6 +96,7 @@ class NullLink:
     """A link whose frames go nowhere; counts them."""
 
     name = "bench"
+    room = 512
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

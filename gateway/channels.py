@@ -17,6 +17,7 @@ from protocols.wire import envelope, messages
 from protocols.wire.join import GatewayJoin, epoch_number
 from protocols.wire.limits import MAX_PIV
 
+_OVERHEAD = 1 + envelope.KID_DOWN + 8
 KeysOf = Callable[[int], tuple[bytes, bytes] | None]
 
 
@@ -54,6 +55,11 @@ class Channel:
         piv = self._next
         self._next = piv + 1
         return envelope.seal(self._down_key, piv, plain)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of the next downlink frame beside its message: flag, PIV, kid and tag."""
+        return _OVERHEAD + len(envelope.piv_bytes_of(self._next))
 
     def hear_dn_piv(self, dn_piv: int) -> None:
         """The node accepts nothing at or below dn_piv, and cannot have heard more than that."""

@@ -30,7 +30,7 @@ from pydantic import (
 )
 from tomlkit.exceptions import ParseError, TOMLKitError
 
-from gateway import limits
+from gateway import config_lora, limits
 from gateway.config_errors import Problem, explain, hide_keys, join
 from gateway.errors import ConfigError
 from gateway.toml_lines import key_lines, line_of
@@ -51,6 +51,23 @@ def _tuple(value: object) -> object:
 
 def _address(value: str) -> str:
     ipaddress.ip_address(value)  # its ValueError becomes the problem
+    return value
+
+
+def split_bind(value: str) -> tuple[str, int]:
+    """ "127.0.0.1:1700" or "[::1]:1700" taken apart. Raises ValueError."""
+    host, colon, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    elif colon:
+        host = str(ipaddress.IPv4Address(host))
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("no port")
+    return host, int(port)
+
+
+def _bind(value: str) -> str:
+    split_bind(value)  # its ValueError becomes the problem
     return value
 
 
@@ -95,6 +112,22 @@ Host = Annotated[
     Field(
         pattern=r"^([^\s/:@]{1,253}|[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%\w{1,15})?)$",
         json_schema_extra=_allowed("a host name or IP address alone, without mqtt:// and without a port"),
+    ),
+]
+# What a forwarder's own config calls gateway_ID.
+Eui = Annotated[
+    str,
+    AfterValidator(str.lower),
+    Field(
+        pattern=r"^[0-9a-fA-F]{16}$",
+        json_schema_extra=_allowed('16 hexadecimal digits, as "gateway_ID" in the config of the forwarder'),
+    ),
+]
+Bind = Annotated[
+    str,
+    AfterValidator(_bind),
+    Field(
+        json_schema_extra=_allowed('an IP address and a UDP port, such as "127.0.0.1:1700" or "[::1]:1700"')
     ),
 ]
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600]
@@ -170,6 +203,51 @@ class SerialSection(Section):
     baud: Baud = Field(115200, description="USB devices and pseudo-terminals ignore it")
 
 
+class LoraSection(Section):
+    """The air: what all radios below and all nodes on LoRa share. Needs a [[semtech]] or a [[bridge]]."""
+
+    plan: Literal["cn470", "eu868"] = Field(
+        description="the law of the place: channels, power, time on the air"
+    )
+    channel: int = Field(ge=0, le=95, description="the nodes' first channel, by its number in the plan")
+    channels: int = Field(
+        1, ge=1, le=96, description="how many from there on; each needs a radio that hears it"
+    )
+    sf: int | None = Field(
+        None, ge=7, le=12, description="the one spreading factor of all nodes; a [[bridge]] needs it"
+    )
+    dbm: int | None = Field(
+        None,
+        ge=-9,
+        le=27,
+        description="power of downlinks at the antenna's foot; default: what the plan allows",
+    )
+    antenna_dbi: float = Field(
+        2.15, ge=-20.0, le=20.0, description="gain of the radios' antennas less the loss of their cables"
+    )
+    adr: bool = Field(
+        True, description="false leaves power and spreading factor of nodes as they were minted"
+    )
+
+
+class SemtechSection(Section):
+    """Concentrators behind the Semtech packet forwarder (UDP). Repeat the table for each port."""
+
+    name: Name = Field(description="names the radio in logs and metrics; unique")
+    bind: Bind = Field("127.0.0.1:1700", description="where forwarders send to; the protocol has no password")
+    gateways: Annotated[tuple[Eui, ...], BeforeValidator(_tuple)] = Field(
+        min_length=1, max_length=limits.RADIOS_MAX, description="EUIs of the forwarders that are served"
+    )
+
+
+class BridgeSection(Section):
+    """A bridge board (one LoRa radio) on a serial port. Repeat the table for each."""
+
+    name: Name = Field(description="names the radio in logs and metrics; unique")
+    path: FileName = Field(description="best a /dev/serial/by-id/… name: it survives renumbering")
+    baud: Baud = Field(115200, description="USB devices and pseudo-terminals ignore it")
+
+
 class MqttSection(Section):
     """One broker. Without this table the gateway keeps everything in its own database."""
 
@@ -204,6 +282,13 @@ class Config(Section):
     log: LogSection
     serial: Annotated[tuple[SerialSection, ...], BeforeValidator(_tuple)] = Field(
         (), max_length=limits.SERIAL_PORTS_MAX
+    )
+    lora: LoraSection | None = None
+    semtech: Annotated[tuple[SemtechSection, ...], BeforeValidator(_tuple)] = Field(
+        (), max_length=limits.RADIOS_MAX
+    )
+    bridge: Annotated[tuple[BridgeSection, ...], BeforeValidator(_tuple)] = Field(
+        (), max_length=limits.RADIOS_MAX
     )
     mqtt: Annotated[tuple[MqttSection, ...], BeforeValidator(_tuple)] = Field(
         (), max_length=limits.NORTHBOUNDS_MAX
@@ -289,6 +374,7 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     """Problems between keys. Values of a wrong type are skipped here: pydantic has named them."""
     yield from _check_keys(_table(raw, "keys"))
     yield from _check_health(_table(raw, "health"))
+    yield from config_lora.check(raw)
     for kind, unique in (("serial", ("name", "path")), ("mqtt", ("name",))):
         tables = raw.get(kind)
         rows = [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []

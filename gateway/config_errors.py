@@ -69,7 +69,10 @@ def describe(rule: dict[str, Any], schema: dict[str, Any]) -> str:
     if kind == "string":
         return f"a text of {rule.get('minLength', 0)} to {rule.get('maxLength', 'any number of')} characters"
     if kind == "array":
-        return f"at most {rule['maxItems']} tables" if "maxItems" in rule else "an array of tables"
+        noun = "tables" if _plain(rule.get("items", {}), schema).get("type") == "object" else "texts"
+        if "minItems" in rule:
+            return f"an array of {rule['minItems']} to {rule['maxItems']} {noun}"
+        return f"at most {rule['maxItems']} {noun}" if "maxItems" in rule else f"an array of {noun}"
     keys = ", ".join(rule.get("properties", {}))
     return f"a table with the keys {keys}" if keys else "a table"
 
@@ -150,6 +153,8 @@ def _value_hint(value: object, rule: dict[str, Any], schema: dict[str, Any], pat
         return f' Did you mean "{value}", with quotes?'
     if kind == "string" and "pattern" in rule and isinstance(value, str):
         meant = "-".join(value.lower().split())
+        if rule["pattern"].startswith("^[0-9a-fA-F]"):  # as people copy it: 00-80-00-00-a0-00-12-34
+            meant = re.sub("[^0-9a-f]", "", value.lower())
         is_allowed = meant.isascii() and re.fullmatch(rule["pattern"].strip("^$"), meant)
         return f' Did you mean "{meant}"?' if meant != value and is_allowed else ""
     return ""

@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from gateway import commands, keys, marks, registry, silence, wishes
+from gateway import commands, keys, marks, radios, registry, silence, wishes
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
@@ -166,6 +166,7 @@ class Gateway:
         waiting = self._part("silence", self.silence.run)
         self.silence.on_progress = waiting.beat
         self.links = [self._serial(section) for section in config.serial]
+        self.air = self._build_air()
         self.northbounds = self._build_northbounds()
         self.operations = Operations(self.registry, self.commands, self.wishes, self.status, self.inspect)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
@@ -193,6 +194,10 @@ class Gateway:
         )
         part.run = link.run
         return link
+
+    def _build_air(self) -> radios.Air | None:
+        is_known, now_s = self.registry.is_enrolled, self.clock.monotonic
+        return radios.build(self.config, self._part, self.ingest.frame, is_known, now_s, self.log)
 
     def _build_northbounds(self) -> dict[str, Northbound]:
         made = {}
@@ -309,6 +314,12 @@ class Gateway:
         reasons += [
             f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
         ]
+        if self.air is not None:
+            reasons += [
+                f"radio:{radio.name}: {radio.last_error or 'closed'}"
+                for radio in self.air.radios
+                if not radio.is_open
+            ]
         offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
         return reasons + [f"mqtt:{name}: not connected" for name in offline]
 
@@ -330,7 +341,8 @@ class Gateway:
                 "disk_free_bytes": _disk_free_bytes(self.store.path),
             },
             "refused": dict(self.ingest.refused),
-            "links": {link.name: link_picture(link) for link in self.links},
+            "links": self._links_picture(),
+            "radios": {} if self.air is None else radios.picture(self.air),
             "northbounds": {name: northbound.picture() for name, northbound in self.northbounds.items()},
             "downlinks": dict(self.downlink.counters),
             "commands": dict(self.commands.counters),
@@ -340,6 +352,12 @@ class Gateway:
             "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),
             "clock": float(self.clock.synchronised()),
         }
+
+    def _links_picture(self) -> dict[str, dict[str, float]]:
+        links = {link.name: link_picture(link) for link in self.links}
+        if self.air is not None:
+            links[self.air.link.name] = self.air.link.picture()
+        return links
 
     def status(self) -> dict[str, Any]:
         """What `tidegate gateway status` shows."""

@@ -73,8 +73,8 @@ class Downlink:
     # --- what was heard --------------------------------------------------------------------------
 
     def on_heard(self, heard: list[Heard]) -> None:
-        """Acknowledge everything at once, then give each node what it should know."""
-        for link, address, frame in self._acks(heard):
+        """Acknowledge everything that asks for it at once, then give each node what it should know."""
+        for link, address, frame in self._acks([entry for entry in heard if self._is_owed(entry)]):
             self._count("ack", link.send(address, frame))
         now_s, now_ms = self._clock.monotonic(), self._clock.unix_ms()
         latest: dict[int, Heard] = {}
@@ -100,6 +100,19 @@ class Downlink:
         self._last.pop(address, None)
         self._routes.forget(address)
         self._presence.forget(address)
+
+    def _is_owed(self, entry: Heard) -> bool:
+        """Whether an ack is due (SPEC 7.4): the node asked, a record is missing, or more goes down anyway."""
+        link = cast(Link, entry.link)
+        if link.wants_answer or (entry.ledger is not None and entry.ledger.runs):
+            return True
+        address = entry.node.address
+        seen = self._presence.of(address)
+        return (
+            self._wishes.due(address) is not None
+            or self._commands.due(address) is not None
+            or (self._clock.synchronised() and (seen is None or self._needs_time(seen, entry.message)))
+        )
 
     def _tell_time(self, address: int, entry: Heard) -> None:
         seen = self._presence.of(address)

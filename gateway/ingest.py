@@ -34,7 +34,7 @@ from gateway.store import Batch, Store
 from protocols.wire import messages, readings
 from protocols.wire.envelope import Header, open_, parse
 from protocols.wire.errors import DecodeError, FrameError, WireError
-from protocols.wire.limits import MAX_SEQ, NONCE_SIZE
+from protocols.wire.limits import MAX_FRAME, MAX_SEQ, NONCE_SIZE
 from protocols.wire.messages import decode_up
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,13 @@ _ACK_U32 = Struct(">BBBIB")
 class Link(Protocol):
     """What carries frames to and from nodes."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def room(self) -> int:
+        """Bytes of the largest frame that goes down in one piece."""
+        ...
 
     def send(self, address: int, frame: bytes) -> bool:
         """Queue a frame for that node; False when it cannot go. Never blocks, never raises for a link that is down."""
@@ -416,7 +422,7 @@ class Ingest:
         frames = []
         for ledger, one in owed.items():
             channel = one.channel
-            frame = channel.seal(ack_of(ledger, channel.ledger))
+            frame = channel.seal(ack_of(ledger, channel.ledger, one.link.room - channel.overhead))
             if frame is None:
                 self.refuse("ack_without_piv")
             else:
@@ -429,8 +435,8 @@ def _piv_in(ledger: Ledger, channel: Channel, piv: int) -> int:
     return piv if ledger is channel.ledger else NO_PIV
 
 
-def ack_of(ledger: Ledger, channel_ledger: Ledger) -> bytes:
-    """What a ledger acknowledges, as the message of SPEC.md 2.2."""
+def ack_of(ledger: Ledger, channel_ledger: Ledger, room: int = MAX_FRAME) -> bytes:
+    """What a ledger acknowledges, as the message of SPEC.md 2.2. Of runs those that fit `room`, the newest first."""
     cum = ledger.cum
     if not ledger.runs and ledger is channel_ledger:
         # Nearly every ack there is, and every frame is owed one: [16, cum, []] without the general encoder.
@@ -438,6 +444,10 @@ def ack_of(ledger: Ledger, channel_ledger: Ledger) -> bytes:
             return _ACK_U32.pack(0x83, messages.Ack.KIND, 0x1A, cum, 0x80)
         if cum > 0xFF:
             return _ACK_U16.pack(0x83, messages.Ack.KIND, 0x19, cum, 0x80)
-    return messages.encode(
-        messages.Ack(cum, ledger.newest_runs(), None if ledger is channel_ledger else ledger.number)
-    )
+    runs = ledger.newest_runs()
+    number = None if ledger is channel_ledger else ledger.number
+    while True:
+        plain = messages.encode(messages.Ack(cum, runs, number))
+        if len(plain) <= room or not runs:
+            return plain
+        runs = runs[:-1]

@@ -38,6 +38,54 @@ NODE_LOG_PERIOD_S = 10.0
 # Characters of one console line that reach the log; the rest is cut.
 NODE_LOG_CHARS_MAX = 200
 
+# --- LoRa ------------------------------------------------------------------------------------------
+# Radios of one gateway: forwarders and bridges together. More are refused by the config check.
+RADIOS_MAX = 16
+# A forwarder sends what its concentrator heard within a few milliseconds: eight packets, or 255 in its newest form, of
+# up to 340 characters with 250 of JSON around each. A longer datagram is dropped unread.
+DATAGRAM_BYTES_MAX = 16 * 1024
+DATAGRAM_PACKETS_MAX = 64
+# Opening brackets: the packets, each with the list of its antennas. It bounds how deep JSON can be.
+DATAGRAM_BRACKETS_MAX = 400
+# Eight demodulators hear 320 of the shortest packets in a second, of each forwarder. What is more is dropped unread.
+DATAGRAMS_PER_S_MAX = 2000
+# A forwarder asks for downlinks every 5 to 10 s. After so long without a word another address may have its EUI.
+FORWARDER_SILENT_S = 15.0
+# And after so long it counts as gone: nothing is handed to it, and /readyz says so.
+FORWARDER_GONE_S = 45.0
+# Downlinks that a forwarder has not answered; the oldest is taken as sent. It answers within milliseconds.
+FORWARDER_UNANSWERED_MAX = 64
+# How often the parts of LoRa show that they are alive.
+LORA_TURN_S = 1.0
+# Copies of a packet come within the differences of what radios have to the gateway, a mobile network at worst.
+COPIES_S = 2.0
+# Packets that copies are looked for of: two seconds of 16 radios at full load. The oldest gives way: its copies would
+# be refused as replays.
+ARRIVALS_MAX = 4096
+# Frames in pieces: of one node, whose tag changes with each, and nodes that send such at a time. The oldest gives way,
+# and its node sends again. 64 kB at the worst.
+FRAGMENTED_PER_NODE_MAX = 2
+FRAGMENTING_NODES_MAX = 64
+# Between two fragments a node looks whether the channel is free, and may have to back off.
+FRAGMENT_PAUSE_US = 200_000
+# A crystal of 20 ppm at either end is 20 kHz at 500 MHz; channels are 200 kHz apart.
+CHANNEL_OFF_HZ = 25_000
+# A downlink is handed to its radio so long before its time: late enough for the copies of the uplink to be in, early
+# enough for another radio to be asked when the first says no.
+HAND_OVER_S = 0.35
+# A forwarder takes nothing that begins within about 45 ms; beside that a datagram's way.
+HAND_OVER_MIN_S = 0.06
+# Between two transmissions of a radio: a forwarder programs its concentrator 30 to 40 ms ahead.
+TURN_AROUND_US = 50_000
+# Exchanges with packets that wait for a window: a storm of 200 alarms within a second or two, several times. More are
+# not answered, and their nodes ask again.
+EXCHANGES_MAX = 1024
+# Transmissions whose end is not known yet; a forwarder of the first protocol version never tells it.
+HANDED_MAX = 1024
+# The best estimate of a radio's counter is used for so long (20 ppm: 2 ms), and one off by so much began anew.
+RADIO_CLOCK_AGE_S = 100.0
+RADIO_CLOCK_JUMP_S = 5.0
+
 # --- supervision ---------------------------------------------------------------------------------
 # A failed part is started again after a pause growing between these, and the pause starts over after this
 # long in order.

@@ -19,6 +19,11 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
         config.SerialSection,
         {"name": "river-1", "path": "/dev/serial/by-id/usb-Espressif_0001-if00"},
     ),
+    "semtech": (config.SemtechSection, {"name": "roof", "gateways": ["aa555a0000000101"]}),
+    "bridge": (
+        config.BridgeSection,
+        {"name": "window", "path": "/dev/serial/by-id/usb-Espressif_0002-if00"},
+    ),
     "mqtt": (config.MqttSection, {"name": "city", "host": "broker.example"}),
 }
 TABLES: dict[str, type[BaseModel]] = {
@@ -39,6 +44,9 @@ def sample(master_key_file: str) -> str:
     for name, model in TABLES.items():
         given = {"master_key_file": master_key_file} if name == "keys" else {}
         lines += [f"# {model.__doc__}", f"[{name}]", *_keys(model, given), ""]
+    lora = {"plan": "cn470", "channel": 20, "sf": 9}
+    lines += [f"# {config.LoraSection.__doc__}", "# [lora]"]
+    lines += ["# " + line for line in _keys(config.LoraSection, lora)] + [""]
     for name, (model, given) in ARRAYS.items():
         lines += [f"# {model.__doc__}", f"# [[{name}]]", *("# " + line for line in _keys(model, given)), ""]
     return "\n".join(lines)
@@ -65,4 +73,6 @@ def _default(field: FieldInfo) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -14,6 +14,7 @@ from gateway.ingest import Heard, Ingest
 from gateway.store import Store, StoreSettings
 from protocols.wire import envelope, messages, readings
 from protocols.wire.join import NodeJoin
+from protocols.wire.limits import MAX_FRAME
 
 START_MS = 1_790_000_000_000
 SCHEMA = 1
@@ -73,6 +74,7 @@ class FakeLink:
     """Keeps what is sent."""
 
     name = "fake"
+    room = MAX_FRAME
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, bytes]] = []

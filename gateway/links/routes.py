@@ -20,13 +20,26 @@ class Link(Protocol):
         """Whether nodes on this link can hear at any time, not only after they spoke."""
         ...
 
+    @property
+    def wants_answer(self) -> bool:
+        """Whether what came by this link is acknowledged in any case, not only when there is more to say."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Bytes of the largest frame that goes down in one piece."""
+        ...
+
     def send(self, address: int, frame: bytes) -> bool:
         """Queue `frame` for node `address`; False when it is not going out (link down)."""
         ...
 
 
 class Routes:
-    """address → the link that last carried an authentic frame of it; one per registered node."""
+    """address → the link that last carried an authentic frame of it; one per registered node.
+
+    On the air that is the way of one uplink (lora.py), which knows the windows after it.
+    """
 
     def __init__(self) -> None:
         self._links: dict[int, Link] = {}

@@ -28,6 +28,7 @@ from gateway import limits
 from gateway.errors import LinkError
 from gateway.log import Logger
 from protocols.wire import framing
+from protocols.wire.limits import MAX_FRAME
 
 
 class Timing(NamedTuple):
@@ -124,6 +125,8 @@ class SerialLink:
     ) -> None:
         self.name = name
         self.listens = True
+        self.wants_answer = True
+        self.room = MAX_FRAME
         self.path = path
         self.baud = baud
         self.counters = Counters()

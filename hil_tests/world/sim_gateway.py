@@ -32,6 +32,7 @@ from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_world import World
 from protocols.wire import framing
+from protocols.wire.limits import MAX_FRAME
 
 NORTHBOUND = "city"
 # Parts that would open sockets.
@@ -88,6 +89,8 @@ class SimLink:
     """A serial port whose cable is a `SimLine`; what gateway/links/serial.py is on a real one."""
 
     listens = True
+    wants_answer = True
+    room = MAX_FRAME
 
     def __init__(self, name: str, line: SimLine, gateway: SimGateway, loop: VirtualLoop) -> None:
         self.name = name

@@ -26,6 +26,8 @@ class Wire:
 
     name: str = "river-1"
     listens: bool = True
+    wants_answer: bool = True
+    room: int = 512
     is_up: bool = True
     sent: list[messages.Down] = field(default_factory=list)
 
@@ -59,6 +61,7 @@ class Heard:
     channel: OpenChannel = field(default_factory=OpenChannel)
     node: HeardNode = field(default_factory=lambda: HeardNode(NODE))
     new: bool = True
+    ledger: Any = None
 
 
 def status(piv: int = 1, *, time: int = 0, tq: int = messages.GNSS, link: Wire) -> Any:
