@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.batch import Batch
 from gateway.epoch import Epoch
 from gateway.limits import DN_PIV_BLOCK, DN_PIV_RESTORED_MARGIN, NAMED_EPOCHS_MAX, OPEN_EPOCHS
 from gateway.records import OWN_EPOCHS
-from gateway.store import Batch, Store
+from gateway.store import Store
 from protocols.wire import envelope, messages
 from protocols.wire.join import GatewayJoin, epoch_number
 from protocols.wire.limits import MAX_PIV

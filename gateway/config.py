@@ -19,34 +19,16 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from gateway import config_lora, limits
+from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
 from gateway.config_errors import Problem, explain, hide_keys, join
+from gateway.config_types import ARRAY, Area, Baud, FileName, Host, Name, Section, allowed
 from gateway.errors import ConfigError
+from gateway.profiles import Profile
 from gateway.toml_lines import key_lines, line_of
-
-
-def _resolve(value: str, info: ValidationInfo) -> str:
-    """Make a path absolute: relative ones count from the folder of the file that names them."""
-    if "\0" in value:
-        raise ValueError("a NUL cannot be part of a path")
-    base = (info.context or {}).get("base", FilePath())
-    return str(FilePath(base, value))
-
-
-def _tuple(value: object) -> object:
-    """TOML arrays arrive as lists; frozen models keep tuples."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _address(value: str) -> str:
@@ -77,66 +59,22 @@ def _sender_id(value: int) -> int:
     return value
 
 
-def _allowed(text: str) -> dict[str, Any]:
-    """What an error message shall say is allowed, where a pattern would not be understood."""
-    return {"allowed": text}
-
-
-Name = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$",
-        json_schema_extra=_allowed("1 to 64 of a-z, 0-9, '-', '_', '.', beginning with a letter or digit"),
-    ),
-]
-# One level of an MQTT topic, so the separators and wildcards of topics are out.
-Area = Annotated[
-    str,
-    Field(
-        pattern=r"^[^/+#\s]{1,64}$",
-        json_schema_extra=_allowed("1 to 64 characters without spaces, '/', '+' and '#'"),
-    ),
-]
-FileName = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=4096,
-        json_schema_extra=_allowed("a path; a relative one counts from this file's folder"),
-    ),
-    AfterValidator(_resolve),
-]
-# A URL is what people paste here. Two colons and more are an IPv6 address.
-Host = Annotated[
-    str,
-    Field(
-        pattern=r"^([^\s/:@]{1,253}|[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%\w{1,15})?)$",
-        json_schema_extra=_allowed("a host name or IP address alone, without mqtt:// and without a port"),
-    ),
-]
 # What a forwarder's own config calls gateway_ID.
 Eui = Annotated[
     str,
     AfterValidator(str.lower),
     Field(
         pattern=r"^[0-9a-fA-F]{16}$",
-        json_schema_extra=_allowed('16 hexadecimal digits, as "gateway_ID" in the config of the forwarder'),
+        json_schema_extra=allowed('16 hexadecimal digits, as "gateway_ID" in the config of the forwarder'),
     ),
 ]
 Bind = Annotated[
     str,
     AfterValidator(_bind),
     Field(
-        json_schema_extra=_allowed('an IP address and a UDP port, such as "127.0.0.1:1700" or "[::1]:1700"')
+        json_schema_extra=allowed('an IP address and a UDP port, such as "127.0.0.1:1700" or "[::1]:1700"')
     ),
 ]
-Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600]
-
-
-class Section(BaseModel):
-    """Base of every table: unknown keys and near-miss types are errors, and nothing changes after loading."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
 
 class GatewaySection(Section):
@@ -150,7 +88,7 @@ class GatewaySection(Section):
         ge=1,
         le=255,
         description="1 for the gateway that owns its nodes, 3 and up for one that takes over",
-        json_schema_extra=_allowed("an integer 1 or 3 to 255 (2 is the bench tool's)"),
+        json_schema_extra=allowed("an integer 1 or 3 to 255 (2 is the bench tool's)"),
     )
 
 
@@ -178,7 +116,7 @@ class HealthSection(Section):
     address: Annotated[str, AfterValidator(_address)] = Field(
         "127.0.0.1",
         description="where to listen",
-        json_schema_extra=_allowed("an IP address of this machine, such as 127.0.0.1 or ::1"),
+        json_schema_extra=allowed("an IP address of this machine, such as 127.0.0.1 or ::1"),
     )
     port: int = Field(9466, ge=0, le=65535, description="0 takes a free port, which the log names")
     allow_remote: bool = Field(
@@ -235,7 +173,7 @@ class SemtechSection(Section):
 
     name: Name = Field(description="names the radio in logs and metrics; unique")
     bind: Bind = Field("127.0.0.1:1700", description="where forwarders send to; the protocol has no password")
-    gateways: Annotated[tuple[Eui, ...], BeforeValidator(_tuple)] = Field(
+    gateways: Annotated[tuple[Eui, ...], ARRAY] = Field(
         min_length=1, max_length=limits.RADIOS_MAX, description="EUIs of the forwarders that are served"
     )
 
@@ -280,23 +218,25 @@ class Config(Section):
     clock: ClockSection
     health: HealthSection
     log: LogSection
-    serial: Annotated[tuple[SerialSection, ...], BeforeValidator(_tuple)] = Field(
-        (), max_length=limits.SERIAL_PORTS_MAX
-    )
+    serial: Annotated[tuple[SerialSection, ...], ARRAY] = Field((), max_length=limits.SERIAL_PORTS_MAX)
     lora: LoraSection | None = None
-    semtech: Annotated[tuple[SemtechSection, ...], BeforeValidator(_tuple)] = Field(
-        (), max_length=limits.RADIOS_MAX
-    )
-    bridge: Annotated[tuple[BridgeSection, ...], BeforeValidator(_tuple)] = Field(
-        (), max_length=limits.RADIOS_MAX
-    )
-    mqtt: Annotated[tuple[MqttSection, ...], BeforeValidator(_tuple)] = Field(
-        (), max_length=limits.NORTHBOUNDS_MAX
-    )
+    semtech: Annotated[tuple[SemtechSection, ...], ARRAY] = Field((), max_length=limits.RADIOS_MAX)
+    bridge: Annotated[tuple[BridgeSection, ...], ARRAY] = Field((), max_length=limits.RADIOS_MAX)
+    mqtt: Annotated[tuple[MqttSection, ...], ARRAY] = Field((), max_length=limits.NORTHBOUNDS_MAX)
+    devices: DevicesSection
+    modbus: Annotated[tuple[ModbusSection, ...], ARRAY] = Field((), max_length=limits.BUSES_MAX)
+    ble: Annotated[tuple[BleSection, ...], ARRAY] = Field((), max_length=limits.ADAPTERS_MAX)
+    device: Annotated[tuple[DeviceSection, ...], ARRAY] = Field((), max_length=limits.DEVICES_MAX)
+    _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """The profiles that its devices have, by name; checked."""
+        return self._profiles
 
 
 # Tables that need not be in the file: all their keys have defaults.
-OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log")
+OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log", "devices")
 
 
 def load(file: str | os.PathLike[str]) -> Config:

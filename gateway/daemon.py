@@ -19,12 +19,14 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from gateway import commands, keys, marks, radios, registry, silence, wishes
+from gateway import commands, devices, keys, marks, radios, registry, silence, wishes
+from gateway.accept import Accept
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
 from gateway.config import Config, MqttSection, SerialSection
 from gateway.control import SOCKET_NAME, ControlServer
+from gateway.devices import Devices
 from gateway.downlink import Downlink
 from gateway.errors import AlreadyRunning, GatewayError, KeyFileError
 from gateway.health import HealthServer, Page, json_page
@@ -36,6 +38,7 @@ from gateway.memory import quieten_gc
 from gateway.northbounds import Northbound, build_mqtt
 from gateway.notices import Notices
 from gateway.operations import Operations
+from gateway.own_epochs import OwnEpochs
 from gateway.parts import Part, ServiceManager, watch
 from gateway.presence import Presence
 from gateway.registry import Registry
@@ -46,6 +49,14 @@ from protocols.wire import codes
 
 DATABASE_NAME = "tidegate.db"
 LOCK_NAME = "lock"
+EXTRA_SCHEMA = (
+    *registry.SCHEMA,
+    *commands.SCHEMA,
+    *wishes.SCHEMA,
+    *marks.SCHEMA,
+    *silence.SCHEMA,
+    *devices.SCHEMA,
+)
 
 
 class DataDir:
@@ -101,7 +112,7 @@ def open_store(
         Path(config.gateway.data_dir, DATABASE_NAME),
         clock=clock,
         random_bytes=random_bytes,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA, *silence.SCHEMA),
+        extra_schema=EXTRA_SCHEMA,
         executor=executor,
     )
 
@@ -155,8 +166,14 @@ class Gateway:
             on_heard=self._heard,
         )
         self.downlink.attach(self.ingest.acks)
-        notices = Notices(self.store, self.clock, random_bytes)
+        epochs = OwnEpochs(self.store, random_bytes)
+        self.devices = Devices(
+            self.store, self.clock, config.device, config.profiles, gateway_name=config.gateway.name
+        )
+        self.accept = Accept(self.store, self.clock, epochs, self.devices)
+        notices = Notices(self.store, self.clock, epochs)
         self.silence = Silence(self.store, self.registry, self.presence, self.clock, notices)
+        self.accept.on_down = self.silence.tell_device
         self.commands.on_done = self._command_done
         self.registry.on_changed = self._node_changed
         self.parts: list[Part] = []
@@ -168,7 +185,9 @@ class Gateway:
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.northbounds = self._build_northbounds()
-        self.operations = Operations(self.registry, self.commands, self.wishes, self.status, self.inspect)
+        self.operations = Operations(
+            self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status
+        )
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -212,7 +231,9 @@ class Gateway:
 
     def _mqtt(self, section: MqttSection) -> Northbound:
         name, place_of = self.config.gateway.name, self.registry.place_of
-        return build_mqtt(section, name, self.store, place_of, self.clock, random.Random(), self.marks)
+        return build_mqtt(
+            section, name, self.store, place_of, self.clock, random.Random(), self.marks, self.devices
+        )
 
     def _build_health(self) -> HealthServer | None:
         section = self.config.health
@@ -266,6 +287,7 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         open_commands = await self.commands.recover()
+        await self.devices.begin(self.registry)
         self.log.info(
             "started", nodes=len(self.registry.nodes()), open_commands=open_commands, pid=os.getpid()
         )
@@ -347,6 +369,7 @@ class Gateway:
             "downlinks": dict(self.downlink.counters),
             "commands": dict(self.commands.counters),
             "http": dict(self.health.counters) if self.health else {},
+            "devices": self.devices.picture(),
             "nodes": len(self.registry.nodes()),
             "nodes_heard_1h": self.presence.count(3600),
             "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),
@@ -375,6 +398,10 @@ class Gateway:
         from gateway.inspection import inspect  # seldom asked for
 
         return inspect(self, address, after_event)
+
+    def device_status(self) -> list[dict[str, Any]]:
+        """What `tidegate gateway devices` shows."""
+        return self.devices.rows(self.registry.place_of)
 
     def node_status(self, address: int) -> dict[str, Any]:
         place = self.registry.place_of(address, self.clock.unix_ms())

@@ -22,6 +22,7 @@ from struct import Struct
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
+from gateway.batch import Batch
 from gateway.boots import Boots
 from gateway.channels import Channel, Channels, Node
 from gateway.clock import Clock
@@ -30,7 +31,7 @@ from gateway.ledger import COPY, NEW, RUNS_MAX, Ledger
 from gateway.limits import DN_PIV_LOW, UNCOMMITTED_FRAMES_MAX, UNPROVEN_PERIOD_S
 from gateway.quality import merged
 from gateway.records import KIND_EVENT, KIND_RESULT, NO_PIV, Event, Reading
-from gateway.store import Batch, Store
+from gateway.store import Store
 from protocols.wire import messages, readings
 from protocols.wire.envelope import Header, open_, parse
 from protocols.wire.errors import DecodeError, FrameError, WireError

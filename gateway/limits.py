@@ -186,6 +186,21 @@ OPEN_EPOCHS = 4
 # Epochs of one node that we know only by name; more are refused: a node makes one per loss of its state.
 NAMED_EPOCHS_MAX = 64
 
+# --- devices -------------------------------------------------------------------------------------
+# Sets of devices taken in and not yet committed: 4 s at 1,000 a second, and half of what frames of nodes may wait, so
+# that devices never crowd out nodes. Beyond, the new set gives way: dropped, counted by device, its id listed as lost.
+DEVICE_SETS_WAITING_MAX = 4096
+# Different sets (which points, not which values) of one device. Beyond, its values travel one to a set.
+DEVICE_SCHEMAS_MAX = 32
+# Of one gateway: serial ports and TCP endpoints, Bluetooth adapters, and devices behind them (thirty on each of 32
+# lines, and a street of Bluetooth sensors). More are refused by the config check.
+BUSES_MAX = 64
+ADAPTERS_MAX = 8
+DEVICES_MAX = 1024
+# Of one profile, and how many a folder of the user's may hold. Larger ones are a mistake, and refused.
+PROFILE_BYTES_MAX = 128 * 1024
+PROFILES_MAX = 1000
+
 # --- northbounds ---------------------------------------------------------------------------------
 # Readings handed over in memory and not yet sent; more than that and they are read back from the disk in
 # their turn. Five commits of 512; about 3 MB.

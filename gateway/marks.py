@@ -17,8 +17,9 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.batch import Batch
 from gateway.records import KIND_EVENT, Reading
-from gateway.store import Batch, Store
+from gateway.store import Store
 from protocols.wire import codes
 from protocols.wire.messages import RAISED
 

@@ -42,6 +42,7 @@ class Exporter(Collector):
         yield _counter("frames_refused", "Frames refused, by reason (SPEC 5).", "reason", now["refused"])
         yield from _links(now["links"])
         yield from _northbounds(now["northbounds"])
+        yield from _devices(now["devices"])
         yield _counter(
             "downlinks",
             "What was sent to nodes, by kind; not_sent: no way to the node.",
@@ -113,6 +114,14 @@ def _northbounds(northbounds: Mapping[str, Mapping[str, float]]) -> Iterator[Met
         "in_flight": "Records sent and not confirmed.",
     }
     return _table("northbound", "northbound", northbounds, gauges)
+
+
+def _devices(devices: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
+    gauges = {
+        "up": "1 while the device answers or is heard.",
+        "age_seconds": "Seconds since its last set.",
+    }
+    return _table("device", "device", devices, gauges)
 
 
 def _store(store: Mapping[str, float]) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from gateway.clock import Clock
 from gateway.config import MqttSection
+from gateway.devices import Devices
 from gateway.errors import ConfigError
 from gateway.marks import Marks
 from gateway.registry import Place
@@ -85,6 +86,7 @@ def build_mqtt(
     clock: Clock,
     rng: random.Random,
     marks: Marks,
+    devices: Devices | None = None,
 ) -> Northbound:
     """An MQTT northbound."""
     from gateway.northbound import mqtt
@@ -100,7 +102,7 @@ def build_mqtt(
         tls=tls_context(section),
     )
     sender = mqtt.MqttSender(settings)
-    format = functools.partial(mqtt.format, marks=marks)
+    format = functools.partial(mqtt.format, marks=marks, devices=devices)
     return Northbound(section.name, Delivery(section.name, store, format, sender, places, clock, rng), clock)
 
 

@@ -1,42 +1,33 @@
-"""Events that the gateway itself makes about a node: kept, delivered and counted like any other.
+"""Events that the gateway itself makes about a node or a device: kept, delivered and counted like any other.
 
 A node that says nothing cannot say so. The gateway does, with an event of that node whose id is in an epoch of the
-gateway's own: its number is 2^48 or more, where no epoch of a node can be (SPEC.md 2.3), so the two never share an id.
-A database that was restored begins a new such epoch: it can not know which ids it gave away since.
+gateway's own (own_epochs.py), so the two never share an id.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from zlib import crc32
 
 from gateway.clock import TrustedClock
-from gateway.epoch import Epoch
-from gateway.records import KIND_EVENT, NO_PIV, OWN_EPOCHS, Event
-from gateway.store import Batch, Store
+from gateway.own_epochs import OwnEpochs
+from gateway.records import KIND_EVENT, NO_PIV, Event
+from gateway.store import Store
 from protocols.wire.messages import SYNCHRONISED, UNSYNCHRONISED
 
 
 class Notices:
     """Puts such events into the store's next transaction."""
 
-    def __init__(self, store: Store, clock: TrustedClock, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, store: Store, clock: TrustedClock, epochs: OwnEpochs) -> None:
         self._store = store
         self._clock = clock
-        self._random_bytes = random_bytes
-        # Those of a restored database are on hold, for good: nobody ever tells what the far side has seen in them.
-        self._epochs = {
-            epoch.node: epoch
-            for epoch in store.epochs.values()
-            if epoch.number >= OWN_EPOCHS and not epoch.dn_hold
-        }
-        store.on_undo.append(self._undo)
+        self._epochs = epochs
 
     def keep(self, node: int, code: int, state: int, detail: int | None) -> None:
         """Commit the event soon; who must know when it is there, or that it failed, listens to the store."""
         store = self._store
-        ledger = self._epoch_of(node).ledger
+        ledger = self._epochs.of(node).ledger
         seq = ledger.cum + 1
         while seq in ledger.pending:
             seq += 1
@@ -53,15 +44,3 @@ class Notices:
         )  # fmt: skip
         batch.events.append(Event(row_id, ledger, seq, KIND_EVENT, now_ms, time, tq, code, state, detail))
         store.schedule()
-
-    def _epoch_of(self, node: int) -> Epoch:
-        epoch = self._epochs.get(node)
-        if epoch is None:
-            number = OWN_EPOCHS + int.from_bytes(self._random_bytes(6), "big")
-            epoch = self._epochs[node] = self._store.add_epoch(node, number, None, None, 1)
-        return epoch
-
-    def _undo(self, batch: Batch) -> None:
-        for epoch in batch.new_epochs:
-            if self._epochs.get(epoch.node) is epoch:
-                del self._epochs[epoch.node]

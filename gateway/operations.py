@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 Request = dict[str, Any]
 Reply = dict[str, Any]
 # Operations that change nothing.
-LOOKS = frozenset({"status", "node.list", "node.show", "site.list", "command.list", "settings.list"})
+LOOKS = frozenset(
+    {"status", "node.list", "node.show", "site.list", "command.list", "settings.list", "device.list"}
+)
 
 
 class Operations:
@@ -39,12 +41,14 @@ class Operations:
         wishes: Wishes,
         status: Callable[[], Reply] = dict,
         inspect: Callable[[int, int], Reply] | None = None,
+        devices: Callable[[], list[Reply]] | None = None,
     ) -> None:
         self._registry = registry
         self._commands = commands
         self._wishes = wishes
         self._status = status
         self._inspect = inspect
+        self._devices = devices
         self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
             "status": self._do_status,
             "node.import": self._do_node_import,
@@ -58,6 +62,7 @@ class Operations:
             "command.list": self._do_command_list,
             "settings.set": self._do_settings_set,
             "settings.list": self._do_settings_list,
+            "device.list": self._do_device_list,
         }
 
     async def handle(self, request: Request, who: str) -> Reply:
@@ -143,6 +148,11 @@ class Operations:
 
     async def _do_settings_list(self, request: Request, by: By) -> Reply:
         return {"settings": [report._asdict() for report in self._wishes.reports()]}
+
+    async def _do_device_list(self, request: Request, by: By) -> Reply:
+        if self._devices is None:
+            raise ControlError("no gateway is running: how devices are, only a running one can tell.")
+        return {"devices": self._devices()}
 
 
 def _command(report: Report) -> Reply:

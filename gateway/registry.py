@@ -385,6 +385,30 @@ class Registry:
             self._assignments.setdefault(address, []).append(made)
             return made
 
+    async def place(self, address: int, site: str, area: str | None, by: By) -> None:
+        """Let the device at `address` serve `site` from now on; the first time, for all it said."""
+        if self.place_of(address, self._clock.unix_ms()).site == site:
+            return
+        if site not in self._sites:
+            await self.add_site(site, area, None, by)
+        async with self._changing:
+            now_ms = self._clock.unix_ms()
+            history = self._assignments.get(address, [])
+            made = Assignment(address, max(now_ms, history[-1].from_ms + 1) if history else 0, None, site)
+
+            def write(connection: sqlite3.Connection) -> None:
+                _end_assignment(connection, address, made.from_ms)
+                connection.execute(
+                    "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", made
+                )
+                audit(
+                    connection, now_ms, by, "site.assign", site, f"device {address:08x} from {made.from_ms}"
+                )
+
+            await self._store.write(write)
+            self._close_assignment(address, made.from_ms)
+            self._assignments.setdefault(address, []).append(made)
+
     def _close_assignment(self, address: int, to_ms: int) -> None:
         history = self._assignments.get(address, [])
         if history and history[-1].to_ms is None:

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING
 
 from gateway import limits
 from gateway.absences import Absences
+from gateway.batch import Batch
 from gateway.clock import TrustedClock
 from gateway.notices import Notices
 from gateway.presence import Presence
 from gateway.records import KIND_EVENT, OWN_EPOCHS
 from gateway.registry import Registry
-from gateway.store import Batch, Store
+from gateway.store import Store
 from protocols.wire import codes
 from protocols.wire.messages import CLEARED, RAISED, Hello, SettingsReport, Status
 
@@ -224,6 +225,11 @@ class Silence:
         if not self._clock.synchronised() or self._noted_s == float("-inf"):
             return waited_s
         return max(waited_s, self._wall.listened_s(heard_ms / 1000, self._clock.unix_ms() / 1000))
+
+    def tell_device(self, address: int, is_down: bool, waited_s: int | None) -> None:
+        """A device has no heartbeat: its poller knows whether it is there. Told as of a node, once each way."""
+        if is_down != self.is_silent(address):
+            self._tell(address, RAISED if is_down else CLEARED, waited_s if is_down else None)
 
     # ---- telling ---------------------------------------------------------------------------------------------------
 

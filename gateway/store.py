@@ -20,14 +20,15 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway import epoch as epochs
 from gateway import incarnation, recovery, schema
+from gateway.batch import Batch
 from gateway.clock import Clock
 from gateway.epoch import Epoch
 from gateway.errors import StoreError
@@ -37,8 +38,7 @@ from gateway.limits import CONFLICTS_KEPT_MAX, SWEEP_EPOCHS_PER_COMMIT, SWEEP_RO
 from gateway.records import Event, Reading
 
 if TYPE_CHECKING:
-    from gateway.channels import Channel
-    from gateway.ingest import Heard
+    pass
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -74,49 +74,6 @@ class StoreSettings:
     cache_kib: int = 8192
     # How long a northbound's progress may wait for a commit to travel with; after kill -9 that much is sent again.
     progress_linger_ms: int = 5000
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one transaction will hold. `reading_rows` and `readings` are the same records, for the disk and for us."""
-
-    reading_rows: list[tuple[Any, ...]] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
-    event_rows: list[tuple[Any, ...]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)
-    new_epochs: list[Epoch] = field(default_factory=list)
-    # Epochs of frames that leave no row: their replay windows are written as they are.
-    windows: dict[int, Epoch] = field(default_factory=dict)
-    # The highest "I hold nothing below" of each ledger.
-    oldest: dict[Ledger, int] = field(default_factory=dict)
-    # Records that had been listed as lost and came after all: (epoch, seq).
-    found: list[tuple[int, int]] = field(default_factory=list)
-    # When boots of nodes began: (node, boot modulo 256): (boots, start_ms).
-    boots: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    conflicts: list[tuple[int, int, int, int, bytes]] = field(default_factory=list)
-    # New bounds of used downlink PIVs.
-    reserve: dict[Channel, int] = field(default_factory=dict)
-    jobs: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = field(default_factory=list)
-
-    # Set when the batch is closed.
-    upto: tuple[int, int] = (0, 0)  # ids of the last rows before this batch
-    lost: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    swept: list[Epoch] = field(default_factory=list)
-    marks: tuple[int, int] | None = None  # a sweep is complete: recovery may begin behind these rows
-    progress: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
-    answers: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = field(default_factory=list)
-
-    def records(self) -> Iterator[Reading | Event]:
-        yield from self.readings
-        yield from self.events
-
-    def frames(self) -> int:
-        return len(self.heard)
-
-    def is_empty(self) -> bool:
-        held = self.heard or self.jobs or self.windows or self.reserve or self.new_epochs or self.event_rows
-        return not held
 
 
 class Store:
@@ -204,7 +161,7 @@ class Store:
         """Something was put into the batch: see that it is committed soon."""
         if self._in_flight is not None:
             return  # what has come meanwhile goes when that one is done
-        if len(self.batch.heard) >= self.settings.batch_frames:
+        if self.batch.frames() >= self.settings.batch_frames:
             self._commit()
         else:
             self._arm(self.settings.linger_ms)
@@ -216,8 +173,8 @@ class Store:
             self._arm(self.settings.progress_linger_ms)
 
     def depth(self) -> int:
-        """Frames taken in and not committed."""
-        return len(self.batch.heard) + (self.settings.batch_frames if self._in_flight is not None else 0)
+        """Frames and sets taken in and not committed."""
+        return self.batch.frames() + (self.settings.batch_frames if self._in_flight is not None else 0)
 
     def add_epoch(
         self, node: int, number: int, id_context: bytes | None, previous: int | None, first_seq: int
@@ -314,6 +271,9 @@ class Store:
         batch.upto = (self.next_reading - 1 - len(batch.readings), self.next_event - 1 - len(batch.events))
         if batch.oldest:
             self._list_lost(batch)
+        now_ms = self.clock.unix_ms()
+        for ledger, gone in batch.dropped.items():
+            batch.lost += [(ledger.row_id, *run, 0, now_ms) for run in gone]
         batch.progress, self._progress = self._progress, {}
         batch.marks, self._marks = self._marks, None
         if not self._sweep and sum(batch.upto) - sum(self._swept_to) > SWEEP_ROWS:
@@ -406,7 +366,7 @@ class Store:
             self._settle(batch)
         else:
             self._undo(batch, error)
-        if len(self.batch.heard) >= self.settings.batch_frames and error is None:
+        if self.batch.frames() >= self.settings.batch_frames and error is None:
             self._commit()
         elif not self.batch.is_empty() or self._sweep or self._marks is not None:
             self._arm(self.settings.linger_ms if error is None else _RETRY_MS)
@@ -486,6 +446,13 @@ class Store:
             self.epochs.pop(epoch.row_id, None)
             self.batch.windows.pop(epoch.row_id, None)
         gone = {epoch.ledger for epoch in batch.new_epochs}
+        for ledger, runs in batch.dropped.items():
+            known = self.batch.dropped.setdefault(ledger, Intervals())
+            for run in runs:
+                known.add(*run)
+        self.batch.dropped = {
+            ledger: runs for ledger, runs in self.batch.dropped.items() if ledger not in gone
+        }
         self.batch.oldest = {ledger: seq for ledger, seq in self.batch.oldest.items() if ledger not in gone}
 
     def _count(self, batch: Batch) -> None:

@@ -112,8 +112,8 @@ class Measurand:
 class Registry:
     by_name: Mapping[str, Measurand]
     by_id: Mapping[int, Measurand]
-    schemas: Mapping[int, tuple[Measurand, ...]]
-    schema_names: Mapping[int, str]
+    schemas: dict[int, tuple[Measurand, ...]]
+    schema_names: dict[int, str]
     node_types: Mapping[str, int]
 
     def of_node_type(self, name: str) -> tuple[Measurand, ...]:
@@ -122,6 +122,11 @@ class Registry:
             known = ", ".join(sorted(self.node_types))
             raise RegistryError(f"node type {name!r:.40} has no schema in schemas.toml, which has {known}")
         return self.schemas[self.node_types[name]]
+
+    def add_schema(self, schema_id: int, name: str, series: tuple[Measurand, ...]) -> None:
+        """Know a schema that is not in schemas.toml (device_schemas.py)."""
+        self.schemas[schema_id] = series
+        self.schema_names[schema_id] = name
 
     def of_schema(self, schema_id: int) -> tuple[Measurand, ...]:
         try:

@@ -26,6 +26,7 @@ from gmqtt.mqtt import connection
 from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 from gmqtt.mqtt.handler import MQTTConnectError
 
+from gateway.devices import Devices
 from gateway.errors import NorthboundError
 from gateway.marks import Marks
 from gateway.northbound.runner import Destination, OnConfirm
@@ -61,10 +62,17 @@ class MqttSettings:
     connect_timeout_s: float = 2.0
 
 
-def format(record: Reading | Event, site: str, resent: bool, marks: Marks | None = None) -> bytes:
+def format(
+    record: Reading | Event,
+    site: str,
+    resent: bool,
+    marks: Marks | None = None,
+    devices: Devices | None = None,
+) -> bytes:
     """The JSON of a record."""
     ledger = record.ledger
-    head = format_json.head(ledger.node, site, ledger.number)
+    known = None if devices is None else devices.known(ledger.node)
+    head = format_json.head(ledger.node, site, ledger.number, known)
     if isinstance(record, Reading):
         _, _, seq, backlog, received_ms, time, tq, schema, values, flags = record
         calibrations, maintenance = (None, False) if marks is None else marks.of(record)

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.batch import Batch
 from gateway.clock import Clock
 from gateway.errors import NorthboundError
 from gateway.intervals import Intervals
@@ -39,7 +40,7 @@ from gateway.limits import (
     REFUSED_PAUSE_S,
 )
 from gateway.records import EVENTS, KIND_RESULT, READINGS, RESULTS, Event, Reading
-from gateway.store import Batch, Store
+from gateway.store import Store
 
 log = logging.getLogger(__name__)
 

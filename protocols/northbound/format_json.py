@@ -6,6 +6,9 @@
      "derived":{"water_class":3,"worst":"ammonia_nitrogen","do_saturation_percent":81.5,"black_odorous":0},
      "cal":{"ph":17},"maintenance":true}
 
+A device that the gateway polls or overhears has "device", "profile" and "source" (modbus or ble) behind "node"; its
+schemas are of device_schemas.py.
+
 "derived" is there where the schema has factors of the standards: GB 3838 class 1 to 5 or 6 for worse than V,
 black-odorous grade 0, 1 (light) or 2 (heavy), null where nothing tells. "cal" names the calibration under which a
 series was measured, "maintenance" is there while somebody worked at the station. A value that is missing is null with
@@ -67,9 +70,13 @@ def _series(schema: int) -> tuple[_Pieces, ...]:
 
 
 @functools.lru_cache(maxsize=16_384)
-def head(node: int, site: str, epoch: int) -> str:
-    """What all records of one node, site and epoch begin with."""
-    return f'{{"node":"{node:04x}","site":{json.dumps(site, ensure_ascii=False)},"epoch":{epoch}'
+def head(node: int, site: str, epoch: int, device: tuple[str, str, str] | None = None) -> str:
+    """What all records of one node, site and epoch begin with. `device`: its name, profile and source."""
+    text = ""
+    if device is not None:
+        named = zip(("device", "profile", "source"), device, strict=True)
+        text = "".join(f',"{key}":{json.dumps(value, ensure_ascii=False)}' for key, value in named)
+    return f'{{"node":"{node:04x}"{text},"site":{json.dumps(site, ensure_ascii=False)},"epoch":{epoch}'
 
 
 def reading(

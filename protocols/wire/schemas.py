@@ -76,11 +76,18 @@ def _load(schema_id: int) -> "Schema":
         raise UnknownSchema(
             "schema id %s is not in this registry (it has %s): update the registry" % (schema_id, known)
         )
-    series = tuple([Series(*registry_table.MEASURANDS[measurand]) for measurand in entry[1]])
+    return define(
+        schema_id, entry[0], [Series(*registry_table.MEASURANDS[measurand]) for measurand in entry[1]]
+    )
+
+
+def define(schema_id: int, name: str, of_series: "list[Series]") -> "Schema":
+    """Make a schema known under its id."""
+    series = tuple(of_series)
     # For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even,
     # and what to take w >> 1 from when w is odd.
     codes = tuple(
         [(s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1)) for s in series]
     )
-    _loaded[schema_id] = Schema(schema_id, entry[0], series, codes, 4 + sum([s.order + 1 for s in series]))
+    _loaded[schema_id] = Schema(schema_id, name, series, codes, 4 + sum([s.order + 1 for s in series]))
     return _loaded[schema_id]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import commands, marks, registry, silence, wishes
+from gateway import marks
 from gateway.commands import Commands
+from gateway.daemon import EXTRA_SCHEMA
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import MintedNode
 from gateway.registry import By, Registry
@@ -70,7 +71,7 @@ def desk(folder: Path, clock: HandClock | None = None, master_key: bytes = MASTE
         folder / "tidegate.db",
         clock=held,
         random_bytes=os.urandom,
-        extra_schema=(*registry.SCHEMA, *commands.SCHEMA, *wishes.SCHEMA, *marks.SCHEMA, *silence.SCHEMA),
+        extra_schema=EXTRA_SCHEMA,
     )
     try:
         yield Desk(store, held, master_key)

@@ -34,6 +34,7 @@ PICTURE: dict[str, Any] = {
             "refused": 0,
         }
     },
+    "devices": {"level-1": {"up": 1.0, "age_seconds": 2.5, "sets": 40, "dropped": 1}},
     "downlinks": {"ack": 9, "not_sent": 1},
     "commands": {"accepted": 2, "done": 1},
     "http": {"requests": 1, "refused": 0},
@@ -210,5 +211,5 @@ def test_metrics_show_every_count_with_its_label() -> None:
 
 
 def test_metrics_of_a_gateway_without_links_and_northbounds_are_valid() -> None:
-    found = samples({**PICTURE, "links": {}, "northbounds": {}, "refused": {}})
+    found = samples({**PICTURE, "links": {}, "northbounds": {}, "devices": {}, "refused": {}})
     assert found["tidegate_nodes", ()] == 3

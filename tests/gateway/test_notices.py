@@ -12,6 +12,7 @@ import pytest
 from gateway import limits
 from gateway.absences import Absences
 from gateway.notices import Notices
+from gateway.own_epochs import OwnEpochs
 from gateway.presence import Presence
 from gateway.records import OWN_EPOCHS
 from gateway.silence import Promise, Silence
@@ -26,7 +27,7 @@ NODE = 0x12
 
 
 def notices(office: Desk) -> Notices:
-    return Notices(office.store, office.clock, lambda size: bytes([7] * size))
+    return Notices(office.store, office.clock, OwnEpochs(office.store, lambda size: bytes([7] * size)))
 
 
 async def committed(office: Desk) -> None:
