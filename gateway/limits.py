@@ -221,3 +221,43 @@ RECONNECT_MAX_S = 1.0
 REFUSED_PAUSE_S = 5.0
 # How often progress is handed to the store; after a kill, what was delivered since then is delivered again.
 PROGRESS_PERIOD_S = 0.5
+
+# --- Modbus --------------------------------------------------------------------------------------
+# An RS-485 segment carries 32 unit loads, and repeaters make 247 unit ids of it. More are refused by the check.
+MODBUS_DEVICES_MAX = 247
+# Buses of one gateway. More are refused by the check.
+MODBUS_BUSES_MAX = 64
+# Points of one device. More are refused by the check.
+MODBUS_POINTS_MAX = 512
+# Writes that wait on one bus, and on one device. More are refused at once: the person is told.
+MODBUS_WRITES_MAX = 64
+MODBUS_WRITES_PER_DEVICE_MAX = 16
+# A write that was sent and not answered is sent again so often, while its deadline and the read-back allow.
+MODBUS_WRITE_ATTEMPTS_MAX = 3
+# How long after its deadline a write that was sent may still be read back, before it is told as unknown.
+MODBUS_READ_BACK_S = 10.0
+# A device is down only after both: a short power cut or a busy second is no outage.
+MODBUS_DOWN_AFTER_S = 10.0
+MODBUS_DOWN_AFTER_COUNT = 3
+# The pause before a silent device is asked again grows between these; in each, the others lose at most one time-out.
+MODBUS_PROBE_MIN_S = 1.0
+MODBUS_PROBE_MAX_S = 60.0
+# Silent devices together may use at most this share of a bus on which others wait.
+MODBUS_PROBE_SHARE = 0.2
+# A spoilt answer is asked for again at once so often; a line that only makes noise is like silence.
+MODBUS_SPOILT_MAX = 2
+# A point that its device refused is asked for again after this long: firmware may have been updated.
+MODBUS_REFUSED_RETRY_S = 600.0
+# A device that says that it is busy is asked again after this long.
+MODBUS_BUSY_RETRY_S = 1.0
+# Ranges that one device refused, and cut plans that are kept; beyond, they are worked out or learned again.
+MODBUS_REFUSED_RANGES_MAX = 64
+MODBUS_PLANS_KEPT_MAX = 64
+# A connection that cannot be made is tried with a pause growing between these.
+MODBUS_RECONNECT_MIN_S = 0.5
+MODBUS_RECONNECT_MAX_S = 30.0
+MODBUS_CONNECT_TIMEOUT_S = 5.0
+# A longest RTU frame is 256 bytes; what is longer without an answer in it is noise, and its beginning gives way.
+MODBUS_BUFFER_BYTES_MAX = 512
+# The load of a plan is worked out exactly over so many moments; beyond, from above.
+MODBUS_LOAD_MOMENTS_MAX = 20_000

@@ -1,0 +1,206 @@
+"""What the scheduler knows of one device: what is due, what it refused, whether it answers, whether it is on.
+
+Due times lie on a grid from the start of the bus, so that points with periods of 1, 10 and 60 s meet and are read
+together. A grid point that was missed is gone: a slow bus falls behind in count, never in queue length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+from gateway import limits
+from gateway.pollers.modbus_plan import cut, remember
+from gateway.pollers.modbus_time import Line
+from gateway.pollers.modbus_types import BIT_READS, Device, Point, Request, Span
+
+UP = "up"
+SUSPECT = "suspect"
+DOWN = "down"
+PROBING = "probing"  # down, and being asked at this moment: shown, not kept
+
+NEVER_S = math.inf
+# A grid point this close is this one: the clock is a float.
+GRID_SLACK_S = 1e-6
+
+
+class DeviceState:
+    """One device of a bus. Times are the injected clock's seconds."""
+
+    def __init__(self, device: Device, line: Line, start_s: float) -> None:
+        self.device = device
+        self.state = UP
+        self.is_probed = False
+        self.counters: Counter[str] = Counter()
+        self.latency_s = 0.0  # of answers, smoothed
+        self.answered_s = -NEVER_S
+        self.not_before_s = start_s  # its gap, or the time in which an old answer may still come
+        self.probe_at_s = NEVER_S
+        self.pause_s = 0.0
+        self.probe_cost_s = 0.0
+        self.failures = 0
+        self.spoilt = 0
+        self.failing_since_s = NEVER_S
+        self.ready_s = NEVER_S if device.start else -NEVER_S  # when it measures; NEVER_S: it is off
+        self.refused: dict[int, list[Span]] = {}
+        self.unanswered: set[tuple[int, int, int]] = set()  # shapes whose answers may still come
+        self.due_s = [start_s] * len(device.points)
+        self.first_due_s = start_s if device.points else NEVER_S
+        self._due: list[int] = []
+        self._due_until_s = -NEVER_S  # `_due` holds until then
+        self._line = line
+        self._start_s = start_s
+        self._plans: dict[tuple[int, ...], list[tuple[Span, list[int]]]] = {}
+
+    @property
+    def shown(self) -> str:
+        """The state as a person is told it."""
+        return PROBING if self.state == DOWN and self.is_probed else self.state
+
+    # --- what is due -----------------------------------------------------------------------------
+
+    def due(self, now_s: float) -> list[int]:
+        """Points to be read now, by index, the one with the earliest deadline first."""
+        limit_s = now_s + GRID_SLACK_S
+        if self.first_due_s > limit_s:
+            return []
+        if limit_s >= self._due_until_s:
+            waiting = [due_s for due_s in self.due_s if due_s > limit_s]
+            self._due_until_s = min(waiting, default=NEVER_S)
+            self._due = [index for index, due_s in enumerate(self.due_s) if due_s <= limit_s]
+            self._due.sort(key=self.deadline_s)
+        return self._due
+
+    def deadline_s(self, index: int) -> float:
+        return self.due_s[index] + self.device.points[index].deadline_s
+
+    def block_of(self, index: int, due: list[int]) -> tuple[Request, list[int]]:
+        """The request of the cheapest plan for all of `due` that reads point `index`."""
+        function = self.device.points[index].function
+        same = tuple(other for other in sorted(due) if self.device.points[other].function == function)
+        blocks = self._plans.get(same)
+        if blocks is None:
+            blocks = self._plan(function, same)
+        for span, members in blocks:
+            if index in members:
+                return Request(self.device.unit, function, span.address, span.quantity), members
+        return self.single(index), [index]  # refused by itself, and asked for again after a while
+
+    def single(self, index: int) -> Request:
+        point = self.device.points[index]
+        return Request(self.device.unit, point.function, point.address, point.quantity)
+
+    def _plan(self, function: int, points: tuple[int, ...]) -> list[tuple[Span, list[int]]]:
+        if len(self._plans) >= limits.MODBUS_PLANS_KEPT_MAX:
+            self._plans.clear()
+        spans = [self.device.points[index].span for index in points]
+        found = cut(spans, self.cost(function), self.count_max(function), self.refused.get(function, ()))
+        blocks = [(span, [points[member] for member in members]) for span, members in found]
+        self._plans[points] = blocks
+        return blocks
+
+    def cost(self, function: int) -> Callable[[int], float]:
+        """What a request for so many registers or bits takes of the line."""
+        device, line = self.device, self._line
+        return lambda count: line.exchange_s(Request(device.unit, function, 0, count), device.turnaround_s)
+
+    def count_max(self, function: int) -> int:
+        return self.device.bits_max if function in BIT_READS else self.device.registers_max
+
+    # --- what was read ---------------------------------------------------------------------------
+
+    def read(self, now_s: float, points: list[int] | tuple[int, ...]) -> None:
+        """`points` were read: on to the next moment of their grid."""
+        for index in points:
+            point = self.device.points[index]
+            late_s = now_s - self.deadline_s(index)
+            if late_s > GRID_SLACK_S:
+                self.counters["deadlines_missed"] += 1
+            next_s = self._next(point, now_s)
+            self.counters["periods_skipped"] += max(
+                0, round((next_s - self.due_s[index]) / point.period_s) - 1
+            )
+            self.due_s[index] = next_s
+        self._first()
+
+    def put_off(self, points: tuple[int, ...], until_s: float) -> None:
+        """Do not ask for `points` before `until_s`."""
+        for index in points:
+            self.due_s[index] = until_s
+        self._first()
+
+    def all_due(self, now_s: float) -> None:
+        """After an absence everything is wanted at once; what was missed meanwhile is gone."""
+        for index, due_s in enumerate(self.due_s):
+            if due_s <= now_s:
+                self.due_s[index] = now_s
+        self._first()
+
+    def _next(self, point: Point, now_s: float) -> float:
+        passed = math.floor((now_s - self._start_s) / point.period_s + GRID_SLACK_S)
+        return self._start_s + (passed + 1) * point.period_s
+
+    def _first(self) -> None:
+        self.first_due_s = min(self.due_s, default=NEVER_S)
+        self._due_until_s = -NEVER_S
+
+    # --- what it refused -------------------------------------------------------------------------
+
+    def refuse(self, function: int, bad: Span) -> bool:
+        """Never ask for `bad` again, nor for what contains it. False when that was known."""
+        ranges = self.refused.setdefault(function, [])
+        if not remember(ranges, bad):
+            return False
+        del ranges[: -limits.MODBUS_REFUSED_RANGES_MAX]
+        self._plans.clear()
+        return True
+
+    def allow(self, function: int, good: Span) -> None:
+        """`good` was read: whatever within it was refused is no longer."""
+        ranges = self.refused.get(function)
+        if ranges and any(good.holds(known) for known in ranges):
+            ranges[:] = [known for known in ranges if not good.holds(known)]
+            self._plans.clear()
+
+    # --- whether it is on ------------------------------------------------------------------------
+
+    @property
+    def is_off(self) -> bool:
+        return self.ready_s == NEVER_S
+
+    def start_at_s(self) -> float:
+        """When a device that is off must be started, for its first point to be in time."""
+        return self.first_due_s - self.device.warm_up_s
+
+    def may_stop(self, now_s: float) -> bool:
+        """Whether it is on, can be stopped, and nothing is due before it could be warm again."""
+        if self.device.stop is None or self.is_off or now_s < self.ready_s:
+            return False
+        return self.start_at_s() > now_s + GRID_SLACK_S
+
+    # --- whether it answers ----------------------------------------------------------------------
+
+    def answered(self, now_s: float, latency_s: float) -> None:
+        """An intact answer, an exception included: it is alive."""
+        self.failures = 0
+        self.spoilt = 0
+        self.failing_since_s = NEVER_S
+        self.probe_at_s = NEVER_S
+        self.answered_s = now_s
+        self.latency_s += (latency_s - self.latency_s) / (8 if self.latency_s else 1)
+
+    def failed(self, now_s: float, began_s: float) -> None:
+        """No answer: ask again after a pause that grows."""
+        self.failures += 1
+        self.failing_since_s = min(self.failing_since_s, began_s)
+        self.probe_cost_s = now_s - began_s
+        grown_s = limits.MODBUS_PROBE_MIN_S * 2 ** min(self.failures - 1, 16)
+        self.pause_s = min(max(grown_s, self.device.timeout_s), limits.MODBUS_PROBE_MAX_S)
+        self.probe_at_s = now_s + self.pause_s
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has been silent for long enough, and often enough, to be called down."""
+        long_enough = self.probe_at_s - self.pause_s - self.failing_since_s >= limits.MODBUS_DOWN_AFTER_S
+        return long_enough and self.failures >= limits.MODBUS_DOWN_AFTER_COUNT

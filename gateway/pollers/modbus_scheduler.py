@@ -1,0 +1,316 @@
+"""What goes over a Modbus bus next: a pure state machine on the caller's clock.
+
+    step = scheduler.next(now)           a Job to carry out, or a Wait
+    scheduler.done(now, job, outcome)    what came of it
+
+One request at a time, in this order: a write (never two without a read in between, when reads are due), a probe of
+a silent device (if the others can afford it), and the read with the earliest deadline, merged with what else is
+due on that device.
+
+One silent device costs the others at most one time-out per probe pause: from its first unanswered request on it is
+asked only by probes, whose pause grows, and all silent devices together get at most a share of a bus on which
+others wait. It is called down only after a time and a count.
+
+RTU answers carry no number. So after a request that stayed unanswered its device is left alone for a while, is then
+asked by a probe whose values nobody uses, and is left alone once more: no answer can be taken for another's.
+
+Prior art: wb-mqtt-serial (merging, un-merging, down by time and count), read and not copied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from gateway import limits
+from gateway.pollers.modbus_device import DOWN, GRID_SLACK_S, NEVER_S, SUSPECT, UP, DeviceState
+from gateway.pollers.modbus_time import Line
+from gateway.pollers.modbus_types import (
+    ANSWERED,
+    GATEWAY_CODES,
+    ILLEGAL_ADDRESS,
+    ILLEGAL_FUNCTION,
+    ILLEGAL_VALUE,
+    LOST,
+    REFUSED,
+    SILENT,
+    SPOILT,
+    Device,
+    Job,
+    Outcome,
+    Request,
+    Span,
+    Wait,
+    Write,
+)
+from gateway.pollers.modbus_writes import PendingWrite, WriteQueue
+
+OnValues = Callable[[Device, int, tuple[int, ...]], None]
+OnFault = Callable[[Device, tuple[int, ...], str], None]
+OnState = Callable[[Device, str, str], None]
+
+
+class Scheduler:
+    """The requests of one bus. `is_numbered`: answers carry the number of their request (Modbus TCP)."""
+
+    def __init__(
+        self,
+        line: Line,
+        devices: Sequence[Device],
+        now_s: float,
+        *,
+        is_numbered: bool = False,
+        on_values: OnValues = lambda device, index, values: None,
+        on_fault: OnFault = lambda device, points, reason: None,
+        on_state: OnState = lambda device, old, new: None,
+    ) -> None:
+        self.line = line
+        self.states = [DeviceState(device, line, now_s) for device in devices]
+        self.writes = WriteQueue(line, {device.name: device for device in devices})
+        self.counters: Counter[str] = Counter()
+        self.busy_s = 0.0
+        self._is_numbered = is_numbered
+        self._on_values = on_values
+        self._on_fault = on_fault
+        self._on_state = on_state
+        self._by_name = {device.name: index for index, device in enumerate(devices)}
+        self._free_s = now_s
+        self._began_s = now_s
+        self._probes_from_s = now_s  # others come first until then
+        self._is_reads_turn = False
+
+    # --- choosing --------------------------------------------------------------------------------
+
+    def next(self, now_s: float) -> Job | Wait:
+        """The next job; the caller sends it at once and reports with `done`."""
+        self.writes.expire(now_s)
+        if now_s < self._free_s - GRID_SLACK_S / 10:
+            return Wait(self._free_s)
+        read = self._next_read(now_s)
+        job = self._next_write(now_s, read is not None) or self._next_probe(now_s, read is not None)
+        job = job or read or self._next_stop(now_s)
+        if job is None:
+            return Wait(self._wake_s(now_s))
+        self._is_reads_turn = job.kind in ("write", "read_back")
+        self._began_s = now_s
+        self.counters["requests"] += 1
+        state = self.states[job.device]
+        state.counters["requests"] += 1
+        state.is_probed = job.kind == "probe"
+        return job
+
+    def _job(self, kind: str, index: int, request: Request, points: Sequence[int] = ()) -> Job:
+        timeout_s = self.line.timeout_s(self.states[index].device, request)
+        return Job(kind, index, request, timeout_s, tuple(points))
+
+    def _next_write(self, now_s: float, reads_wait: bool) -> Job | None:
+        if self._is_reads_turn and reads_wait:
+            return None
+        for name in self.writes.waiting():
+            index = self._by_name[name]
+            state = self.states[index]
+            if state.state == UP and now_s >= state.not_before_s - GRID_SLACK_S:
+                request = self.writes.next(state.device)
+                return self._job("write" if request.values else "read_back", index, request)
+        return None
+
+    def _next_probe(self, now_s: float, reads_wait: bool) -> Job | None:
+        if reads_wait and now_s < self._probes_from_s:
+            return None
+        ready = [
+            index
+            for index, state in enumerate(self.states)
+            if state.probe_at_s <= now_s + GRID_SLACK_S and state.device.points
+        ]
+        if not ready:
+            return None
+        index = min(ready, key=lambda index: self.states[index].probe_at_s)
+        return self._job("probe", index, self._probe_request(self.states[index]))
+
+    def _probe_request(self, state: DeviceState) -> Request:
+        """A single point; if there is one, of another shape than what was not answered."""
+        singles = [state.single(index) for index in range(len(state.device.points))]
+        fresh = [request for request in singles if request.shape not in state.unanswered]
+        known_good = [request for request in fresh or singles if not self._is_refused(state, request)]
+        return min(known_good or singles, key=lambda request: request.quantity)
+
+    @staticmethod
+    def _is_refused(state: DeviceState, request: Request) -> bool:
+        span = Span(request.address, request.quantity)
+        return any(span.holds(bad) for bad in state.refused.get(request.function, ()))
+
+    def _next_read(self, now_s: float) -> Job | None:
+        """The start or the read with the earliest deadline."""
+        best: tuple[float, int, int, list[int]] | None = None
+        for index, state in enumerate(self.states):
+            if state.state != UP or now_s < state.not_before_s - GRID_SLACK_S:
+                continue
+            if state.is_off:
+                if state.start_at_s() <= now_s + GRID_SLACK_S and (
+                    best is None or state.start_at_s() < best[0]
+                ):
+                    best = (state.start_at_s(), index, -1, [])
+                continue
+            if now_s < state.ready_s - GRID_SLACK_S:
+                continue
+            due = state.due(now_s)
+            if due:
+                point = due[0]
+                if best is None or state.deadline_s(point) < best[0]:
+                    best = (state.deadline_s(point), index, point, due)
+        if best is None:
+            return None
+        _deadline_s, index, point, due = best
+        state = self.states[index]
+        if point < 0 and state.device.start is not None:
+            return self._job("start", index, state.device.start)
+        request, members = state.block_of(point, due)
+        return self._job("read", index, request, members)
+
+    def _next_stop(self, now_s: float) -> Job | None:
+        for index, state in enumerate(self.states):
+            if (
+                state.state == UP
+                and now_s >= state.not_before_s
+                and state.may_stop(now_s)
+                and state.device.stop
+            ):
+                return self._job("stop", index, state.device.stop)
+        return None
+
+    def _wake_s(self, now_s: float) -> float:
+        """When something may be to do without anybody asking."""
+        wake_s = self.writes.next_expiry_s()
+        for state in self.states:
+            if state.state == UP:
+                due_s = state.start_at_s() if state.is_off else max(state.first_due_s, state.ready_s)
+                wake_s = min(wake_s, max(due_s, state.not_before_s))
+                if self.writes.wants(state.device.name):
+                    wake_s = min(wake_s, state.not_before_s)
+            else:
+                wake_s = min(wake_s, state.probe_at_s)
+        return max(wake_s, now_s + GRID_SLACK_S)
+
+    # --- what came of it -------------------------------------------------------------------------
+
+    def done(self, now_s: float, job: Job, outcome: Outcome) -> None:
+        """Take note of what came of `job`."""
+        state = self.states[job.device]
+        self._free_s = now_s + self.line.gap_s
+        self.busy_s += now_s - self._began_s
+        self.counters[outcome.kind] += 1
+        state.counters[outcome.kind] += 1
+        state.not_before_s = max(state.not_before_s, now_s + state.device.gap_s)
+        state.is_probed = False
+        if outcome.kind == LOST:
+            self.writes.lost(state.device, job, now_s)
+        elif outcome.kind in (ANSWERED, REFUSED) and outcome.code not in GATEWAY_CODES:
+            self._answered(now_s, state, job, outcome)
+        else:
+            self._failed(now_s, state, job, outcome)
+
+    def _answered(self, now_s: float, state: DeviceState, job: Job, outcome: Outcome) -> None:
+        state.answered(now_s, now_s - self._began_s)
+        if outcome.kind == REFUSED:
+            self.counters[f"exception_{outcome.code}"] += 1
+        if job.kind == "probe":
+            self._returned(now_s, state)
+        elif job.kind in ("write", "read_back"):
+            self.writes.answered(state.device, job, outcome, now_s)
+        elif job.kind == "start":
+            state.ready_s = now_s + state.device.warm_up_s
+        elif job.kind == "stop":
+            state.ready_s = NEVER_S
+        elif outcome.kind == ANSWERED:
+            self._values(now_s, state, job, outcome.values)
+        else:
+            self._refused(now_s, state, job, outcome.code)
+
+    def _values(self, now_s: float, state: DeviceState, job: Job, values: tuple[int, ...]) -> None:
+        state.counters["points_read"] += len(job.points)
+        self.counters["points_read"] += len(job.points)
+        state.allow(job.request.function, Span(job.request.address, job.request.quantity))
+        state.read(now_s, job.points)
+        for index in job.points:
+            point = state.device.points[index]
+            begin = point.address - job.request.address
+            self._on_values(state.device, index, values[begin : begin + point.quantity])
+
+    def _refused(self, now_s: float, state: DeviceState, job: Job, code: int) -> None:
+        """Un-merge for good what may be un-merged; leave alone for a while what is refused by itself."""
+        request = job.request
+        if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE) and len(job.points) > 1:
+            state.refuse(request.function, Span(request.address, request.quantity))
+            state.counters["unmerged"] += 1
+            # Its points are still due, and come in smaller requests. Finding out which must not hold up the others.
+            pause_s = (now_s - self._began_s) * (1 / limits.MODBUS_PROBE_SHARE - 1)
+            state.not_before_s = max(state.not_before_s, now_s + pause_s)
+            return
+        if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE, ILLEGAL_FUNCTION):
+            if code != ILLEGAL_FUNCTION:
+                state.refuse(request.function, Span(request.address, request.quantity))
+            state.put_off(job.points, now_s + limits.MODBUS_REFUSED_RETRY_S)
+        else:
+            state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
+        self._on_fault(state.device, job.points, f"exception {code}")
+
+    def _returned(self, now_s: float, state: DeviceState) -> None:
+        """A silent device answers again: everything of it is wanted, once old answers can no longer come."""
+        state.unanswered.clear()
+        if not self._is_numbered:
+            state.not_before_s = max(state.not_before_s, now_s + state.device.timeout_s)
+        if state.device.start is not None:
+            state.ready_s = NEVER_S  # it may have been without power
+        state.all_due(now_s)
+        self._set_state(state, UP)
+
+    def _failed(self, now_s: float, state: DeviceState, job: Job, outcome: Outcome) -> None:
+        if outcome.kind == SPOILT and state.spoilt < limits.MODBUS_SPOILT_MAX and state.state == UP:
+            state.spoilt += 1  # it speaks: its points are still due, and are asked for again
+            self.writes.spoilt(state.device, job, now_s)
+            return
+        if outcome.kind == SILENT and len(state.unanswered) < limits.MODBUS_PLANS_KEPT_MAX:
+            state.unanswered.add(job.request.shape)
+        cost_s = now_s - self._began_s
+        state.failed(now_s, self._began_s)
+        self._probes_from_s = now_s + cost_s * (1 / limits.MODBUS_PROBE_SHARE - 1)
+        self.writes.silent(state.device, job, now_s)
+        if state.state == UP:
+            self._set_state(state, SUSPECT)
+        if state.state == SUSPECT and state.is_gone:
+            self._set_state(state, DOWN)
+
+    def _set_state(self, state: DeviceState, new: str) -> None:
+        old, state.state = state.state, new
+        if old != new:
+            state.counters[f"to_{new}"] += 1
+            self._on_state(state.device, old, new)
+
+    # --- from outside ----------------------------------------------------------------------------
+
+    def write(self, write: Write, now_s: float) -> str:
+        """Queue a write. Returns "" or why it is not taken."""
+        return self.writes.add(PendingWrite(write), now_s)
+
+    def probe_pause_s(self, index: int) -> float:
+        """Within so many seconds a silent device that answers again is found; 0 when it is not silent."""
+        silent = [state for state in self.states if state.state != UP]
+        turns_s = sum(state.probe_cost_s for state in silent) / limits.MODBUS_PROBE_SHARE
+        return max(self.states[index].pause_s, turns_s) if self.states[index] in silent else 0.0
+
+    def line_up(self, now_s: float) -> None:
+        """The port or connection is open (again): old answers are gone, and everything is wanted."""
+        self._free_s = max(self._free_s, now_s + self.line.gap_s)
+        for state in self.states:
+            state.unanswered.clear()
+            if state.state == UP:
+                state.all_due(now_s)
+            else:
+                state.probe_at_s = min(state.probe_at_s, now_s)
+
+    def line_down(self, now_s: float) -> None:
+        """The port or connection has been away for so long that nobody can be said to be up."""
+        for state in self.states:
+            if state.state != DOWN:
+                state.probe_at_s = now_s
+                self._set_state(state, DOWN)

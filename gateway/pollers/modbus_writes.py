@@ -1,0 +1,186 @@
+"""Writes to Modbus devices: sent before they expire or not at all, read back, told once how they ended.
+
+A write that was sent and not answered may have been carried out. It is read back as soon as its device speaks
+again, and sent a second time only when the read-back shows that it did not arrive, and only before it expires.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+
+from gateway import limits
+from gateway.pollers.modbus_device import NEVER_S
+from gateway.pollers.modbus_time import Line
+from gateway.pollers.modbus_types import (
+    ANSWERED,
+    BIT_READS,
+    DECLINED,
+    DIFFERS,
+    DONE,
+    EXCEPTIONS,
+    EXPIRED,
+    READ_BACK,
+    REFUSED,
+    UNKNOWN,
+    Device,
+    Job,
+    Outcome,
+    Request,
+    Write,
+)
+
+
+class PendingWrite:
+    """One write on its way."""
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self.number = 0  # in the order of their arrival
+        self.attempts = 0
+        self.is_sent = False  # and must be read back before anything else is said of it
+        self.is_acknowledged = False
+
+    def end(self, result: str, detail: str = "") -> None:
+        self.write.on_done(result, detail)
+
+
+class WriteQueue:
+    """Writes of one bus, in order per device."""
+
+    def __init__(self, line: Line, devices: Mapping[str, Device]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._line = line
+        self._queues: dict[str, deque[PendingWrite]] = {name: deque() for name in devices}
+        self._devices = devices
+        self._count = 0
+        self._added = 0
+
+    def add(self, pending: PendingWrite, now_s: float) -> str:
+        """Queue a write. Returns "" or why it is not taken."""
+        queue = self._queues.get(pending.write.device)
+        if queue is None:
+            return f"no device '{pending.write.device}' on this bus"
+        if len(queue) >= limits.MODBUS_WRITES_PER_DEVICE_MAX or self._count >= limits.MODBUS_WRITES_MAX:
+            return "too many writes are waiting already; wait for them to end"
+        if pending.write.expires_s <= now_s:
+            return "its deadline has passed"
+        self._count += 1
+        self._added += 1
+        pending.number = self._added
+        queue.append(pending)
+        return ""
+
+    def waiting(self) -> list[str]:
+        """Devices with writes, the one whose first has waited longest first."""
+        if not self._count:
+            return []
+        return sorted(
+            (name for name, queue in self._queues.items() if queue),
+            key=lambda name: self._queues[name][0].number,
+        )
+
+    def wants(self, name: str) -> bool:
+        return bool(self._queues[name])
+
+    def next_expiry_s(self) -> float:
+        return min(
+            (_given_up_s(pending) for queue in self._queues.values() for pending in queue), default=NEVER_S
+        )
+
+    def expire(self, now_s: float) -> None:
+        """End what can no longer be sent in time, and what could not be read back for long enough."""
+        if not self._count:
+            return
+        for name, queue in self._queues.items():
+            for pending in [pending for pending in queue if now_s >= self._latest_s(name, pending)]:
+                if pending.is_sent:
+                    detail = (
+                        "taken by the device, not read back"
+                        if pending.is_acknowledged
+                        else "sent, not answered"
+                    )
+                    self._end(name, pending, UNKNOWN, detail)
+                else:
+                    self._end(name, pending, EXPIRED, "never sent")
+
+    def _latest_s(self, name: str, pending: PendingWrite) -> float:
+        """The last moment for the next step: its whole request must be out before it expires."""
+        if pending.is_sent:
+            return _given_up_s(pending)
+        return pending.write.expires_s - self._line.request_s(_request(self._devices[name], pending.write))
+
+    def next(self, device: Device) -> Request:
+        """The next step of the first write for `device`, which has one; `expire` was called at this moment."""
+        pending = self._queues[device.name][0]
+        if pending.is_sent:
+            return _read_back(device, pending.write)
+        pending.attempts += 1
+        return _request(device, pending.write)
+
+    def answered(self, device: Device, job: Job, outcome: Outcome, now_s: float) -> None:
+        """The device answered a step."""
+        if not self._queues[device.name]:
+            return
+        pending = self._queues[device.name][0]
+        if job.kind == "write":
+            if outcome.kind == REFUSED:
+                self._end(device.name, pending, DECLINED, _words(outcome.code))
+            elif not pending.write.read_back:
+                self._end(device.name, pending, DONE, "not read back")
+            else:
+                pending.is_sent = pending.is_acknowledged = True
+        else:
+            self._read_back(device, pending, outcome, now_s)
+
+    def _read_back(self, device: Device, pending: PendingWrite, outcome: Outcome, now_s: float) -> None:
+        if outcome.kind != ANSWERED:
+            self._end(device.name, pending, UNKNOWN, f"cannot be read back: {_words(outcome.code)}")
+        elif outcome.values == _expected(pending.write):
+            self._end(device.name, pending, DONE)
+        elif pending.is_acknowledged:
+            self._end(device.name, pending, DIFFERS, f"reads back {', '.join(map(str, outcome.values))}")
+        elif pending.attempts < limits.MODBUS_WRITE_ATTEMPTS_MAX:
+            pending.is_sent = False  # it did not arrive: once more, if there is time
+        else:
+            self._end(device.name, pending, UNKNOWN, f"sent {pending.attempts} times, not taken")
+
+    def silent(self, device: Device, job: Job, now_s: float) -> None:
+        """A step was not answered."""
+        if job.kind == "write" and self._queues[device.name]:
+            pending = self._queues[device.name][0]
+            pending.is_sent = True
+            if not pending.write.read_back:
+                self._end(device.name, pending, UNKNOWN, "sent, not answered, not to be read back")
+
+    spoilt = lost = silent  # what is not known to have failed may have been carried out
+
+    def _end(self, name: str, pending: PendingWrite, result: str, detail: str = "") -> None:
+        self._queues[name].remove(pending)
+        self._count -= 1
+        self.counters[result] += 1
+        pending.end(result, detail)
+
+
+def _given_up_s(pending: PendingWrite) -> float:
+    if pending.is_sent:
+        return pending.write.expires_s + limits.MODBUS_READ_BACK_S
+    return pending.write.expires_s
+
+
+def _request(device: Device, write: Write) -> Request:
+    return Request(device.unit, write.function, write.address, len(write.values), write.values)
+
+
+def _read_back(device: Device, write: Write) -> Request:
+    return Request(device.unit, READ_BACK[write.function], write.address, len(write.values))
+
+
+def _expected(write: Write) -> tuple[int, ...]:
+    if READ_BACK[write.function] in BIT_READS:
+        return tuple(int(bool(value)) for value in write.values)
+    return write.values
+
+
+def _words(code: int) -> str:
+    return f"exception {code} ({EXCEPTIONS.get(code, 'not in the standard')})"
