@@ -31,6 +31,7 @@ class Group(NamedTuple):
 # A new group is one line here. The module exposes a typer.Typer named `app`.
 GROUPS = {
     "gateway": Group("gateway.cli", "Run and check the gateway daemon (integrator).", ""),
+    "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"

@@ -34,6 +34,12 @@ class RegistryError(GatewayError):
     exit_code = 2
 
 
+class AirError(GatewayError):
+    """A packet or a region that there is no such thing as."""
+
+    exit_code = 2
+
+
 class CommandError(GatewayError):
     """A command to a node that is not allowed or can never be carried out."""
 

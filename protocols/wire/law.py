@@ -34,7 +34,7 @@ class Law:
 
         if plan_id not in PLANS:
             raise AirRefused("plan", "plan %d: known are %s" % (plan_id, sorted(PLANS)))
-        name, self._runs, self._bands, self._longest_us, self._bw_max_hz, eirp, sf_max, listens = PLANS[
+        name, self._runs, self._bands, self.longest_us, self._bw_max_hz, eirp, sf_max, listens = PLANS[
             plan_id
         ]
         self.name: str = name
@@ -43,8 +43,10 @@ class Law:
         self.dbm_max: int = (eirp - antenna_cdbi) // 100  # conducted
         self.channels: int = sum([run[2] for run in self._runs])
         self._listens: bool = listens
+        # Least of any band, in an hour; 0: as much as you like.
+        self.hour_ms: int = min([band[2] for band in self._bands])
         self._ledger: "Ledger | None" = None
-        if self._bands[0][2]:
+        if self.hour_ms:
             from protocols.wire.duty import Ledger  # code that a plan without it need not hold
 
             self._ledger = Ledger(plan_id, self._bands, spent)
@@ -67,7 +69,7 @@ class Law:
 
     def size_max(self, sf: int) -> int:
         """Bytes of the largest packet of ours at this spreading factor; -1 for none."""
-        return min(MAX_PACKET, airtime.size_max(airtime.lora(sf), self._longest_us))
+        return min(MAX_PACKET, airtime.size_max(airtime.lora(sf), self.longest_us))
 
     def check(self, now_s: int, freq_hz: int, modulation: "Modulation", size: int, dbm: int) -> int:
         """Microseconds on the air. AirRefused when it must not be sent now; ``now_s`` is uptime."""
@@ -81,7 +83,7 @@ class Law:
             air_us = airtime.time_on_air_us(modulation, size)
         except ValueError as exc:
             raise AirRefused("modulation", str(exc))
-        if air_us > self._longest_us:
+        if air_us > self.longest_us:
             self._too_long(modulation, size, air_us)
         if self._ledger is not None:
             self._ledger.check(now_s, band, modulation, air_us)
@@ -113,14 +115,14 @@ class Law:
 
     def _too_long(self, modulation: "Modulation", size: int, air_us: int) -> "NoReturn":
         sf = modulation.sf
-        most = airtime.size_max(modulation, self._longest_us)
+        most = airtime.size_max(modulation, self.longest_us)
         fits = "at most %d bytes" % most if most >= 0 else "not even an empty packet"
         said = "%d bytes at SF%d take %d us, %s allows %d: %s" % (
             size,
             sf,
             air_us,
             self.name,
-            self._longest_us,
+            self.longest_us,
             fits,
         )
         for faster in range(sf - 1, 6, -1):
