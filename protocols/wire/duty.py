@@ -36,6 +36,8 @@ _HOUR_STEPS = 12
 # One ahead: a transmission may end in the next step.
 _STEPS = _HOUR_STEPS + 2
 _BLOCKS = 12
+# A gateway gives a radio what is to begin some seconds later; two more for the rests of the clock and of the air time.
+_AHEAD_S = 10
 # What passed in a sleep for certain: 1 / (1.05 * 1.1) of what hal/clock.py may take it for is 0.866.
 _SLEPT_OF_16 = 13
 _REST = ">III"
@@ -72,8 +74,7 @@ class Ledger:
 
     def add(self, now_s: int, band: int, air_us: int) -> None:
         self._open(now_s)
-        # Two seconds: the clock's rest, and that of the air time.
-        end = (self._at_s + air_us // 1000000 + 2) // _STEP_S
+        end = (self._at_s + air_us // 1000000 + _AHEAD_S) // _STEP_S
         self._forget_until(end)
         self._rings[band][end % _STEPS] += air_us // 1000 + 1
 
@@ -100,13 +101,15 @@ class Ledger:
         self._forget_until(self._at_s // _STEP_S)
 
     def _open(self, now_s: int) -> None:
-        """Own time goes on. A life that was not resumed takes what may have been spent before it: at its time 0."""
+        """Own time goes on. A life that was not resumed takes what may have been spent before as spent at its first
+        look: a caller's clock need not begin at 0.
+        """
+        self._at_s = max(self._at_s, now_s - self._lost_s)
+        self._forget_until(self._at_s // _STEP_S)
         if not self._marks:
             self._marks = self._load()
             for band in range(len(self._marks)):
-                self._rings[band][0] = self._marks[band]
-        self._at_s = max(self._at_s, now_s - self._lost_s)
-        self._forget_until(self._at_s // _STEP_S)
+                self._rings[band][self._head % _STEPS] += self._marks[band]
 
     def _load(self) -> "list[int]":
         data = None if self._spent is None else self._spent.load()

@@ -84,6 +84,10 @@ class Week:
     sleep_s: float = 120.0  # mean
     wrong: float = 0.05
     rtc_lost_share: float = 0.02
+    ahead_s: float = 0.0  # at most, from what the law is told to the begin of it
+    clock_from_s: float | None = (
+        None  # None: the node's clock begins with each life, else it counts on from there
+    )
     until_s: float = WEEK_S
 
     def __post_init__(self) -> None:
@@ -96,7 +100,7 @@ class Week:
 
     def _begin(self) -> None:
         self.law = Law(EU868, self.flash)
-        self.uptime_from_s = self.now_s
+        self.uptime_from_s = self.now_s if self.clock_from_s is None else -self.clock_from_s
 
     def uptime_s(self) -> int:
         return int(self.now_s - self.uptime_from_s)
@@ -135,6 +139,7 @@ class Week:
         tells_first = self.rng.random() < 0.5  # a driver may count when it begins, or when it has ended
         if tells_first:
             self.law.sent(self.uptime_s(), freq_hz, round(air_s * 1_000_000))
+            self.now_s += self.rng.uniform(0, self.ahead_s)
         is_cut = self.rng.random() < self.cut_share
         on_air_s = air_s * self.rng.random() if is_cut else air_s
         self.observer.sent.append((self.now_s, self.now_s + on_air_s, freq_hz))

@@ -163,9 +163,10 @@ def test_the_durable_bound_lives_in_two_copies() -> None:
     flash = formatted(24)[0]
     spent_s, _ = fill(Law(EU868, Spent(LittleFs(flash))), 1)
     assert spent_s > 34
+    plan = Law(EU868, Spent(LittleFs(flash)))
     with pytest.raises(AirRefused):
-        send(Law(EU868, Spent(LittleFs(flash))), 1)
-    send(Law(EU868, Spent(LittleFs(flash))), 3900)
+        send(plan, 1)
+    send(plan, 3900)
     spoil(flash, "a")
     assert Spent(LittleFs(flash)).load()
     spoil(flash, "b")
