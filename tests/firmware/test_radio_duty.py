@@ -90,7 +90,7 @@ class Greedy:
 @pytest.mark.parametrize(
     ("seed", "hours"),
     [
-        (1, 6.0),
+        (1, 24.0),
         pytest.param(2, 168.0, marks=pytest.mark.soak),
         pytest.param(3, 168.0, marks=pytest.mark.soak),
     ],
