@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from protocols.wire import airtime
+
 CAPACITY_MAH = 19_000
 USABLE = 0.85
 BOOT_S = 0.8
@@ -20,8 +22,8 @@ ACCELEROMETER_UA = 2
 _DAY_H = 24
 _HOUR_S = 3600
 _YEAR_D = 365.25
-_SYMBOL_S = 2**10 / 125_000
 _SPREADING = 10
+_SYMBOL_S = 2**_SPREADING / 125_000
 # Receive windows: the first opens after a second and finds no preamble, the second after two and brings the answer.
 _SECOND_WINDOW_S = 2.0
 _EMPTY_WINDOW_S = 8 * _SYMBOL_S
@@ -43,10 +45,8 @@ class Use:
 
 
 def air_s(payload_bytes: float) -> float:
-    """Time on air of a frame: SX1262 datasheet, section 6.1.4; preamble of 8, explicit header, CRC, coding 4/5."""
-    bits = 8 * payload_bytes - 4 * _SPREADING + 28 + 16
-    symbols = 8 + max(0, math.ceil(bits / (4 * _SPREADING)) * 5)
-    return (8 + 4.25 + symbols) * _SYMBOL_S
+    """Time on air of a frame of a mean size: the next whole byte."""
+    return float(airtime.time_on_air_us(airtime.lora(_SPREADING), math.ceil(payload_bytes))) / 1e6
 
 
 def mah_a_day(board: Any, use: Use) -> dict[str, float]:
