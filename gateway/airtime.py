@@ -180,9 +180,10 @@ def _ldro(modulation: Modulation, ldro: str) -> str:
 def _terms(law: Law, air_us: int) -> str:
     """What the law asks of every packet, and how much of it this one takes."""
     terms = [f"at most {law.longest_us // 1000} ms each"]
-    if law.hour_ms:
-        often = f", {law.hour_ms * 1000 // air_us} of these" if air_us else ""
-        terms.append(f"{law.hour_ms // 1000} s in any hour per band{often}")
+    hour_ms = min(band[2] for band in PLANS[law.plan_id][2])
+    if hour_ms:
+        often = f", {hour_ms * 1000 // air_us} of these" if air_us else ""
+        terms.append(f"{hour_ms // 1000} s in any hour per band{often}")
     if law.needs_listening:
         terms.append("listen before talk")
     terms.append(f"{law.dbm_max} dBm")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from protocols.wire.airtime import Modulation
     from protocols.wire.duty import Ledger, Spent
 
-__all__ = ("CN470", "DIPOLE_CDBI", "EU868", "AirRefused", "Law")
-
 CN470 = 0
 EU868 = 1
 # A half-wave dipole, in 1/100 dBi: e.r.p. is measured against it.
@@ -43,10 +41,8 @@ class Law:
         self.dbm_max: int = (eirp - antenna_cdbi) // 100  # conducted
         self.channels: int = sum([run[2] for run in self._runs])
         self._listens: bool = listens
-        # Least of any band, in an hour; 0: as much as you like.
-        self.hour_ms: int = min([band[2] for band in self._bands])
         self._ledger: "Ledger | None" = None
-        if self.hour_ms:
+        if self._bands[0][2]:
             from protocols.wire.duty import Ledger  # code that a plan without it need not hold
 
             self._ledger = Ledger(plan_id, self._bands, spent)

@@ -11,7 +11,8 @@ import random
 from dataclasses import dataclass, field
 
 from protocols.wire import airtime
-from protocols.wire.law import EU868, AirRefused, Law
+from protocols.wire.airtime import AirRefused
+from protocols.wire.law import EU868, Law
 
 HOUR_S = 3600.0
 WEEK_S = 7 * 24 * HOUR_S

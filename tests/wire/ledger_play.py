@@ -10,7 +10,8 @@
 from binascii import hexlify
 
 from protocols.wire import airtime
-from protocols.wire.law import EU868, AirRefused, Law
+from protocols.wire.airtime import AirRefused
+from protocols.wire.law import EU868, Law
 
 
 class Kept:

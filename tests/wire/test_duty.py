@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.wire import airtime
-from protocols.wire.law import EU868, AirRefused, Law
+from protocols.wire.airtime import AirRefused
+from protocols.wire.law import EU868, Law
 from tests.wire.duty_week import BANDS, HOUR_S, Observer, Week
 
 LORA = airtime.lora(10)

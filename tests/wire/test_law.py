@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from firmware.spent import Spent
 from hil_tests.world.flash import Flash, LittleFs, formatted
 from protocols.wire import airtime, law
-from protocols.wire.airtime import Modulation
-from protocols.wire.law import CN470, EU868, AirRefused, Law
+from protocols.wire.airtime import AirRefused, Modulation
+from protocols.wire.law import CN470, EU868, Law
 from tests.wire import airtime_by_the_book
 from tests.wire.airtime_cases import BANDWIDTHS_HZ
 from tests.wire.test_duty import Kept, fill, send

@@ -222,7 +222,7 @@ def check_airtime(case, what):
         plan = law.Law(case["plan"], ledger_play.Kept())
         air_us = plan.check(0, case["freq_hz"], airtime.lora(case["sf"]), case["size"], case["dbm"])
         same(air_us, airtime.time_on_air_us(airtime.lora(case["sf"]), case["size"]), what)
-    except law.AirRefused as exc:
+    except airtime.AirRefused as exc:
         rule = exc.rule
     same(rule, case["rule"], what)
 
