@@ -59,8 +59,23 @@ SUPPLY_SWITCH_ON = 1
 WAKE_PINS = (0, 2, 4, 12, 13, 14, 15, 25, 26, 27, 32, 33, 34, 35, 36, 39)
 LED_PIN = 2
 LED_ON = 1
-RADIO_CHIP = None
-STRAPPING = {2: "nothing is strapped here"}
+
+# A chip of boards/virtual/chips/, where somebody attached one: VirtualBoard.attach_radio().
+RADIO_CHIP = "sx1262"
+RADIO_SPI = 1
+RADIO_SCK_PIN = 14
+RADIO_MOSI_PIN = 13
+RADIO_MISO_PIN = 12
+RADIO_NSS_PIN = 15
+RADIO_RST_PIN = 23
+RADIO_BUSY_PIN = 36
+RADIO_DIO1_PIN = 39
+RADIO_RXEN_PIN = None
+RADIO_TCXO_MV = 1800
+RADIO_DIO2_RF_SWITCH = True
+RADIO_TX_DBM_MAX = 22
+
+STRAPPING = {2: "nothing is strapped here", 12: "nor here", 15: "nor here"}
 UNCONFIRMED = ()
 
 # Currents for the power model: a Heltec WiFi LoRa 32 V3, whose board.py names the sources.

@@ -17,7 +17,7 @@ from boards.virtual.rom_image import micropython, rom_path
 # push MicroPython's table of names into its next size.
 _ROM_HEAP = 28 * 1024
 # A message of the node's machine module is one datagram; none is longer.
-_MESSAGE_MAX = 1024
+_MESSAGE_MAX = 2048
 
 
 class Life:

@@ -35,6 +35,7 @@ from boards.virtual.life import Life
 from boards.virtual.line import LineFaults
 from boards.virtual.port import LinkPort
 from boards.virtual.sleep import DeepSleep, WakePins
+from boards.virtual.spi import RadioChip, RadioLines
 from boards.virtual.uart import UartChip
 
 __all__ = ["LineFaults", "UartChip", "UartLine", "VirtualBoard"]
@@ -127,6 +128,7 @@ class VirtualBoard:
         self._lines: dict[int, UartLine] = {}
         self._chips: dict[int, UartChip] = {}
         self._i2c: dict[int, I2cBus] = {}
+        self._radio = RadioLines()
         self._life: Life | None = None
         self._wake_pins = WakePins()
         self._sleep: DeepSleep | None = None
@@ -154,6 +156,17 @@ class VirtualBoard:
         bus = self._i2c.setdefault(number, I2cBus())
         self.call(lambda: bus.attach(chip, self._clock))
         return bus
+
+    def attach_radio(self, chip: RadioChip) -> None:
+        """Solder a chip to the radio's SPI and lines (RADIO_* in board.py)."""
+
+        def attach() -> None:
+            def drive(level: int) -> None:
+                self._drive(constants.RADIO_DIO1_PIN, level)
+
+            self._radio.attach(chip, self._clock, drive, self._state != "off")
+
+        self.call(attach)
 
     def wire(self, signal: Signal, pin: int) -> None:
         """Let an output of a chip drive a pin."""
@@ -287,12 +300,14 @@ class VirtualBoard:
         if self._state != "off":
             raise BoardError(f"the board is {self._state} already; power_on() needs it off")
         self._rtc_zero_s = self._clock.now_s()
+        self._radio.power(True)
         self._start(PWRON_RESET)
 
     def _power_off(self, event: str) -> None:
         if self._state == "off":
             return
         self._end_life()
+        self._radio.power(False)
         self._erase_rtc()
         self._happened(event, "off")
 
@@ -359,6 +374,7 @@ class VirtualBoard:
         if self._life is not None:
             self._life.end()
             self._life = None
+        self._radio.let_go()
 
     def _ended_by_itself(self, life: Life) -> None:
         if self._life is not life:
@@ -375,11 +391,12 @@ class VirtualBoard:
 
     def _command(self, message: bytes) -> int | bytes | None:
         """One message of the node; what to answer, or None."""
-        verb, *fields = message.split()
+        text, is_raw, raw = message.partition(b"\0")  # bytes for a bus stand behind a zero
+        verb, *fields = text.split()
         handler = self._COMMANDS.get(verb)
         if handler is None:
             raise BoardError(f"the machine module sent {message!r}, which this supervisor does not know")
-        return handler(self, *map(int, fields))
+        return handler(self, *map(int, fields), raw) if is_raw else handler(self, *map(int, fields))
 
     def _sleep_command(self, sleep_ms: int, rtc_us: int) -> None:
         self._deepsleep(sleep_ms, rtc_us)
@@ -452,9 +469,14 @@ class VirtualBoard:
 
     def _set_command(self, pin: int, level: int) -> None:
         self.pins[pin] = level
+        self._radio.set(pin, level)
 
     def _pin_command(self, pin: int) -> int:
-        return self.pins.get(pin, 0)
+        level = self._radio.level(pin)
+        return self.pins.get(pin, 0) if level is None else level
+
+    def _spi_command(self, number: int, mode: int, mosi: bytes) -> bytes:
+        return self._radio.exchange(number, mode, mosi)
 
     def _adc_command(self, pin: int) -> int:
         return self.adc_uv.get(pin, 0)
@@ -473,6 +495,7 @@ class VirtualBoard:
         b"set": _set_command,
         b"pin": _pin_command,
         b"adc": _adc_command,
+        b"spi": _spi_command,
         b"i2cr": _i2c_read_command,
         b"i2cw": _i2c_write_command,
         b"ext0": _ext0_command,

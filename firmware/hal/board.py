@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from firmware.hal import Cache, I2c, Link, RadioPort, Uart
+    from firmware.hal.radio_port import Port
 
 # An ESP32 counts seconds since 2000, other ports since 1970.
 _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
@@ -135,6 +136,7 @@ class Board:
         self.wake = _wake()
         self.state_fs, self.was_formatted = _mount_state()
         self._board: "Any" = None
+        self._radio: "Port | None" = None
         self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
         self.feed_watchdog = self._watchdog.feed
 
@@ -161,7 +163,12 @@ class Board:
         raise ValueError("port %s: this firmware knows rs485 and ultrasonic" % port)
 
     def radio(self) -> "RadioPort | None":
-        return None
+        if self._board.RADIO_CHIP is None:
+            return None
+        from firmware.hal.radio_port import Port
+
+        self._radio = Port(self._board)
+        return self._radio
 
     def i2c(self, bus: str) -> "I2c":
         if bus != "sensors":
@@ -197,6 +204,8 @@ class Board:
             # RISC-V chips have no ext1, and MicroPython for them no function of that name.
             wake_on = getattr(esp32, "wake_on_ext1", None) or esp32.wake_on_gpio
             wake_on(inputs, esp32.WAKEUP_ANY_HIGH)
+        if self._radio is not None:
+            self._radio.hold()
         machine.deepsleep(ms)
 
     def random(self, count: int) -> bytes:

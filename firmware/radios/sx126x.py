@@ -298,16 +298,14 @@ class Sx126x:
         return event
 
     def _overdue(self) -> "Event | None":
-        if self._state != _LISTENING:
-            self._lost = True
-        elif not self._is_endless:
-            self._silent()
-            return Event(SILENCE, self._clock.ticks_ms(), b"", 0, 0)
-        elif self._read(_GET_STATUS, 2)[1] >> 4 & 7 != _MODE_RX:
-            self._lost = True  # it was without power for a moment, and listens no more
-        else:
-            self._since_ms = self._clock.ticks_ms()
-        return None
+        if self._state != _LISTENING or self._read(_GET_STATUS, 2)[1] >> 4 & 7 != _MODE_RX:
+            self._lost = True  # a receiver that was without power for a moment listens no more
+            return None
+        self._since_ms = self._clock.ticks_ms()
+        if self._is_endless:
+            return None
+        self._silent()
+        return Event(SILENCE, self._since_ms, b"", 0, 0)
 
     def _silent(self) -> None:
         """The end of a window. After a wrong header and a preamble that was none the chip itself would go on."""
@@ -389,8 +387,8 @@ class Sx126x:
     def _tune(self, freq_hz: int, sf: int) -> None:
         if freq_hz != self._freq_hz:
             self._calibrate_image(freq_hz)
-            # freq_hz * 2^25 / 32 MHz, in small integers.
-            word = (freq_hz // 15625 << 14) + (freq_hz % 15625 << 14) // 15625
+            # The nearest to freq_hz * 2^25 / 32 MHz, in small integers.
+            word = (freq_hz // 15625 << 14) + ((freq_hz % 15625 << 14) + 7812) // 15625
             self._send(_SET_FREQUENCY, word >> 24, word >> 16 & 0xFF, word >> 8 & 0xFF, word & 0xFF)
             self._freq_hz = freq_hz
         if sf != self._sf:

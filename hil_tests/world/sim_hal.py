@@ -6,6 +6,7 @@
     station.from_gateway(bytes)
     station.power_cut(); station.power_on()      also press_reset(); flash and RTC memory keep what hardware keeps
     station.attach(accelerometer, motion=accelerometer.int1)     a chip on the I2C bus, and the pin it drives
+    station.attach_radio(chip, world)            a Sx1262 that has its place in an air on that clock
     station.set_pin("door", 1)                   a contact; then step() at once: it may end a deep sleep
 
 ``now_ms()`` is the world's time in milliseconds since 1970. A step that blocks (a Modbus transaction) takes its time on
@@ -44,14 +45,17 @@ from firmware.main import START_PAUSE_MS, Life
 from firmware.node import Node
 from firmware.steady import steady
 from hil_tests.world.flash import BlockDevice, Flash, LittleFs
+from hil_tests.world.sim_radio import SimRadio
 from protocols.wire import identity as identity_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from boards.virtual.chips.registers import Signal
+    from boards.virtual.chips.sx1262 import Sx1262
     from boards.virtual.uart import UartChip
     from firmware.hal import RadioPort
+    from hil_tests.world.air import AirClock
 
 _TICKS_PERIOD = 1 << 30
 # Ticks start a minute before they wrap, as on the virtual board.
@@ -321,7 +325,7 @@ class SimHal:
         return _Uart(self._station.clock, line, chip)
 
     def radio(self) -> RadioPort | None:
-        return None
+        return self._station.radio
 
     def i2c(self, bus: str) -> SimI2c:
         return SimI2c(self._station.clock, self._station.i2c)
@@ -388,6 +392,7 @@ class SimStation:
         self.supply_mv = 12_600
         self.loop_mv = 0
         self.i2c = I2cBus()
+        self.radio: SimRadio | None = None
         self.pins: dict[str, int] = {}
         # The oscillator of the deep sleep: this much slow, as a fraction.
         self.sleep_drift = sleep_drift
@@ -413,6 +418,10 @@ class SimStation:
         self.uarts[port] = (line, chip)
         chip.connect(line)
 
+    def attach_radio(self, chip: Sx1262, world: AirClock, tcxo_mv: int | None = 1800) -> None:
+        """A radio chip that has its place in an air; ``world``: the clock of that air."""
+        self.radio = SimRadio(chip, self.clock, world, tcxo_mv)
+
     def set_pin(self, name: str, level: int) -> None:
         """What this wakes runs at the next step(), even if the level was a short one."""
         self.pins[name] = level
@@ -421,9 +430,13 @@ class SimStation:
 
     def power_on(self) -> None:
         self.rtc.lose_power()
+        if self.radio is not None:
+            self.radio.power(True)
         self._start(CAUSE_POWER_ON)
 
     def power_cut(self) -> None:
+        if self.radio is not None:
+            self.radio.power(False)
         self.node = None
         self.hal = None
         self.sleep = None

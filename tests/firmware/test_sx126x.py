@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from firmware.radios import BAD, BUSY, FREE, HEARD, SENT, SILENCE
@@ -9,9 +11,11 @@ from protocols.wire.airtime import lora, time_on_air_us
 from tests.firmware.radio_rig import FREQ_HZ, Rig, Station
 
 
-@pytest.fixture
-def rig() -> Rig:
-    return Rig()
+@pytest.fixture(params=["cpython", "micropython"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    made = Rig(is_micropython=request.param == "micropython")
+    yield made
+    made.close()
 
 
 def test_a_packet_goes_from_one_chip_to_another_with_its_power_and_snr(rig: Rig) -> None:
@@ -102,8 +106,7 @@ def test_a_header_that_is_wrong_ends_a_window_which_the_chip_itself_would_not(
     rig: Rig, endless: bool
 ) -> None:
     """Two packets at once: the header of the first is spoiled."""
-    law = FreeForAll()
-    one, other, two = rig.station(law=law), rig.station(law=law), rig.station()
+    one, other, two = rig.station(plan_id=None), rig.station(plan_id=None), rig.station()
     two.radio.start_listen(FREQ_HZ, 9, False, 0 if endless else 1000)
     one.radio.start_send(FREQ_HZ, 9, 14, bytes(40), False)
     rig.run(0.05)  # most of the preamble
@@ -157,21 +160,6 @@ def test_uplinks_and_downlinks_do_not_hear_each_other(rig: Rig) -> None:
 
 
 # -- the law -----------------------------------------------------------------------------------------------------
-
-
-class FreeForAll:
-    """No law at all, where a test needs a rude neighbour."""
-
-    needs_listening = False
-
-    def freq_hz(self, channel: int) -> int:
-        return FREQ_HZ
-
-    def check(self, now_s: int, freq_hz: int, modulation: object, size: int, dbm: int) -> int:
-        return int(time_on_air_us(modulation, size))  # type: ignore[arg-type]
-
-    def sent(self, now_s: int, freq_hz: int, air_us: int) -> None:
-        pass
 
 
 def test_a_channel_in_use_is_left_alone_and_a_free_one_is_used(rig: Rig) -> None:

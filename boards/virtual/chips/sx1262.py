@@ -16,13 +16,20 @@ import math
 import random
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
 from boards.virtual.chips import sx1262_tables as tables
 from boards.virtual.chips.registers import Signal as Pin
 from boards.virtual.chips.sx1262_settings import FIFO, Settings
 from boards.virtual.chips.sx1262_tables import Error, Irq, Register, Status
 from boards.virtual.ether import Ether, Reception
-from boards.virtual.i2c import Timers
+
+
+class Clock(Protocol):
+    """The board's time; it need not take back what it was given."""
+
+    def now_s(self) -> float: ...
+    def call_later(self, delay_s: float, function: Callable[[], None], /) -> object: ...
 
 
 class Deadline:
@@ -52,7 +59,7 @@ class Sx1262(Settings):
         self._ether = ether
         self._tcxo_mv = tcxo_mv
         super().__init__(dio2_switches, random.Random(f"{seed} sx1262"))
-        self._timers: Timers | None = None
+        self._timers: Clock | None = None
         self.dio1 = Pin()
         self.complaints: collections.Counter[str] = collections.Counter()
         self.transfers = 0
@@ -81,7 +88,7 @@ class Sx1262(Settings):
         self._rx_timer = None
         self._raise()
 
-    def connect(self, timers: Timers) -> None:
+    def connect(self, timers: Clock) -> None:
         """Solder it to a board. ``now_s()`` may be ahead of the ether's clock; what is called later is then called at
         its moment on the ether's.
         """

@@ -11,7 +11,8 @@ class Pin:
     PULL_DOWN = 1
     PULL_UP = 2
 
-    def __init__(self, number, mode=-1, pull=-1, value=None):
+    def __init__(self, number, mode=-1, pull=-1, value=None, hold=None):
+        # Held or not: what a pin drives stays in the supervisor, which lets go of nothing in a deep sleep.
         self._number = number
         self.init(mode, pull, value)
 

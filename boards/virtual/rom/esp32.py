@@ -29,6 +29,10 @@ def wake_on_gpio(pins, level):
     _wake_on(b"ext1", pins, level)
 
 
+def gpio_deep_sleep_hold(enable):
+    pass
+
+
 def _wake_on(source, pins, level):
     # The supervisor remembers it until this life ends: a real chip forgets it at the next reset, too.
     numbers = b"".join([b" %d" % pin._number for pin in pins])

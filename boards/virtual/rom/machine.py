@@ -210,6 +210,10 @@ def __getattr__(name):
         import _i2c
 
         return _i2c.I2C
+    if name == "SPI":
+        import _spi
+
+        return _spi.SPI
     import _pins
 
     return getattr(_pins, name)
