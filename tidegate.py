@@ -37,6 +37,7 @@ GROUPS = {
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
+    "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa: delivery, alarms, battery.", ""),
     "demo": Group("hil_tests.demo", "River station, cover and lift, live; or one story.", "demo"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Any
 
 from hil_tests.world.sim_world import Event, World
 
@@ -14,12 +15,12 @@ class Agenda:
     def __init__(self) -> None:
         self._now_s = 0.0
         self._count = 0
-        self._entries: list[tuple[float, int, Callable[[], None]]] = []
+        self._entries: list[tuple[float, int, Callable[[], Any]]] = []
 
     def now_s(self) -> float:
         return self._now_s
 
-    def call_later(self, delay_s: float, function: Callable[[], None], /) -> None:
+    def call_later(self, delay_s: float, function: Callable[[], Any], /) -> None:
         self._count += 1
         heapq.heappush(self._entries, (self._now_s + delay_s, self._count, function))
 
@@ -40,5 +41,5 @@ class WorldAgenda:
     def now_s(self) -> float:
         return self._world.now_s
 
-    def call_later(self, delay_s: float, function: Callable[[], None], /) -> Event:
+    def call_later(self, delay_s: float, function: Callable[[], Any], /) -> Event:
         return self._world.after(delay_s, function)

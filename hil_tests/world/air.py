@@ -35,7 +35,7 @@ Key = tuple[int, int, int, bool]  # spreading factor, width, sync word, IQ
 class AirClock(Protocol):
     def now_s(self) -> float: ...
 
-    def call_later(self, delay_s: float, function: Callable[[], None], /) -> object: ...
+    def call_later(self, delay_s: float, function: Callable[[], Any], /) -> object: ...
 
 
 @functools.cache
@@ -190,7 +190,7 @@ class Air:
         for ear in tuple(site.ears):
             self.mute(ear)
 
-    def _site(self, antenna: object) -> Site:
+    def site_of(self, antenna: object) -> Site:
         site = self._sites.get(antenna)
         if site is None:
             raise RigError("An antenna is used that has no place on the air; call Air.place() with it first.")
@@ -231,7 +231,7 @@ class Air:
     # -- Ether -----------------------------------------------------------------------------------------------
 
     def transmit(self, antenna: Antenna | object, signal: Signal, after_s: float = 0.0) -> float:
-        site, seconds = self._site(antenna), air_s(signal)
+        site, seconds = self.site_of(antenna), air_s(signal)
         if after_s > 0:
             stops = site.stops
             self.clock.call_later(after_s, lambda: self._begin_unless_stopped(site, signal, seconds, stops))
@@ -240,7 +240,7 @@ class Air:
         return seconds
 
     def stop(self, antenna: Antenna) -> None:
-        site = self._site(antenna)
+        site = self.site_of(antenna)
         site.stops += 1
         if site.sending is not None:
             self._cut(site.sending)
@@ -249,14 +249,14 @@ class Air:
         if after_s > 0:
             self.clock.call_later(after_s, lambda: self.tune(antenna, tuning))
             return
-        site = self._site(antenna)
+        site = self.site_of(antenna)
         for ear in tuple(site.ears):
             self.mute(ear)
         if tuning is not None:
             self.listen(Ear(site, antenna), tuning)
 
     def is_active(self, antenna: Antenna, tuning: Tuning) -> bool:
-        site = self._site(antenna)
+        site = self.site_of(antenna)
         wanted_dbm = self._noise(tuning.bw_hz) + SNR_MIN_DB[tuning.sf]
         return any(
             flight.key[:2] == (tuning.sf, tuning.bw_hz)
@@ -266,7 +266,7 @@ class Air:
         )
 
     def rssi_dbm(self, antenna: Antenna, freq_hz: int, bw_hz: int) -> float:
-        site = self._site(antenna)
+        site = self.site_of(antenna)
         live = [
             self.power_dbm(flight, site) for flight in self._channel(freq_hz).live if flight.site is not site
         ]

@@ -69,5 +69,22 @@ def mah_a_day(board: Any, use: Use) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Radio:
+    """What a node's radio does in a day, as counted on a simulated air."""
+
+    tx_s: float
+    rx_s: float
+    awake_s: float  # of the node, while it sends and waits
+
+
+def years_on_air(board: Any, wakes: float, awake_s: float, radio: Radio) -> float:
+    """As `years`, with the radio's time as it was, and power at its highest."""
+    sleep_ua = board.DEEP_SLEEP_UA + board.RADIO_SLEEP_UA + ACCELEROMETER_UA
+    active_s = wakes * BOOT_S + awake_s + radio.awake_s
+    mas = active_s * board.ACTIVE_MA + radio.tx_s * board.RADIO_TX_MA + radio.rx_s * board.RADIO_RX_MA
+    return float(CAPACITY_MAH * USABLE / (_DAY_H * sleep_ua / 1000 + mas / _HOUR_S) / _YEAR_D)
+
+
 def years(board: Any, use: Use) -> float:
     return CAPACITY_MAH * USABLE / sum(mah_a_day(board, use).values()) / _YEAR_D

@@ -56,7 +56,7 @@ class Rig:
     def at_loss(self, ear: Ear, loss_db: float) -> Ear:
         """A further antenna whose packets come so much quieter at that one; from elsewhere it is at the origin."""
         other = self.antenna()
-        one, two = self.air._sites[ear], self.air._sites[other]
+        one, two = self.air.site_of(ear), self.air.site_of(other)
         one.losses[two] = two.losses[one] = loss_db
         return other
 
