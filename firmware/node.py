@@ -65,6 +65,7 @@ class Node:
         self._boots = boots.counted(fs, hal.reset_cause != CAUSE_DEEP_SLEEP)
         # First what its type consists of: what describes it is off the heap again before the outbox is looked through.
         made = assembly.equip(hal, self.identity, safe is not None)
+        self.carrier = made.carrier
         self.settings = made.settings
         self.nap = made.nap
         self.watch = made.watch
@@ -90,7 +91,6 @@ class Node:
             else:
                 self.outbox.offer_again(self.session.epoch)
                 self.outbox.begin_epoch(self.session.epoch)
-        self.carrier = assembly.carrier(hal)
         self.uplink = Uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
 
         series = len(self._checkers)
