@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         """What a node takes from its type."""
 
         name: str
+        carrier: Carrier
         schema_id: int
         settings: Settings
         nap: "Any"
@@ -44,7 +45,18 @@ if TYPE_CHECKING:
 else:
     Equipment = namedtuple(
         "Equipment",
-        ("name", "schema_id", "settings", "nap", "watch", "sampler", "checkers", "rules", "derive"),
+        (
+            "name",
+            "carrier",
+            "schema_id",
+            "settings",
+            "nap",
+            "watch",
+            "sampler",
+            "checkers",
+            "rules",
+            "derive",
+        ),
     )
 
 # Written by minting, never by the node (SPEC.md section 6).
@@ -85,6 +97,8 @@ def safe_type() -> "nodes.NodeType":
 
 def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
     """Make what a node of that type consists of, and let go of what described it. ``is_safe``: with no sensors."""
+    # The carrier first: what stays for good had better not lie among what goes.
+    of_carrier = carrier(hal)
     of_type = safe_type() if is_safe else node_type(who.node_type)
     of_checkers = [] if is_safe else checkers(of_type)
     hal.configure(who.board)
@@ -92,6 +106,7 @@ def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
     of_watch = watch(of_type, hal, settings)
     made = Equipment(
         of_type.name,
+        of_carrier,
         of_type.schema_id,
         settings,
         of_type.sleeps(hal) if of_type.sleeps is not None else None,

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 def read_file(fs: "Any", path: str, limit: int) -> "bytes | None":
     """At most ``limit`` bytes of a file; None when it is absent or the file system can not read it."""
     try:
+        size = fs.stat(path)[6]  # read() takes all of what it is asked for from the heap first
         with fs.open(path, "rb") as file:
-            return bytes(file.read(limit))
+            return bytes(file.read(min(size, limit)))
     except OSError:
         return None
 

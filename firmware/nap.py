@@ -8,7 +8,7 @@ A wake with its cache writes nothing to flash by itself.
 
 How long it listens: a frame that must be answered is waited for as ever (uplink.py), and after the last frame either
 way the link stays open for LISTEN_MS, in which a gateway says what it has for this node (time, settings, a command; on
-LoRa the windows after it are all there is). A gateway that does not answer so many frames in a row (uplink.py) is left
+LoRa the windows after it are all there is). A gateway that does not answer TRIES_MAX frames in a row is left
 alone until the next set is due or, if an event waits, for ten minutes, then twenty, and so on up to an hour.
 """
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Serial; the gateway says all it has within one commit of a slow SD card.
 LISTEN_MS = 500
+TRIES_MAX = 3
+_GIVEN_UP = 255  # attempts, on any carrier
 _RETRY_S = 600
 _RETRY_MAX_S = 3600
 _RETRY_DOUBLED_MAX = 8
@@ -61,7 +63,7 @@ class Nap:
 
     def take_up(self, node: "Node") -> None:
         """Give every part back what it had."""
-        node.uplink.tries_max = node.uplink.gives_up_after
+        node.uplink.tries_max = TRIES_MAX
         if self.woke:
             _resume(self, node)
         else:
@@ -151,7 +153,7 @@ def _resume(nap: "Nap", node: "Node") -> None:
     node.schedule.resume(f[5], f[6], f[7] != 0)
     node.uplink.resume(f[8], f[9], f[10], f[11])
     if nap.from_s + SLEEP_MIN_S < nap.retry_at_s:  # woken for something else
-        node.uplink.attempts = node.uplink.tries_max
+        node.uplink.attempts = _GIVEN_UP
     health = node.health
     health.frames_sent, health.frames_resent, health.clock_steps, health.flash_errors = f[12:16]
     if f[16]:

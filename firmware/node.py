@@ -11,7 +11,7 @@ from firmware import records
 from firmware.alarms import Alarms, Change
 from firmware.commands import CommandRunner
 from firmware.durable import Document
-from firmware.errors import SettingsError, StorageError
+from firmware.errors import StorageError
 from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.health import Health
 from firmware.maintenance import Maintenance
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from firmware.hal import Hal
     from firmware.trials import Trials
-    from protocols.wire.messages import Detail, Down, Hello
+    from protocols.wire.messages import Detail, Down, Hello, Settings
 
 OUTBOX_PATH = "/outbox"
 # Half of a 512 kB state partition: about 7,000 sets, ten weeks of 15 minutes. littlefs needs room to move blocks.
@@ -65,6 +65,7 @@ class Node:
         self._boots = boots.counted(fs, hal.reset_cause != CAUSE_DEEP_SLEEP)
         # First what its type consists of: what describes it is off the heap again before the outbox is looked through.
         made = assembly.equip(hal, self.identity, safe is not None)
+        self.carrier = made.carrier
         self.settings = made.settings
         self.nap = made.nap
         self.watch = made.watch
@@ -90,7 +91,6 @@ class Node:
             else:
                 self.outbox.offer_again(self.session.epoch)
                 self.outbox.begin_epoch(self.session.epoch)
-        self.carrier = assembly.carrier(hal)
         self.uplink = Uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
 
         series = len(self._checkers)
@@ -377,7 +377,7 @@ class Node:
         elif isinstance(message, messages.Command):
             self.commands.receive(message)
         elif isinstance(message, messages.Settings):
-            self._take_settings(message.version, message.document)
+            self._take_settings(message)
         elif isinstance(message, messages.Ping):
             self._answer_ping()
 
@@ -390,29 +390,11 @@ class Node:
             self.health.clock_steps += 1
             self._keep_event(codes.CLOCK_STEPPED, messages.NOTE, step_s)
 
-    def _take_settings(self, version: int, document: "dict[int, int]") -> None:
-        try:
-            self.settings.replace(version, document)
-            self._renew_rules()
-            self.schedule.replan(self.interval_s())
-        except SettingsError as exc:
-            self.hal.log(str(exc))
-        self.report_settings()
+    def _take_settings(self, message: "Settings") -> None:
+        from firmware import operations  # on the heap for this moment only
 
-    def _renew_rules(self) -> None:
-        from firmware import assembly
-
-        if not self.safe:
-            self.alarms.rules = assembly.rules_of(self.identity.node_type, self.settings)
-        forget("firmware.assembly")
-
-    def set_interval(self, seconds: int) -> None:
-        self.settings.change(INTERVAL_S, seconds)
-        self.schedule.replan(self.interval_s())
-
-    def report_settings(self) -> None:
-        """Tell which settings are in force: the answer to a document, taken or refused."""
-        self.uplink.send_aside(messages.SettingsReport(self.settings.version, self.settings.document()))
+        operations.take_settings(self, message)
+        forget("firmware.operations")
 
     def _answer_ping(self) -> None:
         now_ms = self.hal.clock.ticks_ms()

@@ -1,4 +1,5 @@
-"""What a gateway may ask of a node, one function per operation (SPEC.md section 2.2). commands.py says when.
+"""What a gateway may ask of a node: new settings, and one function per operation (SPEC.md section 2.2), which
+commands.py begins when it is its turn.
 
 A function gets the runner and the args, which codes.command_problem() has found right, and either ends the command at
 once (`runner.end`) or notes in the runner or the node what will end it. A node is seldom asked anything: this module is
@@ -6,7 +7,9 @@ on the heap only while a command is begun, so nothing may be kept here from one 
 """
 
 from firmware import records
+from firmware.errors import SettingsError
 from firmware.modules import forget
+from firmware.settings import INTERVAL_S
 from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
@@ -16,10 +19,35 @@ if TYPE_CHECKING:
     from typing import Any
 
     from firmware.commands import CommandRunner
-    from protocols.wire.messages import Command
+    from firmware.node import Node
+    from protocols.wire.messages import Command, Settings
 
 # Time for the result of a reboot to reach the gateway before the reboot.
 REBOOT_AFTER_S = 5
+
+
+def take_settings(node: "Node", message: "Settings") -> None:
+    """A document from the gateway, taken or refused as a whole; either way it hears what is in force."""
+    try:
+        node.settings.replace(message.version, message.document)
+        _apply_settings(node)
+    except SettingsError as exc:
+        node.hal.log(str(exc))
+    _tell_settings(node)
+
+
+def _apply_settings(node: "Node") -> None:
+    """What depends on settings and is no look-up of one."""
+    from firmware import assembly
+
+    if node.safe is None:
+        node.alarms.rules = assembly.rules_of(node.identity.node_type, node.settings)
+    forget("firmware.assembly")
+    node.schedule.replan(node.interval_s())
+
+
+def _tell_settings(node: "Node") -> None:
+    node.uplink.send_aside(messages.SettingsReport(node.settings.version, node.settings.document()))
 
 
 def begin(runner: "CommandRunner", command: "Command", waited_s: int) -> None:
@@ -56,12 +84,14 @@ def _read_now(runner: "CommandRunner", _: None) -> None:
 
 
 def _set_interval(runner: "CommandRunner", seconds: int) -> None:
-    runner.node.set_interval(seconds)
+    node = runner.node
+    node.settings.change(INTERVAL_S, seconds)
+    node.schedule.replan(node.interval_s())
     runner.end(messages.DONE, seconds)
 
 
 def _report_settings(runner: "CommandRunner", _: None) -> None:
-    runner.node.report_settings()
+    _tell_settings(runner.node)
     runner.end(messages.DONE, None)
 
 

@@ -11,7 +11,7 @@ from struct import pack, unpack_from
 
 from firmware.modules import forget
 from protocols.wire import cbor, messages, readings
-from protocols.wire.limits import MAX_BODY, MAX_TIME_STEP_S
+from protocols.wire.limits import MAX_TIME_STEP_S
 from protocols.wire.messages import UNSYNCHRONISED
 from protocols.wire.readings import GOOD
 
@@ -84,17 +84,11 @@ def event_message(outbox: "Outbox", record: "Record", channel_epoch: int) -> "Ev
 def readings_message(
     outbox: "Outbox", record: "Record", channel_epoch: int, lane: int, alone: bool, room: int
 ) -> "tuple[Readings, int]":
-    """One message for this set and, unless it goes alone, as many that follow it as fit ``room`` bytes; the last seq.
+    """One message for this set and, unless it goes alone, those that follow it, with the last one's seq.
 
-    A set that does not fit goes alone all the same.
+    ``room``: bytes for their body; a set that does not fit goes alone all the same.
     """
     sets = [cbor.loads(record.payload)]
-    schema_id, time = sets[0][:2]
-    held = outbox.held(record.seq)
-    epoch = _named(record, channel_epoch)
-    # With a 0 for the body, which itself has two bytes before it.
-    head = cbor.dumps([1, schema_id, record.seq, held, time, 0] + ([] if epoch is None else [epoch]))
-    room = min(MAX_BODY, room - len(head) - 1)
     try:
         if not alone:
             _add_followers(outbox, record, lane, sets)
@@ -107,7 +101,9 @@ def readings_message(
         # What codes batches is on the heap only while it does: until the next report, others need the room.
         forget("protocols.wire.batch")
         forget("protocols.wire.rangecoder")
-    message = messages.Readings(schema_id, record.seq, held, time, body, epoch)
+    schema_id, time = sets[0][:2]
+    epoch = _named(record, channel_epoch)
+    message = messages.Readings(schema_id, record.seq, outbox.held(record.seq), time, body, epoch)
     return message, record.seq + len(sets) - 1
 
 

@@ -12,7 +12,7 @@ import gc
 from firmware import records
 from firmware.outbox import EVENTS, READINGS
 from protocols.wire.errors import WireError
-from protocols.wire.limits import MAX_PLAIN
+from protocols.wire.limits import MAX_BODY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ SPACING_MAX_MS = 60000
 # Unanswered frames before the link counts as silent and hellos go out instead; unanswered hellos before joins do.
 SILENT_AFTER = 3
 JOIN_AFTER = 3
-# Frames in a row that nobody answers, before a node that sleeps leaves the gateway alone.
-GIVES_UP_AFTER = 3
 # Acks that came after a record was sent and left it out, before it stands aside for a while: it may have met a
 # conflict. Time-outs do not count: they tell of the line, not of the record.
 LEFT_OUT_MAX = 4
@@ -68,12 +66,10 @@ class Uplink:
         self.must_hello = True
         self.unanswered = 0  # frames in a row
         self.attempts = 0  # frames in a row that nobody answered, whatever went out between them
-        self.silent_after = SILENT_AFTER
-        self.gives_up_after = GIVES_UP_AFTER
         self.tries_max = 0  # attempts after which nothing more is sent, until hurry(); 0: it goes on for ever
         # When a frame last went up or came down; at first long ago.
         self._moved_at_ms = self._clock.ticks_ms() - SPACING_MAX_MS
-        self.room = MAX_PLAIN  # for a message
+        self.room = MAX_BODY  # for the sets of a message
         self.last = 0  # seq of the latest set under way
         self.waiting = False
         self._is_answered = False  # what is waited for is the turn-around
@@ -191,10 +187,6 @@ class Uplink:
             return SPACING_MAX_MS
         if self.must_hello or self._session.epoch is None:
             return self._send_hello()
-        return self.send_next()
-
-    def send_next(self) -> int:
-        """One frame of records, if there is one to send now; milliseconds until there may be more to do."""
         lane, record = self.next_record()
         if record is None:
             return self._until_report_ms()
@@ -315,7 +307,7 @@ class Uplink:
         self.attempts += 1
         if self.must_hello:
             return
-        if self.unanswered >= self.silent_after:
+        if self.unanswered >= SILENT_AFTER:
             self.must_hello = True
             self.unanswered = 0
 

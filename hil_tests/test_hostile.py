@@ -21,7 +21,7 @@ from hil_tests.sim_rig import SimRig
 from hil_tests.world.sim_node import SimNode
 from protocols.wire import cbor, codes, envelope, framing, messages
 from protocols.wire.join import NodeJoin
-from protocols.wire.limits import MAX_PLAIN
+from protocols.wire.limits import MAX_BODY
 
 SEED = 7
 # SPEC.md section 2.3.
@@ -251,7 +251,7 @@ def test_a_frame_with_any_bit_wrong_is_refused(scene: Scene) -> None:
     kept = node.outbox.next_unacked(READINGS, seq - 1)
     assert kept is not None
     assert node.session.epoch is not None
-    measured, _ = records.readings_message(node.outbox, kept, node.session.epoch, READINGS, True, MAX_PLAIN)
+    measured, _ = records.readings_message(node.outbox, kept, node.session.epoch, READINGS, True, MAX_BODY)
     fresh = [
         node.session.seal(measured),
         node.session.seal(messages.Event(9_999, 0, 1_790_000_000, 1, 1, messages.RAISED, 123, None)),

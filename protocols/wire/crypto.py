@@ -37,10 +37,16 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
     """RFC 2104. MicroPython has no hmac module."""
     if len(key) > _BLOCK:
         key = hashlib.sha256(key).digest()
-    padded = key + b"\x00" * (_BLOCK - len(key))
-    inner = hashlib.sha256(bytes([byte ^ 0x36 for byte in padded]))
+    pad = bytearray(
+        key + b"\x00" * (_BLOCK - len(key))
+    )  # changed in place: a list of 64 takes half a kilobyte
+    for at in range(_BLOCK):
+        pad[at] ^= 0x36
+    inner = hashlib.sha256(pad)
     inner.update(message)
-    outer = hashlib.sha256(bytes([byte ^ 0x5C for byte in padded]))
+    for at in range(_BLOCK):
+        pad[at] ^= 0x36 ^ 0x5C
+    outer = hashlib.sha256(pad)
     outer.update(inner.digest())
     return outer.digest()
 

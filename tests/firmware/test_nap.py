@@ -10,9 +10,8 @@ from boards.virtual.chips.lis3dh import Lis3dh
 from boards.virtual.chips.registers import FAULTS
 from firmware.cover_watch import LOOK_S
 from firmware.hal import CAUSE_SOFT_RESET
-from firmware.nap import LISTEN_MS
+from firmware.nap import LISTEN_MS, TRIES_MAX
 from firmware.settings import DISPLACED_DEG, TILT_DEG
-from firmware.uplink import GIVES_UP_AFTER
 from hil_tests.world.street_cover import DAY_S
 from protocols.wire import codes
 from protocols.wire.messages import Command, Event, Hello, Readings, Result, Settings, Status
@@ -172,10 +171,10 @@ def test_a_deaf_gateway_is_left_alone_and_hears_everything_later(street: Quiet) 
     street.turn(40)
     street.run(120)
     assert street.is_asleep
-    assert street.frames - before == GIVES_UP_AFTER
+    assert street.frames - before == TRIES_MAX
     street.run(6 * 3600)
     # After 10, 20 and 40 minutes, then hourly.
-    assert street.frames - before <= 10 * GIVES_UP_AFTER, "it asks less and less often"
+    assert street.frames - before <= 10 * TRIES_MAX, "it asks less and less often"
     street.peer.deaf = False
     street.run(DAY_S)
     assert (TILTED, 1) in street.codes()
