@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import binascii
 import json
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -194,9 +193,9 @@ def _number(value: object, low: float, high: float) -> float:
 def _level(item: dict[str, Any], key: str, unknown: float) -> float:
     """A level in dB; one that is missing or no number is the weakest, for the packet itself is whole."""
     value = item.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -200 <= value <= 100:
         return unknown
-    return min(max(float(value), -200.0), 100.0)
+    return float(value)
 
 
 def _counter(value: object) -> int | None:
