@@ -338,9 +338,7 @@ class Gateway:
         ]
         if self.air is not None:
             reasons += [
-                f"radio:{radio.name}: {radio.last_error or 'closed'}"
-                for radio in self.air.radios
-                if not radio.is_open
+                f"radio:{radio.name}: {radio.problem}" for radio in self.air.radios if not radio.is_ready
             ]
         offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
         return reasons + [f"mqtt:{name}: not connected" for name in offline]
@@ -377,7 +375,7 @@ class Gateway:
         }
 
     def _links_picture(self) -> dict[str, dict[str, float]]:
-        links = {link.name: link_picture(link) for link in self.links}
+        links = {link.name: link.picture() for link in self.links}
         if self.air is not None:
             links[self.air.link.name] = self.air.link.picture()
         return links
@@ -425,12 +423,6 @@ class Gateway:
                 "health": seen.health,
             }
         return row
-
-
-def link_picture(link: SerialLink) -> dict[str, float]:
-    counters = {name: getattr(link.counters, name) for name in link.counters.__slots__}
-    refused = {f"refused_{reason}": count for reason, count in link.refused.items()}
-    return {**counters, **refused, "open": float(link.is_open), "queued": link.queued}
 
 
 def _disk_free_bytes(path: Path) -> int:

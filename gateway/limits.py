@@ -55,6 +55,9 @@ FORWARDER_SILENT_S = 15.0
 FORWARDER_GONE_S = 45.0
 # Downlinks that a forwarder has not answered; the oldest is taken as sent. It answers within milliseconds.
 FORWARDER_UNANSWERED_MAX = 64
+# A bridge is asked for its state so often, for it may have started anew; after three times without a word it is gone.
+BRIDGE_ASK_S = 10.0
+BRIDGE_SILENT_S = 35.0
 # How often the parts of LoRa show that they are alive.
 LORA_TURN_S = 1.0
 # Copies of a packet come within the differences of what radios have to the gateway, a mobile network at worst.
@@ -84,7 +87,7 @@ EXCHANGES_MAX = 1024
 HANDED_MAX = 1024
 # The best estimate of a radio's counter is used for so long (20 ppm: 2 ms), and one off by so much began anew.
 RADIO_CLOCK_AGE_S = 100.0
-RADIO_CLOCK_JUMP_S = 5.0
+RADIO_CLOCK_JUMP_S = 2.0
 
 # --- supervision ---------------------------------------------------------------------------------
 # A failed part is started again after a pause growing between these, and the pause starts over after this

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from gateway.config import Config, LoraSection, SemtechSection, split_bind
+from gateway.config import BridgeSection, Config, LoraSection, SemtechSection, split_bind
 from gateway.config_lora import PLAN_IDS
+from gateway.links.bridge import Bridge, Wanted
 from gateway.links.lora import LoraLink
 from gateway.links.radio import Radio
 from gateway.links.semtech import SemtechServer
@@ -76,6 +77,7 @@ def build(
         return None
     servers = [_server(section, part, now_s, log) for section in config.semtech]
     radios: list[Radio] = [forwarder for server in servers for forwarder in server.radios]
+    radios += [_bridge(section, config.lora, part, now_s, log) for section in config.bridge]
     return wire(config, config.lora, servers, radios, part, on_frame, is_known, now_s)
 
 
@@ -126,6 +128,24 @@ def _server(
     return server
 
 
+def _bridge(
+    section: BridgeSection,
+    air: LoraSection,
+    part: Callable[[str], Beats],
+    now_s: Callable[[], float],
+    log: Logger,
+) -> Bridge:
+    its = part(f"bridge:{section.name}")
+    plan_id = PLAN_IDS[air.plan]
+    # The config check sees to it that there is an sf.
+    wanted = Wanted(plan_id, air.channel, Law(plan_id).freq_hz(air.channel), air.sf or 0)
+    bridge = Bridge(
+        section.name, section.path, section.baud, wanted, log, on_progress=its.beat, monotonic=now_s
+    )
+    its.run = bridge.run
+    return bridge
+
+
 def picture(air: Air) -> dict[str, dict[str, float]]:
-    """Counters of each radio, and of each server under its own name where that is none of a radio."""
+    """Counters of each radio."""
     return {one.name: one.picture() for one in air.radios}

@@ -246,7 +246,7 @@ class LoraLink:
     @property
     def is_open(self) -> bool:
         """Whether any radio is there."""
-        return any(radio.is_open for radio in self.radios)
+        return any(radio.is_ready for radio in self.radios)
 
     @property
     def last_error(self) -> str:

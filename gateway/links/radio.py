@@ -67,13 +67,13 @@ class Radio(Protocol):
     """Called with the radio's name, the id of a transmission and how it ended. A radio that can not tell never does."""
 
     @property
-    def is_open(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it can send now."""
         ...
 
     @property
-    def last_error(self) -> str:
-        """Why it is not open, for a person."""
+    def problem(self) -> str:
+        """Why it is not ready, for a person; "" when it is."""
         ...
 
     def picture(self) -> dict[str, float]:

@@ -25,6 +25,7 @@ from gateway.links.semtech_wire import PULL_ACK, PULL_DATA, PUSH_ACK, PUSH_DATA,
 from gateway.log import Logger
 
 Address = tuple[Any, ...]
+_DBM_MIN = -9
 
 
 class Forwarder:
@@ -42,18 +43,19 @@ class Forwarder:
         self._heard_s = float("-inf")
         self._pulled_s = float("-inf")
         self._version = 2
+        self._dbm_refused: set[int] = set()
         # Tokens of what was handed over and not answered yet.
-        self._out: OrderedDict[bytes, int] = OrderedDict()
+        self._out: OrderedDict[bytes, Transmission] = OrderedDict()
 
     @property
-    def is_open(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it asked for downlinks lately; nothing else tells that it is there."""
         return self._server.now_s() - self._pulled_s <= limits.FORWARDER_GONE_S
 
     @property
-    def last_error(self) -> str:
-        """Why it is not open, for a person."""
-        if self.is_open:
+    def problem(self) -> str:
+        """Why it is not ready, for a person."""
+        if self.is_ready:
             return ""
         if self.pull is None:
             return "was not heard yet: do its EUI and server address stand in the forwarder's own config?"
@@ -90,32 +92,39 @@ class Forwarder:
 
     def send(self, transmission: Transmission) -> bool:
         """Hand `transmission` over; False when the forwarder is not there."""
-        if self.pull is None or not self.is_open:
+        if self.pull is None or not self.is_ready:
             return False
         token = self._server.token()
         while token in self._out:
             token = self._server.token()
+        dbm = transmission.dbm
+        while dbm in self._dbm_refused and dbm > _DBM_MIN:
+            dbm -= 1
+        transmission = transmission._replace(dbm=dbm)
         if not self._server.sendto(semtech_wire.pull_resp(self._version, token, transmission), self.pull):
             return False
-        self._out[token] = transmission.id
+        self._out[token] = transmission
         while len(self._out) > limits.FORWARDER_UNANSWERED_MAX:
             self._out.popitem(last=False)
         self.counters["packets_out"] += 1
         return True
 
-    def acked(self, token: bytes, code: int) -> None:
+    def acked(self, token: bytes, error: str) -> None:
         """The forwarder has taken a transmission, or said why not."""
-        number = self._out.pop(token, None)
-        if number is None:
+        transmission = self._out.pop(token, None)
+        if transmission is None:
             self._server.count("stray_tx_ack")
             return
         self.counters["tx_acks"] += 1
-        self.on_result(self.name, number, code)
+        if error == semtech_wire.TX_POWER:
+            # Not in its table, which it never shows: the next try is a step weaker.
+            self._dbm_refused.add(transmission.dbm)
+        self.on_result(self.name, transmission.id, semtech_wire.code_of(error))
 
     def picture(self) -> dict[str, float]:
         """Counters for /metrics and status; what the server refuses is of no forwarder in particular."""
         refused = {f"refused_{reason}": count for reason, count in self._server.refused.items()}
-        return {**self.counters, **refused, "open": float(self.is_open)}
+        return {**self.counters, **refused, "open": float(self.is_ready)}
 
     def heard(self, uplink: Uplink) -> None:
         self.counters["packets_in"] += 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import binascii
 import json
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ _BANDWIDTH_KHZ = 125
 _RSSI_UNKNOWN_DBM = -140.0
 _SNR_UNKNOWN_DB = -25.0
 
+TX_POWER = "TX_POWER"
 # What the forwarder says in TX_ACK → how it ended. A name that is not here was some other refusal.
 _ERRORS = {
     "NONE": radio.SENT,
@@ -35,7 +35,7 @@ _ERRORS = {
     "COLLISION_PACKET": radio.BUSY,
     "COLLISION_BEACON": radio.BUSY,
     "TX_FREQ": radio.REFUSED,
-    "TX_POWER": radio.REFUSED,
+    TX_POWER: radio.REFUSED,
     "GPS_UNLOCKED": radio.FAULT,
 }
 
@@ -92,15 +92,20 @@ def packets(body: bytes, name: str, count: Callable[[str], None]) -> Iterator[Up
             count(refusal.reason)
 
 
-def result(body: bytes) -> int:
-    """How a transmission went, from the body of a TX_ACK. An empty body: it was taken. Raises Refused."""
+def result(body: bytes) -> str:
+    """The error that a TX_ACK tells; NONE in an empty one, or beside a mere warning. Raises Refused."""
     if not body.strip(b"\0 \r\n\t"):
-        return radio.SENT
+        return "NONE"
     told = _object(body).get("txpk_ack", {})
     if not isinstance(told, dict):
         raise Refused("malformed")
     error = told.get("error", "NONE")
-    return _ERRORS.get(error, radio.FAULT) if isinstance(error, str) else radio.FAULT
+    return error if isinstance(error, str) else ""
+
+
+def code_of(error: str) -> int:
+    """How a transmission ended, of the codes that all radios have."""
+    return _ERRORS.get(error, radio.FAULT)
 
 
 def pull_resp(version: int, token: bytes, transmission: Transmission) -> bytes:
@@ -188,9 +193,9 @@ def _number(value: object, low: float, high: float) -> float:
 def _level(item: dict[str, Any], key: str, unknown: float) -> float:
     """A level in dB; one that is missing or no number is the weakest, for the packet itself is whole."""
     value = item.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -200 <= value <= 100:
         return unknown
-    return min(max(float(value), -200.0), 100.0)
+    return float(value)
 
 
 def _counter(value: object) -> int | None:

@@ -267,7 +267,7 @@ class Scheduler:
         able = [
             one
             for one in exchange.receptions
-            if one.at_us is not None and one.radio not in exchange.tried and self._radios[one.radio].is_open
+            if one.at_us is not None and one.radio not in exchange.tried and self._radios[one.radio].is_ready
         ]
         return sorted(able, key=lambda one: -one.snr_db)
 

@@ -23,7 +23,7 @@ import structlog
 from gateway import config as config_module
 from gateway.config import Config, MqttSection, SerialSection
 from gateway.daemon import Gateway
-from gateway.links.serial import Counters
+from gateway.links.port import Counters
 from gateway.northbound import mqtt
 from gateway.northbound.runner import Runner
 from gateway.northbounds import Northbound
@@ -123,6 +123,11 @@ class SimLink:
         self.counters.frames_out += 1
         self._line.write("down", framing.encode(frame))
         return True
+
+    def picture(self) -> dict[str, float]:
+        counters = {name: getattr(self.counters, name) for name in self.counters.__slots__}
+        refused = {f"refused_{reason}": count for reason, count in self.refused.items()}
+        return {**counters, **refused, "open": float(self.is_open), "queued": self.queued}
 
     def close(self) -> None:
         self._closed = True

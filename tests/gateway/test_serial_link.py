@@ -17,8 +17,9 @@ import pytest
 
 from gateway import limits
 from gateway.errors import LinkError
+from gateway.links.port import Timing, open_port
 from gateway.links.routes import Routes
-from gateway.links.serial import SerialLink, Timing, open_port
+from gateway.links.serial import SerialLink
 from protocols.wire import framing
 from tests.gateway.fake_node import Pty
 

@@ -1,0 +1,378 @@
+"""Serial ports with our framing on them: payloads in, payloads out, and a port that always comes back.
+
+pyserial opens and configures a port (and locks it with flock, so a flash tool or a second gateway is told
+it is in use); from then on its file descriptor belongs to the event loop. A port is named by any path,
+best by-id: when it vanishes it is closed, and the path is looked up again until it is there, whatever
+number the kernel gives it.
+
+DTR and RTS stay as the kernel sets them at opening, both asserted: on boards with the usual
+two-transistor reset circuit that is "run", and any other order of setting them one by one passes through
+"reset".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import termios
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import serial
+
+from gateway import limits
+from gateway.errors import LinkError
+from gateway.log import Logger
+from protocols.wire import framing
+
+
+class Timing(NamedTuple):
+    """The pauses of a link in seconds; see limits.py for why."""
+
+    absent_s: float = limits.SERIAL_ABSENT_RETRY_S
+    retry_min_s: float = limits.SERIAL_RETRY_MIN_S
+    retry_max_s: float = limits.SERIAL_RETRY_MAX_S
+    check_s: float = limits.SERIAL_CHECK_S
+
+
+class Port(Protocol):
+    """The part of serial.Serial that is used."""
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Counters:
+    """What /metrics shows of a port, beside `SerialPort.refused`."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "frames_in",
+        "frames_out",
+        "log_dropped",
+        "log_lines",
+        "losses",
+        "open_errors",
+        "opens",
+        "other_channel",
+        "queue_dropped",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    bytes_in: int
+    bytes_out: int
+    frames_in: int
+    frames_out: int
+    log_dropped: int
+    log_lines: int
+    losses: int
+    open_errors: int
+    opens: int
+    other_channel: int
+    queue_dropped: int
+
+
+def open_port(path: str, baud: int) -> Port:
+    """Open `path` exclusively. Raises LinkError that says why not and what to do."""
+    try:
+        return serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+    except (OSError, ValueError, termios.error) as exc:  # SerialException is an OSError
+        raise LinkError(_open_problem(path, exc)) from exc
+
+
+def _open_problem(path: str, exc: BaseException) -> str:
+    number = getattr(exc, "errno", None)
+    cause = exc.__context__  # pyserial leaves the number of a failed configuration there
+    if number is None and isinstance(cause, termios.error):
+        number = cause.args[0]
+    if number == errno.ENOENT:
+        return f"{path}: no such port. Is the cable in? `ls /dev/serial/by-id` lists what is there."
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{path}: permission denied. Add this user to the group that owns it (usually dialout)."
+    if number in (errno.EBUSY, errno.EAGAIN):
+        return f"{path}: in use by another program. Stop it: `fuser -v {path}` names it."
+    if number in (errno.ENOTTY, errno.EINVAL):
+        return f"{path}: not a serial port."
+    return f"{path}: cannot be opened: {exc}"
+
+
+class SerialPort:
+    """One port, for a link to build on: `_take` gets every intact payload, `run()` keeps the port open."""
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        baud: int,
+        log: Logger,
+        *,
+        on_progress: Callable[[], None] = lambda: None,
+        on_state: Callable[[Any], None] = lambda port: None,
+        timing: Timing = Timing(),  # noqa: B008  (immutable)
+        opener: Callable[[str, int], Port] = open_port,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.baud = baud
+        self.counters = Counters()
+        self.is_open = False
+        self.last_error = ""
+        self._on_progress = on_progress
+        self.on_state = on_state
+        self._log = log.bind(link=name)
+        self._timing = timing
+        self._opener = opener
+        self._monotonic = monotonic
+        self._fd = -1
+        self._decoder = framing.Decoder()
+        self._refused = {"crc": 0, "oversize": 0, "noise_bytes": 0}
+        self._queue: deque[tuple[float, bytes]] = deque()
+        self._partial = b""  # what the port has not taken yet of the frame being written
+        self._lost: asyncio.Future[str] | None = None
+        self._log_budget = _LogBudget(monotonic)
+
+    def _take(self, channel: int, payload: bytes) -> bool:
+        """Take what came in; False when that channel is not ours."""
+        raise NotImplementedError
+
+    def _opened(self) -> None:
+        """The port was opened: what the far side was told before is void."""
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Open the port, serve it until it is lost, and again; ends only by cancellation."""
+        pause_s = self._timing.retry_min_s
+        while True:
+            self._on_progress()
+            if not _is_there(self.path):
+                self._failed(f"{self.path}: no such port")
+                await asyncio.sleep(self._timing.absent_s)
+                continue
+            try:
+                port = await self._open()
+            except LinkError as exc:
+                self._failed(str(exc))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._timing.retry_max_s)
+                continue
+            pause_s = self._timing.retry_min_s
+            await self._serve(port)
+
+    async def _open(self) -> Port:
+        """Open in a thread: a hung USB device answers its driver after seconds, and other ports go on."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._opener, self.path, self.baud))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
+
+    def _failed(self, message: str) -> None:
+        """Count a failed opening; log it once, not twice a second for the weekend a cable is out."""
+        self.counters.open_errors += 1
+        if message != self.last_error:
+            self._log.warning("port_unavailable", reason=message)
+            self.last_error = message
+        self.on_state(self)
+
+    async def _serve(self, port: Port) -> None:
+        loop = asyncio.get_running_loop()
+        self._lost = loop.create_future()
+        self._fd = fd = port.fileno()
+        os.set_blocking(fd, False)
+        self._decoder = framing.Decoder()
+        self._set_open(True)
+        try:
+            loop.add_reader(fd, self._readable)
+            reason = await self._until_lost(fd, self._lost)
+            self.counters.losses += 1
+            self.last_error = reason
+            self._log.warning("port_lost", reason=reason)
+        finally:
+            loop.remove_reader(fd)
+            loop.remove_writer(fd)
+            self._queue.clear()  # a downlink for the far side of another cable, or too late: never sent
+            self._partial = b""
+            self._fd = -1
+            self._add_decoder_counters()
+            self._set_open(False)
+            await asyncio.to_thread(_close, port, fd)
+
+    async def _until_lost(self, fd: int, lost: asyncio.Future[str]) -> str:
+        """Wait until the port fails, or its path names another device."""
+        device = os.fstat(fd).st_rdev
+        while True:
+            self._on_progress()
+            done, _ = await asyncio.wait((lost,), timeout=self._timing.check_s)
+            if done:
+                return lost.result()
+            try:
+                if os.stat(self.path).st_rdev != device:
+                    return "the path names another device now"
+            except OSError:
+                return "unplugged: the path is gone"
+
+    def _set_open(self, is_open: bool) -> None:
+        self.is_open = is_open
+        if is_open:
+            self.counters.opens += 1
+            self.last_error = ""
+            self._log.info("port_open", path=self.path, baud=self.baud)
+            self._opened()
+        self.on_state(self)
+
+    def _lose(self, reason: str) -> None:
+        if self._lost is not None and not self._lost.done():
+            asyncio.get_running_loop().remove_reader(self._fd)
+            asyncio.get_running_loop().remove_writer(self._fd)
+            self._lost.set_result(reason)
+
+    # --- in --------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._fd, limits.SERIAL_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self._lose(f"read: {exc.strerror}")
+            return
+        if not data:  # a tty that was hung up
+            self._lose("unplugged: end of file")
+            return
+        self.counters.bytes_in += len(data)
+        for channel, payload in self._decoder.feed(data):
+            if self._take(channel, payload):
+                self.counters.frames_in += 1
+            else:
+                self.counters.other_channel += 1
+        self._console()
+
+    def _console(self) -> None:
+        """Pass on the node's console lines, at a bounded rate: a crash loop must not fill the disk."""
+        self.counters.log_dropped += self._decoder.log_lines_dropped
+        self._decoder.log_lines_dropped = 0
+        for line in self._decoder.take_log():
+            self.counters.log_lines += 1
+            if self._log_budget.take():
+                self._log.debug("node_console", line=line[: limits.NODE_LOG_CHARS_MAX])
+            else:
+                self.counters.log_dropped += 1
+
+    # --- out -------------------------------------------------------------------------------------
+
+    def _put(self, payload: bytes, channel: int) -> bool:
+        """Queue `payload`; False while the port is closed."""
+        if self._fd < 0 or self._lost is None or self._lost.done():
+            return False
+        if len(self._queue) >= limits.SERIAL_QUEUE_FRAMES_MAX:
+            self._queue.popleft()
+            self.counters.queue_dropped += 1
+        was_idle = not self._queue and not self._partial
+        self._queue.append((self._monotonic(), framing.encode(payload, channel)))
+        if was_idle:
+            self._writable()
+        return True
+
+    @property
+    def queued(self) -> int:
+        """Frames that the port has not taken yet."""
+        return len(self._queue) + bool(self._partial)
+
+    def _writable(self) -> None:
+        """Write until the port takes no more, then wait for it to become writable."""
+        loop = asyncio.get_running_loop()
+        while self._partial or self._queue:
+            if not self._partial and not self._next_partial():
+                continue
+            try:
+                count = os.write(self._fd, self._partial)
+            except BlockingIOError:
+                count = 0
+            except OSError as exc:
+                self._lose(f"write: {exc.strerror}")
+                return
+            self.counters.bytes_out += count
+            self._partial = self._partial[count:]
+            if self._partial:
+                loop.add_writer(self._fd, self._writable)
+                return
+            self.counters.frames_out += 1
+        loop.remove_writer(self._fd)
+
+    def _next_partial(self) -> bool:
+        """Take the next frame; False when it has become too old to be of use."""
+        queued_s, data = self._queue.popleft()
+        if self._monotonic() - queued_s > limits.SERIAL_QUEUE_AGE_MAX_S:
+            self.counters.queue_dropped += 1
+            return False
+        self._partial = data
+        return True
+
+    def picture(self) -> dict[str, float]:
+        """Counters for /metrics and status."""
+        counters = {name: getattr(self.counters, name) for name in self.counters.__slots__}
+        refused = {f"refused_{reason}": count for reason, count in self.refused.items()}
+        return {**counters, **refused, "open": float(self.is_open), "queued": self.queued}
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """What the frame decoder refused since the start: frames by reason, and bytes of noise."""
+        now = self._decoder
+        return {
+            "crc": self._refused["crc"] + now.crc_errors,
+            "oversize": self._refused["oversize"] + now.oversize,
+            "noise_bytes": self._refused["noise_bytes"] + now.noise_bytes,
+        }
+
+    def _add_decoder_counters(self) -> None:
+        self._refused = self.refused
+        self._decoder = framing.Decoder()
+
+
+def _is_there(path: str) -> bool:
+    """One stat() of a device node, a matter of microseconds."""
+    return os.path.exists(path)
+
+
+def _close(port: Port, fd: int) -> None:
+    """Close without waiting for bytes that a hung device will never take (the kernel would wait for 30 s)."""
+    with contextlib.suppress(OSError, termios.error):
+        termios.tcflush(fd, termios.TCIOFLUSH)
+    with contextlib.suppress(OSError, termios.error):
+        port.close()
+
+
+def _close_unwanted(opening: asyncio.Future[Port]) -> None:
+    """The link was stopped while its port was being opened."""
+    if not opening.cancelled() and opening.exception() is None:
+        port = opening.result()
+        _close(port, port.fileno())
+
+
+class _LogBudget:
+    """So many lines in each period."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._left = 0
+        self._until = float("-inf")
+
+    def take(self) -> bool:
+        now = self._monotonic()
+        if now >= self._until:
+            self._until = now + limits.NODE_LOG_PERIOD_S
+            self._left = limits.NODE_LOG_LINES_MAX
+        self._left -= 1
+        return self._left >= 0
