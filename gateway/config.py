@@ -26,6 +26,7 @@ from gateway import config_lora, limits
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
 from gateway.config_errors import Problem, explain, hide_keys, join
 from gateway.config_types import ARRAY, Area, Baud, FileName, Host, Name, Section, allowed
+from gateway.device_check import DeviceCheck
 from gateway.errors import ConfigError
 from gateway.profiles import Profile
 from gateway.toml_lines import key_lines, line_of
@@ -263,10 +264,13 @@ def parse(text: str, name: str, base: FilePath) -> Config:
         schema = Config.model_json_schema()
         problems += [explain(error, schema, raw) for error in exc.errors(include_url=False)]
     problems += check(raw)
-    if problems or config is None:
+    devices = DeviceCheck(raw, base)
+    problems += devices.problems()
+    if problems or devices.elsewhere or config is None:
         lines = key_lines(text)
         found = sorted({(line_of(lines, problem.path), str(problem)) for problem in problems})
-        raise ConfigError([f"{name}:{line}: {message}" for line, message in found])
+        raise ConfigError([f"{name}:{line}: {message}" for line, message in found] + devices.elsewhere)
+    config.profiles.update(devices.profiles)
     return config
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config
+from gateway import config, config_devices
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -25,6 +25,15 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
         {"name": "window", "path": "/dev/serial/by-id/usb-Espressif_0002-if00"},
     ),
     "mqtt": (config.MqttSection, {"name": "city", "host": "broker.example"}),
+    "modbus": (
+        config_devices.ModbusSection,
+        {"name": "bus-1", "path": "/dev/serial/by-id/usb-FTDI_RS485-if00-port0"},
+    ),
+    "ble": (config_devices.BleSection, {"name": "air-1"}),
+    "device": (
+        config_devices.DeviceSection,
+        {"name": "level-1", "profile": "geolux_lx80", "modbus": "bus-1", "unit": 1},
+    ),
 }
 TABLES: dict[str, type[BaseModel]] = {
     "gateway": config.GatewaySection,
@@ -32,6 +41,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "clock": config.ClockSection,
     "health": config.HealthSection,
     "log": config.LogSection,
+    "devices": config_devices.DevicesSection,
 }
 
 
@@ -75,4 +85,6 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -44,9 +44,14 @@ def load(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads((HERE / name).read_text(encoding="utf-8"))
 
 
+def on_nodes() -> dict[str, dict[str, Any]]:
+    """The measurands that nodes have: those with a code for the wire."""
+    return {name: entry for name, entry in load("measurands.toml").items() if "code" in entry}
+
+
 def render_registry() -> str:
     """The text of registry_table.py."""
-    measurands = load("measurands.toml")
+    measurands = on_nodes()
     lines = [REGISTRY_HEAD]
     for name, entry in measurands.items():
         numbers = f"{entry['decimals']}, {entry['code']['centre']}, {entry['code']['order']}"
@@ -62,7 +67,7 @@ def render_registry() -> str:
 def render_limits() -> str:
     """The text of limits_table.py."""
     lines = [LIMITS_HEAD]
-    for name, entry in load("measurands.toml").items():
+    for name, entry in on_nodes().items():
         numbers = ", ".join(str(number) for number in scaled_limits(entry))
         lines.append(f'    "{name}": ({numbers}),\n')
     lines.append("}\n")

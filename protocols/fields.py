@@ -47,7 +47,7 @@ class Form(NamedTuple):
     @property
     def length(self) -> int:
         """Bytes it takes."""
-        return self.size or SIZES[self.type]
+        return self.size or SIZES.get(self.type, 0)
 
 
 def registers_to_bytes(registers: Sequence[int]) -> bytes:

@@ -1,0 +1,210 @@
+"""What holds between the tables of buses, adapters and devices, and the profiles that they name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.config_errors import Problem, join
+from gateway.errors import ConfigError
+from gateway.profile_library import Library
+from gateway.profiles import Profile
+
+Row = dict[str, Any]
+
+
+class DeviceCheck:
+    """Looks at the raw tables, so that what it finds is told beside everything else; values of a wrong type are
+    skipped: pydantic has named them."""
+
+    def __init__(self, raw: Row, base: Path) -> None:
+        self._devices = _rows(raw, "device")
+        self._buses = _rows(raw, "modbus")
+        self._adapters = _rows(raw, "ble")
+        self._serial = _rows(raw, "serial")
+        section = raw.get("devices")
+        folder = section.get("profiles") if isinstance(section, dict) else None
+        self._folder = Path(base, folder) if isinstance(folder, str) and "\0" not in folder else None
+        self.library = Library(self._folder)
+        self.profiles: dict[str, Profile] = {}
+        # Whole lines about profiles: these stand in files of their own.
+        self.elsewhere: list[str] = []
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything that is wrong; fills `profiles` and `elsewhere`."""
+        yield from _unique("device", "name", self._devices)
+        for kind, rows in (("modbus", self._buses), ("ble", self._adapters)):
+            yield from _unique(kind, "name", rows)
+        yield from _unique("ble", "adapter", [{"adapter": "hci0", **row} for row in self._adapters])
+        yield from self._check_buses()
+        yield from self._check_folder()
+        for index, row in enumerate(self._devices):
+            profile = yield from self._check_profile(index, row)
+            yield from self._check_link(index, row, profile)
+            if profile is not None:
+                yield from _check_points(index, row, profile)
+            if "area" in row and "site" not in row:
+                yield Problem(("device", index, "area"), "needs site beside it: an area is that of a site.")
+        yield from self._check_units()
+        yield from _unique("device", "address", self._devices)
+
+    # --- buses ---
+
+    def _check_buses(self) -> Iterator[Problem]:
+        taken = {
+            row["path"]: join(("serial", i, "path"))
+            for i, row in enumerate(self._serial)
+            if _text(row, "path")
+        }
+        for index, row in enumerate(self._buses):
+            transport = row.get("transport", "rtu")
+            needed, other = ("path", "host") if transport == "rtu" else ("host", "path")
+            if transport in ("rtu", "tcp", "rtu-over-tcp"):
+                if needed not in row:
+                    yield Problem(("modbus", index), f'needs {needed} with transport = "{transport}".')
+                if other in row:
+                    meant = ' Did you mean transport = "tcp"?' if transport == "rtu" else ""
+                    yield Problem(
+                        ("modbus", index, other), f'does not go with transport = "{transport}".{meant}'
+                    )
+            path = row.get("path")
+            if isinstance(path, str):
+                if path in taken:
+                    yield Problem(
+                        ("modbus", index, "path"),
+                        f'"{path}" is already used by {taken[path]}: a port has one master.',
+                    )
+                taken.setdefault(path, join(("modbus", index, "path")))
+
+    def _check_units(self) -> Iterator[Problem]:
+        first: dict[tuple[str, int], int] = {}
+        used: dict[str, set[int]] = {}
+        for row in self._devices:
+            if _text(row, "modbus") and isinstance(row.get("unit"), int):
+                used.setdefault(row["modbus"], set()).add(row["unit"])
+        for index, row in enumerate(self._devices):
+            bus, unit = row.get("modbus"), row.get("unit")
+            if not isinstance(bus, str) or not isinstance(unit, int):
+                continue
+            other = first.setdefault((bus, unit), index)
+            if other != index:
+                free = next((n for n in range(1, 248) if n not in used[bus]), None)
+                hint = "" if free is None else f" {free} is free."
+                yield Problem(
+                    ("device", index, "unit"),
+                    f'{unit} on "{bus}" is already used by {join(("device", other, "unit"))}: two devices would '
+                    f"answer at once. Give one of them another unit id.{hint}",
+                )
+
+    # --- profiles ---
+
+    def _check_folder(self) -> Iterator[Problem]:
+        if self._folder is None:
+            return
+        if not self._folder.is_dir():
+            yield Problem(
+                ("devices", "profiles"), f"{self._folder} is not a folder. Make it, or correct the path."
+            )
+            return
+        self.elsewhere += self.library.problems()
+
+    def _check_profile(self, index: int, row: Row) -> Generator[Problem, None, Profile | None]:
+        name = row.get("profile")
+        if not isinstance(name, str):
+            return None
+        if self.library.file_of(name) is None:
+            yield Problem(("device", index, "profile"), self.library.unknown(name))
+            return None
+        try:
+            profile = self.profiles[name] = self.library.get(name)
+        except ConfigError as exc:
+            self.elsewhere += [line for line in exc.problems if line not in self.elsewhere]
+            return None
+        return profile
+
+    def _check_link(self, index: int, row: Row, profile: Profile | None) -> Iterator[Problem]:
+        path = ("device", index)
+        named = [key for key in ("modbus", "ble") if key in row]
+        if len(named) != 1:
+            wanted = profile.source if profile is not None else "modbus or ble"
+            text = (
+                f"needs {wanted} = the name of what it is behind."
+                if not named
+                else "is behind modbus or ble, not both."
+            )
+            yield Problem(path, text)
+            return
+        kind = named[0]
+        if profile is not None and profile.source != kind:
+            yield Problem(
+                (*path, kind),
+                f'"{row["profile"]}" is the profile of a device behind {profile.source}: name a [[{profile.source}]].',
+            )
+            return
+        rows = self._buses if kind == "modbus" else self._adapters
+        names = [each["name"] for each in rows if _text(each, "name")]
+        if _text(row, kind) and row[kind] not in names:
+            near = difflib.get_close_matches(row[kind], names, n=1, cutoff=0.5)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            there = ", ".join(names) or "none"
+            yield Problem(
+                (*path, kind), f'there is no [[{kind}]] named "{row[kind]}". There are: {there}.{hint}'
+            )
+        yield from self._check_keys(path, kind, row, profile, rows)
+
+    def _check_keys(
+        self, path: tuple[str, int], kind: str, row: Row, profile: Profile | None, rows: list[Row]
+    ) -> Iterator[Problem]:
+        needed, others = ("unit", ("address", "key_file")) if kind == "modbus" else ("address", ("unit",))
+        if needed not in row:
+            usual = ""
+            if profile is not None and profile.modbus is not None:
+                usual = f" From the factory it is {profile.modbus.unit_id}."
+            yield Problem(path, f"needs {needed} beside {kind}.{usual}")
+        for key in others:
+            if key in row:
+                yield Problem((*path, key), f"does not go with {kind}.")
+        bus = next((each for each in rows if each.get("name") == row.get(kind)), {})
+        unit = row.get("unit")
+        if kind == "modbus" and isinstance(unit, int) and unit > 247 and bus.get("transport", "rtu") != "tcp":
+            yield Problem((*path, "unit"), f"{unit} is beyond 247, the last one on a serial line.")
+        if "key_file" in row and kind == "ble" and profile is not None and profile.bthome is None:
+            yield Problem((*path, "key_file"), "only BTHome devices have one.")
+
+
+def _check_points(index: int, row: Row, profile: Profile) -> Iterator[Problem]:
+    periods = row.get("periods")
+    keys = [point.key for point in profile.points]
+    for key in periods if isinstance(periods, dict) else ():
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            yield Problem(
+                ("device", index, "periods", key),
+                f'"{row["profile"]}" has no point of that name. It has: {", ".join(keys)}.{hint}',
+            )
+
+
+def _unique(kind: str, key: str, rows: list[Row]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        value = row.get(key)
+        if not isinstance(value, str):
+            continue
+        if value in first:
+            yield Problem(
+                (kind, index, key),
+                f'"{value}" is already used by {join((kind, first[value], key))}: each [[{kind}]] needs its own.',
+            )
+        first.setdefault(value, index)
+
+
+def _rows(raw: Row, name: str) -> list[Row]:
+    tables = raw.get(name)
+    return [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
+
+
+def _text(row: Row, key: str) -> bool:
+    return isinstance(row.get(key), str)
