@@ -257,6 +257,8 @@ MODBUS_PLANS_KEPT_MAX = 64
 MODBUS_RECONNECT_MIN_S = 0.5
 MODBUS_RECONNECT_MAX_S = 30.0
 MODBUS_CONNECT_TIMEOUT_S = 5.0
+# A connection on which nobody has answered for so long is made anew: it may be half open.
+MODBUS_HALF_OPEN_S = 20.0
 # A longest RTU frame is 256 bytes; what is longer without an answer in it is noise, and its beginning gives way.
 MODBUS_BUFFER_BYTES_MAX = 512
 # The load of a plan is worked out exactly over so many moments; beyond, from above.

@@ -43,6 +43,7 @@ class DeviceState:
         self.spoilt = 0
         self.failing_since_s = NEVER_S
         self.ready_s = NEVER_S if device.start else -NEVER_S  # when it measures; NEVER_S: it is off
+        self.steps_done = 0  # of `start` when it is off, of `stop` when it is on
         self.refused: dict[int, list[Span]] = {}
         self.unanswered: set[tuple[int, int, int]] = set()  # shapes whose answers may still come
         self.due_s = [start_s] * len(device.points)
@@ -173,9 +174,16 @@ class DeviceState:
         """When a device that is off must be started, for its first point to be in time."""
         return self.first_due_s - self.device.warm_up_s
 
+    def switched(self, now_s: float, steps: tuple[Request, ...], then_s: float) -> None:
+        """A step of `start` or `stop` was answered; after the last of them it is ready from `then_s` on."""
+        self.steps_done += 1
+        if self.steps_done >= len(steps):
+            self.steps_done = 0
+            self.ready_s = then_s
+
     def may_stop(self, now_s: float) -> bool:
         """Whether it is on, can be stopped, and nothing is due before it could be warm again."""
-        if self.device.stop is None or self.is_off or now_s < self.ready_s:
+        if not self.device.stop or self.is_off or now_s < self.ready_s:
             return False
         return self.start_at_s() > now_s + GRID_SLACK_S
 

@@ -47,6 +47,7 @@ from gateway.pollers.modbus_writes import PendingWrite, WriteQueue
 
 OnValues = Callable[[Device, int, tuple[int, ...]], None]
 OnFault = Callable[[Device, tuple[int, ...], str], None]
+OnRound = Callable[[Device], None]
 OnState = Callable[[Device, str, str], None]
 
 
@@ -62,6 +63,7 @@ class Scheduler:
         is_numbered: bool = False,
         on_values: OnValues = lambda device, index, values: None,
         on_fault: OnFault = lambda device, points, reason: None,
+        on_round: OnRound = lambda device: None,
         on_state: OnState = lambda device, old, new: None,
     ) -> None:
         self.line = line
@@ -72,6 +74,7 @@ class Scheduler:
         self._is_numbered = is_numbered
         self._on_values = on_values
         self._on_fault = on_fault
+        self._on_round = on_round
         self._on_state = on_state
         self._by_name = {device.name: index for index, device in enumerate(devices)}
         self._free_s = now_s
@@ -162,20 +165,15 @@ class Scheduler:
             return None
         _deadline_s, index, point, due = best
         state = self.states[index]
-        if point < 0 and state.device.start is not None:
-            return self._job("start", index, state.device.start)
+        if point < 0:
+            return self._job("start", index, state.device.start[state.steps_done])
         request, members = state.block_of(point, due)
         return self._job("read", index, request, members)
 
     def _next_stop(self, now_s: float) -> Job | None:
         for index, state in enumerate(self.states):
-            if (
-                state.state == UP
-                and now_s >= state.not_before_s
-                and state.may_stop(now_s)
-                and state.device.stop
-            ):
-                return self._job("stop", index, state.device.stop)
+            if state.state == UP and now_s >= state.not_before_s and state.may_stop(now_s):
+                return self._job("stop", index, state.device.stop[state.steps_done])
         return None
 
     def _wake_s(self, now_s: float) -> float:
@@ -218,9 +216,9 @@ class Scheduler:
         elif job.kind in ("write", "read_back"):
             self.writes.answered(state.device, job, outcome, now_s)
         elif job.kind == "start":
-            state.ready_s = now_s + state.device.warm_up_s
+            state.switched(now_s, state.device.start, now_s + state.device.warm_up_s)
         elif job.kind == "stop":
-            state.ready_s = NEVER_S
+            state.switched(now_s, state.device.stop, NEVER_S)
         elif outcome.kind == ANSWERED:
             self._values(now_s, state, job, outcome.values)
         else:
@@ -235,6 +233,8 @@ class Scheduler:
             point = state.device.points[index]
             begin = point.address - job.request.address
             self._on_values(state.device, index, values[begin : begin + point.quantity])
+        if state.first_due_s > now_s:
+            self._on_round(state.device)  # whatever was due has been read
 
     def _refused(self, now_s: float, state: DeviceState, job: Job, code: int) -> None:
         """Un-merge for good what may be un-merged; leave alone for a while what is refused by itself."""
@@ -253,14 +253,16 @@ class Scheduler:
         else:
             state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
         self._on_fault(state.device, job.points, f"exception {code}")
+        if state.first_due_s > now_s:
+            self._on_round(state.device)
 
     def _returned(self, now_s: float, state: DeviceState) -> None:
         """A silent device answers again: everything of it is wanted, once old answers can no longer come."""
         state.unanswered.clear()
         if not self._is_numbered:
             state.not_before_s = max(state.not_before_s, now_s + state.device.timeout_s)
-        if state.device.start is not None:
-            state.ready_s = NEVER_S  # it may have been without power
+        if state.device.start:
+            state.ready_s, state.steps_done = NEVER_S, 0  # it may have been without power
         state.all_due(now_s)
         self._set_state(state, UP)
 
