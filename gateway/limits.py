@@ -246,6 +246,9 @@ MODBUS_PROBE_MAX_S = 60.0
 MODBUS_PROBE_SHARE = 0.2
 # A spoilt answer is asked for again at once so often; a line that only makes noise is like silence.
 MODBUS_SPOILT_MAX = 2
+# On a serial line an answer may come so late after its request was given up. Until then nothing is asked whose answer
+# would look the same.
+MODBUS_LATE_S = 10.0
 # A point that its device refused is asked for again after this long: firmware may have been updated.
 MODBUS_REFUSED_RETRY_S = 600.0
 # A device that says that it is busy is asked again after this long.
