@@ -249,6 +249,9 @@ MODBUS_PROBE_MAX_S = 60.0
 MODBUS_PROBE_SHARE = 0.2
 # A spoilt answer is asked for again at once so often; a line that only makes noise is like silence.
 MODBUS_SPOILT_MAX = 2
+# On a serial line an answer may come so late after its request was given up. Until then nothing is asked whose answer
+# would look the same.
+MODBUS_LATE_S = 10.0
 # A point that its device refused is asked for again after this long: firmware may have been updated.
 MODBUS_REFUSED_RETRY_S = 600.0
 # A device that says that it is busy is asked again after this long.
@@ -260,6 +263,8 @@ MODBUS_PLANS_KEPT_MAX = 64
 MODBUS_RECONNECT_MIN_S = 0.5
 MODBUS_RECONNECT_MAX_S = 30.0
 MODBUS_CONNECT_TIMEOUT_S = 5.0
+# A connection on which nobody has answered for so long is made anew: it may be half open.
+MODBUS_HALF_OPEN_S = 20.0
 # A longest RTU frame is 256 bytes; what is longer without an answer in it is noise, and its beginning gives way.
 MODBUS_BUFFER_BYTES_MAX = 512
 # The load of a plan is worked out exactly over so many moments; beyond, from above.

@@ -127,8 +127,11 @@ ONLY_ON_NODES = {
     "vfs",
 }
 COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc"}
-# A script that is run with another extra than its folder's.
-RUN_WITH = {"tests/wire/make_quality_oracle.py": "oracle"}
+# A script that is run, or an adapter that is imported, with another extra than its folder's.
+RUN_WITH = {
+    "tests/wire/make_quality_oracle.py": "oracle",
+    "gateway/pollers/modbus_client.py": "modbus",
+}
 
 
 def requirements(extra: str) -> set[str]:

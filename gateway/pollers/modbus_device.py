@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from gateway import limits
-from gateway.pollers.modbus_plan import cut, remember
+from gateway.pollers.modbus_plan import ADDRESSES, cut, remember
 from gateway.pollers.modbus_time import Line
 from gateway.pollers.modbus_types import BIT_READS, Device, Point, Request, Span
 
@@ -43,8 +43,10 @@ class DeviceState:
         self.spoilt = 0
         self.failing_since_s = NEVER_S
         self.ready_s = NEVER_S if device.start else -NEVER_S  # when it measures; NEVER_S: it is off
+        self.steps_done = 0  # of `start` when it is off, of `stop` when it is on
         self.refused: dict[int, list[Span]] = {}
-        self.unanswered: set[tuple[int, int, int]] = set()  # shapes whose answers may still come
+        self.unanswered: dict[tuple[int, int, int], float] = {}  # shapes, and until when an answer may come
+        self.not_longer: set[Request] = set()  # reads that were refused when one register longer
         self.due_s = [start_s] * len(device.points)
         self.first_due_s = start_s if device.points else NEVER_S
         self._due: list[int] = []
@@ -163,6 +165,46 @@ class DeviceState:
             ranges[:] = [known for known in ranges if not good.holds(known)]
             self._plans.clear()
 
+    # --- whose answer it would be ----------------------------------------------------------------
+
+    def unheard(self, now_s: float, request: Request) -> None:
+        """`request` was not answered. Its answer may come yet, and nothing in it says whose it is."""
+        if len(self.unanswered) >= limits.MODBUS_PLANS_KEPT_MAX:
+            self.unanswered = {
+                shape: until_s for shape, until_s in self.unanswered.items() if until_s > now_s
+            }
+        self.unanswered[request.shape] = now_s + limits.MODBUS_LATE_S
+
+    def ambiguous_until_s(self, request: Request) -> float:
+        """Until when an answer that looks like that of `request` may be an older one's."""
+        return self.unanswered.get(request.shape, -NEVER_S)
+
+    def may_be_refused_late(self, now_s: float, function: int) -> bool:
+        """Whether an exception response may be that of an older request: it names the function only."""
+        return any(shape[1] == function and until_s > now_s for shape, until_s in self.unanswered.items())
+
+    def distinct(self, request: Request, now_s: float) -> Request | None:
+        """`request`, or the same one register longer, so that its answer cannot be an older one's; None: not now."""
+        if self.ambiguous_until_s(request) <= now_s:
+            return request
+        longer = request._replace(quantity=request.quantity + 1)
+        span = Span(longer.address, longer.quantity)
+        if (
+            longer.quantity > self.count_max(request.function)
+            or span.end > ADDRESSES
+            or request in self.not_longer
+        ):
+            return None
+        if any(span.holds(bad) for bad in self.refused.get(request.function, ())):
+            return None
+        return longer if self.ambiguous_until_s(longer) <= now_s else None
+
+    def keep_short(self, request: Request, points: tuple[int, ...]) -> None:
+        """`request` was refused. If it was longer than what it was for, the shorter one is never lengthened again."""
+        end = max((self.device.points[index].span.end for index in points), default=NEVER_S)
+        if request.address + request.quantity > end and len(self.not_longer) < limits.MODBUS_PLANS_KEPT_MAX:
+            self.not_longer.add(request._replace(quantity=int(end) - request.address))
+
     # --- whether it is on ------------------------------------------------------------------------
 
     @property
@@ -173,9 +215,16 @@ class DeviceState:
         """When a device that is off must be started, for its first point to be in time."""
         return self.first_due_s - self.device.warm_up_s
 
+    def switched(self, now_s: float, steps: tuple[Request, ...], then_s: float) -> None:
+        """A step of `start` or `stop` was answered; after the last of them it is ready from `then_s` on."""
+        self.steps_done += 1
+        if self.steps_done >= len(steps):
+            self.steps_done = 0
+            self.ready_s = then_s
+
     def may_stop(self, now_s: float) -> bool:
         """Whether it is on, can be stopped, and nothing is due before it could be warm again."""
-        if self.device.stop is None or self.is_off or now_s < self.ready_s:
+        if not self.device.stop or self.is_off or now_s < self.ready_s:
             return False
         return self.start_at_s() > now_s + GRID_SLACK_S
 

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 
 from gateway.pollers.modbus_types import Span
 
+ADDRESSES = 65_536
+
 
 def cut(
     spans: Sequence[Span],
     cost: Callable[[int], float],
     count_max: int,
     refused: Sequence[Span] = (),
+    hole_max: int = ADDRESSES,
 ) -> list[tuple[Span, list[int]]]:
     """The cheapest requests that read all `spans`, each with the indices of the spans it reads.
 
@@ -31,34 +34,35 @@ def cut(
         tuple[float, int, Span]
     ] = []  # over the first so many: total, where the last request begins, its span
     for last in range(len(order)):
-        best.append(_cheapest(spans, order, last, cost, count_max, refused, best))
+        best.append(
+            _cheapest([spans[i] for i in order[: last + 1]], cost, count_max, refused, hole_max, best)
+        )
     return _walk_back(order, best)
 
 
 def _cheapest(
-    spans: Sequence[Span],
-    order: Sequence[int],
-    last: int,
+    row: Sequence[Span],
     cost: Callable[[int], float],
     count_max: int,
     refused: Sequence[Span],
+    hole_max: int,
     best: Sequence[tuple[float, int, Span]],
 ) -> tuple[float, int, Span]:
-    """The cheapest way to read up to `last`, by where the request that reads it begins."""
-    found: tuple[float, int, Span] | None = None
-    end = 0
-    for first in range(last, -1, -1):
-        end = max(end, spans[order[first]].end)
-        address = spans[order[first]].address
-        whole = Span(address, end - address)
-        # The first one alone is always allowed: what is too long by itself is refused by the config check.
-        if first != last and (whole.quantity > count_max or any(whole.holds(bad) for bad in refused)):
+    """The cheapest way to read the whole `row`, by where the request that reads its last span begins."""
+    first = len(row) - 1
+    whole = row[first]
+    # The last one alone is always allowed: what is too long by itself is refused by the config check.
+    found = (cost(whole.quantity) + (best[first - 1][0] if first else 0.0), first, whole)
+    while first > 0:
+        first -= 1
+        hole = whole.address - row[first].end
+        address = row[first].address
+        whole = Span(address, max(whole.end, row[first].end) - address)
+        if hole > hole_max or whole.quantity > count_max or any(whole.holds(bad) for bad in refused):
             break  # what begins further left holds at least as much
         total = cost(whole.quantity) + (best[first - 1][0] if first else 0.0)
-        if found is None or total < found[0]:
+        if total < found[0]:
             found = (total, first, whole)
-    if found is None:
-        raise AssertionError("a row of points always has a last one")
     return found
 
 

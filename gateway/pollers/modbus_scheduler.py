@@ -11,8 +11,8 @@ One silent device costs the others at most one time-out per probe pause: from it
 asked only by probes, whose pause grows, and all silent devices together get at most a share of a bus on which
 others wait. It is called down only after a time and a count.
 
-RTU answers carry no number. So after a request that stayed unanswered its device is left alone for a while, is then
-asked by a probe whose values nobody uses, and is left alone once more: no answer can be taken for another's.
+RTU answers carry no number. So for some seconds after a request that stayed unanswered, its device is asked nothing
+whose answer would look the same: it is asked for one register more, or later. No answer is taken for another's.
 
 Prior art: wb-mqtt-serial (merging, un-merging, down by time and count), read and not copied.
 """
@@ -33,7 +33,6 @@ from gateway.pollers.modbus_types import (
     ILLEGAL_VALUE,
     LOST,
     REFUSED,
-    SILENT,
     SPOILT,
     Device,
     Job,
@@ -45,8 +44,12 @@ from gateway.pollers.modbus_types import (
 )
 from gateway.pollers.modbus_writes import PendingWrite, WriteQueue
 
+# A write that waits only for old answers to be out of the way is looked at so often.
+WRITE_LOOK_S = 0.05
+
 OnValues = Callable[[Device, int, tuple[int, ...]], None]
 OnFault = Callable[[Device, tuple[int, ...], str], None]
+OnRound = Callable[[Device], None]
 OnState = Callable[[Device, str, str], None]
 
 
@@ -62,6 +65,7 @@ class Scheduler:
         is_numbered: bool = False,
         on_values: OnValues = lambda device, index, values: None,
         on_fault: OnFault = lambda device, points, reason: None,
+        on_round: OnRound = lambda device: None,
         on_state: OnState = lambda device, old, new: None,
     ) -> None:
         self.line = line
@@ -72,6 +76,7 @@ class Scheduler:
         self._is_numbered = is_numbered
         self._on_values = on_values
         self._on_fault = on_fault
+        self._on_round = on_round
         self._on_state = on_state
         self._by_name = {device.name: index for index, device in enumerate(devices)}
         self._free_s = now_s
@@ -111,7 +116,12 @@ class Scheduler:
             state = self.states[index]
             if state.state == UP and now_s >= state.not_before_s - GRID_SLACK_S:
                 request = self.writes.next(state.device)
-                return self._job("write" if request.values else "read_back", index, request)
+                if request.values:
+                    self.writes.sending(state.device)
+                    return self._job("write", index, request)
+                distinct = state.distinct(request, now_s)
+                if distinct is not None:
+                    return self._job("read_back", index, distinct)
         return None
 
     def _next_probe(self, now_s: float, reads_wait: bool) -> Job | None:
@@ -125,14 +135,14 @@ class Scheduler:
         if not ready:
             return None
         index = min(ready, key=lambda index: self.states[index].probe_at_s)
-        return self._job("probe", index, self._probe_request(self.states[index]))
+        return self._job("probe", index, self._probe_request(self.states[index], now_s))
 
-    def _probe_request(self, state: DeviceState) -> Request:
+    def _probe_request(self, state: DeviceState, now_s: float) -> Request:
         """A single point; if there is one, of another shape than what was not answered."""
         singles = [state.single(index) for index in range(len(state.device.points))]
-        fresh = [request for request in singles if request.shape not in state.unanswered]
-        known_good = [request for request in fresh or singles if not self._is_refused(state, request)]
-        return min(known_good or singles, key=lambda request: request.quantity)
+        good = [request for request in singles if not self._is_refused(state, request)] or singles
+        fresh = [request for request in good if state.ambiguous_until_s(request) <= now_s] or good
+        return min(fresh, key=lambda request: request.quantity)
 
     @staticmethod
     def _is_refused(state: DeviceState, request: Request) -> bool:
@@ -162,20 +172,19 @@ class Scheduler:
             return None
         _deadline_s, index, point, due = best
         state = self.states[index]
-        if point < 0 and state.device.start is not None:
-            return self._job("start", index, state.device.start)
+        if point < 0:
+            return self._job("start", index, state.device.start[state.steps_done])
         request, members = state.block_of(point, due)
-        return self._job("read", index, request, members)
+        distinct = state.distinct(request, now_s)
+        if distinct is None:
+            state.put_off(tuple(members), state.ambiguous_until_s(request))
+            return self._next_read(now_s)
+        return self._job("read", index, distinct, members)
 
     def _next_stop(self, now_s: float) -> Job | None:
         for index, state in enumerate(self.states):
-            if (
-                state.state == UP
-                and now_s >= state.not_before_s
-                and state.may_stop(now_s)
-                and state.device.stop
-            ):
-                return self._job("stop", index, state.device.stop)
+            if state.state == UP and now_s >= state.not_before_s and state.may_stop(now_s):
+                return self._job("stop", index, state.device.stop[state.steps_done])
         return None
 
     def _wake_s(self, now_s: float) -> float:
@@ -186,7 +195,7 @@ class Scheduler:
                 due_s = state.start_at_s() if state.is_off else max(state.first_due_s, state.ready_s)
                 wake_s = min(wake_s, max(due_s, state.not_before_s))
                 if self.writes.wants(state.device.name):
-                    wake_s = min(wake_s, state.not_before_s)
+                    wake_s = min(wake_s, max(state.not_before_s, now_s + WRITE_LOOK_S))
             else:
                 wake_s = min(wake_s, state.probe_at_s)
         return max(wake_s, now_s + GRID_SLACK_S)
@@ -203,10 +212,12 @@ class Scheduler:
         state.not_before_s = max(state.not_before_s, now_s + state.device.gap_s)
         state.is_probed = False
         if outcome.kind == LOST:
-            self.writes.lost(state.device, job, now_s)
+            self.writes.lost(state.device, job)
         elif outcome.kind in (ANSWERED, REFUSED) and outcome.code not in GATEWAY_CODES:
             self._answered(now_s, state, job, outcome)
         else:
+            if not self._is_numbered:
+                state.unheard(now_s, job.request)
             self._failed(now_s, state, job, outcome)
 
     def _answered(self, now_s: float, state: DeviceState, job: Job, outcome: Outcome) -> None:
@@ -214,13 +225,18 @@ class Scheduler:
         if outcome.kind == REFUSED:
             self.counters[f"exception_{outcome.code}"] += 1
         if job.kind == "probe":
+            if state.ambiguous_until_s(job.request) > now_s:
+                # This may have been an older one's, and its own may come yet.
+                state.unheard(now_s, job.request)
             self._returned(now_s, state)
+        elif outcome.kind == REFUSED and state.may_be_refused_late(now_s, job.request.function):
+            self._doubtful(now_s, state, job)
         elif job.kind in ("write", "read_back"):
-            self.writes.answered(state.device, job, outcome, now_s)
+            self.writes.answered(state.device, job, outcome)
         elif job.kind == "start":
-            state.ready_s = now_s + state.device.warm_up_s
+            state.switched(now_s, state.device.start, now_s + state.device.warm_up_s)
         elif job.kind == "stop":
-            state.ready_s = NEVER_S
+            state.switched(now_s, state.device.stop, NEVER_S)
         elif outcome.kind == ANSWERED:
             self._values(now_s, state, job, outcome.values)
         else:
@@ -235,6 +251,8 @@ class Scheduler:
             point = state.device.points[index]
             begin = point.address - job.request.address
             self._on_values(state.device, index, values[begin : begin + point.quantity])
+        if state.first_due_s > now_s:
+            self._on_round(state.device)  # whatever was due has been read
 
     def _refused(self, now_s: float, state: DeviceState, job: Job, code: int) -> None:
         """Un-merge for good what may be un-merged; leave alone for a while what is refused by itself."""
@@ -253,28 +271,33 @@ class Scheduler:
         else:
             state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
         self._on_fault(state.device, job.points, f"exception {code}")
+        if state.first_due_s > now_s:
+            self._on_round(state.device)
+
+    def _doubtful(self, now_s: float, state: DeviceState, job: Job) -> None:
+        """An exception that may be an older request's: nothing is learned from it, and the own one may come yet."""
+        state.counters["doubtful"] += 1
+        state.unheard(now_s, job.request)
+        self.writes.silent(state.device, job)
+        state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
+        state.keep_short(job.request, job.points)
 
     def _returned(self, now_s: float, state: DeviceState) -> None:
-        """A silent device answers again: everything of it is wanted, once old answers can no longer come."""
-        state.unanswered.clear()
-        if not self._is_numbered:
-            state.not_before_s = max(state.not_before_s, now_s + state.device.timeout_s)
-        if state.device.start is not None:
-            state.ready_s = NEVER_S  # it may have been without power
+        """A silent device answers again: everything of it is wanted."""
+        if state.device.start:
+            state.ready_s, state.steps_done = NEVER_S, 0  # it may have been without power
         state.all_due(now_s)
         self._set_state(state, UP)
 
     def _failed(self, now_s: float, state: DeviceState, job: Job, outcome: Outcome) -> None:
         if outcome.kind == SPOILT and state.spoilt < limits.MODBUS_SPOILT_MAX and state.state == UP:
             state.spoilt += 1  # it speaks: its points are still due, and are asked for again
-            self.writes.spoilt(state.device, job, now_s)
+            self.writes.spoilt(state.device, job)
             return
-        if outcome.kind == SILENT and len(state.unanswered) < limits.MODBUS_PLANS_KEPT_MAX:
-            state.unanswered.add(job.request.shape)
         cost_s = now_s - self._began_s
         state.failed(now_s, self._began_s)
         self._probes_from_s = now_s + cost_s * (1 / limits.MODBUS_PROBE_SHARE - 1)
-        self.writes.silent(state.device, job, now_s)
+        self.writes.silent(state.device, job)
         if state.state == UP:
             self._set_state(state, SUSPECT)
         if state.state == SUSPECT and state.is_gone:
@@ -299,10 +322,9 @@ class Scheduler:
         return max(self.states[index].pause_s, turns_s) if self.states[index] in silent else 0.0
 
     def line_up(self, now_s: float) -> None:
-        """The port or connection is open (again): old answers are gone, and everything is wanted."""
+        """The port or connection is open (again): everything is wanted."""
         self._free_s = max(self._free_s, now_s + self.line.gap_s)
         for state in self.states:
-            state.unanswered.clear()
             if state.state == UP:
                 state.all_due(now_s)
             else:

@@ -108,8 +108,9 @@ class Device(NamedTuple):
     bits_max: int = BITS_READ_MAX
     gap_s: float = 0.0  # it wants to be left alone for so long between two requests
     warm_up_s: float = 0.0  # after `start`
-    start: Request | None = None  # before a measurement, when it is not measuring
-    stop: Request | None = None  # when no measurement is due for a while
+    hole_max: int = REGISTERS_READ_MAX  # unwanted registers that one read may span
+    start: tuple[Request, ...] = ()  # before a measurement, when it is not measuring
+    stop: tuple[Request, ...] = ()  # when no measurement is due for a while; empty: it is left on
 
 
 class Outcome(NamedTuple):

@@ -115,10 +115,13 @@ class WriteQueue:
         pending = self._queues[device.name][0]
         if pending.is_sent:
             return _read_back(device, pending.write)
-        pending.attempts += 1
         return _request(device, pending.write)
 
-    def answered(self, device: Device, job: Job, outcome: Outcome, now_s: float) -> None:
+    def sending(self, device: Device) -> None:
+        """The step that `next` gave is a write, and goes out now."""
+        self._queues[device.name][0].attempts += 1
+
+    def answered(self, device: Device, job: Job, outcome: Outcome) -> None:
         """The device answered a step."""
         if not self._queues[device.name]:
             return
@@ -131,21 +134,26 @@ class WriteQueue:
             else:
                 pending.is_sent = pending.is_acknowledged = True
         else:
-            self._read_back(device, pending, outcome, now_s)
+            self._read_back(device, pending, outcome)
 
-    def _read_back(self, device: Device, pending: PendingWrite, outcome: Outcome, now_s: float) -> None:
+    def _read_back(self, device: Device, pending: PendingWrite, outcome: Outcome) -> None:
         if outcome.kind != ANSWERED:
             self._end(device.name, pending, UNKNOWN, f"cannot be read back: {_words(outcome.code)}")
-        elif outcome.values == _expected(pending.write):
+        elif outcome.values[: len(pending.write.values)] == _expected(pending.write):
             self._end(device.name, pending, DONE)
         elif pending.is_acknowledged:
-            self._end(device.name, pending, DIFFERS, f"reads back {', '.join(map(str, outcome.values))}")
+            self._end(
+                device.name,
+                pending,
+                DIFFERS,
+                f"reads back {', '.join(map(str, outcome.values[: len(pending.write.values)]))}",
+            )
         elif pending.attempts < limits.MODBUS_WRITE_ATTEMPTS_MAX:
             pending.is_sent = False  # it did not arrive: once more, if there is time
         else:
             self._end(device.name, pending, UNKNOWN, f"sent {pending.attempts} times, not taken")
 
-    def silent(self, device: Device, job: Job, now_s: float) -> None:
+    def silent(self, device: Device, job: Job) -> None:
         """A step was not answered."""
         if job.kind == "write" and self._queues[device.name]:
             pending = self._queues[device.name][0]
