@@ -292,6 +292,8 @@ BLE_DEVICES_MAX = 64
 BLE_CONNECT_TIMEOUT_S = 15.0
 # A device that lets a read wait longer is disconnected: the protocol allows no further request after that.
 BLE_READ_TIMEOUT_S = 8.0
+# The stack said so often in a row that it is connecting already, which it is not: it is made to forget the device.
+BLE_STUCK_AFTER = 4
 # Only a device whose advert is no older than this is worth an attempt: absent ones then cost the others nothing.
 BLE_PRESENT_S = 30.0
 # A device that keeps its connection gives its slot up after so long when another waits for one.

@@ -126,7 +126,7 @@ ONLY_ON_NODES = {
     "utime",
     "vfs",
 }
-COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc"}
+COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc", "dbus-fast": "bleak"}
 # A script that is run with another extra than its folder's.
 RUN_WITH = {"tests/wire/make_quality_oracle.py": "oracle"}
 # Parts of the gateway that are imported only when the configuration or a command names them.

@@ -15,6 +15,8 @@ from bleak.backends.bluezdbus.manager import get_global_bluez_manager
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 from bleak.exc import BleakError
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast.aio.message_bus import MessageBus
 
 from gateway import limits
 
@@ -38,8 +40,12 @@ class Backend(Protocol):
         """A scanner that is not started. Raises BleakError when `mode` cannot be had."""
         ...
 
-    def client(self, device: BLEDevice, on_lost: OnLost) -> BleakClient:
+    def client(self, peripheral: BLEDevice, on_lost: OnLost) -> BleakClient:
         """A client that is not connected; `on_lost` is called once when its connection ends unasked."""
+        ...
+
+    async def unstick(self, peripheral: BLEDevice) -> None:
+        """The stack says for long that it is connecting already: have it forget the device, unless it is paired."""
         ...
 
     async def prepare(self) -> None:
@@ -93,8 +99,15 @@ class BlueZ:
             )
         return BleakScanner(on_advert, scanning_mode=mode, bluez={"or_patterns": [*self._patterns]})
 
-    def client(self, device: BLEDevice, on_lost: OnLost) -> BleakClient:
-        return BleakClient(device, on_lost, timeout=limits.BLE_CONNECT_TIMEOUT_S)
+    def client(self, peripheral: BLEDevice, on_lost: OnLost) -> BleakClient:
+        return BleakClient(peripheral, on_lost, timeout=limits.BLE_CONNECT_TIMEOUT_S)
+
+    async def unstick(self, peripheral: BLEDevice) -> None:
+        details = peripheral.details
+        if details["props"].get("Paired"):
+            return  # a person made that pairing, and would have to make it again
+        path: str = details["path"]
+        await _call(path.rpartition("/")[0], "org.bluez.Adapter1", "RemoveDevice", "o", [path])
 
     async def prepare(self) -> None:
         await self.check()
@@ -111,25 +124,28 @@ class BlueZ:
 
 async def _check_named(adapter: str) -> None:
     """One adapter among several: the manager answers only for the first, the bus for each."""
-    from dbus_fast import BusType, Message, MessageType
-    from dbus_fast.aio.message_bus import MessageBus
-
-    bus = MessageBus(bus_type=BusType.SYSTEM)
-    try:
-        await bus.connect()
-        reply = await bus.call(
-            Message(
-                destination="org.bluez",
-                path=f"/org/bluez/{adapter}",
-                interface="org.freedesktop.DBus.Properties",
-                member="Get",
-                signature="ss",
-                body=["org.bluez.Adapter1", "Powered"],
-            )
-        )
-    finally:
-        bus.disconnect()
+    powered = ["org.bluez.Adapter1", "Powered"]
+    reply = await _call(f"/org/bluez/{adapter}", "org.freedesktop.DBus.Properties", "Get", "ss", powered)
     if reply.message_type is MessageType.ERROR:
         raise BleakError(f"adapter '{adapter}' not found")
     if not reply.body[0].value:
         raise BleakError(f"adapter '{adapter}' not found switched on")
+
+
+async def _call(path: str, interface: str, member: str, signature: str, body: list[str]) -> Message:
+    """Ask BlueZ what bleak has no call for."""
+    bus = MessageBus(bus_type=BusType.SYSTEM)
+    try:
+        await bus.connect()
+        return await bus.call(
+            Message(
+                destination="org.bluez",
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                body=body,
+            )
+        )
+    finally:
+        bus.disconnect()

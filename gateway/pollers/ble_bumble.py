@@ -180,6 +180,9 @@ class Bumble:
             peripheral, on_lost, timeout=limits.BLE_CONNECT_TIMEOUT_S, backend=BumbleClient, radio=self.radio
         )
 
+    async def unstick(self, peripheral: BLEDevice) -> None:
+        """An attempt that was left behind is ended by the next reset; see Radio.connect for why there is none."""
+
     async def prepare(self) -> None:
         self._prepared = await self.radio.powered()
 

@@ -6,7 +6,6 @@ nowhere else.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from bleak.exc import (
     BleakError,
     BleakGATTProtocolError,
 )
+from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 
 from gateway.errors import GatewayError
 
@@ -86,7 +86,7 @@ _DENIED_REASONS = (
 )
 
 # Everything the stacks raise; what is not in here is a mistake of ours and ends the part.
-STACK_ERRORS = (BleakError, OSError, EOFError, TimeoutError, asyncio.IncompleteReadError)
+STACK_ERRORS = (BleakError, OSError, EOFError, DBusError, AuthError, InvalidAddressError)
 
 ADVICE = {
     ADAPTER: "Is an adapter plugged in and on (`bluetoothctl show`, `rfkill list`), and does the bluetooth service "
@@ -127,6 +127,10 @@ def classify(error: BaseException) -> str:
         return error.kind
     if isinstance(error, BleakDBusError):
         return _classify_dbus(error)
+    if isinstance(error, DBusError):
+        return _DBUS.get(error.type, OTHER)
+    if isinstance(error, AuthError):
+        return DENIED
     if isinstance(error, BleakBluetoothNotAvailableError):
         return DENIED if error.reason in _DENIED_REASONS else ADAPTER
     if isinstance(error, BleakDeviceNotFoundError):
@@ -139,7 +143,7 @@ def classify(error: BaseException) -> str:
         return TIMEOUT
     if isinstance(error, PermissionError):
         return DENIED
-    if isinstance(error, EOFError | ConnectionError | FileNotFoundError):
+    if isinstance(error, EOFError | ConnectionError | FileNotFoundError | InvalidAddressError):
         return ADAPTER  # the bus or the transport is not there, or went away
     if isinstance(error, OSError):
         return ADAPTER if error.errno in (errno.ENODEV, errno.ENXIO, errno.EIO) else OTHER

@@ -19,11 +19,13 @@ from bleak.exc import BleakGATTProtocolError
 from gateway import limits
 from gateway.clock import Clock
 from gateway.log import Logger
+from gateway.parts import guard
 from gateway.pollers.ble_advert import short_uuid
 from gateway.pollers.ble_backend import Backend
 from gateway.pollers.ble_faults import (
     ADAPTER,
     AUTH,
+    BUSY,
     LOST,
     OTHER,
     PROFILE,
@@ -121,6 +123,7 @@ class GattDevice:
         self._heard = asyncio.Event()
         self._due_s = dict.fromkeys(self._of_mode("read"), float("-inf"))
         self._turn = 0
+        self._pause_s = 0.0
         self._rate = _Rate()
 
     def heard(self, device: BLEDevice) -> None:
@@ -141,10 +144,15 @@ class GattDevice:
             await self._until_due()
             device = await self._until_heard()
             async with self._slots.hold(self.name):
-                pause_s = 0.0
-                if self.seen_s() <= limits.BLE_PRESENT_S:  # it may have gone while we waited for the slot
-                    pause_s = await self._take_turn(device)
-            await asyncio.sleep(pause_s)
+                self._pause_s = 0.0
+                # It may have gone while we waited for the slot.
+                if self.seen_s() <= limits.BLE_PRESENT_S and not await guard(
+                    self._take_turn(device), self._log, "ble_device_failed"
+                ):
+                    self._pause_s = self._failed(OTHER, "something unforeseen; the log has it")
+                if self._backoff.kind == BUSY and self._backoff.in_a_row % limits.BLE_STUCK_AFTER == 0:
+                    await self._unstick(device)
+            await asyncio.sleep(self._pause_s)
 
     async def _until_due(self) -> None:
         """Devices that are only read are left alone between their reads."""
@@ -161,17 +169,26 @@ class GattDevice:
             self._heard.clear()
             await self._heard.wait()
 
-    async def _take_turn(self, device: BLEDevice) -> float:
-        """One connection; returns the seconds to leave the device alone."""
+    async def _take_turn(self, device: BLEDevice) -> None:
+        """One connection, and what to think of its end."""
         try:
             await self._turn_with(device)
         except BleFault as exc:
-            return self._failed(exc.kind, str(exc))
+            self._pause_s = self._failed(exc.kind, str(exc))
         except STACK_ERRORS as exc:
-            return self._failed(classify(exc), text_of(exc))
-        self._backoff.worked()
-        self.last_error = self.last_kind = ""
-        return 0.0
+            self._pause_s = self._failed(classify(exc), text_of(exc))
+        else:
+            self._backoff.worked()
+            self.last_error = self.last_kind = ""
+
+    async def _unstick(self, device: BLEDevice) -> None:
+        self._log.warning("ble_device_stuck", attempts=self._backoff.in_a_row)
+        self._device = None  # the stack calls it anew when it is heard again
+        try:
+            async with asyncio.timeout(limits.BLE_CALL_TIMEOUT_S):
+                await self._backend.unstick(device)
+        except STACK_ERRORS as exc:
+            self._log.debug("ble_unstick", error=text_of(exc))
 
     def _failed(self, kind: str, reason: str) -> float:
         self.counters.faults += 1

@@ -104,6 +104,8 @@ class Scanner:
         scanner = await self._start()
         self.is_scanning = True
         self.counters.starts += 1
+        if self._backoff.kind:  # why it could not start is over
+            self.last_error = ""
         try:
             self._log.info("ble_scan_started", mode=self.mode)
             await self._watch()
