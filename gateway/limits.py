@@ -300,8 +300,8 @@ BLE_PRESENT_S = 30.0
 BLE_LEASE_S = 60.0
 # A connection that lasted so long was no flicker: the pauses of its device start over.
 BLE_SETTLED_S = 30.0
-# Notifications of one device that are passed on in a second; of the rest the newest of each characteristic is kept
-# for the next second. After so many such seconds in a row the device is disconnected, and pauses.
+# Notifications of one device in a second: a sensor tells a few. Of each characteristic the newest goes on once a
+# second; after so many seconds in a row with more than this the device is disconnected, and pauses.
 BLE_NOTIFY_PER_S_MAX = 20
 BLE_STORM_S = 5
 # Bytes of one value: the longest attribute there is.

@@ -1,7 +1,7 @@
 """Bluetooth as one supervised part: a scanner for all, a task for each connected device.
 
 adapter → scanner → on_news: decoders of adverts
-              └→ devices (ble_gatt.py) → slots → on_value: decoders of characteristics
+              └→ devices (ble_gatt.py) → slots → on_values: decoders of characteristics
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.log import Logger
 from gateway.pollers.ble_advert import Advert
 from gateway.pollers.ble_backend import Backend
-from gateway.pollers.ble_gatt import GattDevice, GattPoint, OnValue
+from gateway.pollers.ble_gatt import GattDevice, GattPoint, OnValues
 from gateway.pollers.ble_scan import Scanner, WantedMode
 from gateway.pollers.ble_slots import Slots
 
@@ -36,7 +36,7 @@ class BlePoller:
         mode: WantedMode = "auto",
         slots: int = limits.BLE_SLOTS,
         on_advert: Callable[[Advert], None],
-        on_value: OnValue,
+        on_values: OnValues,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -54,14 +54,14 @@ class BlePoller:
         )
         self._clock = clock
         self._log = log
-        self._on_value = on_value
+        self._on_values = on_values
 
     def add_device(self, name: str, address: str, points: Sequence[GattPoint]) -> GattDevice:
         """Have a device connected to, from the next `run` on."""
         if len(self.devices) >= limits.BLE_DEVICES_MAX:
             raise ValueError(f"{name}: more than {limits.BLE_DEVICES_MAX} connected devices on one adapter")
         device = GattDevice(
-            name, address, points, self.backend, self.slots, self._clock, self._log, self._on_value
+            name, address, points, self.backend, self.slots, self._clock, self._log, self._on_values
         )
         self.devices[device.address] = device
         return device

@@ -68,8 +68,8 @@ class GattCounters:
         "oversize",
         "read_errors",
         "reads",
-        "storm_dropped",
         "subscriptions",
+        "superseded",
         "yields",
     )
 
@@ -82,12 +82,13 @@ class GattCounters:
         self.subscriptions = 0
         self.notifications = 0
         self.late = 0  # told by a connection that was over
-        self.storm_dropped = 0
+        self.superseded = 0  # told again within a second: the newest counts
         self.oversize = 0
         self.yields = 0  # slots given up for another device
 
 
-OnValue = Callable[["GattDevice", GattPoint, bytes], None]
+# What was read in one go, or told within a second, goes on together: it becomes one record.
+OnValues = Callable[["GattDevice", dict[GattPoint, bytes]], None]
 
 
 class GattDevice:
@@ -102,7 +103,7 @@ class GattDevice:
         slots: Slots,
         clock: Clock,
         log: Logger,
-        on_value: OnValue,
+        on_values: OnValues,
     ) -> None:
         self.name = name
         self.address = address.upper()
@@ -116,7 +117,7 @@ class GattDevice:
         self._slots = slots
         self._clock = clock
         self._log = log.bind(device=name, address=self.address)
-        self._on_value = on_value
+        self._on_values = on_values
         self._backoff = Backoff()
         self._device: BLEDevice | None = None
         self._heard_s = float("-inf")
@@ -125,6 +126,8 @@ class GattDevice:
         self._turn = 0
         self._pause_s = 0.0
         self._rate = _Rate()
+        self._told_s: dict[GattPoint, float] = {}  # when each subscription last told something
+        self._fresh: dict[GattPoint, bytes] = {}  # told, and not passed on yet
 
     def heard(self, device: BLEDevice) -> None:
         """An advert of this device: it is there, and this is how the stack calls it now."""
@@ -241,12 +244,13 @@ class GattDevice:
         ended: asyncio.Future[str],
     ) -> None:
         turn, self._rate = self._turn, _Rate()
+        self._told_s, self._fresh = {}, {}
         for point in self._of_mode("notify"):
 
             def told_by_it(_sender: object, data: bytearray, point: GattPoint = point) -> None:
                 self._notified(turn, point, bytes(data), ended)
 
-            self._rate.told_s[point] = self._clock.monotonic()
+            self._told_s[point] = self._clock.monotonic()
             await client.start_notify(characteristics[point], told_by_it)
             self.counters.subscriptions += 1
 
@@ -270,12 +274,12 @@ class GattDevice:
                 return
             self._check_told(now_s)
             done, _ = await asyncio.wait((ended,), timeout=self._wait_s(now_s))
+            self._pass_on(self._take_fresh())
             if done:
                 self._raise_end(ended.result())
-            self._tick()
 
     def _wait_s(self, now_s: float) -> float:
-        """Until the next read, and at most a second: notifications that were held back go on then."""
+        """Until the next read, and at most a second: what was told meanwhile goes on then."""
         return max(0.0, min([due_s - now_s for due_s in self._due_s.values()] + [1.0]))
 
     def _rests(self) -> bool:
@@ -311,60 +315,69 @@ class GattDevice:
         characteristics: dict[GattPoint, BleakGATTCharacteristic],
         ended: asyncio.Future[str],
     ) -> None:
-        for point, due_s in self._due_s.items():
-            if due_s > self._clock.monotonic() or ended.done():
-                continue
-            try:
-                async with asyncio.timeout(limits.BLE_READ_TIMEOUT_S):
-                    data = await client.read_gatt_char(characteristics[point])
-            except BleakGATTProtocolError as exc:  # it answered: the connection is in order
-                self.counters.read_errors += 1
-                if classify(exc) == AUTH:
-                    raise
-                self._log.debug(
-                    "ble_read_refused", characteristic=short_uuid(point.characteristic), error=text_of(exc)
-                )
-            except STACK_ERRORS as exc:
-                self.counters.read_errors += 1
-                if ended.done():  # the connection went in the middle of the read: that is the reason
-                    return
-                raise BleFault(
-                    _read_kind(exc), f"read {short_uuid(point.characteristic)}: {text_of(exc)}"
-                ) from exc
-            else:
-                self.counters.reads += 1
-                self._value(point, bytes(data))
-            self._due_s[point] = self._clock.monotonic() + point.period_s
+        values: dict[GattPoint, bytes] = {}
+        try:
+            for point, due_s in self._due_s.items():
+                if due_s <= self._clock.monotonic() and not ended.done():
+                    await self._read(client, point, characteristics[point], ended, values)
+        finally:
+            self._pass_on(values)
 
-    def _value(self, point: GattPoint, data: bytes) -> None:
-        if len(data) > limits.BLE_VALUE_BYTES_MAX:
-            self.counters.oversize += 1
-            return
-        self._on_value(self, point, data)
+    async def _read(
+        self,
+        client: BleakClient,
+        point: GattPoint,
+        characteristic: BleakGATTCharacteristic,
+        ended: asyncio.Future[str],
+        values: dict[GattPoint, bytes],
+    ) -> None:
+        try:
+            async with asyncio.timeout(limits.BLE_READ_TIMEOUT_S):
+                values[point] = bytes(await client.read_gatt_char(characteristic))
+        except BleakGATTProtocolError as exc:  # it answered: the connection is in order
+            self.counters.read_errors += 1
+            if classify(exc) == AUTH:
+                raise
+            self._log.debug(
+                "ble_read_refused", characteristic=short_uuid(point.characteristic), error=text_of(exc)
+            )
+        except STACK_ERRORS as exc:
+            self.counters.read_errors += 1
+            if ended.done():  # the connection went in the middle of the read: that is the reason
+                return
+            raise BleFault(
+                _read_kind(exc), f"read {short_uuid(point.characteristic)}: {text_of(exc)}"
+            ) from exc
+        else:
+            self.counters.reads += 1
+        self._due_s[point] = self._clock.monotonic() + point.period_s
+
+    def _pass_on(self, values: dict[GattPoint, bytes]) -> None:
+        fit = {point: data for point, data in values.items() if len(data) <= limits.BLE_VALUE_BYTES_MAX}
+        self.counters.oversize += len(values) - len(fit)
+        if fit:
+            self._on_values(self, fit)
 
     def _notified(self, turn: int, point: GattPoint, data: bytes, ended: asyncio.Future[str]) -> None:
         """A notification. At the stack's pace, so it does next to nothing; too many end the turn."""
         if turn != self._turn:
             self.counters.late += 1
             return
-        self._rate.told_s[point] = self._clock.monotonic()
+        now_s = self._clock.monotonic()
         self.counters.notifications += 1
-        verdict = self._rate.take(self._clock.monotonic(), point, data)
-        if verdict == "pass":
-            self._value(point, data)
-            return
-        self.counters.storm_dropped += 1
-        if verdict == "storm":
+        self.counters.superseded += point in self._fresh
+        self._fresh[point] = data
+        self._told_s[point] = now_s
+        if self._rate.is_storm(now_s):
             _end(ended, STORM)
 
-    def _tick(self) -> None:
-        """Let the newest of what was held back go on."""
-        for point, data in self._rate.release(self._clock.monotonic()):
-            self._value(point, data)
+    def _take_fresh(self) -> dict[GattPoint, bytes]:
+        fresh, self._fresh = self._fresh, {}
+        return fresh
 
     def _check_told(self, now_s: float) -> None:
         """A subscription that says nothing for two periods is lost without a word: connect anew."""
-        for point, told_s in self._rate.told_s.items():
+        for point, told_s in self._told_s.items():
             if now_s - told_s > 2 * point.period_s + limits.BLE_CHECK_S:
                 raise BleFault(
                     SILENT,
@@ -374,33 +387,21 @@ class GattDevice:
 
 
 class _Rate:
-    """How fast one connection notifies: so many values in each second, the newest of the rest a second later."""
+    """How fast one connection notifies: seconds in a row in which it said too much."""
 
     def __init__(self) -> None:
-        self.told_s: dict[GattPoint, float] = {}  # when each subscription last told something
         self._window_s = float("-inf")
         self._count = 0
         self._full_windows = 0
-        self._held: dict[GattPoint, bytes] = {}
 
-    def take(self, now_s: float, point: GattPoint, data: bytes) -> Literal["pass", "hold", "storm"]:
+    def is_storm(self, now_s: float) -> bool:
+        """Count one notification."""
         if now_s - self._window_s >= 1.0:
             was_full = self._count > limits.BLE_NOTIFY_PER_S_MAX and now_s - self._window_s < 2.0
             self._full_windows = self._full_windows + 1 if was_full else 0
             self._window_s, self._count = now_s, 0
         self._count += 1
-        if self._count <= limits.BLE_NOTIFY_PER_S_MAX:
-            self._held.pop(point, None)  # an older one is of no use any more
-            return "pass"
-        self._held[point] = data
-        return "storm" if self._full_windows >= limits.BLE_STORM_S else "hold"
-
-    def release(self, now_s: float) -> list[tuple[GattPoint, bytes]]:
-        """What was held back in a second that is over."""
-        if not self._held or now_s - self._window_s < 1.0:
-            return []
-        held, self._held = list(self._held.items()), {}
-        return held
+        return self._full_windows >= limits.BLE_STORM_S
 
 
 def _end(ended: asyncio.Future[str], kind: str) -> None:

@@ -63,7 +63,7 @@ class Chaos:
         self.picture: dict[str, Any] = {}
         self.tasks_left = -1
         self.loop_errors: list[str] = []
-        self._told: Counter[str] = Counter()
+        self._passed_on: Counter[str] = Counter()
         self._adverts: Counter[str] = Counter()
 
     def run(self) -> Chaos:
@@ -104,7 +104,7 @@ class Chaos:
                 None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
             ),
             on_advert=self._advert,
-            on_value=self._value,
+            on_values=self._values,
         )
         self.sensors = [self._sensor(number) for number in range(SENSORS)]
         self.peripherals = []
@@ -133,9 +133,14 @@ class Chaos:
     def _advert(self, advert: Advert) -> None:
         self._adverts[advert.address] += 1
 
-    def _value(self, device: GattDevice, point: GattPoint, _data: bytes) -> None:
-        if point.mode == "notify":
-            self._told[device.name] += 1
+    def _values(self, device: GattDevice, values: dict[GattPoint, bytes]) -> None:
+        self._passed_on[device.name] += sum(point.mode == "notify" for point in values)
+
+    def _heard(self, name: str) -> int:
+        """How many notifications came in. The handlers count, for two of them on one characteristic would not show
+        in the values."""
+        device = next(one for one in self.poller.devices.values() if one.name == name)
+        return device.counters.notifications
 
     async def _connected(self) -> list[street.Peripheral]:
         """Those that are connected now, at least one: what is not connected cannot be lost."""
@@ -169,21 +174,23 @@ class Chaos:
         """Let what is under way arrive, so that told and heard are of the same time."""
         for one in self.peripherals:
             one.is_silent = True
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(3.0)
         for one in self.peripherals:
             one.is_silent = False
 
     async def _check(self) -> None:
         await self._hold_tongue()
         told_before = [one.told for one in self.peripherals]
-        self._told.clear()
+        heard_before = [self._heard(one.name) for one in self.peripherals]
+        self._passed_on.clear()
         self._adverts.clear()
         await asyncio.sleep(COUNTED_S)
         await self._hold_tongue()
         lost = doubled = 0
-        for one, before in zip(self.peripherals, told_before, strict=True):
-            missing = one.told - before - self._told[one.name]
-            lost, doubled = lost + max(0, missing), doubled + max(0, -missing)
+        for one, told, heard in zip(self.peripherals, told_before, heard_before, strict=True):
+            told, heard = one.told - told, self._heard(one.name) - heard
+            lost += max(0, told - min(heard, self._passed_on[one.name]))
+            doubled += max(0, max(heard, self._passed_on[one.name]) - told)
         gc.collect()
         self.checkpoints.append(
             Checkpoint(

@@ -36,13 +36,13 @@ class Desk:
             clock or SystemClock(),
             QUIET,
             on_advert=self.adverts.append,
-            on_value=self._value,
+            on_values=self._values,
             **options,
         )
 
-    def _value(self, device: GattDevice, point: GattPoint, data: bytes) -> None:
-        self.values.append((device.name, point.characteristic, data))
-        self.count[device.name] += 1
+    def _values(self, device: GattDevice, values: dict[GattPoint, bytes]) -> None:
+        self.values += [(device.name, point.characteristic, data) for point, data in values.items()]
+        self.count[device.name] += len(values)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Desk]:
