@@ -143,8 +143,10 @@ def requirements(extra: str) -> set[str]:
         canonical(match.group()) for one in project["dependencies"] if (match := re.match(r"[\w.-]+", one))
     }
     for one in project["optional-dependencies"].get(extra, []):
-        inner = re.match(r"tidegate\[(\w+)\]", one)
-        names |= requirements(inner.group(1)) if inner else {canonical(re.split(r"[^\w.-]", one)[0])}
+        if inner := re.match(r"tidegate\[([\w,]+)\]", one):
+            names |= set().union(*map(requirements, inner.group(1).split(",")))
+        else:
+            names.add(canonical(re.split(r"[^\w.-]", one)[0]))
     return names
 
 
