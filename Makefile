@@ -58,7 +58,7 @@ oracle: ## ask ioos-qc again for the recorded quality flags (in a venv of its ow
 	$(VENV)/oracle/bin/python -m tests.wire.make_quality_oracle
 
 constraints: $(VENV)/.has-dev oracle ## renew constraints.txt with what .venv holds (do it in a fresh clone)
-	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) -e '.[dev,ble]'
 	{ grep '^#' constraints.txt; for python in $(BIN) $(VENV)/oracle/bin; do $$python/python -m pip freeze --exclude-editable; done | sort -fu; } > constraints.new
 	mv constraints.new constraints.txt
 

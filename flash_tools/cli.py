@@ -16,6 +16,7 @@ from rich.console import Console
 from flash_tools import mint as minting
 from flash_tools.errors import AcceptanceError, FlashToolError
 from flash_tools.images import build_app_image
+from flash_tools.radio_plan import radio_of
 
 app = typer.Typer(no_args_is_help=True, help="Mint node identities and build their flash images.")
 
@@ -53,6 +54,19 @@ def mint_nodes(
             "--setting", help="NAME=NUMBER, as interval_s=60: what it starts with. May be repeated."
         ),
     ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan", help="On the air, by the law of this place: cn470 or eu868; else a serial line."
+        ),
+    ] = None,
+    channel: Annotated[int, typer.Option("--channel", help="Of the plan: the first that it uses.")] = 0,
+    channels: Annotated[
+        int | None, typer.Option("--channels", help="How many; default 1 with --sf, 8 without.")
+    ] = None,
+    sf: Annotated[
+        int, typer.Option("--sf", help="Spreading factor, fixed: for a bridge and its nodes; 0: free.")
+    ] = 0,
     force: ForceOption = False,
 ) -> None:
     """Make a node: a fresh key, its `state` partition, and the line that the gateway imports."""
@@ -66,9 +80,15 @@ def mint_nodes(
             address=None if address is None else minting.parse_address(address),
             addresses=minting.parse_range(addresses),
             settings=minting.parse_settings(setting or [], node_type),
+            radio=radio_of(plan, channel, channels, sf),
             force=force,
         )
     typer.echo(f"{made.address:04x}  {made.state_image}")
+    if node_type == "bridge":
+        typer.echo(
+            "Flash this image to the state partition once; the gateway needs a [[bridge]] table for its port."
+        )
+        return
     typer.echo(
         f"Flash this image to the state partition once, then: tidegate gateway node import {made.mint_file}\n"
         "Both files hold the key: keep them where only you can read, and delete the image when it is flashed."

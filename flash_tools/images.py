@@ -26,9 +26,6 @@ from flash_tools.shorten import shorten
 
 SLOT = "/a"
 # Collect while importing, or what loading leaves behind makes holes that nothing larger fits into: 35 kB of them.
-MAIN = b"import gc\n\ngc.threshold(4096)\nfrom firmware import main\n\nmain.run()\n"
-# What stock MicroPython runs when it has mounted `app` at /: the program of the one slot there is.
-BOOT = b'import sys\n\nsys.path.insert(0, "/a")\n' + MAIN
 _ENTRY = "firmware.main"
 _HAL = "firmware.hal"
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
@@ -58,6 +55,22 @@ class AppImage:
         return "\n".join([*lines, f"{sum(self.sizes.values()):7d}  in {len(rows)} files"])
 
 
+def entry(node_type: str | None) -> str:
+    """The module where the program begins."""
+    return node_types.ROLES.get(node_type or "", _ENTRY)
+
+
+def main(node_type: str | None) -> bytes:
+    """main.py of the slot."""
+    package, _, module = entry(node_type).rpartition(".")
+    return f"import gc\n\ngc.threshold(4096)\nfrom {package} import {module}\n\n{module}.run()\n".encode()
+
+
+def boot(node_type: str | None) -> bytes:
+    """What stock MicroPython runs when it has mounted `app` at /: the program of the one slot there is."""
+    return b'import sys\n\nsys.path.insert(0, "/a")\n' + main(node_type)
+
+
 def shared_sources(root: Path, board: str) -> list[Path]:
     """The modules that go onto a node, relative to ``root``, sorted.
 
@@ -83,21 +96,25 @@ def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[P
     paths = {_module_name(path): path for path in shared_sources(root, board)}
     sources = {name: (root / path).read_text(encoding="utf-8") for name, path in paths.items()}
     modules = node_types.modules(root)
-    if node_type is not None:
-        module = modules[node_types.choose("node type", node_type, modules, root / "firmware/nodes")]
+    if node_type in node_types.ROLES:
+        modules = {}
+    elif node_type is not None:
+        module = modules[
+            node_types.choose("node type", node_type, node_types.minted(root), root / "firmware/nodes")
+        ]
         modules = {node_type: module}
         sources = node_types.narrow(sources, node_type, module)
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
     by_name = [f"boards.{board}.board", *modules.values()]
     # A hal may come from elsewhere (that of tests does): what it is asked for keeps its name.
     keep = ["run", "start", "loop", *node_types.members(sources.get(_HAL, ""))]
-    shaken = shorten(name_fields(shake(sources, _ENTRY, by_name), keep), keep)
+    shaken = shorten(name_fields(shake(sources, entry(node_type), by_name), keep), keep)
     return {paths[name]: text for name, text in sorted(shaken.items())}
 
 
 def compile_tree(root: Path, board: str = "virtual", node_type: str | None = None) -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that such a node needs, compiled, and main.py."""
-    files = {"/main.py": BOOT, f"{SLOT}/main.py": MAIN}
+    files = {"/main.py": boot(node_type), f"{SLOT}/main.py": main(node_type)}
     for path, text in node_sources(root, board, node_type).items():
         files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
     return dict(sorted(files.items()))

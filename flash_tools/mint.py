@@ -23,7 +23,8 @@ from pathlib import Path
 
 from flash_tools import node_types
 from flash_tools.errors import MintError
-from flash_tools.images import build_state_image
+from flash_tools.images import board_constants, build_state_image
+from flash_tools.radio_plan import Radio
 from protocols.node_types import settings_of, settings_problem
 from protocols.wire import cbor, document
 from protocols.wire import identity as identity_file
@@ -96,6 +97,7 @@ def mint(
     address: int | None = None,
     addresses: range = ALL_ADDRESSES,
     settings: Mapping[int, int] | None = None,
+    radio: Radio | None = None,
     root: Path = ROOT,
     force: bool = False,
     random: Callable[[int], bytes] = secrets.token_bytes,
@@ -106,6 +108,7 @@ def mint(
     2.4), until its gateway says otherwise.
     """
     _check(root, node_type, area, site, settings or {})
+    _check_radio(node_type, board, radio)
     mint_file = out / MINT_FILE
     with _locked(mint_file):
         lines = _read_lines(mint_file)
@@ -124,7 +127,7 @@ def mint(
                 "with this key is retired: it will never be understood again"
             )
         secret, salt = random(MASTER_SECRET_SIZE), random(MASTER_SALT_SIZE)
-        identity = Identity(address, secret, salt, node_type, board, area, None)
+        identity = Identity(address, secret, salt, node_type, board, area, radio)
         image = _state_image(identity, settings or {})
         lines[address] = _line(identity, site)
         _replace(mint_file, "".join(f"{line}\n" for line in lines.values()).encode(), _PRIVATE)
@@ -144,15 +147,26 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
 def _check(
     root: Path, node_type: str, area: str | None, site: str | None, settings: Mapping[int, int]
 ) -> None:
-    node_types.choose("node type", node_type, node_types.modules(root), root / "firmware/nodes")
+    node_types.choose("node type", node_type, node_types.minted(root), root / "firmware/nodes")
     for name, value in (("area", area), ("site", site)):
         if value is not None and not _LEVEL.match(value):
             raise MintError(
                 f"{name} {value!r}: allowed are 1 to 64 characters without spaces, '/', '+' and '#'"
             )
+    if settings and node_type in node_types.ROLES:
+        raise MintError(f"a {node_type} has no settings: mint it without --setting")
     problem = settings_problem(node_type, {SETTING_NAMES[key]: value for key, value in settings.items()})
     if problem:
         raise MintError(f"settings: {problem}")
+
+
+def _check_radio(node_type: str, board: str, radio: Radio | None) -> None:
+    if radio is None and node_type in node_types.ROLES:
+        raise MintError(
+            f"a {node_type} is a radio on a serial line: name its plan with --plan, as --plan cn470"
+        )
+    if radio is not None and board_constants(board).RADIO_CHIP is None:
+        raise MintError(f"board {board} has no radio: mint this node without --plan, or for another board")
 
 
 def _lowest_free(addresses: range, lines: Mapping[int, str], mint_file: Path) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from flash_tools.images import board_constants, node_sources
+from flash_tools.node_types import ROLES
 
 # Method of the hal -> what the board's constant for such a name ends with; an input is an entry of INPUT_PINS.
 _ENDINGS = {"uart": "_UART", "i2c": "_I2C", "read_mv": "_ADC_PIN"}
@@ -29,6 +30,8 @@ def asked_for(root: Path, board: str, node_type: str) -> dict[tuple[str, str], s
 def missing(root: Path, board: str, node_type: str) -> list[str]:
     """A sentence for each thing that the program may ask for and this board has not."""
     constants = board_constants(board)
+    if node_type in ROLES and constants.RADIO_CHIP is None:
+        return [f"board {board} has no radio, and a {node_type} is nothing without one"]
     return [
         f"board {board} has no {name} for hal.{method}(), which {module} may ask for"
         for (method, name), module in sorted(asked_for(root, board, node_type).items())

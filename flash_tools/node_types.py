@@ -12,6 +12,8 @@ from typing import Any
 from flash_tools.errors import ImageError
 
 PACKAGE = "firmware.nodes"
+# What is minted and built like a node and is none: the module where its program begins.
+ROLES = {"bridge": "firmware.bridge"}
 _REGISTRY = "protocols.wire.registry_table"
 _LIMITS = "protocols.wire.limits_table"
 
@@ -32,6 +34,12 @@ def modules(root: Path) -> dict[str, str]:
     return {
         name: f"{PACKAGE}.{module}" for name, module in sorted(ast.literal_eval(tables["MODULES"]).items())
     }
+
+
+def minted(root: Path) -> list[str]:
+    """All that can be minted: node types, and roles whose program this tree has."""
+    roles = [role for role, module in ROLES.items() if (root / f"{module.replace('.', '/')}.py").exists()]
+    return [*modules(root), *roles]
 
 
 def choose(kind: str, name: str, there: Iterable[str], where: Path) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from flash_tools import node_types
 from flash_tools.errors import ImageError
 
 _SCRIPT = """
@@ -16,13 +17,17 @@ import gc
 gc.threshold(4096)
 gc.collect()
 before = gc.mem_alloc()
-import firmware.main
-from firmware import nodes
-nodes.load(%r)
+%s
 gc.collect()
 print("loaded", gc.mem_alloc() - before)
 """
 _TIMEOUT_S = 30
+
+
+def _imports(node_type: str) -> str:
+    if node_type in node_types.ROLES:
+        return f"import {node_types.ROLES[node_type]}"
+    return f"import firmware.main\nfrom firmware import nodes\nnodes.load({node_type!r})"
 
 
 def weigh(files: Mapping[str, bytes], node_type: str) -> str:
@@ -45,7 +50,7 @@ def loaded_bytes(files: Mapping[str, bytes], node_type: str, binary: Path) -> in
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         process = subprocess.run(
-            [str(binary), "-X", "heapsize=1m", "-c", _SCRIPT % node_type],
+            [str(binary), "-X", "heapsize=1m", "-c", _SCRIPT % _imports(node_type)],
             cwd=folder,  # it looks for modules there first
             env={"MICROPYPATH": f"{folder}/a:.frozen"},
             capture_output=True,

@@ -26,6 +26,8 @@ from gateway.toml_lines import key_lines, line_of
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDRESS, MAX_NAME
 
 REQUIRED = ("address", "node_type", "master_secret", "master_salt")
+# Minted like a node, and none: it opens no frame and is never heard of as one.
+BRIDGE = "bridge"
 # `board` and `minted` are notes of the minting tool: allowed, not needed here.
 OPTIONAL = ("area", "site", "board", "minted")
 # One level of an MQTT topic (config.py says the same of areas).
@@ -56,14 +58,16 @@ def parse(text: str, name: str) -> list[MintedNode]:
             if node.address in first:
                 found = [f"address {node.address:04x} stands in line {first[node.address]} already."]
             first.setdefault(node.address, line)
-            nodes.append(node)
+            if node.node_type != BRIDGE:
+                nodes.append(node)
         problems += [f"{name}:{line}: {problem}" for problem in found]
     if len(problems) > PROBLEMS_MAX:
         problems[PROBLEMS_MAX:] = [f"… and {len(problems) - PROBLEMS_MAX} more."]
     if problems:
         raise RegistryError("\n".join(problems))
     if not nodes:
-        raise RegistryError(f"{name}: holds no node.")
+        bridges = f"; a {BRIDGE} is none, it has a [[bridge]] table in gateway.toml" if first else ""
+        raise RegistryError(f"{name}: holds no node{bridges}.")
     return nodes
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `make test` needs beside Python: a real broker for the system tests, dbus-daemon for Bluetooth, and Node.js with
-# a 32-bit MicroPython (compiled to WebAssembly) to run the wire vectors on. Does nothing when all is there.
+# What `make test` needs beside Python: a real broker for the system tests, and Node.js with a 32-bit MicroPython
+# (compiled to WebAssembly) to run the wire vectors on. Does nothing when all is there.
 #
 # Mosquitto is required. The 32-bit MicroPython may be missing on a developer's machine: its tests are then skipped
 # and pytest prints why. With CI=true a missing one is an error.
@@ -16,9 +16,6 @@ if ! command -v mosquitto >/dev/null; then
         if [ "$(id -u)" -eq 0 ]; then systemctl disable --now mosquitto; else sudo systemctl disable --now mosquitto; fi
     fi
 fi
-
-# A message bus of their own for the tests of BlueZ's interface; the package is on most machines already.
-command -v dbus-daemon >/dev/null || "$here/apt_install.sh" "dbus-daemon for the Bluetooth tests" dbus
 
 get_micropython_32bit() {
     local missing=()

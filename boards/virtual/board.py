@@ -75,7 +75,7 @@ RADIO_TCXO_MV = 1800
 RADIO_DIO2_RF_SWITCH = True
 RADIO_TX_DBM_MAX = 22
 
-STRAPPING = {2: "nothing is strapped here", 12: "nor here", 15: "nor here"}
+STRAPPING = {2: "nothing is strapped here", 12: "nothing is strapped here", 15: "nothing is strapped here"}
 UNCONFIRMED = ()
 
 # Currents for the power model: a Heltec WiFi LoRa 32 V3, whose board.py names the sources.

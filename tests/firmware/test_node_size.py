@@ -11,12 +11,12 @@ from tests.firmware.lockstep import ROOT, compiled_tree
 # (calibration, operations, safe mode, naps), so the heap is measured where the node runs. A new node type gets its line
 # here; raise a figure only together with the reason in the commit.
 MPY_MAX = {
-    "river": 84_000,
-    "river_solar": 85_000,
-    "cover": 88_000,
-    "cover_gas": 89_000,
-    "cover_level": 90_000,
-    "lift": 100_000,
+    "river": 86_000,
+    "river_solar": 87_000,
+    "cover": 90_000,
+    "cover_gas": 91_000,
+    "cover_level": 92_000,
+    "lift": 102_000,
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from boards.virtual.rom_image import micropython
-from flash_tools.images import BOOT, build_app_image, compile_module, compile_tree, node_sources
+from flash_tools.images import boot, build_app_image, compile_module, compile_tree, node_sources
 from flash_tools.mint import ROOT
 from flash_tools.weigh import loaded_bytes
 from tidegate import main
@@ -33,7 +33,7 @@ def test_it_writes_the_module_tree_its_partition_table_and_the_image(
     files = compile_tree(ROOT, "esp32c3_devkitm", "river")
     written = {"/" + path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written == {*files, "/partitions.csv", "/app.img"}
-    assert (out / "main.py").read_bytes() == BOOT
+    assert (out / "main.py").read_bytes() == boot("river")
     assert (out / "app.img").read_bytes() == build_app_image(ROOT, "esp32c3_devkitm", "river").data
     assert f"{sum(map(len, files.values()))} of 1048576 bytes" in said
     code, _, problem = run(capsys, "--out", str(out))
@@ -120,12 +120,12 @@ def test_stock_micropython_mounts_the_image_by_looking_at_it_and_finds_a_main_at
     """As the boot script of the ESP32 port does with the partition labelled vfs, whatever file system is on it."""
     image = tmp_path / "app.img"
     image.write_bytes(build_app_image(ROOT, "virtual", "river").data)
-    boot = tmp_path / "boot.py"
-    boot.write_bytes(BOOT)
+    boot_script = tmp_path / "boot.py"
+    boot_script.write_bytes(boot("river"))
     script = tmp_path / "mount.py"
     script.write_text(MOUNT)
     done = subprocess.run(
-        [str(micropython()), str(script), str(image), str(boot)],
+        [str(micropython()), str(script), str(image), str(boot_script)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
