@@ -16,6 +16,8 @@ from boards.virtual.rom_image import micropython, rom_path
 # the node has, as on a chip. Measured: 21 kB with Pin and I2C, and 7 kB more because their 154 names, on a chip in ROM,
 # push MicroPython's table of names into its next size.
 _ROM_HEAP = 28 * 1024
+# SPI and its names, on a board whose node has a radio to talk to.
+_SPI_HEAP = 2560
 # A message of the node's machine module is one datagram; none is longer.
 _MESSAGE_MAX = 2048
 
@@ -32,6 +34,7 @@ class Life:
         main: str,
         facts: str,
         is_scaled: bool,
+        has_radio: bool,
         uarts: Iterable[int],
         on_console: Callable[[bytes], None],
         on_command: Callable[[bytes], int | bytes | None],
@@ -57,7 +60,13 @@ class Life:
             theirs[number].setblocking(False)  # a UART read takes what is there
         fds = ";".join(f"{number}:{their.fileno()}" for number, their in theirs.items())
         self.process = subprocess.Popen(
-            [micropython(), "-X", f"heapsize={_bytes(heap_size) + _ROM_HEAP}", "-m", "boot"],
+            [
+                micropython(),
+                "-X",
+                f"heapsize={_bytes(heap_size) + _ROM_HEAP + has_radio * _SPI_HEAP}",
+                "-m",
+                "boot",
+            ],
             stdin=console,
             stdout=console,
             stderr=console,

@@ -36,6 +36,10 @@ class RadioLines:
         chip.power(is_on)
         chip.dio1.connect(drive)
 
+    @property
+    def is_attached(self) -> bool:
+        return self._chip is not None
+
     def power(self, is_on: bool) -> None:
         if self._chip is not None:
             self._chip.power(is_on)

@@ -357,6 +357,7 @@ class VirtualBoard:
             main=str(self._firmware.resolve()) if self._firmware else "/app/a",
             facts=",".join(map(str, fields)),
             is_scaled=self._scale != 1,
+            has_radio=self._radio.is_attached,
             uarts=tuple(self._lines),
             on_console=self._from_node,
             on_command=self._command,

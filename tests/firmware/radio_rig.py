@@ -165,7 +165,7 @@ class Station:
 
     def __init__(self, rig: Rig, name: str, x_m: float, plan_id: int | None, **chip: Any) -> None:
         self.chip = Sx1262(rig.air, seed=rig.seed, **chip)
-        rig.air.place(self.chip, name, Spot(x_m, 0.0))
+        self.site = rig.air.place(self.chip, name, Spot(x_m, 0.0))
         self.chip.connect(rig.agenda)
         self.port = Port(rig.agenda, self.chip, tcxo_mv=chip.get("tcxo_mv", 1800))
         self.radio: Any

@@ -27,10 +27,10 @@ def test_a_packet_goes_from_one_chip_to_another_with_its_power_and_snr(rig: Rig)
     assert heard is not None
     assert (heard.kind, heard.payload) == (HEARD, b"a reading")
     (flight,) = rig.flights
-    site = rig.air._site(two.chip)
+    site = two.site
     power_dbm = rig.air.power_dbm(flight, site)
     assert heard.rssi_dbm == pytest.approx(power_dbm, abs=1)
-    snr_tenth_db = 10 * (power_dbm - rig.air._noise(125_000))
+    snr_tenth_db = 10 * (power_dbm - rig.air.physics.noise_dbm(125_000))
     assert heard.snr_tenth_db == pytest.approx(min(snr_tenth_db, 317), abs=3), (
         "a byte of quarters has no more"
     )
@@ -135,13 +135,13 @@ def test_a_preamble_that_was_none_does_not_keep_it_listening(rig: Rig) -> None:
 def test_weak_packets_have_a_negative_snr_and_loud_ones_no_sign_error(rig: Rig) -> None:
     for loss_db in (110.0, 136.0, 140.5):
         one, two = rig.station(), rig.station()
-        sites = rig.air._site(one.chip), rig.air._site(two.chip)
+        sites = one.site, two.site
         sites[0].losses[sites[1]] = sites[1].losses[sites[0]] = loss_db
         two.radio.start_listen(FREQ_HZ, 9, False, 1000)
         one.radio.start_send(FREQ_HZ, 9, 14, bytes(20), False)
         heard = two.event()
         assert heard is not None
-        noise_dbm = rig.air._noise(125_000)
+        noise_dbm = rig.air.physics.noise_dbm(125_000)
         assert heard.snr_tenth_db == pytest.approx(10 * (14 - loss_db - noise_dbm), abs=3)
         assert (heard.snr_tenth_db < 0) == (loss_db > 131)
         assert -125 < heard.rssi_dbm < -90

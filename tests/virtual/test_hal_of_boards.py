@@ -121,3 +121,38 @@ def test_a_node_on_an_image_of_another_board_stays_on_its_console_and_says_so(tm
         one.power_on()
         one.wait_console(b"wrong firmware: this image was not built for board esp32c3_devkitm", 60)
         assert one.state == "running"
+
+
+def test_a_radio_is_held_asleep_over_a_deep_sleep_and_its_switch_is_low(board: MakeBoard) -> None:
+    """On a board with a pin for the switch. A floating NSS would wake the radio; a hold lasts until the next start."""
+    one = board(
+        BEGIN
+        + """
+    this.RADIO_RXEN_PIN = 5
+    done = []
+    class Pin(machine.Pin):
+        def __init__(self, number, mode=-1, pull=-1, value=None, hold=None):
+            if hold is not None:
+                done.append((number, value, hold))
+            super().__init__(number, mode, pull, value)
+    machine.Pin = Pin
+    machine.deepsleep = lambda ms: print("sleeps", ms, done)
+    esp32.gpio_deep_sleep_hold = lambda is_on: done.append(is_on)
+    port = hal.radio()
+    print(port.chip, port.tcxo_mv, port.dio2_switches, port.dbm_max, done)
+    done.clear()
+    port.switch(True)
+    print(machine.Pin(5).value(), port.is_busy(), port.is_raised())
+    hal.deep_sleep(1000, ())
+    this.RADIO_CHIP = None
+    print(hal.radio())
+"""
+    )
+    one.power_on()
+    one.wait("halted")
+    assert lines(one) == [
+        "sx1262 1800 True 22 [(15, 1, False), (23, 1, False), (5, 0, False)]",
+        "1 0 0",
+        "sleeps 1000 [(15, 1, True), (5, 0, True), True]",
+        "None",
+    ]
