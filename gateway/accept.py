@@ -185,9 +185,11 @@ class Accept:
             store.batch.sets += 1
             store.batch.reading_rows.append((row_id, ledger.row_id, seq, *old[3:5], is_late, *old[6:]))
             store.batch.readings.append(reading._replace(id=row_id, ledger=ledger, seq=seq, backlog=is_late))
+        again = {reading.schema for reading in batch.readings}
         for device in self.devices.by_name.values():
             for schema in device.schemas.values():
-                if any(reading.schema == schema.id for reading in store.batch.readings):
+                if schema.id in again:
+                    again.remove(schema.id)
                     self._save(schema)
 
 

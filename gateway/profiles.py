@@ -118,7 +118,12 @@ class Register(Section):
     """Where a number is in a Modbus device, and in which form."""
 
     function: Function = Field(description="coil (01), discrete (02), input (04) or holding (03)")
-    address: int = Field(ge=0, le=65536, description="of its first register, counted from modbus.base")
+    address: int = Field(
+        ge=0,
+        le=499_999,
+        description="of its first register, counted from modbus.base",
+        json_schema_extra=allowed("an integer from 0 to 65535, or 1 to 65536 with base = 1"),
+    )
     order: Order | None = Field(None, description="default: modbus.order")
     count: int | None = Field(
         None, ge=1, le=READ_REGISTERS_MAX, description="registers; only bcd and string need it"
@@ -155,7 +160,7 @@ class Step(Section):
 
     do: Literal["read", "write"] = Field(description="read or write")
     function: Function = Field("holding", description="which table")
-    address: int = Field(ge=0, le=65536, description="counted from modbus.base")
+    address: int = Field(ge=0, le=499_999, description="counted from modbus.base")
     count: int = Field(1, ge=0, le=READ_REGISTERS_MAX, description="of a read; some devices want 0")
     values: Annotated[tuple[int, ...], ARRAY] = Field((), max_length=123, description="of a write")
 
