@@ -19,6 +19,7 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio.message_bus import MessageBus
 
 from gateway import limits
+from gateway.pollers.ble_faults import ADAPTER, BleFault
 
 OnAdvert = Callable[[BLEDevice, AdvertisementData], None]
 OnLost = Callable[[BleakClient], None]
@@ -26,6 +27,12 @@ ScanMode = Literal["passive", "active"]
 
 # Flags that peripherals set: limited or general discoverable, with and without "no BR/EDR", and dual-mode chips.
 _FLAGS = (0x01, 0x02, 0x04, 0x05, 0x06, 0x1A)
+
+
+_NO_BUS = (
+    "this system's D-Bus is not there, so BlueZ cannot be either. In a container give it the host's /run/dbus; a radio "
+    "without BlueZ is used by its transport, such as usb:0"
+)
 
 
 class Backend(Protocol):
@@ -113,7 +120,10 @@ class BlueZ:
         await self.check()
 
     async def check(self) -> None:
-        manager = await get_global_bluez_manager()
+        try:
+            manager = await get_global_bluez_manager()
+        except (FileNotFoundError, ConnectionRefusedError) as exc:
+            raise BleFault(ADAPTER, f"{_NO_BUS} ({exc.strerror})") from exc
         on = manager.get_default_adapter()  # raises when none is there, or none is on
         if self._adapter and not on.endswith(f"/{self._adapter}"):
             await _check_named(self._adapter)

@@ -12,6 +12,7 @@ done here.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
@@ -24,7 +25,7 @@ from bleak.backends.descriptor import BleakGATTDescriptor
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
 from bleak.backends.service import BleakGATTService, BleakGATTServiceCollection
-from bleak.exc import BleakBluetoothNotAvailableError, BleakBluetoothNotAvailableReason, BleakError
+from bleak.exc import BleakError
 from bleak.exc import BleakGATTProtocolError as GattError
 from bleak.uuids import normalize_uuid_str
 from bumble import att, core, device, gatt, gatt_client, hci, host
@@ -32,6 +33,7 @@ from bumble.transport import open_transport
 
 from gateway import limits
 from gateway.pollers.ble_backend import OnAdvert, OnLost, ScanMode
+from gateway.pollers.ble_faults import ADAPTER, OTHER, BleFault
 
 _T = TypeVar("_T")
 
@@ -51,8 +53,33 @@ class Line(NamedTuple):
 Opener = Callable[[], Awaitable[Line]]
 
 
+# What bumble opens (its own list is in code); the part before the colon.
+SCHEMES = (
+    "usb",
+    "pyusb",
+    "serial",
+    "hci-socket",
+    "vhci",
+    "tcp-client",
+    "ws-client",
+    "udp",
+    "unix",
+    "pty",
+    "file",
+)
+
+
 def transport(spec: str) -> Opener:
-    """What opens the radio that `spec` names."""
+    """What opens the radio that `spec` names. Raises BleFault for one that no radio can have."""
+    scheme = spec.partition(":")[0]
+    if scheme not in SCHEMES:
+        near = difflib.get_close_matches(scheme, SCHEMES, n=1)
+        hint = f" Did you mean {near[0]}:…?" if near else ""
+        raise BleFault(
+            OTHER,
+            f"{spec!r:.60} names no transport. Allowed are usb:0, serial:/dev/ttyACM0, tcp-client:HOST:PORT and "
+            f"others of {', '.join(SCHEMES)}.{hint}",
+        )
 
     async def opener() -> Line:
         opened = await open_transport(spec)
@@ -75,7 +102,7 @@ class Radio:
         self._claimed: set[int] = set()
 
     async def powered(self) -> device.Device:
-        """The host, opened and on. Raises BleakBluetoothNotAvailableError when the radio is not there."""
+        """The host, opened and on. Raises BleFault when the radio is not there."""
         async with self._opening:
             if self._device is None:
                 await self._open()
@@ -87,7 +114,7 @@ class Radio:
         logging.getLogger("bumble").setLevel(logging.CRITICAL)
         try:
             self._line = line = await self._opener()
-        except (OSError, core.BaseBumbleError) as exc:
+        except (OSError, ValueError, core.BaseBumbleError) as exc:
             raise _not_available(f"{self.name}: the radio cannot be opened: {exc}") from exc
         made = device.Device(
             config=device.DeviceConfiguration(name="tidegate", address=self._address),
@@ -492,7 +519,7 @@ async def _quietly(work: Awaitable[Any]) -> None:
     except asyncio.CancelledError:
         if _is_cancelled():
             raise
-    except (OSError, TimeoutError, *_BUMBLE_ERRORS):
+    except (BleFault, OSError, TimeoutError, *_BUMBLE_ERRORS):
         return
 
 
@@ -511,5 +538,9 @@ def _in_background(work: Awaitable[Any]) -> None:
     task.add_done_callback(_background.discard)
 
 
-def _not_available(message: str) -> BleakBluetoothNotAvailableError:
-    return BleakBluetoothNotAvailableError(message, BleakBluetoothNotAvailableReason.NO_BLUETOOTH)
+def _not_available(message: str) -> BleFault:
+    return BleFault(
+        ADAPTER,
+        f"{message}. Is it plugged in, and held by nobody else? BlueZ lets go of a USB radio after "
+        "`bluetoothctl power off`, or when its service is stopped.",
+    )

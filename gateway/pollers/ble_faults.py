@@ -85,13 +85,24 @@ _DENIED_REASONS = (
     BleakBluetoothNotAvailableReason.DENIED_BY_UNKNOWN,
 )
 
-# Everything the stacks raise; what is not in here is a mistake of ours and ends the part.
-STACK_ERRORS = (BleakError, OSError, EOFError, DBusError, AuthError, InvalidAddressError)
+
+class BleFault(GatewayError):
+    """A Bluetooth device or adapter that does not do as it should; `kind` is one of the classes above.
+
+    Its message already says what a person can do.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+# Everything the stacks raise, and what we make of it; what is not in here is a mistake of ours and ends the part.
+STACK_ERRORS = (BleFault, BleakError, OSError, EOFError, DBusError, AuthError, InvalidAddressError)
 
 ADVICE = {
     ADAPTER: "Is an adapter plugged in and on (`bluetoothctl show`, `rfkill list`), and does the bluetooth service "
-    "run (`systemctl status bluetooth`)? A radio that no Bluetooth service holds is named with a transport, such as "
-    "usb:0 or serial:/dev/ttyACM0.",
+    "run (`systemctl status bluetooth`)?",
     DENIED: "This user may not speak with Bluetooth. Add it to the group `bluetooth` (and log in again), or run the "
     "gateway under its systemd unit.",
     AUTH: "The device wants to be paired: `bluetoothctl pair ADDRESS`, once.",
@@ -100,12 +111,10 @@ ADVICE = {
 }
 
 
-class BleFault(GatewayError):
-    """A Bluetooth device or adapter that does not do as it should; `kind` is one of the classes above."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+def explain(error: BaseException, what: str) -> str:
+    """`what` went wrong, why, and what a person can do about it."""
+    message = f"{what}: {text_of(error)}"
+    return message if isinstance(error, BleFault) else told(classify(error), message)
 
 
 def told(kind: str, message: str) -> str:

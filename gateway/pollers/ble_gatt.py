@@ -176,8 +176,6 @@ class GattDevice:
         """One connection, and what to think of its end."""
         try:
             await self._turn_with(device)
-        except BleFault as exc:
-            self._pause_s = self._failed(exc.kind, str(exc))
         except STACK_ERRORS as exc:
             self._pause_s = self._failed(classify(exc), text_of(exc))
         else:

@@ -26,8 +26,8 @@ from gateway.pollers.ble_faults import (
     Backoff,
     BleFault,
     classify,
+    explain,
     text_of,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ class Scanner:
             try:
                 await self.session()
             except STACK_ERRORS as exc:
-                pause_s = self._failed(classify(exc), text_of(exc))
-            except BleFault as exc:
-                pause_s = self._failed(exc.kind, str(exc))
+                pause_s = self._failed(exc)
             else:
                 pause_s = 0.0
             await self._pause(pause_s)
@@ -177,14 +175,14 @@ class Scanner:
             ):  # a passive scan that is granted and finds nothing: old kernels do that
                 self.mode = "active" if self.mode == "passive" else "passive"
 
-    def _failed(self, kind: str, reason: str) -> float:
+    def _failed(self, error: BaseException) -> float:
         """Count a scanner that could not start or lost its adapter; log it once, not for the whole weekend."""
         self.counters.start_errors += 1
-        message = told(kind, f"no scan on {self.backend.name}: {reason}")
+        message = explain(error, f"no scan on {self.backend.name}")
         if message != self.last_error:
             self._log.warning("ble_scan_unavailable", reason=message)
             self.last_error = message
-        pause_s = self._backoff.failed(kind)
+        pause_s = self._backoff.failed(classify(error))
         return min(max(pause_s, limits.BLE_SCAN_RETRY_MIN_S), limits.BLE_SCAN_RETRY_MAX_S)
 
     async def _pause(self, seconds: float) -> None:

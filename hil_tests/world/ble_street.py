@@ -116,6 +116,13 @@ class Chip(controller.Controller):
                 there.on_le_disconnected(other, reason)
         self.on_le_disconnected(connection, reason)
 
+    def leave(self) -> None:
+        """It is pulled out: its connections are lost, and the air knows it no more."""
+        if self in self.link.controllers:
+            for connection in list(self.le_connections.values()):
+                self.cut(connection)
+            self.link.controllers.discard(self)
+
     def on_advertising_pdu(self, pdu: ll.AdvInd | ll.AdvExtInd) -> None:
         self._hearing = pdu.advertiser_address
         super().on_advertising_pdu(pdu)
@@ -148,15 +155,9 @@ class Adapter:
         chip = self.chip = Chip("adapter", link=self.air)
 
         async def close() -> None:
-            self._remove(chip)
+            chip.leave()
 
         return Line(chip, AsyncPipeSink(chip), close)
-
-    def _remove(self, chip: Chip) -> None:
-        if chip in self.air.controllers:
-            for connection in list(chip.le_connections.values()):
-                chip.cut(connection)
-            self.air.controllers.discard(chip)
 
     def unplug(self) -> None:
         self.is_plugged = False
@@ -164,7 +165,7 @@ class Adapter:
         if chip is not None:
             sink: Any = chip.host
             chip.set_packet_sink(None)
-            self._remove(chip)
+            chip.leave()
             sink.on_transport_lost()
 
     def plug(self) -> None:

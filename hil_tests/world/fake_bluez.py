@@ -50,6 +50,7 @@ class PrivateBus:
             "--nosyslog",
             "--print-address",
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # it complains about limits it does not need
         )
         assert self._process.stdout is not None
         await self._process.stdout.readline()  # it is listening when it says where

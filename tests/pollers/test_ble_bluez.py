@@ -16,7 +16,7 @@ from gateway.pollers.ble_advert import uuid16
 from gateway.pollers.ble_backend import BlueZ, or_patterns
 from gateway.pollers.ble_gatt import GattPoint
 from hil_tests.world.fake_bluez import FakeBlueZ, PrivateBus, Refused
-from tests.gateway.ble_desk import Desk, until
+from tests.pollers.ble_desk import Desk, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from gateway.pollers.ble_advert import uuid16
 from gateway.pollers.ble_gatt import GattPoint
 from hil_tests.world import ble_street as street
 from hil_tests.world.clock import WorldClock, run
-from tests.gateway.ble_desk import Desk
+from tests.pollers.ble_desk import Desk
 
 if TYPE_CHECKING:
     from gateway.pollers.ble_gatt import GattDevice
