@@ -55,7 +55,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration, the master key and the ports, and change nothing."""
     settings = _load(config)
-    from gateway import daemon, northbounds
+    from gateway import bind_key, daemon, northbounds
 
     daemon.load_vault(settings)
     for section in settings.serial:
@@ -65,6 +65,14 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         northbounds.check(broker)
         state = "" if broker.enabled else " (paused)"
         typer.echo(f"mqtt {broker.name}: {broker.host}:{broker.port}{state}, topic {broker.topic}")
+    for device in settings.device:
+        if device.key_file is not None:
+            bind_key.load(device.key_file)
+        state = "" if device.enabled else " (left alone)"
+        at = device.address if device.unit is None else f"unit {device.unit}"
+        typer.echo(
+            f"device {device.name}: {device.profile} behind {device.modbus or device.ble}, {at}{state}."
+        )
     typer.echo(f"{config}: in order. Data in {settings.gateway.data_dir}.")
 
 
@@ -89,20 +97,45 @@ def init(
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Show what the running gateway knows: nodes, links, deliveries, backlogs."""
-    from gateway import control
-
-    settings = _load(config)
-    reply = control.ask(Path(settings.gateway.data_dir), {"operation": "status"})
-    if reply is None:
-        raise ControlError(
-            f"no gateway is running on {settings.gateway.data_dir}. Start it: tidegate gateway run"
-        )
+    reply = _ask_running(_load(config), {"operation": "status"})
     if as_json:
         typer.echo(json.dumps(reply, indent=1))
         return
     from gateway.status import show
 
     show(reply)
+
+
+@app.command()
+def devices(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show the devices behind buses and adapters: state, last values, age."""
+    rows = _ask_running(_load(config), {"operation": "device.list"})["devices"]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    from gateway.device_status import show_devices
+
+    show_devices(rows)
+
+
+@app.command()
+def profiles(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the device profiles there are: ours, and those in your folder."""
+    from gateway.device_status import show_profiles
+
+    folder = _load(config).devices.profiles if config.exists() else None
+    show_profiles(None if folder is None else Path(folder))
+
+
+@app.command("device-reset")
+def device_reset(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its name in the configuration.")],
+    why: WhyOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Let an encrypted BTHome device count anew, after its battery was changed."""
+    done = _ask_running(_load(config), {"operation": "device.reset", "device": device, "why": why})
+    typer.echo(f"device {device}: its counter was {done['counter']}; the next advert is believed.")
 
 
 @app.command()
@@ -369,6 +402,18 @@ def _load(config: Path) -> Config:
     from gateway import config as configs
 
     return configs.load(config)
+
+
+def _ask_running(settings: Config, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask the daemon what only a running one can tell."""
+    from gateway import control
+
+    reply = control.ask(Path(settings.gateway.data_dir), request)
+    if reply is None:
+        raise ControlError(
+            f"no gateway is running on {settings.gateway.data_dir}. Start it: tidegate gateway run"
+        )
+    return reply
 
 
 def _ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,9 @@ from gateway.notices import Notices
 from gateway.operations import Operations
 from gateway.own_epochs import OwnEpochs
 from gateway.parts import Part, ServiceManager, watch
+from gateway.pollers import bthome_counters
 from gateway.presence import Presence
-from gateway.registry import Registry
+from gateway.registry import By, Registry
 from gateway.silence import Silence
 from gateway.store import Store
 from gateway.wishes import Wishes
@@ -56,6 +57,7 @@ EXTRA_SCHEMA = (
     *marks.SCHEMA,
     *silence.SCHEMA,
     *devices.SCHEMA,
+    *bthome_counters.SCHEMA,
 )
 
 
@@ -174,6 +176,7 @@ class Gateway:
         notices = Notices(self.store, self.clock, epochs)
         self.silence = Silence(self.store, self.registry, self.presence, self.clock, notices)
         self.accept.on_down = self.silence.tell_device
+        self.bthome_counters = bthome_counters.Counters(self.store)
         self.commands.on_done = self._command_done
         self.registry.on_changed = self._node_changed
         self.parts: list[Part] = []
@@ -186,8 +189,9 @@ class Gateway:
         self.air = self._build_air()
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
-            self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status
-        )
+            self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status,
+            self.reset_device,
+        )  # fmt: skip
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -400,6 +404,11 @@ class Gateway:
     def device_status(self) -> list[dict[str, Any]]:
         """What `tidegate gateway devices` shows."""
         return self.devices.rows(self.registry.place_of)
+
+    async def reset_device(self, name: str, by: By) -> int:
+        """Let an encrypted BTHome device count anew; the counter it had."""
+        device = self.devices.get(name)
+        return await self.bthome_counters.reset(device.address, name, self.clock.unix_ms(), by)
 
     def node_status(self, address: int) -> dict[str, Any]:
         place = self.registry.place_of(address, self.clock.unix_ms())

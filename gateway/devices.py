@@ -9,13 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 from gateway import limits
 from gateway.clock import Clock
 from gateway.config_devices import DeviceSection
-from gateway.errors import StoreError
+from gateway.errors import RegistryError
 from gateway.profiles import Point, Profile
 from gateway.registry import By, Registry, audit
 from gateway.store import Store
@@ -265,5 +266,8 @@ class Devices:
         """The device of that name."""
         device = self.by_name.get(name)
         if device is None:
-            raise StoreError(f"no device {name!r:.64}; configured: {', '.join(self.by_name) or 'none'}")
+            near = get_close_matches(name, self.by_name, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            known = ", ".join(self.by_name) or "none"
+            raise RegistryError(f"there is no device {name!r:.64}. Configured: {known}.{hint}")
         return device

@@ -195,6 +195,11 @@ NAMED_EPOCHS_MAX = 64
 DEVICE_SETS_WAITING_MAX = 4096
 # Different sets (which points, not which values) of one device. Beyond, its values travel one to a set.
 DEVICE_SCHEMAS_MAX = 32
+# A device that speaks by itself is kept this often when nothing else is said: what a cold chain asks for.
+OVERHEARD_PERIOD_S = 60.0
+# It is down after so many of its periods without a word, and not before this: adverts get lost in any street.
+OVERHEARD_SILENT_PERIODS = 5
+OVERHEARD_SILENT_S = 600.0
 # Of one gateway: serial ports and TCP endpoints, Bluetooth adapters, and devices behind them (thirty on each of 32
 # lines, and a street of Bluetooth sensors). More are refused by the config check.
 BUSES_MAX = 64

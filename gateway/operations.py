@@ -42,6 +42,7 @@ class Operations:
         status: Callable[[], Reply] = dict,
         inspect: Callable[[int, int], Reply] | None = None,
         devices: Callable[[], list[Reply]] | None = None,
+        reset_device: Callable[[str, By], Awaitable[int]] | None = None,
     ) -> None:
         self._registry = registry
         self._commands = commands
@@ -49,6 +50,7 @@ class Operations:
         self._status = status
         self._inspect = inspect
         self._devices = devices
+        self._reset_device = reset_device
         self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
             "status": self._do_status,
             "node.import": self._do_node_import,
@@ -63,6 +65,7 @@ class Operations:
             "settings.set": self._do_settings_set,
             "settings.list": self._do_settings_list,
             "device.list": self._do_device_list,
+            "device.reset": self._do_device_reset,
         }
 
     async def handle(self, request: Request, who: str) -> Reply:
@@ -153,6 +156,13 @@ class Operations:
         if self._devices is None:
             raise ControlError("no gateway is running: how devices are, only a running one can tell.")
         return {"devices": self._devices()}
+
+    async def _do_device_reset(self, request: Request, by: By) -> Reply:
+        if self._reset_device is None:
+            raise ControlError("no gateway is running: start it, and ask again.")
+        if not by.why:
+            raise CommandError("say why with --why: it is kept in the audit log.")
+        return {"counter": await self._reset_device(_need(request, "device", str), by)}
 
 
 def _command(report: Report) -> Reply:

@@ -17,7 +17,7 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
     reasons = status["reasons"]
     ready = "ready" if not reasons else "not ready: " + "; ".join(reasons)
     # Names and texts come from nodes and files: Text takes them as they are, without markup or emoji.
-    out.print(Text(f"{status['name']}: up {_span(status['running_s'])}, {ready}"))
+    out.print(Text(f"{status['name']}: up {span(status['running_s'])}, {ready}"))
     out.print(_nodes(status["rows"]))
     if status["links"]:
         out.print(_links(status["links"]))
@@ -41,9 +41,9 @@ def _nodes(rows: list[dict[str, Any]]) -> Table:
         title="nodes",
     )
     for row in rows:
-        seen = f"{_span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
+        seen = f"{span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
         if row["silent"]:
-            seen = "SILENT" if row["waited_s"] is None else f"SILENT for {_span(row['waited_s'])}"
+            seen = "SILENT" if row["waited_s"] is None else f"SILENT for {span(row['waited_s'])}"
         _row(
             table,
             row["node"],
@@ -67,7 +67,7 @@ def _state(health: dict[str, int]) -> str:
     if health.get("alarms_raised"):
         parts.append(f"{health['alarms_raised']} alarms")
     if health.get("maintenance_s"):
-        parts.append(f"maintenance, {_span(health['maintenance_s'])} left")
+        parts.append(f"maintenance, {span(health['maintenance_s'])} left")
     if "wakes" in health:
         parts.append(f"{health['wakes']} wakes")
     return ", ".join(parts)
@@ -110,7 +110,7 @@ def _hours(hours: float | None) -> str:
     return "" if hours is None else f"{hours:.1f} h"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A duration in its two largest units."""
     whole = int(seconds)
     for size, unit, small_size, small in (

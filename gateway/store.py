@@ -161,10 +161,12 @@ class Store:
         """Something was put into the batch: see that it is committed soon."""
         if self._in_flight is not None:
             return  # what has come meanwhile goes when that one is done
-        if self.batch.frames() >= self.settings.batch_frames:
-            self._commit()
-        else:
+        if self.batch.frames() < self.settings.batch_frames:
             self._arm(self.settings.linger_ms)
+        elif self.failing is None:
+            self._commit()
+        else:  # what is kept for another try must not be tried with each set that comes
+            self._arm(_RETRY_MS)
 
     def save_progress(self, northbound: str, event_cursor: int, next_reading: int, owed: bytes) -> None:
         """How far a northbound has delivered: travels with the next commit, or alone when none comes."""
@@ -438,7 +440,12 @@ class Store:
 
     def _undo_epochs(self, batch: Batch) -> None:
         """They do not exist, but for those that records wait for behind this batch: these go with the next one."""
+        for ledger, runs in batch.dropped.items():
+            known = self.batch.dropped.setdefault(ledger, Intervals())
+            for run in runs:
+                known.add(*run)
         waiting = {record.ledger.row_id for record in self.batch.records()}
+        waiting |= {ledger.row_id for ledger in self.batch.dropped}
         kept = [epoch for epoch in batch.new_epochs if epoch.row_id in waiting]
         self.batch.new_epochs[:0] = kept
         batch.new_epochs = [epoch for epoch in batch.new_epochs if epoch.row_id not in waiting]
@@ -446,13 +453,6 @@ class Store:
             self.epochs.pop(epoch.row_id, None)
             self.batch.windows.pop(epoch.row_id, None)
         gone = {epoch.ledger for epoch in batch.new_epochs}
-        for ledger, runs in batch.dropped.items():
-            known = self.batch.dropped.setdefault(ledger, Intervals())
-            for run in runs:
-                known.add(*run)
-        self.batch.dropped = {
-            ledger: runs for ledger, runs in self.batch.dropped.items() if ledger not in gone
-        }
         self.batch.oldest = {ledger: seq for ledger, seq in self.batch.oldest.items() if ledger not in gone}
 
     def _count(self, batch: Batch) -> None:

@@ -1,0 +1,124 @@
+"""BTHome v2 against the examples of its specification and adverts of real devices; whatever else comes is refused."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.pollers import bthome
+from gateway.pollers.bthome import BthomeError, decode
+from gateway.profile_library import Library
+
+# bthome.io, "Encryption": key, address, and the advert of 25.06 Cel and 50.55 %.
+KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
+ADDRESS = "54:48:E6:8F:80:A5"
+SEALED = bytes.fromhex("41a47266c95f730011223378237214")
+PLAIN = bytes.fromhex("4002ca0903bf13")
+
+
+def objects(text: str) -> tuple[tuple[int, int, float], ...]:
+    return decode(bytes.fromhex("40" + text)).objects
+
+
+def test_the_example_of_the_format() -> None:
+    assert decode(PLAIN).objects == ((0x02, 0, 25.06), (0x03, 0, 50.55))
+
+
+def test_the_example_of_the_encryption_chapter() -> None:
+    said = decode(SEALED, key=KEY, address=ADDRESS)
+    assert said.objects == ((0x02, 0, 25.06), (0x03, 0, 50.55))
+    assert said.counter == 0x33221100
+
+
+def test_an_advert_of_a_thermometer_in_the_shops() -> None:
+    said = decode(bytes.fromhex("40002e01641e012e34451601"))
+    assert said.packet_id == 46
+    part = Library().get("shelly_blu_ht").bthome
+    assert part is not None
+    assert bthome.values(part, said) == {
+        "ambient_temperature": 27.8,
+        "relative_humidity": 52.0,
+        "battery": 100.0,
+    }
+
+
+# The property table of bthome.io/format: each object with its example and its value.
+TABLE = [
+    ("0161", 97), ("02ca09", 25.06), ("03bf13", 50.55), ("04138a01", 1008.83), ("05138a14", 13460.67),
+    ("065e1f", 80.3), ("08ca06", 17.38), ("0960", 96), ("0a138a14", 1346.067), ("0b021b00", 69.14),
+    ("0c020c", 3.074), ("0d120c", 3090), ("0e021c", 7170), ("12e204", 1250), ("133301", 307), ("14020c", 30.74),
+    ("2e23", 35), ("3f020c", 307.4), ("400c00", 12), ("414e00", 7.8), ("424e3400", 13.39), ("434e34", 13.39),
+    ("444e34", 133.90), ("451101", 27.3), ("4632", 5.0), ("478756", 2215.1), ("48dc87", 34780), ("49dc87", 34.780),
+    ("4a020c", 307.4), ("4b138a14", 1346.067), ("4c41018a01", 25821.505), ("4d12138a14", 344593.170),
+    ("4e87562a01", 19551.879), ("4f87562a01", 19551.879), ("518756", 22.151), ("528756", 22.151),
+    ("5d02ea", -5.630), ("5c02fbffff", -12.78), ("57ea", -22), ("58ea", -7.7), ("5f2c01", 30.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), TABLE)
+def test_the_examples_of_the_property_table(text: str, value: float) -> None:
+    assert objects(text) == ((int(text[:2], 16), 0, pytest.approx(value)),)
+
+
+def test_several_of_one_kind_are_told_apart_by_their_order() -> None:
+    assert objects("02ca0902cb0903bf13") == ((2, 0, 25.06), (2, 1, 25.07), (3, 0, 50.55))
+
+
+def test_text_and_raw_bytes_are_passed_over_and_an_unknown_id_ends_it() -> None:
+    assert objects("530548656c6c6f02ca09") == ((2, 0, 25.06),)
+    said = decode(bytes.fromhex("40" + "02ca09" + "e0ffff" + "03bf13"))
+    assert said.objects == ((2, 0, 25.06),)
+    assert said.is_cut
+    assert decode(bytes.fromhex("4003bf")).is_cut
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "address", "reason"),
+    [
+        (b"", None, "", "short"),
+        (bytes.fromhex("2002ca09"), None, "", "version"),
+        (SEALED, None, ADDRESS, "key"),
+        (PLAIN, KEY, ADDRESS, "plain"),
+        (SEALED, bytes(16), ADDRESS, "auth"),
+        (SEALED, KEY, "54:48:E6:8F:80:A6", "auth"),
+        (SEALED, KEY, "", "key"),
+        (SEALED[:6], KEY, ADDRESS, "short"),
+        (SEALED[:-1] + b"\x00", KEY, ADDRESS, "auth"),
+    ],
+)
+def test_what_is_refused_says_why(data: bytes, key: bytes | None, address: str, reason: str) -> None:
+    with pytest.raises(BthomeError) as info:
+        decode(data, key=key, address=address)
+    assert info.value.reason == reason
+
+
+def test_no_bit_of_a_sealed_advert_can_be_changed() -> None:
+    for bit in range(8, 8 * len(SEALED)):
+        altered = bytearray(SEALED)
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BthomeError):
+            decode(bytes(altered), key=KEY, address=ADDRESS)
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_no_bytes_raise_anything_else(data: bytes, has_key: bool) -> None:
+    for head in (b"", b"\x40", b"\x41", b"\x44"):
+        try:
+            decode(head + data, key=KEY if has_key else None, address=ADDRESS)
+        except BthomeError:
+            continue
+
+
+def test_sealed_nonsense_of_our_own_is_survived() -> None:
+    rng = random.Random(5)
+    for _ in range(500):
+        plain, counter = rng.randbytes(rng.randrange(24)), rng.randbytes(4)
+        nonce = bytes.fromhex(ADDRESS.replace(":", "")) + b"\xd2\xfc\x41" + counter
+        sealed = AESCCM(KEY, tag_length=4).encrypt(nonce, plain, None)
+        said = decode(b"\x41" + sealed[:-4] + counter + sealed[-4:], key=KEY, address=ADDRESS)
+        assert said.counter == int.from_bytes(counter, "little")
+        assert len(said.objects) <= len(plain)
