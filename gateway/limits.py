@@ -299,7 +299,7 @@ BLE_SCAN_RETRY_MAX_S = 30.0
 BLE_PATTERNS_MAX = 32
 # Connections at once. Common adapters keep 5 to 10; one is left for a phone or a keyboard.
 BLE_SLOTS = 4
-# Connectable devices of one adapter. More are refused by the config check.
+# Connected devices of one adapter, which take turns in its slots. More are refused when the gateway starts.
 BLE_DEVICES_MAX = 64
 # Connecting takes 0.1 to 3 s, at most: while it lasts no other device can be connected.
 BLE_CONNECT_TIMEOUT_S = 15.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import limits
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.log import Logger
 from gateway.pollers.ble_advert import Advert
 from gateway.pollers.ble_backend import Backend
@@ -56,12 +57,25 @@ class BlePoller:
         self._log = log
         self._on_values = on_values
 
-    def add_device(self, name: str, address: str, points: Sequence[GattPoint]) -> GattDevice:
-        """Have a device connected to, from the next `run` on."""
+    def add_device(
+        self, name: str, address: str, points: Sequence[GattPoint], *, stays: bool = False
+    ) -> GattDevice:
+        """Have a device connected to, from the next `run` on; `stays`: also between reads that are far apart."""
         if len(self.devices) >= limits.BLE_DEVICES_MAX:
-            raise ValueError(f"{name}: more than {limits.BLE_DEVICES_MAX} connected devices on one adapter")
+            raise GatewayError(
+                f"{name}: more than {limits.BLE_DEVICES_MAX} connected devices on one adapter. Give the rest a [[ble]] "
+                f"with an adapter of its own."
+            )
         device = GattDevice(
-            name, address, points, self.backend, self.slots, self._clock, self._log, self._on_values
+            name,
+            address,
+            points,
+            self.backend,
+            self.slots,
+            self._clock,
+            self._log,
+            self._on_values,
+            stays=stays,
         )
         self.devices[device.address] = device
         return device

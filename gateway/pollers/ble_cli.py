@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from gateway import limits
+from gateway import bind_key, limits
 from gateway import log as logs
 from gateway.clock import SystemClock
 from gateway.log import printable
@@ -96,6 +96,10 @@ def watch(
             "--connect/--no-connect", help="Connect and read its characteristics, where it lets us."
         ),
     ] = True,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", help="With the bind key of an encrypted BTHome device, mode 0600."),
+    ] = None,
     adapter: AdapterOption = "",
     transport: TransportOption = "",
     own: ProfilesOption = None,
@@ -104,7 +108,9 @@ def watch(
     known = profiles(Library(own))
     backend = backend_of(adapter, transport, known)
     try:
-        asyncio.run(_watch(backend, address.upper(), known, seconds, connect))
+        key = None if key_file is None else bind_key.load(key_file)
+        one = Watch(backend, address.upper(), known, connect=connect, key=key)
+        asyncio.run(_watch(backend, one, seconds))
     except KeyboardInterrupt:
         typer.echo("")
 
@@ -224,12 +230,9 @@ def _table(survey: Survey, known: dict[str, Profile]) -> Table:
 # --- one device -----------------------------------------------------------------------------------
 
 
-async def _watch(
-    backend: Backend, address: str, known: dict[str, Profile], seconds: float, connect: bool
-) -> None:
+async def _watch(backend: Backend, one: Watch, seconds: float) -> None:
     console = Console()
     survey = Survey()
-    one = Watch(backend, address, known, connect=connect)
 
     def heard(device: BLEDevice, advert: Advert) -> None:
         survey.heard(advert)
@@ -254,7 +257,7 @@ async def _watch(
                         task.result()
                 waited_s = time.monotonic() - started_s
                 if not one.count and waited_s > limits.BLE_PRESENT_S:
-                    raise BleFault(ABSENT, _not_heard(address, survey, waited_s))
+                    raise BleFault(ABSENT, _not_heard(one.address, survey, waited_s))
                 live.update(one.table(waited_s))
         if not console.is_terminal:
             console.print(one.table(time.monotonic() - started_s))

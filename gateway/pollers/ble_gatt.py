@@ -104,6 +104,8 @@ class GattDevice:
         clock: Clock,
         log: Logger,
         on_values: OnValues,
+        *,
+        stays: bool = False,
     ) -> None:
         self.name = name
         self.address = address.upper()
@@ -118,6 +120,7 @@ class GattDevice:
         self._clock = clock
         self._log = log.bind(device=name, address=self.address)
         self._on_values = on_values
+        self._stays = stays or bool(self._of_mode("notify"))
         self._backoff = Backoff()
         self._device: BLEDevice | None = None
         self._heard_s = float("-inf")
@@ -134,6 +137,10 @@ class GattDevice:
         self._device = device
         self._heard_s = self._clock.monotonic()
         self._heard.set()
+
+    @property
+    def was_seen(self) -> bool:
+        return self._device is not None
 
     def seen_s(self) -> float:
         """Seconds since its last advert; a connected device may not advertise."""
@@ -159,7 +166,7 @@ class GattDevice:
 
     async def _until_due(self) -> None:
         """Devices that are only read are left alone between their reads."""
-        if self._of_mode("notify"):
+        if self._stays:
             return
         wait_s = min(self._due_s.values(), default=0.0) - self._clock.monotonic()
         if wait_s > 0:
@@ -262,7 +269,7 @@ class GattDevice:
         since_s = self._clock.monotonic()
         while True:
             await self._read_due(client, characteristics, ended)
-            if not self._of_mode("notify") and self._rests():
+            if not self._stays and self._rests():
                 return
             now_s = self._clock.monotonic()
             if now_s - since_s >= limits.BLE_SETTLED_S:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gateway import limits
 from gateway.log import printable
+from gateway.pollers import bthome
 from gateway.pollers.ble_advert import Advert, short_uuid
 from gateway.pollers.ble_backend import Backend
 from gateway.pollers.ble_faults import STACK_ERRORS, classify, text_of, told
@@ -34,14 +35,21 @@ class Watch:
     """What one address says; `table` shows it."""
 
     def __init__(
-        self, backend: Backend, address: str, known: dict[str, Profile], *, connect: bool = True
+        self,
+        backend: Backend,
+        address: str,
+        known: dict[str, Profile],
+        *,
+        connect: bool = True,
+        key: bytes | None = None,
     ) -> None:
         self.count = 0
         self.state = "waiting for an advert"
         self._backend = backend
-        self._address = address
+        self.address = address
         self._known = known
         self._connect = connect
+        self._key = key
         self._advert: Advert | None = None
         self._device: BLEDevice | None = None
         self._heard = asyncio.Event()
@@ -49,12 +57,12 @@ class Watch:
 
     def heard(self, device: BLEDevice, advert: Advert) -> None:
         """Any advert; those of others are none of its business."""
-        if advert.address != self._address:
+        if advert.address != self.address:
             return
         self.count += 1
         self._advert, self._device = advert, device
         self._heard.set()
-        for what, value, raw in _of_advert(advert, self._known):
+        for what, value, raw in _of_advert(advert, self._known, self._key):
             self._row("advert", what, value, raw)
 
     def _row(self, where: str, what: str, value: str, raw: bytes) -> None:
@@ -65,10 +73,10 @@ class Watch:
     def table(self, seconds: float) -> Table:
         """Everything known now."""
         advert = self._advert
-        title = self._address
+        title = self.address
         if advert is not None:
             title = (
-                f"{self._address} {advert.name}  {advert.rssi_dbm} dBm, {self.count} adverts, {seconds:.0f} s"
+                f"{self.address} {advert.name}  {advert.rssi_dbm} dBm, {self.count} adverts, {seconds:.0f} s"
             )
         table = Table(
             "where", "what", "value", "raw", "times", title=printable(title), caption=printable(self.state)
@@ -176,8 +184,13 @@ def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _of_advert(advert: Advert, known: dict[str, Profile]) -> Iterator[tuple[str, str, bytes]]:
+def _of_advert(
+    advert: Advert, known: dict[str, Profile], key: bytes | None
+) -> Iterator[tuple[str, str, bytes]]:
     """(what, value, raw) for each thing an advert says."""
+    said = advert.service_data.get(bthome.UUID)
+    if said is not None:
+        yield from _of_bthome(advert.address, said, known, key)
     for name, profile in known.items():
         if profile.advert is not None and fits(profile, advert):
             data = advert_data(profile.advert, advert) or b""
@@ -191,3 +204,28 @@ def _of_advert(advert: Advert, known: dict[str, Profile]) -> Iterator[tuple[str,
         yield f"service data {_name(uuid)}", "", data
     for company, data in advert.manufacturer_data.items():
         yield f"manufacturer data {company:04X}", "", data
+
+
+def _of_bthome(
+    address: str, data: bytes, known: dict[str, Profile], key: bytes | None
+) -> Iterator[tuple[str, str, bytes]]:
+    """Objects that a profile knows by their measurand, others by their number."""
+    try:
+        said = bthome.decode(data, key=key, address=address)
+    except bthome.BthomeError as exc:
+        hint = ": name the file with its bind key by --key-file" if exc.reason == "key" else ""
+        yield "BTHome", f"({exc}{hint})", data
+        return
+    points = {
+        (point.object, point.index): point
+        for profile in known.values()
+        for point in (profile.bthome.point if profile.bthome else ())
+    }
+    if said.packet_id is not None:
+        yield "BTHome: packet", str(said.packet_id), b""
+    for number, index, value in said.objects:
+        point = points.get((number, index))
+        if point is None:
+            yield f"BTHome: object {number:02X}", _short(value), b""
+        else:
+            yield f"BTHome: {point.key}", f"{_short(value * point.scale + point.offset)} {point.unit}", b""

@@ -42,6 +42,8 @@ def test_a_scan_lists_what_is_heard_and_what_it_seems_to_be(radio: str) -> None:
     assert found["C0:00:00:00:00:02"]["seems"] == "BTHome, encrypted"
     assert found["D0:00:00:00:00:00"]["seems"] == "Environmental Sensing"
     assert found["D0:00:00:00:00:00"]["name"] == "weather 0"
+    assert found["D0:00:00:00:00:00"]["profiles"] == ["environmental_sensing"]
+    assert "bthome_thermometer" in found["C0:00:00:00:00:00"]["profiles"]
     strengths = [one["best_dbm"] for one in found.values()]
     assert strengths == sorted(strengths, reverse=True), "the nearest first"
 
@@ -57,7 +59,7 @@ def test_a_device_is_watched_with_what_it_lets_be_read_and_what_it_tells(radio: 
     done = tidegate("ble", "watch", "d0:00:00:00:00:01", "--seconds", "5", "--transport", radio)
     assert done.returncode == 0, done.stderr
     assert re.search(r"2A6F Humidity \(read\)[^\n]*7c 15", done.stdout)
-    assert re.search(r"2A6F Humidity \(told\)[^\n]*7c 15", done.stdout)
+    assert re.search(r"2A6F Humidity \(told\)[^\n]*relative_humidity 55 %[^\n]*7c 15", done.stdout)
     assert "connected" in done.stdout
 
 
