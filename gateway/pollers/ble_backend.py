@@ -83,7 +83,7 @@ def or_patterns(services: Iterable[int] = (), companies: Iterable[int] = ()) -> 
         OrPattern(0, AdvertisementDataType.MANUFACTURER_SPECIFIC_DATA, number.to_bytes(2, "little"))
         for number in sorted(set(companies))
     ]
-    return (data + makers + flags)[: limits.BLE_PATTERNS_MAX]
+    return (flags + data + makers)[: limits.BLE_PATTERNS_MAX]
 
 
 class BlueZ:
