@@ -36,8 +36,12 @@ GROUPS = {
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),
+    "ble": Group(
+        "gateway.pollers.ble_cli", "Bluetooth devices: what is heard, what one says (integrator).", "ble"
+    ),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
     "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa: delivery, alarms, battery.", ""),
+    "street": Group("hil_tests.street_cli", "Simulated devices of a street, to try commands on.", "demo"),
     "demo": Group("hil_tests.demo", "River station, cover and lift, live; or one story.", "demo"),
 }
 

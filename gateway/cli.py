@@ -55,12 +55,18 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration, the master key and the ports, and change nothing."""
     settings = _load(config)
-    from gateway import bind_key, daemon, northbounds
+    from gateway import bind_key, bluetooth, daemon, northbounds
 
     daemon.load_vault(settings)
     for section in settings.serial:
         there = "there" if Path(section.path).exists() else "not there now; it is waited for"
         typer.echo(f"serial {section.name}: {section.path} is {there}.")
+    for adapter in settings.ble:
+        if adapter.enabled:
+            bluetooth.backend_of(adapter, [])
+        count = sum(device.ble == adapter.name for device in settings.device)
+        state = "" if adapter.enabled else " (left alone)"
+        typer.echo(f"ble {adapter.name}: {adapter.backend} {adapter.adapter}{state}, {count} devices.")
     for broker in settings.mqtt:
         northbounds.check(broker)
         state = "" if broker.enabled else " (paused)"

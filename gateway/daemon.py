@@ -17,9 +17,9 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gateway import commands, devices, keys, marks, radios, registry, silence, wishes
+from gateway import bluetooth, commands, devices, keys, marks, radios, registry, silence, wishes
 from gateway.accept import Accept
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
@@ -47,6 +47,9 @@ from gateway.silence import Silence
 from gateway.store import Store
 from gateway.wishes import Wishes
 from protocols.wire import codes
+
+if TYPE_CHECKING:
+    from gateway.pollers.ble import BlePoller
 
 DATABASE_NAME = "tidegate.db"
 LOCK_NAME = "lock"
@@ -187,6 +190,7 @@ class Gateway:
         self.silence.on_progress = waiting.beat
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
+        self.bluetooth = self._build_bluetooth()
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status,
@@ -221,6 +225,12 @@ class Gateway:
     def _build_air(self) -> radios.Air | None:
         is_known, now_s = self.registry.is_enrolled, self.clock.monotonic
         return radios.build(self.config, self._part, self.ingest.frame, is_known, now_s, self.log)
+
+    def _build_bluetooth(self) -> dict[str, BlePoller]:
+        counters = self.bthome_counters
+        return bluetooth.build(
+            self.config, self._part, self.devices, self.accept, counters, self.clock, self.log
+        )
 
     def _build_northbounds(self) -> dict[str, Northbound]:
         made = {}
@@ -344,6 +354,7 @@ class Gateway:
             reasons += [
                 f"radio:{radio.name}: {radio.problem}" for radio in self.air.radios if not radio.is_ready
             ]
+        reasons += bluetooth.reasons(self.bluetooth)
         offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
         return reasons + [f"mqtt:{name}: not connected" for name in offline]
 
@@ -372,6 +383,7 @@ class Gateway:
             "commands": dict(self.commands.counters),
             "http": dict(self.health.counters) if self.health else {},
             "devices": self.devices.picture(),
+            **bluetooth.picture(self.bluetooth),
             "nodes": len(self.registry.nodes()),
             "nodes_heard_1h": self.presence.count(3600),
             "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),

@@ -274,3 +274,48 @@ MODBUS_HALF_OPEN_S = 20.0
 MODBUS_BUFFER_BYTES_MAX = 512
 # The load of a plan is worked out exactly over so many moments; beyond, from above.
 MODBUS_LOAD_MOMENTS_MAX = 20_000
+
+# --- Bluetooth -----------------------------------------------------------------------------------
+# Adverts whose latest bytes are remembered, so that repeats cost nothing: phones that change their address every
+# 15 minutes make a busy street's list long. The one heard longest ago gives way.
+BLE_ADDRESSES_MAX = 4096
+# An advert with the same bytes is news again after so long: a steady value shall still be told now and then.
+BLE_REPEAT_S = 60.0
+# Data of one advert that is passed on: an extended advert has 1,650 bytes at most; sensors use 31 to 250.
+BLE_ADVERT_BYTES_MAX = 1650
+# How long a call into the Bluetooth stack may take; beyond, the scanner is built anew. BlueZ answers in 0.1 s.
+BLE_CALL_TIMEOUT_S = 10.0
+# How often the adapter is asked for, and the watchdog of the scan looked at: the daemon's watch wants a sign
+# within PART_STALLED_S.
+BLE_CHECK_S = 5.0
+# No advert at all for so long, and the scanner is started anew; the time doubles up to the maximum while that
+# does not help, for a street may also be empty.
+BLE_SILENCE_MIN_S = 60.0
+BLE_SILENCE_MAX_S = 960.0
+# A scanner that cannot be started (no adapter, no permission) is tried again with a pause growing between these.
+BLE_SCAN_RETRY_MIN_S = 1.0
+BLE_SCAN_RETRY_MAX_S = 30.0
+# Patterns of a passive scan: what BlueZ takes of one monitor. More services than that need an active scan.
+BLE_PATTERNS_MAX = 32
+# Connections at once. Common adapters keep 5 to 10; one is left for a phone or a keyboard.
+BLE_SLOTS = 4
+# Connected devices of one adapter, which take turns in its slots. More are refused when the gateway starts.
+BLE_DEVICES_MAX = 64
+# Connecting takes 0.1 to 3 s, at most: while it lasts no other device can be connected.
+BLE_CONNECT_TIMEOUT_S = 15.0
+# A device that lets a read wait longer is disconnected: the protocol allows no further request after that.
+BLE_READ_TIMEOUT_S = 8.0
+# The stack said so often in a row that it is connecting already, which it is not: it is made to forget the device.
+BLE_STUCK_AFTER = 4
+# Only a device whose advert is no older than this is worth an attempt: absent ones then cost the others nothing.
+BLE_PRESENT_S = 30.0
+# A device that keeps its connection gives its slot up after so long when another waits for one.
+BLE_LEASE_S = 60.0
+# A connection that lasted so long was no flicker: the pauses of its device start over.
+BLE_SETTLED_S = 30.0
+# Notifications of one device in a second: a sensor tells a few. Of each characteristic the newest goes on once a
+# second; after so many seconds in a row with more than this the device is disconnected, and pauses.
+BLE_NOTIFY_PER_S_MAX = 20
+BLE_STORM_S = 5
+# Bytes of one value: the longest attribute there is.
+BLE_VALUE_BYTES_MAX = 512

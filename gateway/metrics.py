@@ -43,6 +43,7 @@ class Exporter(Collector):
         yield from _links(now["links"])
         yield from _northbounds(now["northbounds"])
         yield from _devices(now["devices"])
+        yield from _bluetooth(now["ble"], now["ble_devices"])
         yield _counter(
             "downlinks",
             "What was sent to nodes, by kind; not_sent: no way to the node.",
@@ -122,6 +123,20 @@ def _devices(devices: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
         "age_seconds": "Seconds since its last set.",
     }
     return _table("device", "device", devices, gauges)
+
+
+def _bluetooth(
+    adapters: Mapping[str, Mapping[str, float]], devices: Mapping[str, Mapping[str, float]]
+) -> Iterator[Metric]:
+    gauges = {
+        "scanning": "1 while adverts are listened for.",
+        "passive": "1 for a passive scan, 0 for an active one.",
+        "addresses": "Addresses whose latest advert is remembered.",
+        "slots_used": "Connections that are made or kept.",
+        "slots_waiting": "Devices that wait for a connection slot.",
+    }
+    yield from _table("ble", "adapter", adapters, gauges)
+    yield from _table("ble_device", "device", devices, {"connected": "1 while the device is connected."})
 
 
 def _store(store: Mapping[str, float]) -> Iterator[Metric]:

@@ -1,0 +1,129 @@
+"""Bluetooth as one supervised part: a scanner for all, a task for each connected device.
+
+adapter → scanner → on_news: decoders of adverts
+              └→ devices (ble_gatt.py) → slots → on_values: decoders of characteristics
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway import limits
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.log import Logger
+from gateway.pollers.ble_advert import Advert
+from gateway.pollers.ble_backend import Backend
+from gateway.pollers.ble_gatt import GattDevice, GattPoint, OnValues
+from gateway.pollers.ble_scan import Scanner, WantedMode
+from gateway.pollers.ble_slots import Slots
+
+if TYPE_CHECKING:
+    from bleak.backends.device import BLEDevice
+
+
+class BlePoller:
+    """One adapter with everything heard and connected through it."""
+
+    def __init__(
+        self,
+        name: str,
+        backend: Backend,
+        clock: Clock,
+        log: Logger,
+        *,
+        mode: WantedMode = "auto",
+        slots: int = limits.BLE_SLOTS,
+        on_advert: Callable[[Advert], None],
+        on_values: OnValues,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.backend = backend
+        self.slots = Slots(slots)
+        self.devices: dict[str, GattDevice] = {}
+        self.scanner = Scanner(
+            backend,
+            clock,
+            log,
+            mode=mode,
+            on_heard=self._heard,
+            on_news=on_advert,
+            on_progress=on_progress,
+        )
+        self._clock = clock
+        self._log = log
+        self._on_values = on_values
+
+    def add_device(
+        self, name: str, address: str, points: Sequence[GattPoint], *, stays: bool = False
+    ) -> GattDevice:
+        """Have a device connected to, from the next `run` on; `stays`: also between reads that are far apart."""
+        if len(self.devices) >= limits.BLE_DEVICES_MAX:
+            raise GatewayError(
+                f"{name}: more than {limits.BLE_DEVICES_MAX} connected devices on one adapter. Give the rest a [[ble]] "
+                f"with an adapter of its own."
+            )
+        device = GattDevice(
+            name,
+            address,
+            points,
+            self.backend,
+            self.slots,
+            self._clock,
+            self._log,
+            self._on_values,
+            stays=stays,
+        )
+        self.devices[device.address] = device
+        return device
+
+    async def run(self) -> None:
+        """Scan and serve until cancelled; afterwards nothing is connected and nothing runs."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.scanner.run(), name=f"{self.name}:scan")
+                for device in self.devices.values():
+                    group.create_task(device.run(), name=f"{self.name}:{device.name}")
+        finally:
+            await self.backend.close()
+
+    def _heard(self, device: BLEDevice, advert: Advert) -> None:
+        known = self.devices.get(advert.address)
+        if known is not None:
+            known.heard(device)
+
+    # --- what it says of itself ------------------------------------------------------------------
+
+    def reasons(self) -> list[str]:
+        """Why it cannot do all of its job; empty when it can."""
+        found = [self.scanner.last_error] if self.scanner.last_error else []
+        return found + [
+            f"{device.name}: {device.last_error}"
+            for device in self.devices.values()
+            if device.last_error and not device.is_connected
+        ]
+
+    def picture(self) -> dict[str, Any]:
+        """Everything countable."""
+        scan, counters = self.scanner, self.scanner.counters
+        return {
+            "scan": {
+                **{name: getattr(counters, name) for name in counters.__slots__},
+                "scanning": float(scan.is_scanning),
+                "passive": float(scan.mode == "passive"),
+                "addresses": len(scan.repeats),
+                "slots_used": len(self.slots.holders),
+                "slots_waiting": self.slots.waiting,
+            },
+            "devices": {
+                device.name: {
+                    **{name: getattr(device.counters, name) for name in device.counters.__slots__},
+                    **{f"fault_{kind}": count for kind, count in device.fault_kinds.items()},
+                    "connected": float(device.is_connected),
+                }
+                for device in self.devices.values()
+            },
+        }

@@ -1,0 +1,111 @@
+"""`tidegate street …`: devices of a simulated street, for a person who wants to try the gateway without any."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Annotated
+
+import typer
+from bumble.transport.common import StreamPacketSink, StreamPacketSource
+
+from hil_tests.errors import RigError
+from hil_tests.world import ble_street as street
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+# The key of the simulated sensors that encrypt; it protects nothing.
+SAMPLE_KEY = bytes(range(16))
+
+
+@app.callback()
+def _group() -> None:
+    """Devices of a simulated street, to try commands on."""
+
+
+@app.command()
+def ble(
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1 to offer the radio on; 0: a free one."),
+    ] = 6402,
+    sensors: Annotated[int, typer.Option(min=0, max=100, help="How many only advertise (BTHome).")] = 20,
+    peripherals: Annotated[int, typer.Option(min=0, max=8, help="How many can be connected to.")] = 4,
+    trouble: Annotated[
+        bool, typer.Option("--trouble", help="Connections are lost, addresses change.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+) -> None:
+    """Be a Bluetooth radio with a street around it: use it with --transport tcp-client:127.0.0.1:PORT."""
+    try:
+        asyncio.run(_serve(port, sensors, peripherals, trouble, seed))
+    except KeyboardInterrupt:
+        typer.echo("")
+    except OSError as exc:
+        raise RigError(
+            f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}. Take another with --port."
+        ) from exc
+
+
+async def _serve(port: int, sensors: int, peripherals: int, trouble: bool, seed: int) -> None:
+    air = street.Air(random.Random(seed))
+    beacons = [_sensor(air, number) for number in range(sensors)]
+    for beacon in beacons:
+        beacon.start()
+    stations = []
+    for number in range(peripherals):
+        station = street.Peripheral(air, f"D0:00:00:00:00:{number:02X}", f"weather {number}")
+        await station.start()
+        stations.append(station)
+    clients = 0
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal clients
+        clients += 1
+        source = StreamPacketSource()
+        chip = street.Chip(
+            f"adapter {clients}",
+            host_source=source,
+            host_sink=StreamPacketSink(writer.transport),
+            link=air,
+        )
+        try:
+            while data := await reader.read(4096):
+                source.data_received(data)
+        except ConnectionError:
+            pass
+        finally:
+            chip.set_packet_sink(None)
+            chip.leave()
+            writer.close()
+
+    server = await asyncio.start_server(client, "127.0.0.1", port)
+    port = server.sockets[0].getsockname()[1]
+    typer.echo(f"{sensors} sensors, {peripherals} peripherals. In another terminal:")
+    typer.echo(f"  tidegate ble scan --transport tcp-client:127.0.0.1:{port}")
+    async with server:
+        while True:
+            await asyncio.sleep(air.rng.uniform(2.0, 10.0))
+            if trouble:
+                _trouble(air, beacons, stations)
+
+
+def _sensor(air: street.Air, number: int) -> street.Beacon:
+    """Every third encrypts, with SAMPLE_KEY; the fifth of each five takes another address now and then."""
+    address = f"C0:00:00:00:00:{number:02X}"
+
+    def payload(count: int) -> bytes:
+        step = count // 10  # a new measurement every ten seconds
+        objects = street.measurements(step, 1800 + 20 * number + step % 50, 4500 + 10 * (step % 100))
+        if number % 3 == 2:
+            return street.bthome_encrypted(objects, SAMPLE_KEY, address, step)
+        return street.bthome(objects)
+
+    return street.Beacon(air, address, payload, rssi_dbm=air.rng.randrange(-95, -40))
+
+
+def _trouble(air: street.Air, beacons: list[street.Beacon], stations: list[street.Peripheral]) -> None:
+    if stations:
+        station = air.rng.choice(stations)
+        air.rng.choice((station.disconnect, station.vanish))()
+    if beacons[4::5]:
+        air.rng.choice(beacons[4::5]).rotate()

@@ -1,0 +1,178 @@
+"""The whole daemon on a Bluetooth street: an advert and a characteristic become records like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+
+from gateway import bluetooth, keys, limits
+from gateway import config as configs
+from gateway.daemon import DataDir, Gateway
+from gateway.errors import GatewayError
+from hil_tests.world import ble_street as street
+from tests.pollers.ble_desk import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.pollers.ble import BlePoller
+
+KEY = bytes(range(16))
+CONFIG = """
+    [keys]
+    master_key_file = "master.key"
+    [clock]
+    assume_synchronised = true
+    [health]
+    port = 0
+    [[ble]]
+    name = "mast"
+    backend = "bumble"
+    adapter = "tcp-client:127.0.0.1:1"
+    connections = 2
+    [[device]]
+    name = "shelf"
+    profile = "bthome_thermometer"
+    ble = "mast"
+    address = "C0:00:00:00:00:01"
+    period_s = 0.1
+    [[device]]
+    name = "sealed"
+    profile = "bthome_thermometer"
+    ble = "mast"
+    address = "C0:00:00:00:00:02"
+    key_file = "sealed.key"
+    period_s = 0.1
+    [[device]]
+    name = "roof"
+    profile = "environmental_sensing"
+    ble = "mast"
+    address = "D0:00:00:00:00:01"
+    period_s = 1
+"""
+
+
+class StreetGateway(Gateway):
+    """The daemon, with the adapter of a simulated street."""
+
+    adapter: street.Adapter
+
+    def _build_bluetooth(self) -> dict[str, BlePoller]:
+        return bluetooth.build(
+            self.config,
+            self._part,
+            self.devices,
+            self.accept,
+            self.bthome_counters,
+            self.clock,
+            self.log,
+            lambda _section, _devices: self.adapter.backend(),
+        )
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[tuple[StreetGateway, street.Air]]:
+    keys.write_file(folder / "master.key")
+    (folder / "sealed.key").write_text(KEY.hex())
+    (folder / "sealed.key").chmod(0o600)
+    config = configs.parse(CONFIG, "gateway.toml", folder)
+    air = street.Air(random.Random(3))
+    StreetGateway.adapter = street.Adapter(air)
+    with DataDir(folder / "data"):
+        gateway = StreetGateway(config, structlog.get_logger())
+        started = asyncio.Event()
+        task = asyncio.create_task(gateway.run(started=started.set))
+        await started.wait()
+        try:
+            yield gateway, air
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            gateway.store.close()
+
+
+def sensors(air: street.Air) -> list[street.Beacon]:
+    def plain(count: int) -> bytes:
+        return street.bthome(street.measurements(count, 2100, 4000 + count))
+
+    def sealed(count: int) -> bytes:
+        return street.bthome_encrypted(
+            street.measurements(count, -350, 8000), KEY, "C0:00:00:00:00:02", count
+        )
+
+    made = [
+        street.Beacon(air, "C0:00:00:00:00:01", plain, period_s=0.2),
+        street.Beacon(air, "C0:00:00:00:00:02", sealed, period_s=0.2),
+    ]
+    for one in made:
+        one.start()
+    return made
+
+
+def test_adverts_and_characteristics_become_records_of_their_devices(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with running(tmp_path) as (gateway, air):
+            beacons = sensors(air)
+            roof = street.Peripheral(air, "D0:00:00:00:00:01", "roof")
+            await roof.start()
+
+            def last(name: str) -> dict[str, Any]:
+                return {key: one.value for key, one in gateway.devices.get(name).last.items()}
+
+            await until(lambda: last("shelf") and last("sealed") and last("roof"), "all three are heard")
+            assert last("shelf")["ambient_temperature"] == 21.0
+            assert last("sealed") == {"ambient_temperature": -3.5, "relative_humidity": 80.0}
+            assert last("roof")["relative_humidity"] == 55.0
+            assert last("roof")["barometric_pressure"] == pytest.approx(1013.25)
+            await until(
+                lambda: len({one.ledger.node for one in gateway.store.readings(0, 100, 100)}) == 3, "stored"
+            )
+            assert gateway.reasons() == []
+            picture = gateway.picture()
+            assert picture["ble"]["mast"]["scanning"] == 1.0
+            assert picture["ble_devices"]["roof"]["connects"] >= 1
+            assert gateway.health is not None
+            page = gateway.health.pages["/metrics"]().body.decode()
+            assert 'tidegate_ble_adverts_total{adapter="mast"}' in page
+            assert 'tidegate_ble_device_connects_total{device="roof"}' in page
+            for beacon in beacons:
+                beacon.stop()
+            await roof.stop()
+
+    asyncio.run(body())
+
+
+def test_an_adapter_that_is_gone_is_a_reason_not_to_be_ready_and_goes_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BLE_CHECK_S", 0.05)
+
+    async def body() -> None:
+        async with running(tmp_path) as (gateway, air):
+            beacons = sensors(air)
+            await until(lambda: gateway.devices.get("shelf").last, "heard")
+            gateway.adapter.unplug()
+            await until(gateway.reasons, "the loss is told")
+            assert "ble:mast: no scan on simulated: simulated: the radio is gone" in gateway.reasons()[0]
+            gateway.adapter.plug()
+            await until(lambda: not gateway.reasons(), "it is back")
+            for beacon in beacons:
+                beacon.stop()
+
+    asyncio.run(body())
+
+
+def test_a_gateway_without_the_bluetooth_libraries_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys.write_file(tmp_path / "master.key")
+    config = configs.parse(CONFIG.split("[[device]]")[0], "gateway.toml", tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "gateway.pollers.ble_bumble", None)
+    with pytest.raises(GatewayError, match=r"pip install 'tidegate\[radio\]'"):
+        bluetooth.backend_of(config.ble[0], [])
