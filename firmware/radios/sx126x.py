@@ -98,7 +98,7 @@ _CHECK_MS = 10000
 _IDLE = 0
 _ASLEEP = 1
 _CADDING = 2
-_HELD = 3  # found free, and it is not time yet
+_HELD = 3  # it is not time yet
 _SENDING = 4
 _LISTENING = 5
 
@@ -119,6 +119,7 @@ class Sx126x:
         self._lost = False  # it did not answer: nothing more is said to it before a reset
         self._pending: "Event | None" = None
         self._job: "tuple[int, int, int, int, int | None] | None" = None
+        self._may_send = False  # the channel of the job, as far as the law wants to know
         self._forget()
 
     def _forget(self) -> None:
@@ -196,10 +197,8 @@ class Sx126x:
             self._tune(freq_hz, sf)
             self._frame(len(payload), is_inverted)
             self._power(dbm)
-            if self._law.needs_listening:
-                self._cad(sf)
-            else:
-                self._hold()
+            self._may_send = not self._law.needs_listening
+            self._hold()
         self._check()
 
     def start_listen(self, freq_hz: int, sf: int, is_inverted: bool, timeout_ms: int) -> None:
@@ -260,6 +259,7 @@ class Sx126x:
                 return Event(BUSY, at_ms, b"", 0, 0)
             if self._job is None:
                 return Event(FREE, at_ms, b"", 0, 0)
+            self._may_send = True
             self._hold()
             return None
         if state == _SENDING and irq & _IRQ_TX_DONE:
@@ -347,15 +347,21 @@ class Sx126x:
             self._state = _IDLE
 
     def _hold(self) -> None:
-        """Transmit when it is time."""
-        at_us = self._job[4] if self._job is not None else None
+        """Listen, and transmit, when it is time: a channel that was free some seconds ago says nothing."""
+        if self._job is None:
+            return
+        _, sf, _, _, at_us = self._job
         if at_us is not None:
             starts_us = 0 if self._port.tcxo_mv is None else _TCXO_MS * 1000
-            left_us = (at_us - starts_us - self._port.ticks_us()) & _TICKS_US
+            ahead_us = starts_us if self._may_send else self.lead_us(sf)
+            left_us = (at_us - ahead_us - self._port.ticks_us()) & _TICKS_US
             if 0 < left_us < _TICKS_US >> 1:
                 self._enter(_HELD, left_us // 1000)
                 return
-        self._transmit()
+        if self._may_send:
+            self._transmit()
+        else:
+            self._cad(sf)
 
     def _transmit(self) -> None:
         """The only place that transmits: the law is asked, told, and only then obeyed."""

@@ -35,8 +35,7 @@ class Greedy:
         self.cut_share = cut_share
         self.rig = Rig(seed=seed)
         self.flash = Flash(self.rng, cut_share / 2)
-        self.law = Law(EU868, self.flash)
-        self.station: Station = self.rig.station(law=self.law)
+        self.station: Station = self.rig.station(plan_id=EU868, begin=False)
         self.rig.stations.clear()  # we look ourselves, and more seldom
         self.observer = Observer()
         self.cuts = self.refused = self.kept_back = 0
