@@ -68,7 +68,7 @@ class Forwarder:
         concentrator: Concentrator,
         clock: AirClock,
         eui: int,
-        send: Callable[[bytes], None],
+        send: Callable[[bytes], object],
         *,
         unix_s: Callable[[], float],
         seed: int = 1,
