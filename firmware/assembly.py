@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple
 
     from firmware.alarms import Rule
-    from firmware.carrier import Carrier
     from firmware.hal import Hal
     from firmware.node import Node
     from firmware.outbox import Outbox
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
         """What a node takes from its type."""
 
         name: str
-        carrier: Carrier
+        carrier: "Any"
+        uplink: "Any"
         schema_id: int
         settings: Settings
         nap: "Any"
@@ -48,6 +48,7 @@ else:
         (
             "name",
             "carrier",
+            "uplink",
             "schema_id",
             "settings",
             "nap",
@@ -75,7 +76,9 @@ def identity(fs: "Any") -> "Identity":
     except DecodeError as exc:
         raise NoIdentity("%s does not hold one (%s); mint this node again" % (IDENTITY_PATH, exc))
     forget("protocols.wire.identity")
-    return Identity(found.address, found.master_secret, found.master_salt, found.node_type, found.board)
+    return Identity(
+        found.address, found.master_secret, found.master_salt, found.node_type, found.board, found.radio
+    )
 
 
 def node_type(name: str) -> "nodes.NodeType":
@@ -97,16 +100,18 @@ def safe_type() -> "nodes.NodeType":
 
 def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
     """Make what a node of that type consists of, and let go of what described it. ``is_safe``: with no sensors."""
+    hal.configure(who.board)
     # The carrier first: what stays for good had better not lie among what goes.
-    of_carrier = carrier(hal)
+    of_carrier, of_uplink, defaults = carrier(hal, who)
     of_type = safe_type() if is_safe else node_type(who.node_type)
     of_checkers = [] if is_safe else checkers(of_type)
-    hal.configure(who.board)
-    settings = Settings(Document(hal.state_fs, "settings"), of_type.settings)
+    defaults.update(of_type.settings)
+    settings = Settings(Document(hal.state_fs, "settings"), defaults)
     of_watch = watch(of_type, hal, settings)
     made = Equipment(
         of_type.name,
         of_carrier,
+        of_uplink,
         of_type.schema_id,
         settings,
         of_type.sleeps(hal) if of_type.sleeps is not None else None,
@@ -120,11 +125,18 @@ def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
     return made
 
 
-def carrier(hal: "Hal") -> "Carrier":
-    """What carries this node's frames."""
-    from firmware.carrier import SerialLine
+def carrier(hal: "Hal", who: "Identity") -> "tuple[Any, Any, dict[int, int]]":
+    """What carries this node's frames, what paces them, and the settings that come with it."""
+    if who.radio is not None:
+        from firmware import on_air
 
-    return SerialLine(hal.link)
+        made = on_air.carrier(hal, who)
+        forget("firmware.on_air")
+        return made
+    from firmware.carrier import SerialLine
+    from firmware.uplink import Uplink
+
+    return SerialLine(hal.link), Uplink, {}
 
 
 def rules_of(name: str, settings: "Settings") -> "Sequence[Rule]":

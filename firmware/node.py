@@ -21,7 +21,6 @@ from firmware.sampling import Schedule
 from firmware.session import Session
 from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S
 from firmware.trials import SAFE_S
-from firmware.uplink import Uplink
 from firmware.watch import NOTE_BIT
 from protocols.wire import codes, messages
 from protocols.wire.errors import WireError
@@ -91,7 +90,9 @@ class Node:
             else:
                 self.outbox.offer_again(self.session.epoch)
                 self.outbox.begin_epoch(self.session.epoch)
-        self.uplink = Uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
+        self.uplink = made.uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
+        if self.identity.radio is not None:
+            self.carrier.apply(self.settings)
 
         series = len(self._checkers)
         # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
@@ -175,6 +176,8 @@ class Node:
             self.begin_measurement()
         if not self.sampler.is_busy:
             return self.schedule.wait_ms()
+        if self.carrier.is_timed:
+            return _WAIT_MS_MAX  # a probe's bus may take a second, and a window has its moment
         left_ms = self._step_wait_ms - clock.ticks_diff(clock.ticks_ms(), self._step_from_ms)
         if left_ms > 0:
             return left_ms

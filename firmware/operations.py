@@ -9,7 +9,7 @@ on the heap only while a command is begun, so nothing may be kept here from one 
 from firmware import records
 from firmware.errors import SettingsError
 from firmware.modules import forget
-from firmware.settings import INTERVAL_S
+from firmware.settings import INTERVAL_S, RADIO_DBM, RADIO_SF
 from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
@@ -43,6 +43,8 @@ def _apply_settings(node: "Node") -> None:
     if node.safe is None:
         node.alarms.rules = assembly.rules_of(node.identity.node_type, node.settings)
     forget("firmware.assembly")
+    if node.identity.radio is not None:
+        node.carrier.apply(node.settings)
     node.schedule.replan(node.interval_s())
 
 
@@ -85,7 +87,7 @@ def _read_now(runner: "CommandRunner", _: None) -> None:
 
 def _set_interval(runner: "CommandRunner", seconds: int) -> None:
     node = runner.node
-    node.settings.change(INTERVAL_S, seconds)
+    node.settings.change_all({INTERVAL_S: seconds})
     node.schedule.replan(node.interval_s())
     runner.end(messages.DONE, seconds)
 
@@ -134,6 +136,22 @@ def _test_alarm(runner: "CommandRunner", _: None) -> None:
     runner.end(messages.DONE, None)
 
 
+def _set_radio(runner: "CommandRunner", args: "list[int]") -> None:
+    """Both settings in one save. The result goes out with them: if that is too quiet, silence raises them again."""
+    node = runner.node
+    if node.identity.radio is None:
+        runner.end(messages.REFUSED, "this node is not on the air")
+        return
+    problem = node.carrier.problem(args[0], args[1])
+    if problem:
+        runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
+        return
+    node.settings.change_all({RADIO_SF: args[0], RADIO_DBM: args[1]})
+    node.carrier.apply(node.settings)
+    runner.end(messages.DONE, args)
+    _tell_settings(node)
+
+
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.IDENTIFY: _identify,
     codes.REBOOT: _reboot,
@@ -145,6 +163,7 @@ _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {
     codes.CALIBRATE: _calibrate,
     codes.LEARN: _learn,
     codes.TEST_ALARM: _test_alarm,
+    codes.SET_RADIO: _set_radio,
 }
 # What needs nothing that a node in safe mode lacks.
 _IN_SAFE_MODE = (codes.IDENTIFY, codes.REBOOT, codes.REPORT_SETTINGS, codes.CONSOLE)

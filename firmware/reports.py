@@ -9,6 +9,8 @@ from protocols.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from firmware.node import Node
     from protocols.wire.messages import Hello, Status
 
@@ -39,6 +41,12 @@ MAINTENANCE_S = 20
 SETTINGS_REPORT_S = 21
 SETTINGS_ALARM_REPEAT_S = 22
 SAFE_MODE = 23
+DOWN_RSSI_DBM = 24
+DOWN_SNR_TENTH_DB = 25
+AIRTIME_MS = 26
+RADIO_SF = 27
+RADIO_DBM = 28
+FRAMES_HELD_BACK = 29
 TRACEBACK = 32
 
 
@@ -97,9 +105,21 @@ def _counters(node: "Node") -> "dict[int, int | str]":
     if node.nap is not None:
         counters[WAKES] = node.nap.wakes
         counters[AWAKE_S] = node.nap.awake_s()
+    if node.identity.radio is not None:
+        _tell_air(node.carrier, counters)
     if health.traceback:
         counters[TRACEBACK] = health.traceback
     return counters
+
+
+def _tell_air(air: "Any", counters: "dict[int, int | str]") -> None:
+    if air.has_heard:
+        counters[DOWN_RSSI_DBM] = air.rssi_dbm
+        counters[DOWN_SNR_TENTH_DB] = air.snr_tenth_db
+    counters[AIRTIME_MS] = air.airtime_ms
+    counters[RADIO_SF] = air.sf
+    counters[RADIO_DBM] = air.dbm
+    counters[FRAMES_HELD_BACK] = air.held_back
 
 
 def _supply_mv(node: "Node") -> "int | None":

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
         master_salt: bytes
         node_type: str
         board: str
+        radio: "tuple[int, int, int, int] | None"
 
 else:
-    Identity = namedtuple("Identity", ("address", "master_secret", "master_salt", "node_type", "board"))
+    Identity = namedtuple(
+        "Identity", ("address", "master_secret", "master_salt", "node_type", "board", "radio")
+    )
 
 # A downlink that changes something is believed this long after the uplink that it answers.
 WINDOW_MS = 10000
@@ -180,6 +183,10 @@ class Session:
 
     def _sent(self, piv: int) -> None:
         self._latest_piv = piv
+        self.sent()
+
+    def sent(self) -> None:
+        """The latest uplink has come to its end: what answers it is believed from now on."""
         self._latest_at_s = self._clock.uptime_s()
         self._latest_at_ms = self._clock.ticks_ms()
 

@@ -69,10 +69,10 @@ class Settings:
         self.version = version
         self._document = document
 
-    def change(self, key: int, value: int) -> None:
-        """Change one value in place; the version still names the document it came from."""
+    def change_all(self, values: "dict[int, int]") -> None:
+        """Change these in place, together; the version still names the document it came from."""
         document = dict(self._document)
-        document[key] = value
+        document.update(values)
         self.replace(self.version, document)
 
     def _restore(self, kept: bytes) -> None:

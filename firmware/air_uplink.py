@@ -1,0 +1,215 @@
+"""What goes up over LoRa, and when: as on a serial line (uplink.py), and what the air adds (SPEC.md section 7.4).
+
+Most frames of readings want no answer. Nobody knows whether those came until the gateway says so, in answer to the next
+frame that asks: what it leaves out of that ack is backlog. Everything else is sent until it is answered, in spaces that
+grow and are never quite the same, for hundreds of nodes may have begun at the same moment.
+"""
+
+from struct import calcsize, pack, unpack_from
+
+from firmware.outbox import EVENTS, READINGS
+from firmware.uplink import TURNAROUND_MS, Uplink
+from protocols.wire import cbor
+from protocols.wire.limits import MAX_BODY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from firmware.lora import Lora
+    from firmware.outbox import Record
+    from protocols.wire.messages import Ack, Up
+
+# Between two tries: so much doubled each time and up to twice that, an event up to two minutes, all else to two hours.
+SPACING_MS = 4000
+_EVENT_DOUBLED_MAX = 4
+_DOUBLED_MAX = 10
+# One frame of fresh readings in so many asks for an answer, and one after so long without any.
+ASK_EVERY = 4
+ASK_AFTER_S = 6 * 3600
+# Unanswered frames before hellos go out instead, and before a node that sleeps leaves the gateway alone: in a flood,
+# it is the others that are in the way.
+SILENT_AFTER = 8
+# A report is put off by up to a twelfth of its time: sets stand on the raster of the clock, on every node.
+_JITTER_OF = 12
+_JITTER_MAX_S = 300
+# flag, kid and tag; the PIV comes on top.
+_ENVELOPE_BYTES = 11
+_QUIET_MS = 60000
+_ASIDES_MAX = 2
+# readings from here on may not have come | heard at | frames since
+_REST = ">IIB"
+
+
+class AirUplink(Uplink):
+    def __init__(self, *parts: "Any") -> None:
+        Uplink.__init__(self, *parts)
+        self.air: "Lora" = self.carrier  # type: ignore[assignment]
+        self.air.on_sent = self._session.sent
+        self._unsure_from = self.fresh_from  # readings from there to fresh_from were sent and not asked after
+        self._unasked = 0  # such frames since an answer
+        self._heard_at_s = self._clock.uptime_s()
+        self._is_confirmed = True  # the frame under way
+        self._asides: "list[Up]" = []
+        self._is_aside = False  # the frame under way is the first of these
+        self._piv_bytes = 2
+
+    @property
+    def has_given_up(self) -> bool:
+        return self.tries_max > 0 and self.attempts >= SILENT_AFTER
+
+    # -- what happens around it -----------------------------------------------------------------------------
+
+    def kept_set(self, seq: int, report_s: int) -> None:
+        jitter_s = min(report_s // _JITTER_OF, _JITTER_MAX_S)
+        Uplink.kept_set(self, seq, report_s + jitter_s * self._hal.random(1)[0] // 256)
+
+    def hurry(self) -> None:
+        Uplink.hurry(self)
+        if self.must_hello and not self._is_answered:
+            self.unanswered = 0
+            self.waiting = False
+
+    def heard(self) -> None:
+        self.air.answered()
+        self._heard_at_s = self._clock.uptime_s()
+        self._unasked = 0
+        if self._is_aside:
+            self._is_aside = False
+            self._asides.pop(0)
+            self._answered()
+        Uplink.heard(self)
+
+    def acknowledged(self, ack: "Ack") -> None:
+        Uplink.acknowledged(self, ack)
+        if ack.epoch is None:
+            # It tells of all that had been sent: what is not in it did not come.
+            self._unsure_from = self.fresh_from
+
+    def send_aside(self, message: "Up") -> None:
+        """Queue it: it goes when no event waits, and until it is answered. A new one replaces one of its kind."""
+        kept = [aside for aside in self._asides if not isinstance(aside, type(message))]
+        if self._is_aside and kept[:1] != self._asides[:1]:
+            self._is_aside = False
+        self._asides = kept[: _ASIDES_MAX - 1] + [message]
+
+    # -- sending --------------------------------------------------------------------------------------------
+
+    def poll(self) -> int:
+        air = self.air
+        if air.is_busy:
+            return air.wait_ms()
+        self._conclude()
+        held_s = air.held_s()
+        if held_s:
+            return min(held_s * 1000, _QUIET_MS)
+        if self.waiting and self._left_ms() <= 0:
+            self._time_was_up()
+        if self._asides and not self.waiting and self._may_turn_aside():
+            return self._send_first_aside()
+        return Uplink.poll(self)
+
+    def next_record(self) -> "tuple[int, Record | None]":
+        lane, record = Uplink.next_record(self)
+        if record is None or lane == EVENTS:
+            return lane, record
+        if self._unsure_from <= record.seq < self.fresh_from:
+            return lane, None
+        items = cbor.loads(record.payload)
+        # All of a message but its body: two bytes stand for the length of that.
+        rest = [1, items[0], record.seq, self._outbox.held(record.seq), items[1], 0xFF]
+        if record.epoch != self._session.epoch:
+            rest.append(record.epoch)
+        self.room = min(MAX_BODY, self.air.room - _ENVELOPE_BYTES - self._piv_bytes - len(cbor.dumps(rest)))
+        return lane, record
+
+    def write(self, frame: bytes) -> None:
+        self._is_confirmed = self._must_confirm() or len(frame) > self.air.room
+        self._piv_bytes = frame[0] & 7
+        self.air.send(frame, self._is_confirmed)
+        self._health.frames_sent += 1
+        self._is_aside = False
+        if not self._is_confirmed:
+            self._unasked += 1
+            self.fresh_from = self.last + 1
+            self.tried = (-1, 0)
+
+    def spacing_ms(self) -> int:
+        """Doubled with each answer that did not come, and up to as much again."""
+        if not self._is_confirmed:
+            return TURNAROUND_MS
+        most = _EVENT_DOUBLED_MAX if self._unacked(EVENTS, 0) is not None else _DOUBLED_MAX
+        spacing_ms = SPACING_MS << min(self.attempts, most)
+        return spacing_ms + (spacing_ms * self._hal.random(1)[0] >> 8)
+
+    def _must_confirm(self) -> bool:
+        return (
+            self.must_hello
+            or self.lane != READINGS
+            or self.first < self.fresh_from
+            or self._unasked >= ASK_EVERY - 1
+            or self._clock.uptime_s() - self._heard_at_s >= ASK_AFTER_S
+        )
+
+    def _conclude(self) -> None:
+        """What became of the exchange that is over."""
+        air = self.air
+        if air.has_failed:
+            air.has_failed = False
+            self.attempts += 1
+            self.waiting = False
+            if not self._is_confirmed:
+                self._unsure_from = self.fresh_from  # they did not even go out
+        elif not self._is_confirmed:
+            self.waiting = False
+        self._is_confirmed = True
+
+    def _left_ms(self) -> int:
+        return self._wait_ms - self._clock.ticks_diff(self._clock.ticks_ms(), self._wait_from_ms)
+
+    def _time_was_up(self) -> None:
+        self.waiting = False
+        self._is_aside = False
+        if self._is_answered:
+            return
+        self.unanswered += 1
+        self.attempts += 1
+        if not self.must_hello and self.unanswered >= SILENT_AFTER:
+            self.must_hello = True
+            self.unanswered = 0
+
+    # -- between the records --------------------------------------------------------------------------------
+
+    def _may_turn_aside(self) -> bool:
+        return not (
+            self.must_hello
+            or self.has_given_up
+            or self._session.epoch is None
+            or self._unacked(EVENTS, 0) is not None
+        )
+
+    def _send_first_aside(self) -> int:
+        self.lane = -1
+        self.write(self._session.seal(self._asides[0]))
+        self._is_aside = True
+        return self._await(self.spacing_ms())
+
+    # -- over a deep sleep -----------------------------------------------------------------------------------
+
+    def quiet_ms(self) -> int:
+        """The windows are all there is: nothing comes after an exchange."""
+        return 0 if self.air.is_busy else _QUIET_MS
+
+    def rest_s(self) -> int:
+        held_s = self.air.held_s()
+        if held_s and not self.air.is_busy:
+            return held_s
+        return 0 if self._asides and self._may_turn_aside() else Uplink.rest_s(self)
+
+    def rest_on_air(self) -> bytes:
+        """What resume_on_air() needs after a deep sleep that begins now, beside what rest() keeps."""
+        return pack(_REST, self._unsure_from, self._heard_at_s, self._unasked) + self.air.rest()
+
+    def resume_on_air(self, rested: bytes) -> None:
+        self._unsure_from, self._heard_at_s, self._unasked = unpack_from(_REST, rested)
+        self.air.resume(rested[calcsize(_REST) :])
