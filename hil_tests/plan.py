@@ -245,7 +245,10 @@ def _answer(outcome: Outcome, board: str) -> Table:
     if outcome.out_of_reach:
         reach += ": no gateway hears them; more gateways or higher ones. The figures below are of the others."
     table.add_row("out of reach", reach, style=style)
-    table.add_row("records delivered", _percent(outcome.delivered))
+    table.add_row(
+        "records delivered",
+        f"{_percent(outcome.delivered)} by the end; a routine set that is lost goes again with the node's next frame",
+    )
     table.add_row("packets heard", f"{_percent(outcome.heard)} of all that were sent, by one gateway or more")
     table.add_row("alarms, to disk", _seconds(outcome.alarm_s, outcome.alarms_lost))
     if question.storm:
