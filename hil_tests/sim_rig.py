@@ -26,6 +26,7 @@ from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
 from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
 from hil_tests.world.sim_line import SimLine
+from hil_tests.world.sim_net import SimNet
 from hil_tests.world.sim_node import SimNode
 from hil_tests.world.sim_world import World
 from protocols.measurands import registry
@@ -63,14 +64,17 @@ class SimRig:
         self.world = World()
         self.judge = Judge()
         self.broker = SimBroker(self.world, self.random("broker"), self._taken)
+        self.net = SimNet(self.world, self.random("net"))
         self.lines: dict[str, SimLine] = {}
         self.stations: dict[str, SimNode] = {}
+        self.set_up()
         for index in range(stations):
             self._add_station(index)
         self.nodes = tuple(self.stations)
         links = {f"river-{node}": line for node, line in self.lines.items()}
         self._links = links
-        self.config = write_config(folder / "gateway", list(links), self.random("master key").randbytes(32))
+        key = self.random("master key").randbytes(32)
+        self.config = write_config(folder / "gateway", list(links), key, self.tables())
         self.gateway: SimGateway | None = None
         self.clock_is_synchronised = True
         self._starts = 0
@@ -80,6 +84,13 @@ class SimRig:
         for station in self.stations.values():
             self.outfit(station)
             station.power_on()
+
+    def set_up(self) -> None:
+        """What there must be before the first station."""
+
+    def tables(self) -> list[str]:
+        """Further tables of gateway.toml."""
+        return []
 
     def outfit(self, station: SimNode) -> None:
         """What a rig of other nodes connects to them before they are switched on."""
@@ -134,7 +145,7 @@ class SimRig:
         self._starts += 1
         rng = self.random(f"gateway {self._starts}")
         clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
-        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng)
+        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng, self.net)
         if self.gateway.store.restored:
             self.judge.gateway_restored()
         self.world.note("gateway started")
