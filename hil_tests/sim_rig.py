@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from boards.virtual.line import LineFaults
-from flash_tools.mint import MINT_FILE, mint
+from flash_tools.mint import IDENTITY_PATH, MINT_FILE, mint
 from gateway import audit, node_file
 from gateway.registry import By
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
 from hil_tests.street import AREA, FIRST_ADDRESS, QUIET_INTERVAL_S, STATUS_S
 from hil_tests.system import Books, told_by_gateway
+from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
 from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
@@ -112,9 +113,10 @@ class SimRig:
         name = f"{minted.address:04x}"
         line = SimLine(name, self.world, self.random(f"line {index}"))
         self.lines[name] = line
+        image = minted.state_image.read_bytes()
         self.stations[name] = SimNode(
-            _identity(self.folder, name),
-            minted.state_image.read_bytes(),
+            identity_on(image),
+            image,
             self.world,
             line,
             River(self.seed + index).quantities,
@@ -302,21 +304,10 @@ class SimRig:
             self.kill_gateway()
 
 
-def _identity(folder: Path, name: str) -> identity_file.Identity:
-    """What minting put on the node, from its line in the mint file."""
-    for minted in node_file.parse((folder / MINT_FILE).read_text(encoding="utf-8"), MINT_FILE):
-        if f"{minted.address:04x}" == name:
-            keys = minted.keys
-            return identity_file.Identity(
-                minted.address,
-                keys.master_secret,
-                keys.master_salt,
-                minted.node_type,
-                "virtual",
-                minted.area,
-                None,
-            )
-    raise RigError(f"node {name} is not in {folder / MINT_FILE}")
+def identity_on(state_image: bytes) -> identity_file.Identity:
+    """What minting put on the node."""
+    with LittleFs(Flash(image=state_image)).open(IDENTITY_PATH, "rb") as file:
+        return identity_file.decode(file.read())
 
 
 def _same(kept: tuple[int, bytes], record: dict[str, Any]) -> bool:
