@@ -106,8 +106,11 @@ class AirUplink(Uplink):
         if self.waiting and self._left_ms() <= 0:
             self._time_was_up()
         if self._asides and not self.waiting and self._may_turn_aside():
-            return self._send_first_aside()
-        return Uplink.poll(self)
+            wait_ms = self._send_first_aside()
+        else:
+            wait_ms = Uplink.poll(self)
+        # An exchange that has just begun has its own moments, long before the next frame may go.
+        return min(wait_ms, air.wait_ms()) if air.is_busy else wait_ms
 
     def next_record(self) -> "tuple[int, Record | None]":
         lane, record = Uplink.next_record(self)
