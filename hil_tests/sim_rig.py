@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from boards.virtual.line import LineFaults
-from flash_tools.mint import MINT_FILE, mint
+from flash_tools.mint import IDENTITY_PATH, MINT_FILE, mint
 from gateway import audit, node_file
 from gateway.registry import By
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
 from hil_tests.street import AREA, FIRST_ADDRESS, QUIET_INTERVAL_S, STATUS_S
 from hil_tests.system import Books, told_by_gateway
+from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
 from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
 from hil_tests.world.sim_line import SimLine
+from hil_tests.world.sim_net import SimNet
 from hil_tests.world.sim_node import SimNode
 from hil_tests.world.sim_world import World
 from protocols.measurands import registry
@@ -63,14 +65,17 @@ class SimRig:
         self.world = World()
         self.judge = Judge()
         self.broker = SimBroker(self.world, self.random("broker"), self._taken)
+        self.net = SimNet(self.world, self.random("net"))
         self.lines: dict[str, SimLine] = {}
         self.stations: dict[str, SimNode] = {}
+        self.set_up()
         for index in range(stations):
             self._add_station(index)
         self.nodes = tuple(self.stations)
         links = {f"river-{node}": line for node, line in self.lines.items()}
         self._links = links
-        self.config = write_config(folder / "gateway", list(links), self.random("master key").randbytes(32))
+        key = self.random("master key").randbytes(32)
+        self.config = write_config(folder / "gateway", list(links), key, self.tables())
         self.gateway: SimGateway | None = None
         self.clock_is_synchronised = True
         self._starts = 0
@@ -80,6 +85,13 @@ class SimRig:
         for station in self.stations.values():
             self.outfit(station)
             station.power_on()
+
+    def set_up(self) -> None:
+        """What there must be before the first station."""
+
+    def tables(self) -> list[str]:
+        """Further tables of gateway.toml."""
+        return []
 
     def outfit(self, station: SimNode) -> None:
         """What a rig of other nodes connects to them before they are switched on."""
@@ -101,9 +113,10 @@ class SimRig:
         name = f"{minted.address:04x}"
         line = SimLine(name, self.world, self.random(f"line {index}"))
         self.lines[name] = line
+        image = minted.state_image.read_bytes()
         self.stations[name] = SimNode(
-            _identity(self.folder, name),
-            minted.state_image.read_bytes(),
+            identity_on(image),
+            image,
             self.world,
             line,
             River(self.seed + index).quantities,
@@ -134,7 +147,7 @@ class SimRig:
         self._starts += 1
         rng = self.random(f"gateway {self._starts}")
         clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
-        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng)
+        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng, self.net)
         if self.gateway.store.restored:
             self.judge.gateway_restored()
         self.world.note("gateway started")
@@ -291,21 +304,10 @@ class SimRig:
             self.kill_gateway()
 
 
-def _identity(folder: Path, name: str) -> identity_file.Identity:
-    """What minting put on the node, from its line in the mint file."""
-    for minted in node_file.parse((folder / MINT_FILE).read_text(encoding="utf-8"), MINT_FILE):
-        if f"{minted.address:04x}" == name:
-            keys = minted.keys
-            return identity_file.Identity(
-                minted.address,
-                keys.master_secret,
-                keys.master_salt,
-                minted.node_type,
-                "virtual",
-                minted.area,
-                None,
-            )
-    raise RigError(f"node {name} is not in {folder / MINT_FILE}")
+def identity_on(state_image: bytes) -> identity_file.Identity:
+    """What minting put on the node."""
+    with LittleFs(Flash(image=state_image)).open(IDENTITY_PATH, "rb") as file:
+        return identity_file.decode(file.read())
 
 
 def _same(kept: tuple[int, bytes], record: dict[str, Any]) -> bool:

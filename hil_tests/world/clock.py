@@ -45,6 +45,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now_s
 
+    def is_idle_until(self, due_s: float) -> bool:
+        """Whether nothing would run before then: a thousand quiet moments of the world need not wake the loop."""
+        timers = self._scheduled  # type: ignore[attr-defined]
+        return not self._ready and not (timers and timers[0].when() <= due_s)  # type: ignore[attr-defined]
+
 
 class WorldClock:
     """The clock given to the parts under test; ``step_s`` moves the wall clock only, as NTP would."""

@@ -30,6 +30,7 @@ from gateway.northbounds import Northbound
 from hil_tests.world.clock import VirtualLoop
 from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_line import SimLine
+from hil_tests.world.sim_net import NetLoop, SimNet
 from hil_tests.world.sim_world import World
 from protocols.wire import framing
 from protocols.wire.limits import MAX_FRAME
@@ -153,8 +154,10 @@ class SimGateway(Gateway):
         broker: SimBroker,
         clock: GatewayClock,
         rng: random.Random,
+        net: SimNet,
     ) -> None:
         self._world = world
+        self._net = net
         self._lines = lines
         self._rng = rng
         self._broker = broker
@@ -162,7 +165,7 @@ class SimGateway(Gateway):
         self._sim_links: list[SimLink] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.runners: dict[str, Runner] = {}
-        self.loop = VirtualLoop()
+        self.loop = NetLoop(net)
         self.loop.now_s = world.now_s
         self._disk = SimDisk(self.loop, rng)
         world.loop = self.loop
@@ -207,6 +210,7 @@ class SimGateway(Gateway):
         for sender in self._senders:
             sender.kill()
         self._disk.kill()
+        self._net.close_all()
         self._world.loop = None
         _cut_off(self.store._connection)
         _cut_off(self.store._reader)
@@ -240,7 +244,7 @@ def quiet_logger() -> Any:
     return structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def write_config(folder: Path, links: list[str], master_key: bytes) -> Config:
+def write_config(folder: Path, links: list[str], master_key: bytes, further: list[str]) -> Config:
     """A gateway.toml as a person would write it, and the gateway's own reading of it."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "master.key"
@@ -255,6 +259,7 @@ def write_config(folder: Path, links: list[str], master_key: bytes) -> Config:
     ]
     tables += [f'[[serial]]\nname = "{name}"\npath = "/dev/null-{name}"\n' for name in links]
     tables.append(f'[[mqtt]]\nname = "{NORTHBOUND}"\nhost = "city.invalid"\n')
+    tables += further
     file = folder / "gateway.toml"
     file.write_text("\n".join(tables), encoding="utf-8")
     return config_module.load(file)

@@ -399,6 +399,9 @@ class SimStation:
         self.sleep: _Sleep | None = None
         self.boot_ms = 0  # from a wake to the first line of the node's program
         self.resets = 0
+        self.starts = 0
+        self.awake_ms = 0  # in lives that ended with a sleep
+        self._started_ms = 0
         self.hal: SimHal | None = None
         self._life: Life | None = None
         self._reset_at_ms: int | None = None  # after a start that failed
@@ -490,6 +493,7 @@ class SimStation:
         self.node = None
         self.hal = None
         now_ms = self.clock.now_ms()
+        self.awake_ms += now_ms - self._started_ms
         slept_ms = round(asked.ms * (1 + self.sleep_drift))
         is_high = any(self.pins.get(name, 0) for name in asked.pins)
         self.sleep = _Sleep(now_ms, now_ms + slept_ms if asked.ms > 0 else None, asked.pins, is_high)
@@ -521,6 +525,8 @@ class SimStation:
         self.sleep = None
         self.node = None
         self._reset_at_ms = None
+        self.starts += 1
+        self._started_ms = self.clock.now_ms()
         try:
             self.hal = SimHal(self, cause, wake)
             self._life = Life(self.hal)

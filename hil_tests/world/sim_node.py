@@ -134,7 +134,7 @@ class SimNode:
         identity: Identity,
         state_image: bytes,
         world: World,
-        line: SimLine,
+        line: SimLine | None,
         water: Callable[[float], Mapping[str, float]],
         seed: str,
     ) -> None:
@@ -158,7 +158,8 @@ class SimNode:
         )
         self.station.on_start = self._started
         self.station.to_gateway = self._write
-        line.to_node = self._hear
+        if line is not None:
+            line.to_node = self._hear
         self._minted = state_image
         self._waiting = 0  # when it was last awake
         self._next: Event | None = None
@@ -251,7 +252,8 @@ class SimNode:
         self.promises.watch(node)
 
     def _write(self, data: bytes) -> None:
-        self.line.write("up", data, self.station.clock.ahead_ms / 1000)
+        if self.line is not None:
+            self.line.write("up", data, self.station.clock.ahead_ms / 1000)
 
     def _hear(self, data: bytes) -> None:
         if self.station.node is not None:  # asleep it hears nothing

@@ -83,6 +83,9 @@ class World:
         if loop is None:
             self._now_s = due_s
             return
+        if loop.is_idle_until(due_s):
+            self._now_s = loop.now_s = due_s
+            return
         timer = loop.call_at(due_s, loop.stop)
         loop.run_forever()
         timer.cancel()
