@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from gateway import commands, devices, keys, marks, radios, registry, silence, wishes
+from gateway import buses, commands, devices, keys, marks, radios, registry, silence, wishes
 from gateway.accept import Accept
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
@@ -184,6 +184,7 @@ class Gateway:
         self.silence.on_progress = waiting.beat
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
+        self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log)
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status
@@ -340,6 +341,7 @@ class Gateway:
             reasons += [
                 f"radio:{radio.name}: {radio.problem}" for radio in self.air.radios if not radio.is_ready
             ]
+        reasons += buses.reasons(self.buses)
         offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
         return reasons + [f"mqtt:{name}: not connected" for name in offline]
 
@@ -368,6 +370,7 @@ class Gateway:
             "commands": dict(self.commands.counters),
             "http": dict(self.health.counters) if self.health else {},
             "devices": self.devices.picture(),
+            **buses.picture(self.buses),
             "nodes": len(self.registry.nodes()),
             "nodes_heard_1h": self.presence.count(3600),
             "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),
