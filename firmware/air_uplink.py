@@ -96,9 +96,13 @@ class AirUplink(Uplink):
     # -- sending --------------------------------------------------------------------------------------------
 
     def poll(self) -> int:
+        wait_ms = _QUIET_MS if self.air.is_busy else self._turn()
+        # An exchange has its own moments, long before the next frame may go.
+        return min(wait_ms, self.air.wait_ms()) if self.air.is_busy else wait_ms
+
+    def _turn(self) -> int:
+        """Send what is next, if anything may be; milliseconds until more may."""
         air = self.air
-        if air.is_busy:
-            return air.wait_ms()
         self._conclude()
         held_s = air.held_s()
         if held_s:
@@ -106,11 +110,8 @@ class AirUplink(Uplink):
         if self.waiting and self._left_ms() <= 0:
             self._time_was_up()
         if self._asides and not self.waiting and self._may_turn_aside():
-            wait_ms = self._send_first_aside()
-        else:
-            wait_ms = Uplink.poll(self)
-        # An exchange that has just begun has its own moments, long before the next frame may go.
-        return min(wait_ms, air.wait_ms()) if air.is_busy else wait_ms
+            return self._send_first_aside()
+        return Uplink.poll(self)
 
     def next_record(self) -> "tuple[int, Record | None]":
         lane, record = Uplink.next_record(self)

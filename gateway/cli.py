@@ -67,6 +67,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         count = sum(device.ble == adapter.name for device in settings.device)
         state = "" if adapter.enabled else " (left alone)"
         typer.echo(f"ble {adapter.name}: {adapter.backend} {adapter.adapter}{state}, {count} devices.")
+    for line in _bus_loads(settings):
+        typer.echo(line)
     for broker in settings.mqtt:
         northbounds.check(broker)
         state = "" if broker.enabled else " (paused)"
@@ -80,6 +82,21 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
             f"device {device.name}: {device.profile} behind {device.modbus or device.ble}, {at}{state}."
         )
     typer.echo(f"{config}: in order. Data in {settings.gateway.data_dir}.")
+
+
+def _bus_loads(settings: Config) -> list[str]:
+    """How full each bus is; what no bus can carry was refused already."""
+    if not settings.modbus:
+        return []
+    from gateway.pollers import modbus_load, modbus_profile
+
+    told = []
+    for bus in settings.modbus:
+        polled = modbus_profile.on_bus(bus, settings.device, settings.profiles)
+        load = modbus_load.bus_load(modbus_profile.line_of(bus), polled)
+        high = "; little room for writes and repeats" if load > modbus_load.LOAD_HIGH else ""
+        told.append(f"modbus {bus.name}: {len(polled)} devices, {100 * load:.1f} % of its time{high}.")
+    return told
 
 
 @app.command()

@@ -271,7 +271,24 @@ def parse(text: str, name: str, base: FilePath) -> Config:
         found = sorted({(line_of(lines, problem.path), str(problem)) for problem in problems})
         raise ConfigError([f"{name}:{line}: {message}" for line, message in found] + devices.elsewhere)
     config.profiles.update(devices.profiles)
+    if config.modbus:
+        _check_loads(config, text, name)
     return config
+
+
+def _check_loads(config: Config, text: str, name: str) -> None:
+    """A bus that is asked for more than it can carry is refused: it would be late for ever."""
+    from gateway.pollers.modbus_profile import overloads  # only a gateway with a bus pays for it
+
+    told = list(overloads(config.modbus, config.device, config.profiles))
+    if told:
+        lines = key_lines(text)
+        raise ConfigError(
+            [
+                f'{name}:{line_of(lines, ("modbus", i))}: modbus "{config.modbus[i].name}": {why}'
+                for i, why in told
+            ]
+        )
 
 
 def _read(file: FilePath) -> str:

@@ -34,7 +34,8 @@ class ModbusSection(Section):
     parity: Literal["none", "even", "odd"] = Field("none", description="rtu: parity bit")
     stop_bits: Literal[1, 2] = Field(1, description="rtu: stop bits")
     rs485: bool = Field(
-        False, description="rtu: true where the driver has to switch the direction by RTS; USB adapters do it themselves"
+        False,
+        description="rtu: true where the driver has to switch the direction by RTS; USB adapters do it themselves",
     )
     host: Host | None = Field(None, description="tcp, rtu-over-tcp: name or IP address")
     port: int = Field(502, ge=1, le=65535, description="tcp, rtu-over-tcp: port")

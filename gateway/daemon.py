@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway import bluetooth, commands, devices, keys, marks, radios, registry, silence, wishes
+from gateway import bluetooth, buses, commands, devices, keys, marks, radios, registry, silence, wishes
 from gateway.accept import Accept
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
@@ -191,6 +191,7 @@ class Gateway:
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.bluetooth = self._build_bluetooth()
+        self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log)
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status,
@@ -355,6 +356,7 @@ class Gateway:
                 f"radio:{radio.name}: {radio.problem}" for radio in self.air.radios if not radio.is_ready
             ]
         reasons += bluetooth.reasons(self.bluetooth)
+        reasons += buses.reasons(self.buses)
         offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
         return reasons + [f"mqtt:{name}: not connected" for name in offline]
 
@@ -384,6 +386,7 @@ class Gateway:
             "http": dict(self.health.counters) if self.health else {},
             "devices": self.devices.picture(),
             **bluetooth.picture(self.bluetooth),
+            **buses.picture(self.buses),
             "nodes": len(self.registry.nodes()),
             "nodes_heard_1h": self.presence.count(3600),
             "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),

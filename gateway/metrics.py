@@ -44,6 +44,7 @@ class Exporter(Collector):
         yield from _northbounds(now["northbounds"])
         yield from _devices(now["devices"])
         yield from _bluetooth(now["ble"], now["ble_devices"])
+        yield from _modbus(now["modbus"], now["modbus_devices"])
         yield _counter(
             "downlinks",
             "What was sent to nodes, by kind; not_sent: no way to the node.",
@@ -137,6 +138,22 @@ def _bluetooth(
     }
     yield from _table("ble", "adapter", adapters, gauges)
     yield from _table("ble_device", "device", devices, {"connected": "1 while the device is connected."})
+
+
+def _modbus(
+    buses: Mapping[str, Mapping[str, float]], devices: Mapping[str, Mapping[str, float]]
+) -> Iterator[Metric]:
+    gauges = {
+        "open": "1 while the port or connection is open.",
+        "devices_up": "Devices that answer.",
+        "devices_suspect": "Devices that did not answer last time.",
+        "devices_down": "Devices that have been silent for long.",
+        "latency_seconds": "From request to answer, smoothed.",
+        "probe_pause_seconds": "Within so many seconds a silent device that returns is found.",
+        "refused_ranges": "Ranges that the device refused and that are not asked for again.",
+    }
+    yield from _table("modbus", "bus", buses, gauges)
+    yield from _table("modbus_device", "device", devices, gauges)
 
 
 def _store(store: Mapping[str, float]) -> Iterator[Metric]:

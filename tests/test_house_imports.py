@@ -126,12 +126,14 @@ ONLY_ON_NODES = {
     "utime",
     "vfs",
 }
-COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc"}
+COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc", "dbus-fast": "bleak"}
 # A script that is run, or an adapter that is imported, with another extra than its folder's.
 RUN_WITH = {
     "tests/wire/make_quality_oracle.py": "oracle",
     "gateway/pollers/modbus_client.py": "modbus",
 }
+# Parts of the gateway that are imported only when the configuration or a command names them.
+PARTS_WITH = {"gateway/pollers/ble": "radio"}
 
 
 def requirements(extra: str) -> set[str]:
@@ -153,6 +155,7 @@ def undeclared(path: Path) -> Iterator[tuple[ast.stmt, str]]:
     # A contract is a test class that others inherit.
     is_test = path.name.startswith("test_") or path.name == "conftest.py" or path.stem.endswith("_contract")
     extra = RUN_WITH.get(path.as_posix(), EXTRA_OF[path.parts[0]])
+    extra = next((one for start, one in PARTS_WITH.items() if path.as_posix().startswith(start)), extra)
     allowed = requirements("dev" if is_test else extra)
     # What is installed for users comes without the tests and the benches.
     ours = {*PACKAGES, "tidegate"} if path.parts[0] in PACKAGES else {*EXTRA_OF, "tidegate"}

@@ -20,29 +20,14 @@ from gateway.errors import GatewayError
 from gateway.log import Logger
 from gateway.pollers.modbus_bus import Bus, Exchanger
 from gateway.pollers.modbus_ports import RTU_TCP, SERIAL, TCP, Place, PortSettings
+from gateway.pollers.modbus_profile import PARITIES, line_of, on_bus
 from gateway.pollers.modbus_scheduler import Scheduler
-from gateway.pollers.modbus_time import Line
-from gateway.pollers.modbus_types import (
-    READ_COILS,
-    READ_DISCRETE,
-    READ_HOLDING,
-    READ_INPUT,
-    WRITE_COIL,
-    WRITE_COILS,
-    WRITE_REGISTER,
-    WRITE_REGISTERS,
-    Request,
-    Write,
-)
+from gateway.pollers.modbus_types import WRITE_COIL, WRITE_REGISTER, WRITE_REGISTERS, Write
 from gateway.pollers.modbus_types import Device as Polled
-from gateway.pollers.modbus_types import Point as PolledPoint
-from gateway.profiles import COIL, DISCRETE, HOLDING, INPUT, ModbusPoint, ModbusProfile, Step
+from gateway.profiles import COIL, ModbusPoint, ModbusProfile
 from protocols import fields
 
-FUNCTIONS = {COIL: READ_COILS, DISCRETE: READ_DISCRETE, INPUT: READ_INPUT, HOLDING: READ_HOLDING}
-PARITIES = {"none": "N", "even": "E", "odd": "O"}
 KINDS = {"rtu": SERIAL, "tcp": TCP, "rtu-over-tcp": RTU_TCP}
-PERIOD_DEFAULT_S = 60.0
 
 
 class TellState(Protocol):
@@ -59,49 +44,6 @@ def place_of(section: ModbusSection) -> Place:
 
 def settings_of(section: ModbusSection) -> PortSettings:
     return PortSettings(section.baud, PARITIES[section.parity], section.stop_bits, section.rs485)
-
-
-def line_of(section: ModbusSection) -> Line:
-    """What a character costs there. Behind a serial server the line is as slow as it is."""
-    return Line() if section.transport == "tcp" else settings_of(section).line
-
-
-def polled(device: Device, section: ModbusSection) -> Polled:
-    """What the scheduler is told of a device."""
-    profile = device.profile.modbus
-    if profile is None or device.section.unit is None:
-        raise AssertionError("the config check lets only Modbus profiles with a unit id onto a bus")
-    unit, timeout_ms = device.section.unit, section.timeout_ms or profile.timeout_ms
-    return Polled(
-        device.name,
-        unit,
-        tuple(_point(device, profile, point) for point in profile.point),
-        timeout_s=timeout_ms / 1000,
-        registers_max=profile.max_registers,
-        bits_max=profile.max_bits,
-        gap_s=max(profile.gap_ms, section.gap_ms or 0.0) / 1000,
-        warm_up_s=max(profile.warm_up_s, profile.wipe_s),
-        hole_max=profile.max_hole,
-        start=tuple(_step(unit, profile, step) for step in profile.start),
-        stop=() if profile.keep_running else tuple(_step(unit, profile, step) for step in profile.stop),
-    )
-
-
-def _point(device: Device, profile: ModbusProfile, point: ModbusPoint) -> PolledPoint:
-    period_s = device.period_s(point.key) or PERIOD_DEFAULT_S
-    function, address = FUNCTIONS[point.function], profile.wire_address(point)
-    return PolledPoint(point.key, function, address, profile.length(point), period_s, period_s)
-
-
-def _step(unit: int, profile: ModbusProfile, step: Step) -> Request:
-    address = profile.wire_address(step)
-    if step.do == "read":
-        return Request(unit, FUNCTIONS[step.function], address, step.count)
-    if step.function == COIL:
-        function = WRITE_COIL if len(step.values) == 1 else WRITE_COILS
-    else:
-        function = WRITE_REGISTER if len(step.values) == 1 else WRITE_REGISTERS
-    return Request(unit, function, address, len(step.values), tuple(step.values))
 
 
 class ModbusPoller:
@@ -127,7 +69,11 @@ class ModbusPoller:
         self._rounds: dict[str, dict[str, float | None]] = {name: {} for name in self.devices}
         self.scheduler = Scheduler(
             line_of(section),
-            [polled(device, section) for device in devices],
+            on_bus(
+                section,
+                [device.section for device in devices],
+                {device.section.profile: device.profile for device in devices},
+            ),
             monotonic(),
             is_numbered=section.transport == "tcp",
             on_values=self._values,
@@ -137,7 +83,9 @@ class ModbusPoller:
         )
         if client is None:
             client = _client(section)
-        self.bus = Bus(section.name, client, self.scheduler, log, on_progress=on_progress, monotonic=monotonic)
+        self.bus = Bus(
+            section.name, client, self.scheduler, log, on_progress=on_progress, monotonic=monotonic
+        )
 
     async def run(self) -> None:
         """Serve the bus; ends only by cancellation."""
@@ -205,7 +153,9 @@ class ModbusPoller:
             )
         function, values = self._encoded(profile, point, value)
         expires_s = self._monotonic() + ttl_s
-        refusal = self.bus.write(Write(name, function, profile.wire_address(point), values, expires_s, on_done))
+        refusal = self.bus.write(
+            Write(name, function, profile.wire_address(point), values, expires_s, on_done)
+        )
         if refusal:
             raise GatewayError(f"{name}: {key} was not written: {refusal}.")
 
@@ -214,7 +164,9 @@ class ModbusPoller:
         if point.function == COIL:
             return WRITE_COIL, (int(bool(value)),)
         if point.bits is not None:
-            raise GatewayError(f"{point.key} is part of a register, and the rest of it is not known; not written.")
+            raise GatewayError(
+                f"{point.key} is part of a register, and the rest of it is not known; not written."
+            )
         try:
             registers = fields.bytes_to_registers(fields.encode(profile.form(point), value))
         except fields.FieldError as exc:

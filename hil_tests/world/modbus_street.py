@@ -110,6 +110,7 @@ class TcpStreet:
         self._is_rtu = is_rtu
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def open(self, port: int = 0) -> None:
         """Listen on loopback."""
@@ -121,6 +122,7 @@ class TcpStreet:
         if self._server is not None:
             self._server.close()
         self.drop()
+        await asyncio.gather(*self._serving, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
@@ -133,6 +135,10 @@ class TcpStreet:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             while True:
                 await self._one(reader, writer)
