@@ -306,7 +306,7 @@ def command_send(
         str,
         typer.Argument(
             help="identify, reboot, read-now, set-interval, report-settings, maintenance, learn, test-alarm, "
-            "calibrate or console."
+            "calibrate, console or set-radio."
         ),
     ],
     words: Annotated[
@@ -314,7 +314,8 @@ def command_send(
         typer.Argument(
             metavar="[VALUE…]",
             help="Seconds for identify, set-interval and maintenance (or 30min, 2h); a line for console; "
-            "for calibrate a measurand, a step and its value: ph zero 6.86, ph span 9.18, ph apply 17, ph discard.",
+            "for calibrate a measurand, a step and its value: ph zero 6.86, ph span 9.18, ph apply 17, ph discard; "
+            "for set-radio a spreading factor and a power in dBm: 9 14.",
         ),
     ] = None,
     why: WhyOption = "",

@@ -32,6 +32,8 @@ def args_of(op: int, words: Sequence[str], node_type: str) -> Args:
     """The args of the operation; what the words can not mean is a CommandError, what they mean is checked later."""
     if op == codes.CALIBRATE:
         return _calibration(words, node_type)
+    if op == codes.SET_RADIO:
+        return _radio(words)
     if words and op in _BARE:
         raise CommandError(f"{words[0]!r:.40} is not allowed: this command takes no value.")
     if len(words) > 1:
@@ -48,6 +50,16 @@ def _number(word: str) -> int:
             f"{word!r:.40} is not allowed. Allowed is a whole number; of time also 90s, 30min or 2h."
         )
     return int(found[1]) * _SPANS[found[2]]
+
+
+def _radio(words: Sequence[str]) -> Args:
+    found = [re.fullmatch(r"-?\d{1,2}", word) for word in words]
+    if len(words) != 2 or None in found:
+        raise CommandError(
+            "set-radio takes a spreading factor and a power in dBm: `set-radio 9 14`. What the plan of the node "
+            "does not allow it refuses."
+        )
+    return [int(word) for word in words]
 
 
 def _calibration(words: Sequence[str], node_type: str) -> Args:

@@ -64,6 +64,7 @@ OPERATIONS = {
     "test-alarm": codes.TEST_ALARM,
     "calibrate": codes.CALIBRATE,
     "console": codes.CONSOLE,
+    "set-radio": codes.SET_RADIO,
 }
 OUTCOMES = {
     messages.DONE: "done",

@@ -63,11 +63,11 @@ def _sender_id(value: int) -> int:
 # What a forwarder's own config calls gateway_ID.
 Eui = Annotated[
     str,
-    AfterValidator(str.lower),
     Field(
         pattern=r"^[0-9a-fA-F]{16}$",
         json_schema_extra=allowed('16 hexadecimal digits, as "gateway_ID" in the config of the forwarder'),
     ),
+    AfterValidator(str.lower),
 ]
 Bind = Annotated[
     str,
@@ -175,7 +175,7 @@ class SemtechSection(Section):
     name: Name = Field(description="names the radio in logs and metrics; unique")
     bind: Bind = Field("127.0.0.1:1700", description="where forwarders send to; the protocol has no password")
     gateways: Annotated[tuple[Eui, ...], ARRAY] = Field(
-        min_length=1, max_length=limits.RADIOS_MAX, description="EUIs of the forwarders that are served"
+        max_length=limits.RADIOS_MAX, description="EUIs of the forwarders that are served"
     )
 
 

@@ -70,8 +70,6 @@ def describe(rule: dict[str, Any], schema: dict[str, Any]) -> str:
         return f"a text of {rule.get('minLength', 0)} to {rule.get('maxLength', 'any number of')} characters"
     if kind == "array":
         noun = "tables" if _plain(rule.get("items", {}), schema).get("type") == "object" else "texts"
-        if "minItems" in rule:
-            return f"an array of {rule['minItems']} to {rule['maxItems']} {noun}"
         return f"at most {rule['maxItems']} {noun}" if "maxItems" in rule else f"an array of {noun}"
     keys = ", ".join(rule.get("properties", {}))
     return f"a table with the keys {keys}" if keys else "a table"

@@ -126,6 +126,9 @@ def _check_euis(semtech: Rows) -> Iterator[Problem]:
     count = 0
     for index, row in enumerate(semtech):
         listed = row.get("gateways")
+        if listed == []:
+            message = f"is empty: name the EUIs of 1 to {limits.RADIOS_MAX} forwarders."
+            yield Problem(("semtech", index, "gateways"), message)
         for number, eui in enumerate(listed if isinstance(listed, list) else ()):
             place = join(("semtech", index, "gateways", number))
             count += 1

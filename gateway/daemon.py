@@ -30,6 +30,7 @@ from gateway.devices import Devices
 from gateway.downlink import Downlink
 from gateway.errors import AlreadyRunning, GatewayError, KeyFileError
 from gateway.health import HealthServer, Page, json_page
+from gateway.hearing import Hearing
 from gateway.ingest import Heard, Ingest
 from gateway.links.routes import Routes
 from gateway.links.serial import SerialLink
@@ -190,6 +191,7 @@ class Gateway:
         self.silence.on_progress = waiting.beat
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
+        self.hearing = None if self.air is None else self._build_hearing(self.air)
         self.bluetooth = self._build_bluetooth()
         self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log)
         self.northbounds = self._build_northbounds()
@@ -226,6 +228,18 @@ class Gateway:
     def _build_air(self) -> radios.Air | None:
         is_known, now_s = self.registry.is_enrolled, self.clock.monotonic
         return radios.build(self.config, self._part, self.ingest.frame, is_known, now_s, self.log)
+
+    def _build_hearing(self, air: radios.Air) -> Hearing:
+        section = air.section
+        return Hearing(
+            air.law,
+            self.presence,
+            self.commands,
+            self.clock,
+            self.log,
+            adapts=section.adr,
+            sf_is_fixed=section.sf is not None,
+        )
 
     def _build_bluetooth(self) -> dict[str, BlePoller]:
         counters = self.bthome_counters
@@ -281,14 +295,20 @@ class Gateway:
         self.channels.forget(address)
         self.downlink.forget(address)
         self.silence.forget(address)
+        if self.hearing is not None:
+            self.hearing.forget(address)
 
     def _heard(self, heard: list[Heard]) -> None:
         self.downlink.on_heard(heard)
         self.silence.on_heard(heard)
+        if self.hearing is not None:
+            self.hearing.on_heard(heard)
 
     def _command_done(self, address: int, command: OpenCommand) -> None:
         if command.op == codes.SET_INTERVAL and isinstance(command.args, int):
             self.silence.promised_interval(address, command.args)
+        if self.hearing is not None:
+            self.hearing.command_done(address, command)
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -382,6 +402,7 @@ class Gateway:
             "radios": {} if self.air is None else radios.picture(self.air),
             "northbounds": {name: northbound.picture() for name, northbound in self.northbounds.items()},
             "downlinks": dict(self.downlink.counters),
+            "adr": dict(self.hearing.counters) if self.hearing else {},
             "commands": dict(self.commands.counters),
             "http": dict(self.health.counters) if self.health else {},
             "devices": self.devices.picture(),
@@ -446,6 +467,9 @@ class Gateway:
                 "firmware": seen.firmware,
                 "health": seen.health,
             }
+        air = None if self.hearing is None else self.hearing.of(address)
+        if air is not None:
+            row["air"] = air
         return row
 
 

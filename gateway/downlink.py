@@ -165,7 +165,7 @@ class Downlink:
     def _added(self, address: int) -> None:
         """A node that was heard just now still listens, and may be asleep before a ping would find it awake."""
         seen, entry = self._presence.of(address), self._last.get(address)
-        if seen is None or entry is None or not cast(Link, entry.link).listens:
+        if seen is None or entry is None or not cast(Link, entry.link).can_answer:
             return
         if self._clock.monotonic() - seen.heard_s <= limits.COMMAND_FRESH_S:
             self._tell_command(address)

@@ -89,6 +89,13 @@ HANDED_MAX = 1024
 RADIO_CLOCK_AGE_S = 100.0
 RADIO_CLOCK_JUMP_S = 2.0
 
+# PIVs that are missing between two uplinks of a node count as lost packets up to this; a start of the node skips more.
+PIV_GAP_MAX = 32
+# A node is told another spreading factor or power at most so often; a command that was not taken by then has ended, for
+# it is older than what led to it.
+ADR_PERIOD_S = 3700.0
+ADR_TTL_S = 3600
+
 # --- supervision ---------------------------------------------------------------------------------
 # A failed part is started again after a pause growing between these, and the pause starts over after this
 # long in order.

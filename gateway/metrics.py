@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from gateway.health import Page
 
 HOUR_S = 3600
+_QUEUED = "What waits to be sent."
 
 
 class Exporter(Collector):
@@ -41,6 +42,12 @@ class Exporter(Collector):
         yield from _store(now["store"])
         yield _counter("frames_refused", "Frames refused, by reason (SPEC 5).", "reason", now["refused"])
         yield from _links(now["links"])
+        yield from _table(
+            "radio",
+            "radio",
+            now["radios"],
+            {"open": "1 while the radio hears and can send.", "queued": _QUEUED},
+        )
         yield from _northbounds(now["northbounds"])
         yield from _devices(now["devices"])
         yield from _bluetooth(now["ble"], now["ble_devices"])
@@ -50,6 +57,9 @@ class Exporter(Collector):
             "What was sent to nodes, by kind; not_sent: no way to the node.",
             "kind",
             now["downlinks"],
+        )
+        yield _counter(
+            "adr", "Commands that set the radio of a node, by the gateway itself.", "kind", now["adr"]
         )
         yield _counter("commands", "Commands accepted and how they ended.", "state", now["commands"])
         yield _counter("http_requests", "Requests to these pages.", "result", now["http"])
@@ -104,7 +114,7 @@ def _parts(parts: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
 
 
 def _links(links: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
-    gauges = {"open": "1 while the port is open.", "queued": "Frames the port has not taken yet."}
+    gauges = {"open": "1 while the port is open.", "queued": _QUEUED}
     return _table("link", "link", links, gauges)
 
 

@@ -134,7 +134,7 @@ class Operations:
         if not all(isinstance(word, str) for word in words):
             raise ControlError("every one of 'words' must be a text.")
         args: Args = _may(request, "args", int)
-        if words or (OPERATIONS[name] == codes.CALIBRATE and args is None):
+        if words or (OPERATIONS[name] in (codes.CALIBRATE, codes.SET_RADIO) and args is None):
             node = self._registry.node(address)
             args = args_of(OPERATIONS[name], words, "" if node is None else node.node_type)
         number = await self._commands.add(address, OPERATIONS[name], args, ttl_s, by)

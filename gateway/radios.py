@@ -60,7 +60,7 @@ class Air(NamedTuple):
     link: LoraLink
     servers: list[SemtechServer]
     radios: list[Radio]
-    dbm_max: int
+    law: Law
     section: LoraSection
 
 
@@ -114,7 +114,7 @@ def wire(
         on_progress=its.beat,
     )
     its.run = link.run
-    return Air(link, servers, radios, law.dbm_max, section)
+    return Air(link, servers, radios, law, section)
 
 
 def _server(

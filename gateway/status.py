@@ -10,6 +10,8 @@ from rich.text import Text
 
 from gateway.log import printable
 
+_BAD_FRAMES = ("refused_crc", "refused_oversize", "refused_kind", "refused_fragment")
+
 
 def show(status: dict[str, Any], console: Console | None = None) -> None:
     """Print what the daemon's `status` operation returned."""
@@ -21,6 +23,9 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
     out.print(_nodes(status["rows"]))
     if status["links"]:
         out.print(_links(status["links"]))
+    if status.get("radios"):
+        out.print(_radios(status["radios"]))
+        out.print(_air([row for row in status["rows"] if "air" in row]))
     if status["northbounds"]:
         out.print(_northbounds(status["northbounds"]))
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(status["refused"].items()) if count)
@@ -80,10 +85,53 @@ def _battery(health: dict[str, int]) -> str:
 def _links(links: dict[str, dict[str, float]]) -> Table:
     table = Table("link", "state", "frames in", "frames out", "bad frames", "lost", title="links")
     for name, link in links.items():
-        bad = int(link["refused_crc"] + link["refused_oversize"])
+        bad = int(sum(count for reason, count in link.items() if reason in _BAD_FRAMES))
         state = "open" if link["open"] else "closed"
-        counts = (link["frames_in"], link["frames_out"], bad, link["losses"])
+        counts = (link["frames_in"], link["frames_out"], bad, link.get("losses", 0))
         _row(table, name, state, *(str(int(count)) for count in counts))
+    return table
+
+
+def _radios(radios: dict[str, dict[str, float]]) -> Table:
+    table = Table("radio", "state", "packets in", "packets out", "refused", title="radios")
+    for name, radio in radios.items():
+        refused = sum(count for reason, count in radio.items() if reason.startswith("refused_"))
+        counts = (radio["packets_in"], radio["packets_out"], refused)
+        state = "ready" if radio["open"] else "not ready"
+        _row(table, name, state, *(str(int(count)) for count in counts))
+    return table
+
+
+def _air(rows: list[dict[str, Any]]) -> Table:
+    """How each node is heard; margin is what its SNR has over the least at which a packet is received."""
+    table = Table(
+        "node",
+        "radio",
+        "of",
+        "RSSI",
+        "SNR",
+        "SF",
+        "margin",
+        "sends with",
+        "packets",
+        "lost",
+        title="on the air",
+    )
+    for row in rows:
+        air = row["air"]
+        _row(
+            table,
+            row["node"],
+            air["radio"],
+            str(air["heard_by"]),
+            f"{air['rssi_dbm']:.0f} dBm",
+            f"{air['snr_db']:.1f} dB",
+            str(air["sf"]),
+            f"{air['margin_db']:.1f} dB",
+            "" if air["dbm"] is None else f"{air['dbm']} dBm",
+            str(air["packets"]),
+            str(air["lost"]),
+        )
     return table
 
 

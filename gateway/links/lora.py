@@ -67,11 +67,19 @@ class Way:
         """How many radios heard it."""
         return len(self._arrival.receptions)
 
-    def send(self, address: int, frame: bytes) -> bool:
-        """Queue `frame` for the next window of the node that sent this uplink; False when there is none left."""
+    @property
+    def can_answer(self) -> bool:
+        """Whether a window of this uplink is still to come."""
+        return self._link.scheduler.has_time(self._its_exchange())
+
+    def _its_exchange(self) -> Exchange:
         if self._exchange is None:
             self._exchange = Exchange(self._arrival.receptions, self._arrival.ended_s)
-        return self._link.answer(self._exchange, address, frame, self.room)
+        return self._exchange
+
+    def send(self, address: int, frame: bytes) -> bool:
+        """Queue `frame` for the next window of the node that sent this uplink; False when there is none left."""
+        return self._link.answer(self._its_exchange(), address, frame, self.room)
 
 
 class LoraLink:

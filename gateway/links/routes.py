@@ -21,6 +21,11 @@ class Link(Protocol):
         ...
 
     @property
+    def can_answer(self) -> bool:
+        """Whether what is sent now may still be heard."""
+        ...
+
+    @property
     def wants_answer(self) -> bool:
         """Whether what came by this link is acknowledged in any case, not only when there is more to say."""
         ...

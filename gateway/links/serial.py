@@ -15,6 +15,7 @@ class SerialLink(SerialPort):
     """`on_frame(link, payload)` gets every intact sealed frame."""
 
     listens = True
+    can_answer = True
     wants_answer = True
     room = MAX_FRAME
 

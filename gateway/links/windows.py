@@ -158,8 +158,8 @@ class Scheduler:
         if exchange not in self._waiting and len(self._waiting) >= limits.EXCHANGES_MAX:
             self.counters["overload"] += 1
             return False
-        if not self._has_time(exchange):
-            exchange.is_over = True
+        if not self.has_time(exchange):
+            self._end(exchange)
             return False
         exchange.queue.extend(packets)
         if exchange.timer is None:
@@ -196,12 +196,12 @@ class Scheduler:
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _has_time(self, exchange: Exchange) -> bool:
+    def has_time(self, exchange: Exchange) -> bool:
         """Whether the next packet can still be handed over in time; the first one has two windows."""
         latest_s = self._now_s() + limits.HAND_OVER_MIN_S
         if exchange.count == 0 and exchange.offset_us == FIRST_US and exchange.begin_s < latest_s:
             self._second_window(exchange)
-        return exchange.begin_s >= latest_s
+        return not exchange.is_over and exchange.begin_s >= latest_s
 
     def _second_window(self, exchange: Exchange) -> None:
         exchange.offset_us = SECOND_US
@@ -222,7 +222,7 @@ class Scheduler:
             self._waiting.discard(exchange)
             return
         window_us = exchange.offset_us
-        if not self._has_time(exchange):
+        if not self.has_time(exchange):
             self._end(exchange)
         elif exchange.offset_us != window_us:
             self._arm(exchange)

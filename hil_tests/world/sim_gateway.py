@@ -90,6 +90,7 @@ class SimLink:
     """A serial port whose cable is a `SimLine`; what gateway/links/serial.py is on a real one."""
 
     listens = True
+    can_answer = True
     wants_answer = True
     room = MAX_FRAME
 

@@ -31,6 +31,10 @@ class Wire:
     is_up: bool = True
     sent: list[messages.Down] = field(default_factory=list)
 
+    @property
+    def can_answer(self) -> bool:
+        return self.listens
+
     def send(self, address: int, frame: bytes) -> bool:
         if self.is_up:
             self.sent.append(messages.decode_down(frame))

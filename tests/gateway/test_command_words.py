@@ -37,6 +37,7 @@ NODE = 0x12
         (codes.CALIBRATE, "orp span -210.4", [5, 1, -210]),
         (codes.CALIBRATE, "ph apply 17", [1, 2, 17]),
         (codes.CALIBRATE, "ph discard", [1, 3, 0]),
+        (codes.SET_RADIO, "9 -3", [9, -3]),
     ],
 )
 def test_words_become_args(op: int, words: str, args: object) -> None:
@@ -50,6 +51,9 @@ def test_words_become_args(op: int, words: str, args: object) -> None:
         (codes.IDENTIFY, "3 4", "2 values were given"),
         (codes.READ_NOW, "5", "'5' is not allowed: this command takes no value"),
         (codes.CALIBRATE, "", "calibrate ph zero 6.86"),
+        (codes.SET_RADIO, "", "set-radio 9 14"),
+        (codes.SET_RADIO, "9", "set-radio 9 14"),
+        (codes.SET_RADIO, "9 x", "set-radio 9 14"),
         (codes.CALIBRATE, "ph", "calibrate ph zero 6.86"),
         (codes.CALIBRATE, "ph middle 6.86", "calibrate ph zero 6.86"),
         (codes.CALIBRATE, "ph zero", "calibrate ph zero 6.86"),

@@ -361,6 +361,7 @@ def test_a_port_opened_while_the_link_is_stopped_is_closed_again(tmp_path: Path,
 def test_routes_follow_the_link_a_node_was_last_heard_on() -> None:
     class Wire:
         listens = True
+        can_answer = True
         wants_answer = True
         room = 512
 
