@@ -212,11 +212,15 @@ class Beacon:
         self.address = hci.Address(bytes((*self._air.rng.randbytes(5), 0x40 | self._air.rng.randrange(64))))
         self._air.rssi_dbm[self.address] = self._rssi_dbm
 
-    def _advertise(self) -> None:
+    def say(self) -> None:
+        """One advert, now."""
         data = self.payload(self.count)
         self.count += 1
         for _ in range(self._copies):
             self._air.send_advertising_pdu(self, ll.AdvInd(self.address, data))
+
+    def _advertise(self) -> None:
+        self.say()
         self._timer = asyncio.get_running_loop().call_later(self.period_s, self._advertise)
 
 

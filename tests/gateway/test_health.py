@@ -37,6 +37,8 @@ PICTURE: dict[str, Any] = {
     "devices": {"level-1": {"up": 1.0, "age_seconds": 2.5, "sets": 40, "dropped": 1}},
     "ble": {},
     "ble_devices": {},
+    "modbus": {},
+    "modbus_devices": {},
     "downlinks": {"ack": 9, "not_sent": 1},
     "commands": {"accepted": 2, "done": 1},
     "http": {"requests": 1, "refused": 0},

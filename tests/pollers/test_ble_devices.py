@@ -193,6 +193,25 @@ def test_a_device_that_advertises_and_cannot_be_connected_costs_the_others_littl
     on_street(body)
 
 
+def test_an_attempt_that_is_given_up_is_not_left_in_the_controller() -> None:
+    async def body() -> None:
+        here = Street()
+        ghost = here.desk.poller.add_device("ghost", "C0:00:00:00:00:99", POINTS)
+        once = street.Beacon(here.air, "C0:00:00:00:00:99", lambda _n: street.flags(), period_s=3600.0)
+        good, device = await here.peripheral("good", 1)
+        async with here.desk.running():
+            await asyncio.sleep(30.0)
+            once.say()  # heard, and gone before it can be connected to
+            await asyncio.sleep(limits.BLE_CONNECT_TIMEOUT_S + 3.0)
+            assert ghost.fault_kinds["timeout"] == 1
+            good.vanish()
+            await asyncio.sleep(20.0)
+            assert device.is_connected
+            assert set(device.fault_kinds) == {"lost"}
+
+    on_street(body)
+
+
 def test_a_scanner_that_hears_nothing_is_started_anew_and_says_so() -> None:
     async def body() -> None:
         here = Street()
