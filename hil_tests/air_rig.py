@@ -19,6 +19,7 @@ from pathlib import Path
 
 from boards.virtual import board as virtual_board
 from boards.virtual.chips.sx1262 import Sx1262
+from firmware.records import SET
 from flash_tools.mint import mint
 from hil_tests.cover_rig import CoverRig, Opening, percentile
 from hil_tests.errors import RigError
@@ -45,7 +46,10 @@ _DAY_S = 86_400.0
 
 
 class AirRig(CoverRig):
-    """``sf``: the one spreading factor of a town with bridges, 0 for any. ``loss``: of packets, at random."""
+    """``sf``: the one spreading factor of a town with bridges, 0 for any. ``loss``: of packets, at random.
+
+    ``install_s``: how long it takes until the last node is switched on.
+    """
 
     def __init__(
         self,
@@ -63,7 +67,9 @@ class AirRig(CoverRig):
         physics: Physics | None = None,
         trucks_a_day: float = 20,
         adr: bool = True,
+        install_s: float = 0.0,
     ) -> None:
+        self.install_s = install_s
         self.covers, self.rivers = covers, rivers
         self.radio_plan = (0, 80, channels, sf)
         self.physics = physics if physics is not None else urban(490_000_000)
@@ -154,6 +160,20 @@ class AirRig(CoverRig):
         station.station.attach_radio(chip, self.clock)
         self.chips_on_air[station.name] = chip
 
+    def switch_on(self, station: SimNode) -> None:
+        at_s = self.random(f"install {station.name}").uniform(0, self.install_s)
+        self.world.after(at_s, station.power_on)
+
+    def settle_in(self) -> None:
+        self.run_s(self.install_s)
+        super().settle_in()
+        self.airtime_s.clear()
+        self.packets.clear()
+        for station in self.stations.values():
+            station.station.starts = station.station.awake_ms = 0
+        for chip in self.chips_on_air.values():
+            chip.spent_s.clear()
+
     def _spot(self, station: SimNode) -> Spot:
         """Somewhere at random where a tower hears it well enough, and it the tower."""
         rng = self.random(f"spot {station.name}")
@@ -175,6 +195,19 @@ class AirRig(CoverRig):
         )
 
     # -- what happens ----------------------------------------------------------------------------------------
+
+    def open_covers(self, count: int, within_s: float) -> list[Opening]:
+        """So many covers are opened within that time, each once, and put back after some minutes."""
+        rng = self.random("openings")
+        opened = []
+        for node in rng.sample(list(self.motions), count):
+            opening = Opening(node, rng.uniform(20, 85) if rng.random() < 0.5 else rng.uniform(100, 170), 1.0)
+            opened.append(opening)
+            self.openings.append(opening)
+            at_s, azimuth = self.world.now_s + rng.uniform(0, within_s), rng.uniform(0, 360)
+            self.world.at(at_s, self._opener(opening, azimuth))
+            self.world.at(at_s + rng.uniform(180, 900), self._closer(opening, azimuth, 1.0))
+        return opened
 
     def storm(self, within_s: float) -> list[Opening]:
         """A flood lifts every cover within that time; they stay as they are."""
@@ -199,7 +232,7 @@ class AirRig(CoverRig):
         city = self.judge.records
         for node in nodes:
             for record_id, content in self.stations[node].held().items():
-                if content[0] == 1:  # records.SET
+                if content[0] == SET:
                     kept += 1
                     delivered += record_id in city
         return kept, delivered
