@@ -41,6 +41,9 @@ _BETWEEN_FRAGMENTS_MS = 50
 _BUSY_MAX = 8
 _BUSY_DOUBLED_MAX = 5
 _BACK_OFF_MS = 100
+# Exchanges in a row without an answer, each time a spreading factor is added. Few would do for a node that is too far
+# away; in a flood, where hundreds speak at once, slower packets are what makes it worse.
+LOUDER_EVERY = 8
 # After a fault of the radio, or a channel that did not become free: before anything is tried again.
 _FAULT_S = 30
 _PATIENCE_MS = 10000
@@ -371,7 +374,7 @@ class Lora:
         """SPEC.md section 7.4: who gets no answer to two in a row may be too quiet."""
         if self._unanswered == 2:
             self.dbm = self._dbm_max
-        elif not self._unanswered & 1 and self.sf < self._law.sf_max and not self._plan[3]:
+        elif self._unanswered % LOUDER_EVERY == 0 and self.sf < self._law.sf_max and not self._plan[3]:
             self.sf += 1
 
     @staticmethod

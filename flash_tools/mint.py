@@ -107,7 +107,7 @@ def mint(
     ``address`` None: the lowest free one of ``addresses``. ``settings``: what it starts with, by key (SPEC.md section
     2.4), until its gateway says otherwise.
     """
-    _check(root, node_type, area, site, settings or {})
+    _check(root, node_type, area, site, settings or {}, radio is not None)
     _check_radio(node_type, board, radio)
     mint_file = out / MINT_FILE
     with _locked(mint_file):
@@ -145,7 +145,7 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
 
 
 def _check(
-    root: Path, node_type: str, area: str | None, site: str | None, settings: Mapping[int, int]
+    root: Path, node_type: str, area: str | None, site: str | None, settings: Mapping[int, int], on_air: bool
 ) -> None:
     node_types.choose("node type", node_type, node_types.minted(root), root / "firmware/nodes")
     for name, value in (("area", area), ("site", site)):
@@ -155,7 +155,8 @@ def _check(
             )
     if settings and node_type in node_types.ROLES:
         raise MintError(f"a {node_type} has no settings: mint it without --setting")
-    problem = settings_problem(node_type, {SETTING_NAMES[key]: value for key, value in settings.items()})
+    named = {SETTING_NAMES[key]: value for key, value in settings.items()}
+    problem = settings_problem(node_type, named, on_air)
     if problem:
         raise MintError(f"settings: {problem}")
 

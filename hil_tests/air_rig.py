@@ -19,7 +19,10 @@ from pathlib import Path
 
 from boards.virtual import board as virtual_board
 from boards.virtual.chips.sx1262 import Sx1262
+from firmware.records import SET
+from firmware.settings import RADIO_DBM, RADIO_SF
 from flash_tools.mint import mint
+from gateway import adr as adr_maths
 from hil_tests.cover_rig import CoverRig, Opening, percentile
 from hil_tests.errors import RigError
 from hil_tests.sim_rig import identity_on
@@ -45,7 +48,11 @@ _DAY_S = 86_400.0
 
 
 class AirRig(CoverRig):
-    """``sf``: the one spreading factor of a town with bridges, 0 for any. ``loss``: of packets, at random."""
+    """``sf``: the one spreading factor of a town with bridges, 0 for any. ``loss``: of packets, at random.
+
+    ``install_s``: how long it takes until the last node is switched on. ``adr``: nodes are as ADR leaves them after
+    some days, and it goes on; else all stay at SF10 and full power.
+    """
 
     def __init__(
         self,
@@ -63,7 +70,9 @@ class AirRig(CoverRig):
         physics: Physics | None = None,
         trucks_a_day: float = 20,
         adr: bool = True,
+        install_s: float = 0.0,
     ) -> None:
+        self.install_s = install_s
         self.covers, self.rivers = covers, rivers
         self.radio_plan = (0, 80, channels, sf)
         self.physics = physics if physics is not None else urban(490_000_000)
@@ -76,6 +85,7 @@ class AirRig(CoverRig):
         self._loss = loss
         self._demodulators = demodulators
         self._adr = adr
+        self._spots: dict[str, Spot] = {}
         super().__init__(folder, covers, seed, trucks_a_day=trucks_a_day)
 
     # -- building it -----------------------------------------------------------------------------------------
@@ -125,13 +135,19 @@ class AirRig(CoverRig):
 
     def _add_station(self, index: int) -> None:
         is_cover = index < self.covers
+        address = FIRST_ADDRESS + index
+        spot, snr_db = self._spot(f"{address:04x}", is_cover)
+        self._spots[f"{address:04x}"] = spot
+        settings = {} if is_cover else {0: 3600, 1: 3600, 2: 86_400}
+        if self._adr:
+            settings |= self._settled(snr_db)
         minted = mint(
             out=self.folder,
-            address=FIRST_ADDRESS + index,
+            address=address,
             node_type="cover" if is_cover else "river",
             area=AREA,
             site=f"place-{index + 1}",
-            settings={} if is_cover else {0: 3600, 1: 3600, 2: 86_400},
+            settings=settings,
             radio=self.radio_plan,
             random=self.random(f"mint {index}").randbytes,
         )
@@ -150,31 +166,69 @@ class AirRig(CoverRig):
         if station.identity.node_type == "cover":
             super().outfit(station)
         chip = Sx1262(self.air, seed=self.seed)
-        self.air.place(chip, station.name, self._spot(station))
+        self.air.place(chip, station.name, self._spots[station.name])
         station.station.attach_radio(chip, self.clock)
         self.chips_on_air[station.name] = chip
 
-    def _spot(self, station: SimNode) -> Spot:
-        """Somewhere at random where a tower hears it well enough, and it the tower."""
-        rng = self.random(f"spot {station.name}")
-        is_cover = station.identity.node_type == "cover"
+    def switch_on(self, station: SimNode) -> None:
+        at_s = self.random(f"install {station.name}").uniform(0, self.install_s)
+        self.world.after(at_s, station.power_on)
+
+    def settle_in(self) -> None:
+        self.run_s(self.install_s)
+        super().settle_in()
+        self.airtime_s.clear()
+        self.packets.clear()
+        for station in self.stations.values():
+            station.station.starts = station.station.awake_ms = 0
+        for chip in self.chips_on_air.values():
+            chip.spent_s.clear()
+
+    def _spot(self, name: str, is_cover: bool) -> tuple[Spot, float]:
+        """Somewhere at random where a tower hears it well enough, and it the tower; and how well at full power."""
+        rng = self.random(f"spot {name}")
         noise_dbm = self.physics.noise_dbm(_BW_HZ)
         needed_dbm = noise_dbm + SNR_MIN_DB[self.radio_plan[3] or _START_SF] + _MARGIN_DB
         for _ in range(_SPOTS_MAX):
             x_m, y_m = (rng.uniform(-0.5, 0.5) * self._across_m for _ in range(2))
             spot = Spot(x_m, y_m, is_under_iron=is_cover)
             losses = [
-                link_loss_db(self.physics, self.seed, (station.name, f"tower {index}"), (spot, tower))
+                link_loss_db(self.physics, self.seed, (name, f"tower {index}"), (spot, tower))
                 for index, tower in enumerate(self._tower_spots)
             ]
-            if Law(0).dbm_max - min(losses) >= needed_dbm:
-                return spot
+            power_dbm = Law(0).dbm_max - min(losses)
+            if power_dbm >= needed_dbm:
+                return spot, power_dbm - noise_dbm
         raise RigError(
-            f"node {station.name}: {_SPOTS_MAX} places in a town {self._across_m:.0f} m across and none where a tower "
+            f"node {name}: {_SPOTS_MAX} places in a town {self._across_m:.0f} m across and none where a tower "
             "hears it; make the town smaller, or build more towers"
         )
 
+    def _settled(self, snr_db: float) -> dict[int, int]:
+        """The settings in which ADR leaves a node that is heard so well at full power, after some days."""
+        law = Law(self.radio_plan[0])
+        sf, dbm = self.radio_plan[3] or _START_SF, law.dbm_max
+        while True:
+            snrs_db = [snr_db - (law.dbm_max - dbm)] * adr_maths.HISTORY
+            advice = adr_maths.advise(snrs_db, sf, dbm, law, self.radio_plan[3] > 0)
+            if advice is None:
+                return {RADIO_SF: sf, RADIO_DBM: dbm}
+            sf, dbm = advice
+
     # -- what happens ----------------------------------------------------------------------------------------
+
+    def open_covers(self, count: int, within_s: float) -> list[Opening]:
+        """So many covers are opened within that time, each once, and put back after some minutes."""
+        rng = self.random("openings")
+        opened = []
+        for node in rng.sample(list(self.motions), count):
+            opening = Opening(node, rng.uniform(20, 85) if rng.random() < 0.5 else rng.uniform(100, 170), 1.0)
+            opened.append(opening)
+            self.openings.append(opening)
+            at_s, azimuth = self.world.now_s + rng.uniform(0, within_s), rng.uniform(0, 360)
+            self.world.at(at_s, self._opener(opening, azimuth))
+            self.world.at(at_s + rng.uniform(180, 900), self._closer(opening, azimuth, 1.0))
+        return opened
 
     def storm(self, within_s: float) -> list[Opening]:
         """A flood lifts every cover within that time; they stay as they are."""
@@ -199,7 +253,7 @@ class AirRig(CoverRig):
         city = self.judge.records
         for node in nodes:
             for record_id, content in self.stations[node].held().items():
-                if content[0] == 1:  # records.SET
+                if content[0] == SET:
                     kept += 1
                     delivered += record_id in city
         return kept, delivered

@@ -84,7 +84,7 @@ class SimRig:
         self.enrol()
         for station in self.stations.values():
             self.outfit(station)
-            station.power_on()
+            self.switch_on(station)
 
     def set_up(self) -> None:
         """What there must be before the first station."""
@@ -95,6 +95,9 @@ class SimRig:
 
     def outfit(self, station: SimNode) -> None:
         """What a rig of other nodes connects to them before they are switched on."""
+
+    def switch_on(self, station: SimNode) -> None:
+        station.power_on()
 
     def random(self, what: str) -> random.Random:
         """Randomness for one purpose: what one part draws does not move the others."""

@@ -14,19 +14,26 @@ from pathlib import Path
 
 from protocols.wire.codes import SETTING_NAMES, SETTING_RANGES
 
+# Those that a node on the air has beside the ones of its type.
+ON_AIR = ("radio_sf", "radio_dbm")
 _FILE = Path(__file__).with_name("node_types.toml")
 
 
 @functools.cache
-def settings_of(node_type: str) -> tuple[str, ...]:
-    """Names of the settings that nodes of this type have; every setting there is, of a type not known here."""
+def settings_of(node_type: str, on_air: bool = True) -> tuple[str, ...]:
+    """Names of the settings that nodes of this type have; every setting there is, of a type not known here.
+
+    ``on_air``: whether it is, or may be, one that speaks over LoRa.
+    """
     entry = _types().get(node_type)
-    return SETTING_NAMES if entry is None else tuple(entry["settings"])
+    if entry is None:
+        return SETTING_NAMES
+    return (*entry["settings"], *ON_AIR) if on_air else tuple(entry["settings"])
 
 
-def settings_problem(node_type: str, wanted: Mapping[str, int]) -> str:
+def settings_problem(node_type: str, wanted: Mapping[str, int], on_air: bool = True) -> str:
     """Why a node of this type would refuse these settings, for a person; "" when it would not."""
-    has = settings_of(node_type)
+    has = settings_of(node_type, on_air)
     for name, value in wanted.items():
         if name not in has:
             near = get_close_matches(name, has, n=1, cutoff=0.5)
