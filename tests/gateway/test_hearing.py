@@ -19,7 +19,9 @@ from gateway.presence import Presence
 from protocols.wire import codes, messages
 from protocols.wire.law import CN470, Law
 from tests.gateway.air_rig import AirRig, ask
-from tests.gateway.desk import Desk, desk
+from tests.gateway.desk import BY, Desk, desk
+from tests.gateway.downlink_rig import Heard as Uplinked
+from tests.gateway.downlink_rig import Rig, Wire
 
 NODE = 0x12
 SF9_FLOOR_DB = -12.5
@@ -200,5 +202,52 @@ def test_a_node_without_margin_is_helped_at_once_and_what_it_did_begins_a_new_hi
         row = bench.hearing.of(NODE)
         assert row is not None
         assert row["dbm"] == 17
+
+    asyncio.run(scenario())
+
+
+class QuietWire(Wire):
+    """Nodes on it do not listen, and this uplink asked for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(listens=False, wants_answer=False)
+
+
+def test_an_ack_that_nobody_asked_for_waits_for_a_gap_or_for_company(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            rig = Rig(office)
+            wire = QuietWire()
+            rig.wire = wire
+            plain = messages.encode(messages.Ack(4, (), None))
+            rig.downlink.attach(lambda heard: [(entry.link, NODE, plain) for entry in heard])
+            whole, broken = SimpleNamespace(runs=()), SimpleNamespace(runs=(1,))
+
+            def heard(ledger: Any, *, asks: bool = False) -> Any:
+                wire.sent.clear()
+                wire.wants_answer = asks
+                event = messages.Event(1, 0, 0, 0, 1, 1, None, None)
+                return Uplinked(wire, event, 3, ledger=ledger)
+
+            await rig.hear(heard(whole))
+            assert [type(one) for one in wire.sent] == [
+                messages.Ack,
+                messages.Time,
+            ]  # it was never told the time
+            await rig.hear(heard(whole))
+            assert wire.sent == []
+            await rig.hear(heard(whole, asks=True))
+            assert [type(one) for one in wire.sent] == [messages.Ack]
+            await rig.hear(heard(broken))
+            assert [type(one) for one in wire.sent] == [messages.Ack]
+            await rig.add()
+            await rig.hear(heard(whole))
+            assert [type(one) for one in wire.sent] == [messages.Ack, messages.Command]
+            await rig.hear(heard(whole))
+            assert wire.sent == []  # the command went out a moment ago
+            await office.wishes.set(NODE, {"interval_s": 900}, BY)
+            await rig.hear(heard(whole))
+            assert [type(one) for one in wire.sent] == [messages.Ack, messages.Settings]
 
     asyncio.run(scenario())
