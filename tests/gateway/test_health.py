@@ -24,6 +24,8 @@ PICTURE: dict[str, Any] = {
     "store": {"commits": 7, "events": 3, "depth_frames": 4, "failing": 0.0},
     "refused": {"auth": 5, "replay": 6, 'odd "name"\n': 1},
     "links": {"a": {"open": 1.0, "queued": 2, "frames_in": 11, "refused_crc": 3}},
+    "radios": {"roof": {"open": 0.0, "packets_in": 13, "refused_crc": 14}},
+    "adr": {"adr_sent": 2},
     "northbounds": {
         "city": {
             "connected": 1.0,
@@ -200,6 +202,10 @@ def test_metrics_show_every_count_with_its_label() -> None:
         ("tidegate_link_frames_in_total", ("a",)): 11,
         ("tidegate_link_refused_crc_total", ("a",)): 3,
         ("tidegate_link_open", ("a",)): 1,
+        ("tidegate_radio_open", ("roof",)): 0,
+        ("tidegate_radio_packets_in_total", ("roof",)): 13,
+        ("tidegate_radio_refused_crc_total", ("roof",)): 14,
+        ("tidegate_adr_total", ("adr_sent",)): 2,
         ("tidegate_northbound_backlog_records", ("city",)): 12,
         ("tidegate_northbound_backlog_hours", ("city",)): 0.25,
         ("tidegate_northbound_delivered_total", ("city",)): 100,
@@ -215,5 +221,5 @@ def test_metrics_show_every_count_with_its_label() -> None:
 
 
 def test_metrics_of_a_gateway_without_links_and_northbounds_are_valid() -> None:
-    found = samples({**PICTURE, "links": {}, "northbounds": {}, "devices": {}, "refused": {}})
+    found = samples({**PICTURE, "links": {}, "radios": {}, "northbounds": {}, "devices": {}, "refused": {}})
     assert found["tidegate_nodes", ()] == 3
