@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from firmware.outbox import Record
     from protocols.wire.messages import Ack, Up
 
-# Between two tries: so much doubled each time and up to twice that, an event up to two minutes, all else to two hours.
+# Between two tries: so much doubled each time and up to twice that, an event up to one minute, all else to two hours.
 SPACING_MS = 4000
-_EVENT_DOUBLED_MAX = 4
+_EVENT_DOUBLED_MAX = 3
 _DOUBLED_MAX = 10
 # One frame of fresh readings in so many asks for an answer, and one after so long without any.
 ASK_EVERY = 4

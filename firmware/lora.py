@@ -44,6 +44,8 @@ _BACK_OFF_MS = 100
 # Exchanges in a row without an answer, each time a spreading factor is added. Few would do for a node that is too far
 # away; in a flood, where hundreds speak at once, slower packets are what makes it worse.
 LOUDER_EVERY = 8
+# A flood is over by then: what lasts longer is distance.
+FLOOD_S = 900
 # After a fault of the radio, or a channel that did not become free: before anything is tried again.
 _FAULT_S = 30
 _PATIENCE_MS = 10000
@@ -54,8 +56,8 @@ _WANTS_ANSWER = 0x20
 _FRAGMENT = 0xE0
 _FRAGMENT_HEAD = 4
 _KID_CONTEXT = 0x10
-# spreading factor, dBm, those set || unanswered, tag, airtime ms, held back, RSSI, SNR || held until
-_REST = ">BbBbBBIHhhI"
+# spreading factor, dBm, those set || unanswered, tag, airtime ms, held back, RSSI, SNR || held until, silent from
+_REST = ">BbBbBBIHhhII"
 _NOT_HEARD = -32768
 
 _IDLE = 0
@@ -98,6 +100,7 @@ class Lora:
         self.snr_tenth_db = 0
         self._tag = random(1)[0]
         self._unanswered = 0  # exchanges in a row that wanted an answer
+        self._silent_from_s = 0  # uptime at the first of these
         self._held_until_s = 0  # uptime
         self._state = _IDLE
         self._from_ms = 0
@@ -360,6 +363,8 @@ class Lora:
             self._collector = None
             self._forget_fragments()
         if self._wants and not self._is_answered and not self.has_failed:
+            if not self._unanswered:
+                self._silent_from_s = self._clock.uptime_s()
             self._unanswered += 1
             self._speak_up()
         self._wants = False
@@ -374,8 +379,14 @@ class Lora:
         """SPEC.md section 7.4: who gets no answer to two in a row may be too quiet."""
         if self._unanswered == 2:
             self.dbm = self._dbm_max
-        elif self._unanswered % LOUDER_EVERY == 0 and self.sf < self._law.sf_max and not self._plan[3]:
+        elif self._unanswered % LOUDER_EVERY == 0 and self._is_far() and self.sf < self._law.sf_max:
             self.sf += 1
+
+    def _is_far(self) -> bool:
+        """Whether it is distance, and not a flood, that keeps answers away."""
+        if self._plan[3]:
+            return False
+        return self.rssi_dbm == _NOT_HEARD or self._clock.uptime_s() - self._silent_from_s >= FLOOD_S
 
     @staticmethod
     def _forget_fragments() -> None:
@@ -398,6 +409,7 @@ class Lora:
             self.rssi_dbm,
             self.snr_tenth_db,
             self._held_until_s,
+            self._silent_from_s,
         )
         return head + self._law.rest(self._clock.uptime_s())
 
@@ -407,7 +419,7 @@ class Lora:
             self.sf, self.dbm = found[:2]
             self._unanswered = found[4]
         self._tag, self.airtime_ms, self.held_back, self.rssi_dbm, self.snr_tenth_db = found[5:10]
-        self._held_until_s = found[10]
+        self._held_until_s, self._silent_from_s = found[10:12]
         self._law.resume(self._clock.uptime_s(), rested[calcsize(_REST) :])
 
     # -- time ------------------------------------------------------------------------------------------------

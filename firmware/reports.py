@@ -48,6 +48,7 @@ RADIO_SF = 27
 RADIO_DBM = 28
 FRAMES_HELD_BACK = 29
 TRACEBACK = 32
+COUNTS_OF_TROUBLE = (RECORDS_EVICTED, SENSOR_ERRORS, FRAMES_REFUSED, FRAMES_RESENT, CLOCK_STEPS, FLASH_ERRORS)
 
 
 def hello(node: "Node") -> "Hello":
@@ -107,6 +108,9 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         counters[AWAKE_S] = node.nap.awake_s()
     if node.identity.radio is not None:
         _tell_air(node.carrier, counters)
+        for key in COUNTS_OF_TROUBLE:
+            if not counters[key]:
+                del counters[key]  # what did not happen is not told: a status then fits one packet at SF10
     if health.traceback:
         counters[TRACEBACK] = health.traceback
     return counters

@@ -43,6 +43,7 @@ _EUI = 0xAA555A0000000100
 _MARGIN_DB = 10.0
 _SPOTS_MAX = 2000
 _START_SF = 10
+_PATIENCE_H = 4
 _BW_HZ = 125_000
 _DAY_S = 86_400.0
 
@@ -177,6 +178,9 @@ class AirRig(CoverRig):
     def settle_in(self) -> None:
         self.run_s(self.install_s)
         super().settle_in()
+        for _ in range(_PATIENCE_H):  # somebody may have been unlucky
+            if self.poses_learned < self.covers:
+                self.run_s(3600)
         self.airtime_s.clear()
         self.packets.clear()
         for station in self.stations.values():

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from gateway import limits
 from gateway.links import radio as radios
+from gateway.links.crowd import Crowd
 from gateway.links.radio import Radio, Transmission, Uplink, later_us
 from protocols.wire import airtime
 from protocols.wire.airtime import AirRefused
@@ -123,6 +124,7 @@ class Scheduler:
         self._radios = radios_by_name
         self._laws = {name: law_of(name) for name in radios_by_name}
         self._clocks = {name: RadioClock() for name in radios_by_name}
+        self._crowds = {name: Crowd() for name in radios_by_name}
         self._bookings: dict[str, list[_Booking]] = {name: [] for name in radios_by_name}
         self._coming: dict[str, tuple[int, int]] = {}  # radio → when the rest of a frame is expected there
         self._handed: OrderedDict[int, _Handed] = OrderedDict()
@@ -132,7 +134,17 @@ class Scheduler:
         self._now_s = now_s
         self._call_later = call_later
         self.counters = dict.fromkeys(
-            ("handed", "second_window", "dropped", "overload", "air_refused", "not_taken", *_RESULTS), 0
+            (
+                "handed",
+                "second_window",
+                "dropped",
+                "overload",
+                "crowd",
+                "air_refused",
+                "not_taken",
+                *_RESULTS,
+            ),
+            0,
         )
 
     # --- what the link tells ---------------------------------------------------------------------
@@ -140,6 +152,7 @@ class Scheduler:
     def heard(self, uplink: Uplink) -> float:
         """A radio heard a packet just now; when it ended, by the gateway's clock."""
         now_s = self._now_s()
+        self._crowds[uplink.radio].heard(now_s)
         if uplink.at_us is None:
             return now_s
         clock = self._clocks[uplink.radio]
@@ -256,11 +269,17 @@ class Scheduler:
         packet = exchange.queue[0]
         air_us = airtime.time_on_air_us(airtime.lora(exchange.sf), len(packet))
         free = [one for one in self._candidates(exchange) if self._is_free(exchange, one, air_us)]
+        free = [one for one in free if self._may_send(one.radio, air_us)]
         # Who is about to hear the rest of a frame comes last.
         free.sort(key=lambda one: self._is_coming(exchange, one, air_us))
         if free and exchange.count == 0 and exchange.offset_us == FIRST_US:
             free = [one for one in free if not self._is_coming(exchange, one, air_us)]
         return any(self._give(exchange, one, packet) for one in free)
+
+    def _may_send(self, name: str, air_us: int) -> bool:
+        may_send = self._crowds[name].may_send(self._now_s(), air_us / 1e6)
+        self.counters["crowd"] += not may_send
+        return may_send
 
     def _candidates(self, exchange: Exchange) -> list[Uplink]:
         """The radios that heard the uplink and can send, best first."""
@@ -313,6 +332,7 @@ class Scheduler:
             self.counters["not_taken"] += 1
             return False
         law.sent(now_s, exchange.freq_hz, air_us)
+        self._crowds[name].sent(self._now_s(), air_us / 1e6)
         self._book(exchange, name, begin_us, air_us)
         return True
 
