@@ -35,16 +35,17 @@ def radio_of(rig: AirRig) -> Bridge:
 
 
 def balance(rig: AirRig) -> None:
-    """Everything that was kept arrives, record for record; readings that want no answer are asked after in hours."""
-    for _ in range(12 * 60):
-        rig.run_s(60)
-        if rig.is_settled():
+    """What has been kept so far arrives, record for record: within days, where a cover has one set a day."""
+    due = {record for station in rig.stations.values() for record in station.held()}
+    for _ in range(8 * 24):
+        rig.run_s(3600)
+        if due <= rig.judge.records.keys():
             break
-    else:
-        raise AssertionError(f"not settled after 12 h\n{rig.describe()}")
     books = rig.books()
-    books.balance()
-    assert len(books.delivered) > 5, books.line()
+    missing = sorted(due - books.delivered)
+    assert not missing, f"seed {rig.seed}, {len(missing)} of {len(due)}: {missing[:5]}\n{rig.describe()}"
+    assert not books.problems, books.problems
+    assert not books.invented, books.line()
 
 
 def assert_told(rig: AirRig, latency_max_s: float) -> None:
@@ -130,7 +131,6 @@ def test_garbage_on_the_line_of_a_bridge_only_costs_time(rig: AirRig) -> None:
         rig.run_s(rng.uniform(1, 30))
     rig.play(openings=2)
     line.faults = None
-    assert_told(rig, 120)
     balance(rig)
     radio = radio_of(rig)
     assert radio.refused["crc"] > 0
