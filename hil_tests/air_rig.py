@@ -212,7 +212,7 @@ class AirRig(CoverRig):
             chip.spent_s.clear()
 
     def _spot(self, name: str, is_cover: bool) -> tuple[Spot, float]:
-        """Somewhere at random where a tower or a bridge and the node hear each other well enough; and how well at full power."""
+        """Somewhere at random where a tower or a bridge and the node hear each other well; how well at full power."""
         rng = self.random(f"spot {name}")
         noise_dbm = self.physics.noise_dbm(_BW_HZ)
         needed_dbm = noise_dbm + SNR_MIN_DB[self.radio_plan[3] or _START_SF] + _MARGIN_DB
