@@ -107,6 +107,11 @@ class Bridge:
             return 1
         return _LOOK_MS if self._is_listening or self._queue else _IDLE_MS
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it listens, and only a packet or the line can give it something to do."""
+        return self._is_listening and not self._queue and self._sending is None
+
     # -- from the gateway ------------------------------------------------------------------------------------
 
     def _take(self, message: bytes) -> None:

@@ -74,7 +74,9 @@ class Downlink:
 
     def on_heard(self, heard: list[Heard]) -> None:
         """Acknowledge everything that asks for it at once, then give each node what it should know."""
-        for link, address, frame in self._acks([entry for entry in heard if self._is_owed(entry)]):
+        for link, address, frame in self._acks(
+            [self._owing(entry) for entry in heard if self._is_owed(entry)]
+        ):
             self._count("ack", link.send(address, frame))
         now_s, now_ms = self._clock.monotonic(), self._clock.unix_ms()
         latest: dict[int, Heard] = {}
@@ -106,6 +108,17 @@ class Downlink:
         link = cast(Link, entry.link)
         if link.wants_answer or (entry.ledger is not None and entry.ledger.runs):
             return True
+        return self._has_news(entry)
+
+    def _owing(self, entry: Heard) -> Heard:
+        """On the air a status is sent until something answers it; when there is nothing else, an ack does."""
+        link = cast(Link, entry.link)
+        if entry.ledger is not None or link.listens or not link.wants_answer or self._has_news(entry):
+            return entry
+        return entry._replace(ledger=entry.channel.ledger)
+
+    def _has_news(self, entry: Heard) -> bool:
+        """Whether there is something for this node beside an ack."""
         address = entry.node.address
         seen = self._presence.of(address)
         return (

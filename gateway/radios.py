@@ -71,13 +71,14 @@ def build(
     is_known: Callable[[int], bool],
     now_s: Callable[[], float],
     log: Logger,
+    bridge: Callable[..., Bridge] = Bridge,
 ) -> Air | None:
-    """Make and wire what the config names; None without [lora]."""
+    """Make and wire what the config names; None without [lora]. ``bridge``: makes one of what Bridge takes."""
     if config.lora is None:
         return None
     servers = [_server(section, part, now_s, log) for section in config.semtech]
     radios: list[Radio] = [forwarder for server in servers for forwarder in server.radios]
-    radios += [_bridge(section, config.lora, part, now_s, log) for section in config.bridge]
+    radios += [_bridge(section, config.lora, part, now_s, log, bridge) for section in config.bridge]
     return wire(config, config.lora, servers, radios, part, on_frame, is_known, now_s)
 
 
@@ -91,7 +92,7 @@ def wire(
     is_known: Callable[[int], bool],
     now_s: Callable[[], float],
 ) -> Air:
-    """The link over `radios`, which a simulated world makes its own way."""
+    """The link over `radios`."""
     plan_id, antenna_cdbi = PLAN_IDS[section.plan], round(section.antenna_dbi * 100)
     folder = Path(config.gateway.data_dir)
 
@@ -134,12 +135,13 @@ def _bridge(
     part: Callable[[str], Beats],
     now_s: Callable[[], float],
     log: Logger,
+    make: Callable[..., Bridge],
 ) -> Bridge:
     its = part(f"bridge:{section.name}")
     plan_id = PLAN_IDS[air.plan]
     # The config check sees to it that there is an sf.
     wanted = Wanted(plan_id, air.channel, Law(plan_id).freq_hz(air.channel), air.sf or 0)
-    bridge = Bridge(
+    bridge = make(
         section.name, section.path, section.baud, wanted, log, on_progress=its.beat, monotonic=now_s
     )
     its.run = bridge.run

@@ -34,10 +34,13 @@ from hil_tests.world.energy import Radio, years_on_air
 from hil_tests.world.forwarder import Forwarder
 from hil_tests.world.propagation import SNR_MIN_DB, Physics, Spot, link_loss_db, urban
 from hil_tests.world.river import River
+from hil_tests.world.sim_bridge import SimBridge
+from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_node import SimNode
 from protocols.wire.law import Law
 
 _SERVER = ("127.0.0.1", 1700)
+_FIRST_BRIDGE = 0xB001
 _EUI = 0xAA555A0000000100
 # What a technician asks of a place (a margin each way), and how often he looks for a better one.
 _MARGIN_DB = 10.0
@@ -63,6 +66,7 @@ class AirRig(CoverRig):
         *,
         rivers: int = 0,
         towers: int = 2,
+        bridges: int = 0,
         channels: int = 8,
         sf: int = 0,
         loss: float = 0.0,
@@ -81,7 +85,9 @@ class AirRig(CoverRig):
         self.towers: list[Forwarder] = []
         self.airtime_s: defaultdict[str, float] = defaultdict(float)  # by who sent
         self.packets: Counter[str] = Counter()
+        self.bridges: dict[str, SimBridge] = {}
         self._tower_spots = [_on_circle(index, towers, across_m / 4) for index in range(towers)]
+        self._bridge_spots = [_on_circle(index, bridges, across_m / 4) for index in range(bridges)]
         self._across_m = across_m
         self._loss = loss
         self._demodulators = demodulators
@@ -104,6 +110,8 @@ class AirRig(CoverRig):
                 self.air, f"tower {index}", spot, freqs, spreading, self._demodulators
             )
             self._add_tower(index, concentrator)
+        for index, spot in enumerate(self._bridge_spots):
+            self._add_bridge(index, spot)
         for index in range(self.rivers):
             self._add_station(self.covers + index)
 
@@ -124,15 +132,34 @@ class AirRig(CoverRig):
         self.towers.append(tower)
         tower.start()
 
+    def _add_bridge(self, index: int, spot: Spot) -> None:
+        name = f"bridge-{index + 1}"
+        minted = mint(
+            out=self.folder,
+            address=_FIRST_BRIDGE + index,
+            node_type="bridge",
+            radio=self.radio_plan,
+            random=self.random(f"mint {name}").randbytes,
+        )
+        line = self.bridge_lines[name] = SimLine(name, self.world, self.random(f"line {name}"))
+        image = minted.state_image.read_bytes()
+        chip = Sx1262(self.air, seed=self.seed + index)
+        self.air.place(chip, name, spot)
+        made = SimBridge(identity_on(image), image, self.world, line, chip, self.clock, f"{self.seed} {name}")
+        self.bridges[name] = made
+        made.power_on()
+
     def tables(self) -> list[str]:
         _, channel, channels, sf = self.radio_plan
         euis = ", ".join(f'"{_EUI + index:016x}"' for index in range(len(self.towers)))
         fixed = f"sf = {sf}\n" if sf else ""
         adr = str(self._adr).lower()
-        return [
-            f'[lora]\nplan = "cn470"\nchannel = {channel}\nchannels = {channels}\n{fixed}adr = {adr}\n',
-            f'[[semtech]]\nname = "roof"\nbind = "{_SERVER[0]}:{_SERVER[1]}"\ngateways = [{euis}]\n',
-        ]
+        bind = f"{_SERVER[0]}:{_SERVER[1]}"
+        tables = [f'[lora]\nplan = "cn470"\nchannel = {channel}\nchannels = {channels}\n{fixed}adr = {adr}\n']
+        if euis:
+            tables.append(f'[[semtech]]\nname = "roof"\nbind = "{bind}"\ngateways = [{euis}]\n')
+        tables += [f'[[bridge]]\nname = "{name}"\npath = "/dev/null-{name}"\n' for name in self.bridges]
+        return tables
 
     def _add_station(self, index: int) -> None:
         is_cover = index < self.covers
@@ -189,16 +216,18 @@ class AirRig(CoverRig):
             chip.spent_s.clear()
 
     def _spot(self, name: str, is_cover: bool) -> tuple[Spot, float]:
-        """Somewhere at random where a tower hears it well enough, and it the tower; and how well at full power."""
+        """Somewhere at random where a tower or a bridge and the node hear each other well; how well at full power."""
         rng = self.random(f"spot {name}")
         noise_dbm = self.physics.noise_dbm(_BW_HZ)
         needed_dbm = noise_dbm + SNR_MIN_DB[self.radio_plan[3] or _START_SF] + _MARGIN_DB
+        ears = {f"tower {index}": spot for index, spot in enumerate(self._tower_spots)}
+        ears |= dict(zip(self.bridges, self._bridge_spots, strict=True))
         for _ in range(_SPOTS_MAX):
             x_m, y_m = (rng.uniform(-0.5, 0.5) * self._across_m for _ in range(2))
             spot = Spot(x_m, y_m, is_under_iron=is_cover)
             losses = [
-                link_loss_db(self.physics, self.seed, (name, f"tower {index}"), (spot, tower))
-                for index, tower in enumerate(self._tower_spots)
+                link_loss_db(self.physics, self.seed, (name, its_name), (spot, its_spot))
+                for its_name, its_spot in ears.items()
             ]
             power_dbm = Law(0).dbm_max - min(losses)
             if power_dbm >= needed_dbm:

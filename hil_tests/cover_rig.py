@@ -110,8 +110,8 @@ class CoverRig(SimRig):
 
     def play(self, openings: int) -> None:
         """Open covers one after the other, each cover for itself, until that many were opened and put back."""
-        share, rest = divmod(openings, len(self.nodes))
-        for index, node in enumerate(self.nodes):
+        share, rest = divmod(openings, len(self.motions))
+        for index, node in enumerate(self.motions):
             self._plan(node, share + (index < rest))
         while self._open or any(opening.closed is None for opening in self.openings):
             self.run_s(60)

@@ -67,6 +67,7 @@ class SimRig:
         self.broker = SimBroker(self.world, self.random("broker"), self._taken)
         self.net = SimNet(self.world, self.random("net"))
         self.lines: dict[str, SimLine] = {}
+        self.bridge_lines: dict[str, SimLine] = {}  # by the names of their tables
         self.stations: dict[str, SimNode] = {}
         self.set_up()
         for index in range(stations):
@@ -150,7 +151,8 @@ class SimRig:
         self._starts += 1
         rng = self.random(f"gateway {self._starts}")
         clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
-        self.gateway = SimGateway(self.config, self.world, self._links, self.broker, clock, rng, self.net)
+        lines = self._links | self.bridge_lines
+        self.gateway = SimGateway(self.config, self.world, lines, self.broker, clock, rng, self.net)
         if self.gateway.store.restored:
             self.judge.gateway_restored()
         self.world.note("gateway started")

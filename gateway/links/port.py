@@ -251,6 +251,9 @@ class SerialPort:
         if not data:  # a tty that was hung up
             self._lose("unplugged: end of file")
             return
+        self._came(data)
+
+    def _came(self, data: bytes) -> None:
         self.counters.bytes_in += len(data)
         for channel, payload in self._decoder.feed(data):
             if self._take(channel, payload):

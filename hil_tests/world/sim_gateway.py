@@ -21,8 +21,10 @@ from typing import Any
 import structlog
 
 from gateway import config as config_module
+from gateway import radios
 from gateway.config import Config, MqttSection, SerialSection
 from gateway.daemon import Gateway
+from gateway.links.bridge import Bridge
 from gateway.links.port import Counters
 from gateway.northbound import mqtt
 from gateway.northbound.runner import Runner
@@ -144,6 +146,46 @@ class SimLink:
         self._decoder.take_log()
 
 
+class SimBridgePort(Bridge):
+    """A `Bridge` whose cable is a `SimLine`: what it says and hears is its own, only the port is not."""
+
+    def __init__(
+        self, lines: dict[str, SimLine], loop: VirtualLoop, name: str, *args: Any, **options: Any
+    ) -> None:
+        super().__init__(name, *args, **options)
+        self._line = lines[name]
+        self._plugged_times = -1
+        self._line.to_gateway = lambda data: _soon(loop, self._arrived, data)
+
+    async def run(self) -> None:
+        while True:
+            self._on_progress()
+            line = self._line
+            if self.is_open and (not line.plugged or line.plugged_times != self._plugged_times):
+                self.counters.losses += 1
+                self.last_error = "unplugged"
+                self._set_open(False)
+            if line.plugged and not self.is_open:
+                self._plugged_times = line.plugged_times
+                self._decoder = framing.Decoder()
+                self._set_open(True)
+            await asyncio.sleep(self._timing.check_s)
+
+    def close(self) -> None:
+        self._line.to_gateway = None
+
+    def _put(self, payload: bytes, channel: int) -> bool:
+        if not self.is_open or not self._line.plugged or self._line.to_gateway is None:
+            return False
+        self.counters.frames_out += 1
+        self._line.write("down", framing.encode(payload, channel))
+        return True
+
+    def _arrived(self, data: bytes) -> None:
+        if self.is_open:
+            self._came(data)
+
+
 class SimGateway(Gateway):
     """`Gateway` with the world's clock, randomness, disk, lines and broker in it."""
 
@@ -163,7 +205,7 @@ class SimGateway(Gateway):
         self._rng = rng
         self._broker = broker
         self._senders: list[SimSender] = []
-        self._sim_links: list[SimLink] = []
+        self._sim_links: list[SimLink | SimBridgePort] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.runners: dict[str, Runner] = {}
         self.loop = NetLoop(net)
@@ -185,6 +227,17 @@ class SimGateway(Gateway):
         link = SimLink(section.name, self._lines[section.name], self, self.loop)
         self._sim_links.append(link)
         return link
+
+    def _build_air(self) -> radios.Air | None:
+        is_known, now_s = self.registry.is_enrolled, self.clock.monotonic
+        return radios.build(
+            self.config, self._part, self.ingest.frame, is_known, now_s, self.log, self._bridge
+        )
+
+    def _bridge(self, *args: Any, **options: Any) -> Bridge:
+        port = SimBridgePort(self._lines, self.loop, *args, **options)
+        self._sim_links.append(port)
+        return port
 
     def _mqtt(self, section: MqttSection) -> Northbound:
         sender = SimSender(self._broker)

@@ -26,6 +26,7 @@ class SimLine:
         self.name = name
         self.faults: LineFaults | None = None
         self.plugged = True
+        self.plugged_times = 0  # after the first
         # What takes the bytes at each end; the gateway's is None while no process has the port open.
         self.to_node: Callable[[bytes], None] | None = None
         self.to_gateway: Callable[[bytes], None] | None = None
@@ -34,7 +35,6 @@ class SimLine:
         self._world = world
         self._rng = rng
         self._free_s = {"up": 0.0, "down": 0.0}
-        self._plugged_times = 0
 
     def write(self, way: str, data: bytes, delay_s: float = 0.0) -> None:
         """``way`` is "up" (from the node) or "down"."""
@@ -46,12 +46,12 @@ class SimLine:
         arrives_s = self._free_s[way] + self._rng.uniform(_LATENCY_MIN_S, _LATENCY_MAX_S)
         self._free_s[way] = max(self._free_s[way], arrives_s)
         if self.plugged and data:
-            times = self._plugged_times
+            times = self.plugged_times
             self._world.at(arrives_s, lambda: self._arrive(way, data, times))
 
     def _arrive(self, way: str, data: bytes, times: int) -> None:
         take = self.to_gateway if way == "up" else self.to_node
-        if take is None or not self.plugged or times != self._plugged_times:
+        if take is None or not self.plugged or times != self.plugged_times:
             return
         self._world.note(f"{self.name} {way}", data)
         take(data)
@@ -60,5 +60,5 @@ class SimLine:
         self.plugged = False
 
     def replug(self) -> None:
-        self._plugged_times += 1
+        self.plugged_times += 1
         self.plugged = True

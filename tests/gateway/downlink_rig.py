@@ -5,7 +5,7 @@ down.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -47,6 +47,7 @@ class Wire:
 @dataclass
 class OpenChannel:
     has_piv: bool = True
+    ledger: Any = None
 
     def seal(self, plain: bytes) -> bytes | None:
         return plain if self.has_piv else None
@@ -59,6 +60,8 @@ class HeardNode:
 
 @dataclass
 class Heard:
+    """`gateway.ingest.Heard`, as far as the downlink looks into it."""
+
     link: Wire
     message: messages.Up
     piv: int
@@ -66,6 +69,9 @@ class Heard:
     node: HeardNode = field(default_factory=lambda: HeardNode(NODE))
     new: bool = True
     ledger: Any = None
+
+    def _replace(self, **changes: Any) -> Heard:
+        return replace(self, **changes)
 
 
 def status(piv: int = 1, *, time: int = 0, tq: int = messages.GNSS, link: Wire) -> Any:
