@@ -86,7 +86,7 @@ def test_a_setting_is_checked_against_the_node_type(tmp_path: Path) -> None:
         parse_settings(["intervall_s=5"])
     with pytest.raises(
         MintError,
-        match=r"with one of interval_s, report_s, status_s, target_class, radio_sf, radio_dbm\. Did you mean target_class",
+        match=r"report_s, status_s, target_class, radio_sf, radio_dbm\. Did you mean target_class",
     ):
         parse_settings(["targetclass=2"], "river")
     with pytest.raises(MintError, match="interval_s is given twice"):
