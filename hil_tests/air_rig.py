@@ -73,7 +73,7 @@ class AirRig(CoverRig):
         demodulators: int = DEMODULATORS,
         across_m: float = 3000.0,
         physics: Physics | None = None,
-        trucks_a_day: float = 20,
+        trucks_a_day: float = 4,
         adr: bool = True,
         install_s: float = 0.0,
     ) -> None:
