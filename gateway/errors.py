@@ -54,6 +54,12 @@ class LinkError(GatewayError):
     """A link cannot be opened; the message names the port, the cause and the remedy."""
 
 
+class BusError(GatewayError):
+    """A bus that cannot be asked as wanted."""
+
+    exit_code = 2
+
+
 class AlreadyRunning(GatewayError):
     """Another process holds this data directory."""
 

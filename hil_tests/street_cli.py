@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ from bumble.transport.common import StreamPacketSink, StreamPacketSource
 
 from hil_tests.errors import RigError
 from hil_tests.world import ble_street as street
+from hil_tests.world import modbus_models
+from hil_tests.world.modbus_street import PtyStreet, TcpStreet
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 # The key of the simulated sensors that encrypt; it protects nothing.
@@ -44,6 +47,45 @@ def ble(
         raise RigError(
             f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}. Take another with --port."
         ) from exc
+
+
+@app.command()
+def modbus(
+    link: Annotated[Path, typer.Option(help="Where the line's port appears.")] = Path("street-tty"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0: a free one.")] = 6502,
+    baud: Annotated[int, typer.Option(help="Pace of the line.")] = 9600,
+    trouble: Annotated[bool, typer.Option("--trouble", help="Devices misbehave now and then.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+) -> None:
+    """Be a line with a level meter (unit 3) and an energy meter (unit 7) on it, and the same two on TCP."""
+    try:
+        asyncio.run(_serve_modbus(link, port, baud, trouble, seed))
+    except KeyboardInterrupt:
+        typer.echo("")
+    except OSError as exc:
+        raise RigError(f"{link} or port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
+
+
+async def _serve_modbus(link: Path, port: int, baud: int, trouble: bool, seed: int) -> None:
+    rng = random.Random(seed)
+    slaves = [modbus_models.slave("geolux_lx80", 3, rng), modbus_models.slave("eastron_sdm120", 7, rng)]
+    if trouble:
+        for one in slaves:
+            modbus_models.spoil(one, rng)
+    line, network = PtyStreet(link, slaves, baud, bits=10, is_strict=True), TcpStreet(slaves)
+    line.plug()
+    await network.open(port)
+    typer.echo("A level meter (unit 3) and an energy meter (unit 7). In another terminal:")
+    typer.echo(f"  tidegate bus scan serial:{link} --units 1-10 --bauds {baud}")
+    typer.echo(f"  tidegate bus watch tcp:127.0.0.1:{network.port} --unit 7 --function input")
+    try:
+        while True:
+            await asyncio.sleep(1.0)
+            for one in slaves:
+                modbus_models.drift(one, rng)
+    finally:
+        line.unplug()
+        await network.close()
 
 
 async def _serve(port: int, sensors: int, peripherals: int, trouble: bool, seed: int) -> None:

@@ -83,7 +83,8 @@ def open_port(path: str, settings: PortSettings) -> serial.Serial:
             exclusive=True,
         )
     except (OSError, ValueError, termios.error) as exc:
-        raise LinkError(_problem(path, exc)) from exc
+        wanted = f"{settings.baud} baud, parity {settings.parity}, {settings.stop_bits} stop bits"
+        raise LinkError(_problem(path, exc, wanted)) from exc
     if settings.is_rs485:
         try:
             port.rs485_mode = RS485Settings()
@@ -96,11 +97,13 @@ def open_port(path: str, settings: PortSettings) -> serial.Serial:
     return port
 
 
-def _problem(path: str, exc: BaseException) -> str:
+def _problem(path: str, exc: BaseException, wanted: str) -> str:
     number = getattr(exc, "errno", None)
     cause = exc.__context__  # pyserial leaves the number of a failed configuration there
     if number is None and isinstance(cause, termios.error):
         number = cause.args[0]
+    if isinstance(exc, termios.error):
+        number = exc.args[0]
     if number == errno.ENOENT:
         return f"{path}: no such port. Is the cable in? `ls /dev/serial/by-id` lists what is there."
     if number in (errno.EACCES, errno.EPERM):
@@ -108,7 +111,7 @@ def _problem(path: str, exc: BaseException) -> str:
     if number in (errno.EBUSY, errno.EAGAIN):
         return f"{path}: in use by another program. Stop it: `fuser -v {path}` names it."
     if number in (errno.ENOTTY, errno.EINVAL):
-        return f"{path}: not a serial port, or it cannot do these settings."
+        return f"{path}: not a serial port, or its driver cannot do {wanted}."
     return f"{path}: cannot be opened: {exc}"
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import termios
 import tty
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,15 +31,26 @@ def request_length(frame: bytes) -> int:
 
 
 class PtyStreet:
-    """Slaves on one RS-485 line. `path` is a link to the tty, so that it can be unplugged and plugged in again."""
+    """Slaves on one RS-485 line. `path` is a link to the tty, so that it can be unplugged and plugged in again.
+
+    `is_strict`: what is sent at another speed, or with parity, is not understood.
+    """
 
     def __init__(
-        self, path: Path, slaves: Iterable[Slave], baud: int = 0, bits: int = 11, *, echoes: bool = False
-    ):
+        self,
+        path: Path,
+        slaves: Iterable[Slave],
+        baud: int = 0,
+        bits: int = 11,
+        *,
+        echoes: bool = False,
+        is_strict: bool = False,
+    ) -> None:
         self.path = path
         self.slaves = {slave.unit: slave for slave in slaves}
         self.garbled = 0
         self._character_s = bits / baud if baud else 0.0
+        self._speed = getattr(termios, f"B{baud}") if is_strict else None
         self._echoes = echoes
         self._fd = -1
         self._heard = b""
@@ -71,6 +83,8 @@ class PtyStreet:
             data = os.read(self._fd, 4096)
         except OSError:
             return  # nobody has the tty open at the moment
+        if self._speed is not None and not self._is_understood():
+            return
         if self._echoes:
             self._send(data)
         self._heard += data
@@ -82,6 +96,11 @@ class PtyStreet:
                 self.garbled += 1
                 self._heard = b""
         self._heard = self._heard[-REQUEST_MAX:]
+
+    def _is_understood(self) -> bool:
+        """Whether the far end of the tty is set as this line is."""
+        _in, _out, control, _local, speed, *_rest = termios.tcgetattr(self._fd)
+        return bool(speed == self._speed and not control & termios.PARENB)
 
     def _serve(self, frame: bytes) -> None:
         loop = asyncio.get_running_loop()
