@@ -9,7 +9,8 @@ A wake with its cache writes nothing to flash by itself.
 How long it listens: a frame that must be answered is waited for as ever (uplink.py), and after the last frame either
 way the link stays open for LISTEN_MS, in which a gateway says what it has for this node (time, settings, a command; on
 LoRa the windows after it are all there is). A gateway that does not answer TRIES_MAX frames in a row is left
-alone until the next set is due or, if an event waits, for ten minutes, then twenty, and so on up to an hour.
+alone until the next set is due, six hours at most, or, if an event waits, for ten minutes, then twenty, and so on up
+to an hour.
 """
 
 from struct import calcsize, pack, unpack_from
@@ -32,11 +33,11 @@ _GIVEN_UP = 255  # attempts, on any carrier
 _RETRY_S = 600
 _RETRY_MAX_S = 3600
 _RETRY_DOUBLED_MAX = 8
+_RETRY_SETS_S = 6 * 3600
 # A wake costs the boot, 0.8 s at full current: below a few of that it is cheaper, and simpler, to stay.
 SLEEP_MIN_S = 4
 # How the sleep's clock errs is known from the gateway's time after this, and not only after a whole day.
 _LEARN_RATE_S = 3600
-_DAY_S = 86400
 
 # wakes | awake s | retries | retry at | status at || due | begun | on raster || must hello | report at | fresh from |
 # newest set || frames sent, resent, clock steps, flash errors, refused, sensor errors || maintenance ends
@@ -116,8 +117,8 @@ class Nap:
         """When it is this gateway's turn again, unless something is raised before."""
         if now_s < self.retry_at_s:
             return
-        # What has no event waits for the next set.
-        retry_s = min(_RETRY_S << self.retries, _RETRY_MAX_S) if node.outbox.count(EVENTS) else _DAY_S
+        # What has no event is in no hurry; but with daily sets, waiting for the next one would take two days at worst.
+        retry_s = min(_RETRY_S << self.retries, _RETRY_MAX_S) if node.outbox.count(EVENTS) else _RETRY_SETS_S
         self.retry_at_s = now_s + min(retry_s, node.settings[INTERVAL_S])
         self.retries = min(self.retries + 1, _RETRY_DOUBLED_MAX)
 
