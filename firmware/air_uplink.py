@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Between two tries: so much doubled each time and up to twice that, an event up to one minute, all else to two hours.
 SPACING_MS = 4000
 _EVENT_DOUBLED_MAX = 3
+# Where there is one channel, an event that was lost twice is one of many, and all of these are in each other's way: one
+# doubling is skipped, and there is one more.
+_ALONE_TRIES = 2
 _DOUBLED_MAX = 10
 # One frame of fresh readings in so many asks for an answer, and one after so long without any.
 ASK_EVERY = 4
@@ -113,6 +116,13 @@ class AirUplink(Uplink):
             return self._send_first_aside()
         return Uplink.poll(self)
 
+    def send_hello(self) -> int:
+        """Every other time an event goes in the place of a hello: its answer says as much, and it is half as long."""
+        record = self._unacked(EVENTS, 0)
+        if record is None or self._session.epoch is None or self.unanswered & 1:
+            return Uplink.send_hello(self)
+        return self._send_record(EVENTS, record)
+
     def next_record(self) -> "tuple[int, Record | None]":
         lane, record = Uplink.next_record(self)
         if record is None or lane == EVENTS:
@@ -142,8 +152,12 @@ class AirUplink(Uplink):
         """Doubled with each answer that did not come, and up to as much again."""
         if not self._is_confirmed:
             return TURNAROUND_MS
-        most = _EVENT_DOUBLED_MAX if self._unacked(EVENTS, 0) is not None else _DOUBLED_MAX
-        spacing_ms = SPACING_MS << min(self.attempts, most)
+        doubled, most = self.attempts, _DOUBLED_MAX
+        if self._unacked(EVENTS, 0) is not None:
+            most = _EVENT_DOUBLED_MAX
+            if self.air.channels == 1 and doubled >= _ALONE_TRIES:
+                doubled, most = doubled + 1, most + 1
+        spacing_ms = SPACING_MS << min(doubled, most)
         return spacing_ms + (spacing_ms * self._hal.random(1)[0] >> 8)
 
     def _must_confirm(self) -> bool:

@@ -129,6 +129,10 @@ class Lora:
         return self._state > _BACKING_OFF
 
     @property
+    def channels(self) -> int:
+        return self._plan[2]
+
+    @property
     def errors(self) -> int:
         """Faults of the radio."""
         return int(self._radio.errors)

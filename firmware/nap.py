@@ -77,7 +77,10 @@ class Nap:
         return self.awake_before_s + self._hal.clock.uptime_s() - self.from_s
 
     def set_kept(self, node: "Node") -> None:
-        """The status goes with the set, when it is nearly due: one wake for both."""
+        """The status goes with the set, when it is nearly due: one wake for both. Not while an alarm is raised: that may
+        be a flood, and the air is needed for the alarms of others."""
+        if node.alarms.raised:
+            return
         clock = self._hal.clock
         now_s = clock.uptime_s()
         if clock.knows_rate and node.status_at_s - now_s < node.settings[STATUS_S] // 2:

@@ -186,7 +186,7 @@ class Uplink:
         if self.has_given_up:
             return SPACING_MAX_MS
         if self.must_hello or self._session.epoch is None:
-            return self._send_hello()
+            return self.send_hello()
         lane, record = self.next_record()
         if record is None:
             return self._until_report_ms()
@@ -197,7 +197,7 @@ class Uplink:
         if self._session.epoch is not None:
             self.write(self._session.seal(message))
 
-    def _send_hello(self) -> int:
+    def send_hello(self) -> int:
         hello = self._hello()
         if self._session.epoch is None or self.unanswered >= JOIN_AFTER:
             self.write(self._session.start_join(hello))
