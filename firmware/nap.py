@@ -77,8 +77,8 @@ class Nap:
         return self.awake_before_s + self._hal.clock.uptime_s() - self.from_s
 
     def set_kept(self, node: "Node") -> None:
-        """The status goes with the set, when it is nearly due: one wake for both. Not while an alarm is raised: it may be
-        a flood, and the air is needed for the alarms of others."""
+        """The status goes with the set, when it is nearly due: one wake for both. Not with that of an alarm: in a flood
+        the air is needed for the alarms of others."""
         if node.alarms.raised:
             return
         clock = self._hal.clock
