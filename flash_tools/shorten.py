@@ -1,5 +1,7 @@
 """Give names that nobody outside a module sees short ones, the same in every module.
 
+Modules with a class and its heirs count as one.
+
 A name costs a node 26 bytes of heap or more, once, however often it is used. Renamed are names with one leading
 underscore, names of parameters and local variables, and every other name that is defined in one module and occurs in
 no other. A name stays when it is used in some module that does not define it, is imported or passed as a keyword
@@ -37,21 +39,54 @@ def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, s
     trees = {name: ast.parse(text) for name, text in sources.items()}
     fixed = OFFERED.union(keep, *(_fixed(tree) for tree in trees.values()))
     homes = Counter(name for tree in trees.values() for name in _identifiers(tree))
-    return {name: _renamed(text, trees[name], fixed, homes) for name, text in sources.items()}
+    shortened = {}
+    for family in _families(trees):
+        kin = {name: trees[name] for name in family}
+        found = {name: list(_places(trees[name], _lines(sources[name]))) for name in family}
+        new = _new_names(kin, [place for places in found.values() for place in places], fixed, homes)
+        shortened |= {name: replaced(sources[name], found[name], new) for name in family}
+    return {name: shortened[name] for name in sources}
 
 
-def _renamed(text: str, tree: ast.Module, fixed: set[str], homes: Mapping[str, int]) -> str:
-    lines = [line.encode() for line in text.split("\n")]
-    found = list(_places(tree, lines))
+def _families(trees: Mapping[str, ast.Module]) -> list[list[str]]:
+    """Modules whose classes inherit from each other: in those, one name is one name."""
+    heads = {name: name for name in trees}
+    for name, tree in trees.items():
+        imported = {
+            alias.asname or alias.name: node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module in trees
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                if isinstance(base, ast.Name) and base.id in imported:
+                    old, new = heads[name], heads[str(imported[base.id])]
+                    heads = {one: new if head == old else head for one, head in heads.items()}
+    return [[name for name in trees if heads[name] == head] for head in dict.fromkeys(heads.values())]
+
+
+def _new_names(
+    kin: Mapping[str, ast.Module], found: list[Place], fixed: set[str], homes: Mapping[str, int]
+) -> dict[str, str]:
     names = {name for _, _, name in found}
-    hidden = {name for name in names if homes[name] == 1 or _is_private(name)} | _locals(tree)
+    at_home = Counter(name for tree in kin.values() for name in _identifiers(tree))
+    local = Counter(name for tree in kin.values() for name in _locals(tree))
+    hidden = {
+        name
+        for name in names
+        if _is_private(name) or at_home[name] == homes[name] == 1 or local[name] == at_home[name]
+    }
     hidden = {name for name in hidden - fixed if not name.startswith("__") and name != "_"}
     free = (short for short in _SHORT if short not in names - hidden)
     ranked = Counter(name for _, _, name in found if name in hidden).most_common()
-    new = dict(
+    return dict(
         zip([name for name, _ in sorted(ranked, key=lambda item: (-item[1], item[0]))], free, strict=False)
     )
-    return replaced(text, found, new)
+
+
+def _lines(text: str) -> list[bytes]:
+    return [line.encode() for line in text.split("\n")]
 
 
 def replaced(text: str, places: Iterable[Place], new: Mapping[str, str]) -> str:

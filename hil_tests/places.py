@@ -22,6 +22,7 @@ from boards.virtual.supervisor import VirtualBoard
 from hil_tests.errors import RigError
 from hil_tests.world.lift_profile import LiftDrive
 from hil_tests.world.lift_shaft import Shaft
+from hil_tests.world.propagation import Spot
 from hil_tests.world.river import River
 from hil_tests.world.street_cover import CoverMotion
 
@@ -29,6 +30,8 @@ from hil_tests.world.street_cover import CoverMotion
 Water = Callable[[float], dict[str, float]]
 # Vehicles a day over the demonstration's cover: one every few seconds, or nobody would see any.
 BUSY_TRUCKS_A_DAY = 8_000
+# On the air: a river station starts with 176k, a cover with 184k, but has no room left for its accelerometer then.
+HEAP_ON_AIR = "192k"
 _CELL_MV = 3_620
 _HEIGHTS_M = (0.0, 4.5, 7.5, 10.5)
 _DOOR_S = 3.0
@@ -41,6 +44,7 @@ class Place(Protocol):
     heap_size: str
     site: str
     settings: dict[int, int]  # by key of SPEC.md 2.4, beside those of the street
+    spot: Spot | None  # of its antenna; None: a serial line
 
     def attach(self, board: VirtualBoard) -> None: ...
     def live(self) -> None: ...
@@ -52,8 +56,11 @@ class RiverPlace:
     node_type = "river"
     heap_size = "160k"
 
-    def __init__(self, site: str, seed: int, water: Water | None = None) -> None:
+    def __init__(self, site: str, seed: int, water: Water | None = None, spot: Spot | None = None) -> None:
         self.site = site
+        self.spot = spot
+        if spot is not None:
+            self.heap_size = HEAP_ON_AIR
         self.settings: dict[int, int] = {}
         self._water = water or River(seed).quantities
         self._spill_from_s = float("inf")
@@ -83,8 +90,13 @@ class CoverPlace:
     node_type = "cover"
     heap_size = "168k"  # it starts with 160k, and has nothing to spare there (firmware/README.md)
 
-    def __init__(self, site: str, seed: int, trucks_a_day: float = BUSY_TRUCKS_A_DAY) -> None:
+    def __init__(
+        self, site: str, seed: int, trucks_a_day: float = BUSY_TRUCKS_A_DAY, spot: Spot | None = None
+    ) -> None:
         self.site = site
+        self.spot = spot
+        if spot is not None:
+            self.heap_size = HEAP_ON_AIR
         self.settings: dict[int, int] = {}
         self._seed = seed
         self._trucks_a_day = trucks_a_day
@@ -120,6 +132,7 @@ class LiftPlace:
 
     def __init__(self, site: str, seed: int, *, is_busy: bool = True) -> None:
         self.site = site
+        self.spot: Spot | None = None
         self.settings: dict[int, int] = {}
         self.is_busy = is_busy
         self.floor = 0

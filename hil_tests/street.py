@@ -30,6 +30,7 @@ from hil_tests.errors import RigError
 from hil_tests.outbox_reader import OutboxContents, read_outbox
 from hil_tests.places import Place
 from hil_tests.processes import spawn
+from hil_tests.sky import RADIO, Sky
 from hil_tests.system import Books, told_by_gateway
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +51,13 @@ def app_image(node_type: str = "river") -> bytes:
 class GatewayProcess:
     """The daemon, run as its user runs it, with its files in ``folder``."""
 
-    def __init__(self, folder: Path, links: dict[str, Path], mqtt: tuple[str, int] | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        links: dict[str, Path],
+        mqtt: tuple[str, int] | None,
+        more_tables: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.config = folder / "gateway.toml"
         self.data = folder / "data"
@@ -61,7 +68,7 @@ class GatewayProcess:
         key = folder / "master.key"
         key.write_text(os.urandom(32).hex() + "\n", encoding="ascii")
         key.chmod(0o600)
-        self.config.write_text(self._toml(links, mqtt), encoding="utf-8")
+        self.config.write_text("\n".join([self._toml(links, mqtt), *more_tables]), encoding="utf-8")
 
     def _toml(self, links: dict[str, Path], mqtt: tuple[str, int] | None) -> str:
         tables = [
@@ -146,12 +153,16 @@ class Street:
         # As minted: what a technician would write again to a node whose state was lost.
         self.state_images: dict[str, Path] = {}
         self.places: dict[str, Place] = {}
+        self.sky = Sky(seed) if any(place.spot is not None for place in places) else None
         for index, place in enumerate(places):
             self._add_board(index, place)
         links = {
-            f"{self.places[node].node_type}-{node}": board.link_path for node, board in self.boards.items()
+            f"{self.places[node].node_type}-{node}": board.link_path
+            for node, board in self.boards.items()
+            if self.places[node].spot is None
         }
-        self.gateway = GatewayProcess(folder / "gateway", links, mqtt)
+        tables = self.sky.tables() if self.sky is not None else []
+        self.gateway = GatewayProcess(folder / "gateway", links, mqtt, tables)
 
     def _add_board(self, index: int, place: Place) -> None:
         minted = mint(
@@ -161,6 +172,7 @@ class Street:
             area=self.area,
             site=place.site,
             settings={0: self.interval_s, 1: self.interval_s, 2: STATUS_S, **place.settings},
+            radio=RADIO if place.spot is not None else None,
         )
         board = VirtualBoard(
             self.folder / f"board{index}",
@@ -170,6 +182,8 @@ class Street:
             heap_size=place.heap_size,
         )
         place.attach(board)
+        if self.sky is not None and place.spot is not None:
+            self.sky.join(board, f"{minted.address:04x}", place.spot)
         self.places[f"{minted.address:04x}"] = place
         self.boards[f"{minted.address:04x}"] = board
         self.state_images[f"{minted.address:04x}"] = minted.state_image
@@ -177,6 +191,8 @@ class Street:
     def start(self) -> None:
         self.gateway.cli("node", "import", str(self.folder / MINT_FILE))
         self.gateway.start()
+        if self.sky is not None:
+            self.sky.start()
         for board in self.boards.values():
             board.power_on()
 
@@ -223,4 +239,6 @@ class Street:
     def close(self) -> None:
         for board in self.boards.values():
             board.close()
+        if self.sky is not None:
+            self.sky.close()
         self.gateway.kill()

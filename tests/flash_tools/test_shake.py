@@ -214,3 +214,30 @@ def test_half_of_the_wire_is_not_on_a_node() -> None:
     names = set().union(*(defined(text) for text in out.values()))
     assert not names & {"decode_up", "GatewayJoin", "ReplayWindow", "RangeDecoder"}
     assert names >= {"decode_down", "NodeJoin", "RangeEncoder", "Outbox"}
+
+
+def test_a_class_and_its_heir_in_another_module_keep_their_names_apart_and_together() -> None:
+    base = dedent("""
+        class Base:
+            def run(self):
+                return self._first() + self._second()
+            def _first(self):
+                return 1
+            def _second(self):
+                return 20
+    """)
+    heir = dedent("""
+        from base import Base
+        class Heir(Base):
+            def _own(self):
+                return 300
+            def _second(self):
+                return self._own() + self._own() + self._own()
+    """)
+    out = shorten({"base": base, "heir": heir}, keep=["Base", "Heir", "run"])
+    assert "_second" not in out["base"] + out["heir"]
+    scope: dict[str, object] = {}
+    exec(out["base"], scope)
+    exec(out["heir"].replace("from base import Base", ""), scope)
+    assert scope["Base"]().run() == 21  # type: ignore[operator]
+    assert scope["Heir"]().run() == 901  # type: ignore[operator]
