@@ -1,12 +1,12 @@
-"""A bridge as it ships, in real time: MicroPython at both ends of the air, its serial port, and the daemon's process."""
+"""A bridge as it ships, in real time: MicroPython at both ends of the air, a serial port, and the daemon."""
 
 from __future__ import annotations
 
-import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +16,7 @@ from boards.virtual.hub import shared_hub
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.mint import MINT_FILE, mint
 from hil_tests.outbox_reader import OutboxContents, read_outbox
-from hil_tests.places import RiverPlace
+from hil_tests.places import HEAP_ON_AIR, RiverPlace
 from hil_tests.street import AREA, GatewayProcess, app_image
 from hil_tests.world.air import Air
 from hil_tests.world.propagation import Spot, open_air
@@ -53,7 +53,7 @@ class BridgedStreet:
         self._clock = BoardClock(time.time())
         self._hub.call(lambda: self._hub.add_clock(self._clock))
         self.air = Air(self._clock, open_air())
-        self.river = self._board(folder, "river", _NODE, Spot(600, 0), RiverPlace.heap_size)
+        self.river = self._board(folder, "river", _NODE, Spot(600, 0), HEAP_ON_AIR)
         RiverPlace("weir-1", seed=1).attach(self.river)
         self.bridge = self._board(folder, "bridge", _BRIDGE, Spot(0, 0, is_high=True), "160k")
         self.gateway = BridgedGateway(folder / "gateway", self.bridge.link_path)
@@ -88,12 +88,15 @@ class BridgedStreet:
         return read_outbox(f"{_NODE:04x}", self.river.read_partition("state", live=True))
 
     def stored(self) -> int:
-        return int(json.loads(self.gateway.cli("audit", "--json"))["stored"])
+        with closing(sqlite3.connect(f"file:{self.gateway.database}?mode=ro", uri=True)) as reader:
+            (count,) = reader.execute(
+                "SELECT (SELECT count(*) FROM reading) + (SELECT count(*) FROM event)"
+            ).fetchone()
+        return int(count)
 
-    def radio(self) -> dict[str, Any]:
-        """What the daemon says of the bridge."""
-        status = json.loads(self.gateway.cli("status", "--json"))
-        return dict(status["radios"]["roof"])
+    def is_ready(self) -> bool:
+        """Whether the daemon says that the bridge hears what it should."""
+        return self.gateway.metrics().get('tidegate_radio_open{radio="roof"}') == 1
 
     def wait(self, holds: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
@@ -131,6 +134,6 @@ def test_a_river_is_stored_through_a_bridge_that_loses_power_and_cable(street: B
     street.bridge.unplug()
     time.sleep(0.2)
     street.bridge.replug()
-    street.wait(lambda: street.radio()["open"] == 1, "bridge that is ready after its cable was out")
+    street.wait(street.is_ready, "bridge that is ready after its cable was out")
     kept = len(street.outbox().kept)
     street.wait(lambda: street.stored() >= kept, f"{kept} records, which the node had kept by then")
