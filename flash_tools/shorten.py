@@ -39,7 +39,7 @@ def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, s
     trees = {name: ast.parse(text) for name, text in sources.items()}
     fixed = OFFERED.union(keep, *(_fixed(tree) for tree in trees.values()))
     homes = Counter(name for tree in trees.values() for name in _identifiers(tree))
-    shortened = {}
+    shortened: dict[str, str] = {}
     for family in _families(trees):
         kin = {name: trees[name] for name in family}
         found = {name: list(_places(trees[name], _lines(sources[name]))) for name in family}
