@@ -30,7 +30,7 @@ from hil_tests.world.street_cover import CoverMotion
 Water = Callable[[float], dict[str, float]]
 # Vehicles a day over the demonstration's cover: one every few seconds, or nobody would see any.
 BUSY_TRUCKS_A_DAY = 8_000
-# On the air: a river station starts with 176k, a cover with 184k, but has no room left for its accelerometer then.
+# On the air: a river station starts with 176k and a cover with 184k; neither does with 8k less.
 HEAP_ON_AIR = "192k"
 _CELL_MV = 3_620
 _HEIGHTS_M = (0.0, 4.5, 7.5, 10.5)
