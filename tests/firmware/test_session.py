@@ -12,7 +12,7 @@ from protocols.wire import codes, envelope, messages
 from protocols.wire.errors import FrameError
 from protocols.wire.join import GatewayJoin
 
-IDENTITY = Identity(0x12, bytes(range(16)), bytes(range(8)), "river_station", "virtual")
+IDENTITY = Identity(0x12, bytes(range(16)), bytes(range(8)), "river_station", "virtual", None)
 BLOCKS = 32
 
 
