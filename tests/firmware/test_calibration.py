@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PH, OXYGEN, LEVEL = 1, 2, 7
 ZERO, SPAN, APPLY, DISCARD = range(4)
+# What is loaded for a calibration may bring the one name that makes MicroPython take the next size of its table of names
+# (DESIGN.md, "Names are heap"): once in a life, and room that stays.
+_NAME_TABLE = 8192
 
 
 def is_set(content: Any) -> bool:
@@ -351,7 +354,7 @@ def test_a_calibration_in_160_kb(tmp_path: Path) -> None:
         print(
             f"\ncalibration heap_before={before} heap_after={node.heap_used[-1]} heap_peak={max(node.heap_used)}"
         )
-        assert node.heap_used[-1] <= before + 1024
+        assert node.heap_used[-1] <= before + 1024 + _NAME_TABLE
         assert not [line for line in node.log if "failed" in line], node.log
         node.power_cut()
         node.power_on()
