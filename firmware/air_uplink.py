@@ -40,6 +40,7 @@ _JITTER_MAX_S = 300
 _ENVELOPE_BYTES = 11
 _QUIET_MS = 60000
 _ASIDES_MAX = 2
+_SLOT = "air"
 # readings from here on may not have come | heard at | frames since
 _REST = ">IIB"
 
@@ -48,10 +49,10 @@ class AirUplink(Uplink):
     def __init__(self, *parts: "Any") -> None:
         Uplink.__init__(self, *parts)
         self.air: "Lora" = self.carrier  # type: ignore[assignment]
-        self.air.on_sent = self._session.sent
+        self.air.on_sent = self._sent
         self._unsure_from = self.fresh_from  # readings from there to fresh_from were sent and not asked after
         self._unasked = 0  # such frames since an answer
-        self._heard_at_s = self._clock.uptime_s()
+        self._heard_at_s = self.clock.uptime_s()
         self._is_confirmed = True  # the frame under way
         self._asides: "list[Up]" = []
         self._is_aside = False  # the frame under way is the first of these
@@ -65,17 +66,17 @@ class AirUplink(Uplink):
 
     def kept_set(self, seq: int, report_s: int) -> None:
         jitter_s = min(report_s // _JITTER_OF, _JITTER_MAX_S)
-        Uplink.kept_set(self, seq, report_s + jitter_s * self._hal.random(1)[0] // 256)
+        Uplink.kept_set(self, seq, report_s + jitter_s * self.hal.random(1)[0] // 256)
 
     def hurry(self) -> None:
         Uplink.hurry(self)
-        if self.must_hello and not self._is_answered:
+        if self.must_hello and not self.is_answered:
             self.unanswered = 0
             self.waiting = False
 
     def heard(self) -> None:
         self.air.answered()
-        self._heard_at_s = self._clock.uptime_s()
+        self._heard_at_s = self.clock.uptime_s()
         self._unasked = 0
         if self._is_aside:
             self._is_aside = False
@@ -99,9 +100,9 @@ class AirUplink(Uplink):
     # -- sending --------------------------------------------------------------------------------------------
 
     def poll(self) -> int:
-        wait_ms = _QUIET_MS if self.air.is_busy else self._turn()
+        wait_ms = self._turn() if self.air.is_idle else _QUIET_MS
         # An exchange has its own moments, long before the next frame may go.
-        return min(wait_ms, self.air.wait_ms()) if self.air.is_busy else wait_ms
+        return wait_ms if self.air.is_idle else min(wait_ms, self.air.wait_ms())
 
     def _turn(self) -> int:
         """Send what is next, if anything may be; milliseconds until more may."""
@@ -119,7 +120,7 @@ class AirUplink(Uplink):
     def send_hello(self) -> int:
         """Every other time an event goes in the place of a hello: its answer says as much, and it is half as long."""
         record = self._unacked(EVENTS, 0)
-        if record is None or self._session.epoch is None or self.unanswered & 1:
+        if record is None or self.session.epoch is None or self.unanswered & 1:
             return Uplink.send_hello(self)
         return self._send_record(EVENTS, record)
 
@@ -131,8 +132,8 @@ class AirUplink(Uplink):
             return lane, None
         items = cbor.loads(record.payload)
         # All of a message but its body: two bytes stand for the length of that.
-        rest = [1, items[0], record.seq, self._outbox.held(record.seq), items[1], 0xFF]
-        if record.epoch != self._session.epoch:
+        rest = [1, items[0], record.seq, self.outbox.held(record.seq), items[1], 0xFF]
+        if record.epoch != self.session.epoch:
             rest.append(record.epoch)
         self.room = min(MAX_BODY, self.air.room - _ENVELOPE_BYTES - self._piv_bytes - len(cbor.dumps(rest)))
         return lane, record
@@ -141,7 +142,7 @@ class AirUplink(Uplink):
         self._is_confirmed = self._must_confirm() or len(frame) > self.air.room
         self._piv_bytes = frame[0] & 7
         self.air.send(frame, self._is_confirmed)
-        self._health.frames_sent += 1
+        self.health.frames_sent += 1
         self._is_aside = False
         if not self._is_confirmed:
             self._unasked += 1
@@ -158,7 +159,11 @@ class AirUplink(Uplink):
             if self.air.channels == 1 and doubled >= _ALONE_TRIES:
                 doubled, most = doubled + 1, most + 1
         spacing_ms = SPACING_MS << min(doubled, most)
-        return spacing_ms + (spacing_ms * self._hal.random(1)[0] >> 8)
+        return spacing_ms + (spacing_ms * self.hal.random(1)[0] >> 8)
+
+    def _sent(self) -> None:
+        """The windows count from the end of the uplink, and so does the time in which its answer is believed."""
+        self.session.sent(self.session.latest_piv)
 
     def _must_confirm(self) -> bool:
         return (
@@ -166,7 +171,7 @@ class AirUplink(Uplink):
             or self.lane != READINGS
             or self.first < self.fresh_from
             or self._unasked >= ASK_EVERY - 1
-            or self._clock.uptime_s() - self._heard_at_s >= ASK_AFTER_S
+            or self.clock.uptime_s() - self._heard_at_s >= ASK_AFTER_S
         )
 
     def _conclude(self) -> None:
@@ -183,12 +188,12 @@ class AirUplink(Uplink):
         self._is_confirmed = True
 
     def _left_ms(self) -> int:
-        return self._wait_ms - self._clock.ticks_diff(self._clock.ticks_ms(), self._wait_from_ms)
+        return self.wait_ms - self.clock.ticks_diff(self.clock.ticks_ms(), self.wait_from_ms)
 
     def _time_was_up(self) -> None:
         self.waiting = False
         self._is_aside = False
-        if self._is_answered:
+        if self.is_answered:
             return
         self.unanswered += 1
         self.attempts += 1
@@ -202,13 +207,13 @@ class AirUplink(Uplink):
         return not (
             self.must_hello
             or self.has_given_up
-            or self._session.epoch is None
+            or self.session.epoch is None
             or self._unacked(EVENTS, 0) is not None
         )
 
     def _send_first_aside(self) -> int:
         self.lane = -1
-        self.write(self._session.seal(self._asides[0]))
+        self.write(self.session.seal(self._asides[0]))
         self._is_aside = True
         return self._await(self.spacing_ms())
 
@@ -216,18 +221,24 @@ class AirUplink(Uplink):
 
     def quiet_ms(self) -> int:
         """The windows are all there is: nothing comes after an exchange."""
-        return 0 if self.air.is_busy else _QUIET_MS
+        return _QUIET_MS if self.air.is_idle else 0
 
     def rest_s(self) -> int:
         held_s = self.air.held_s()
-        if held_s and not self.air.is_busy:
+        if held_s and self.air.is_idle:
             return held_s
         return 0 if self._asides and self._may_turn_aside() else Uplink.rest_s(self)
 
-    def rest_on_air(self) -> bytes:
-        """What resume_on_air() needs after a deep sleep that begins now, beside what rest() keeps."""
-        return pack(_REST, self._unsure_from, self._heard_at_s, self._unasked) + self.air.rest()
+    def rest(self) -> "tuple[int, int, int, int]":
+        """What the air adds is kept in a slot of its own."""
+        kept = pack(_REST, self._unsure_from, self._heard_at_s, self._unasked) + self.air.rest()
+        self.hal.cache.save(_SLOT, kept)
+        return Uplink.rest(self)
 
-    def resume_on_air(self, rested: bytes) -> None:
-        self._unsure_from, self._heard_at_s, self._unasked = unpack_from(_REST, rested)
-        self.air.resume(rested[calcsize(_REST) :])
+    def resume(self, must_hello: int, report_at_s: int, fresh_from: int, newest_set: int) -> None:
+        Uplink.resume(self, must_hello, report_at_s, fresh_from, newest_set)
+        kept = self.hal.cache.load(_SLOT)
+        if kept:
+            self.hal.cache.save(_SLOT, b"")  # once: time on the air must not be forgotten
+            self._unsure_from, self._heard_at_s, self._unasked = unpack_from(_REST, kept)
+            self.air.resume(kept[calcsize(_REST) :])

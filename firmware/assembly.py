@@ -5,10 +5,9 @@ On the heap only while a Node is made.
 
 from collections import namedtuple
 
-from firmware import nodes, records
+from firmware import nodes
 from firmware.durable import Document, documents, read_file
 from firmware.errors import NoIdentity
-from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
 from firmware.sampling import Sampler
 from firmware.session import Identity
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from firmware.alarms import Rule
     from firmware.hal import Hal
-    from firmware.node import Node
-    from firmware.outbox import Outbox
     from firmware.watch import Watch
 
     class Equipment(NamedTuple):
@@ -107,6 +104,8 @@ def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
     of_checkers = [] if is_safe else checkers(of_type)
     defaults.update(of_type.settings)
     settings = Settings(Document(hal.state_fs, "settings"), defaults)
+    if who.radio is not None:
+        of_carrier.apply(settings)
     of_watch = watch(of_type, hal, settings)
     made = Equipment(
         of_type.name,
@@ -116,7 +115,7 @@ def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
         settings,
         of_type.sleeps(hal) if of_type.sleeps is not None else None,
         of_watch,
-        Sampler(of_type.sensors(hal, of_watch), len(of_checkers)),
+        Sampler(of_type.sensors(hal, of_watch), len(of_checkers), hal.clock),
         of_checkers,
         rules(of_type, settings),
         of_type.derive,
@@ -191,32 +190,10 @@ def watch(of_type: "nodes.NodeType", hal: "Hal", settings: "Settings") -> "Watch
     return of_type.watch(hal, settings, documents(hal.state_fs))
 
 
-def alarm_state(alarm_file: "Document", outbox: "Outbox") -> bytes:
-    """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox."""
-    kept = alarm_file.load()
-    if kept is None:
-        return bytes(4 + KEPT_BYTES)
-    records.finish(outbox, kept[4 + KEPT_BYTES :])
-    return kept
-
-
 def rules(of_type: "nodes.NodeType", settings: "Settings") -> "Sequence[Rule]":
     """The alarms in force: some depend on the settings, and what makes them keeps its whole module on the heap."""
     made = of_type.rules
     return made(settings) if callable(made) else made
-
-
-def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":
-    """The calibrations that are in force; a node that was never calibrated loads nothing for it."""
-    kept = Document(node.hal.state_fs, "calibration").load()
-    if not kept:
-        return {}
-    from firmware import calibration
-
-    found = calibration.restore(node, kept)
-    forget("firmware.calibration")
-    forget("protocols.wire.codes")
-    return found
 
 
 def size_of(fs: "Any") -> int:

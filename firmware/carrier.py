@@ -1,6 +1,6 @@
 """What carries frames to the gateway and back: a serial line here, LoRa in lora.py; assembly.py takes the right one.
 
-A carrier knows nothing of what is in a frame. send() does not wait, poll() is called in every step. While ``is_timed``
+A carrier knows nothing of what is in a frame. send() does not wait, poll() is called in every step. While ``is_busy``
 the next thing to do has its moment: no other step may take long.
 """
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from firmware.hal import Link
 
     class Carrier(Protocol):
-        is_timed: bool
+        is_busy: bool
 
         @property
         def line_errors(self) -> int:
@@ -33,7 +33,7 @@ _READS_MAX = 4
 class SerialLine:
     """Implements Carrier: frames among the lines of the console (SPEC.md section 4)."""
 
-    is_timed = False
+    is_busy = False
 
     def __init__(self, link: "Link") -> None:
         self._link = link

@@ -120,12 +120,12 @@ class Lora:
     # -- what may be sent now --------------------------------------------------------------------------------
 
     @property
-    def is_busy(self) -> bool:
-        """Whether an exchange is under way: nothing else can be sent, and the node stays awake."""
-        return self._state != _IDLE
+    def is_idle(self) -> bool:
+        """Whether no exchange is under way: until then nothing else can be sent, and the node stays awake."""
+        return self._state == _IDLE
 
     @property
-    def is_timed(self) -> bool:
+    def is_busy(self) -> bool:
         return self._state > _BACKING_OFF
 
     @property

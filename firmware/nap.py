@@ -156,9 +156,6 @@ def _resume(nap: "Nap", node: "Node") -> None:
     nap.awake_before_s, nap.retries, nap.retry_at_s, node.status_at_s = f[1:5]
     node.schedule.resume(f[5], f[6], f[7] != 0)
     node.uplink.resume(f[8], f[9], f[10], f[11])
-    on_air = _take(node.hal, "air")
-    if on_air is not None and node.identity.radio is not None:
-        node.uplink.resume_on_air(on_air)
     if nap.from_s + SLEEP_MIN_S < nap.retry_at_s:  # woken for something else
         node.uplink.attempts = _GIVEN_UP
     health = node.health
@@ -184,7 +181,5 @@ def _save(nap: "Nap", node: "Node") -> None:
         fields.append(min(count, 0xFFFF))
     fields.append(node.maintenance.rest())
     cache.save("channel", node.session.rest())
-    if node.identity.radio is not None:
-        cache.save("air", node.uplink.rest_on_air())
     cache.save("node", pack(_FIELDS, *fields) + node.alarms.rest())
     cache.save("clock", node.hal.clock.rest())

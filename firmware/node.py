@@ -55,13 +55,19 @@ class Node:
     """``safe``: starts failed again and again (trials.py), so this one does without sensors; else None."""
 
     def __init__(self, hal: "Hal", trials: "Trials | None" = None) -> None:
-        from firmware import assembly, boots  # on the heap for the start only
+        from firmware import assembly, boots  # on the heap for their moment only
 
         fs = hal.state_fs
         self.hal = hal
+        self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
+        self._begun_s = 0  # uptime
+        self._keeps_set = False  # and not only a calibration looks at it
+        self._finished_s = 0  # uptime when the latest one came to its end
+        self.has_measured = False
+        self._memory: "list[Any]" = []  # of derive
         self.safe = safe = trials if trials is not None and trials.is_safe else None
         self.identity = assembly.identity(fs)
-        self._boots = boots.counted(fs, hal.reset_cause != CAUSE_DEEP_SLEEP)
+        count = boots.counted(fs, hal.reset_cause != CAUSE_DEEP_SLEEP)
         # First what its type consists of: what describes it is off the heap again before the outbox is looked through.
         made = assembly.equip(hal, self.identity, safe is not None)
         self.carrier = made.carrier
@@ -72,14 +78,15 @@ class Node:
         self._schema_id = made.schema_id
         self._checkers = made.checkers
         self._derive = made.derive
-        self._memory: "list[Any]" = []  # of derive
         if hal.reset_cause == CAUSE_DEEP_SLEEP and (self.nap is None or not self.nap.woke):
-            self._boots = boots.counted(fs, True)  # what it slept with is lost, and its seconds begin anew
-        forget("firmware.boots")
-        self.health = Health(hal, Document(fs, "traceback"), self._boots)
-
+            count = boots.counted(fs, True)  # what it slept with is lost, and its seconds begin anew
         outbox_bytes = OUTBOX_BYTES if self.nap is None else SLEEPER_OUTBOX_BYTES
-        self.outbox = Outbox(fs, OUTBOX_PATH, min(outbox_bytes, assembly.size_of(fs) // 2))
+        outbox_bytes = min(outbox_bytes, assembly.size_of(fs) // 2)
+        del assembly
+        forget("firmware.assembly")
+        self.health = Health(hal, Document(fs, "traceback"), count)
+
+        self.outbox = Outbox(fs, OUTBOX_PATH, outbox_bytes)
         if trials is not None:
             trials.recover(self.outbox)  # before anything else is kept
         self.session = Session(fs, self.identity, hal.clock, hal.random)
@@ -91,30 +98,21 @@ class Node:
                 self.outbox.offer_again(self.session.epoch)
                 self.outbox.begin_epoch(self.session.epoch)
         self.uplink = made.uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
-        if self.identity.radio is not None:
-            self.carrier.apply(self.settings)
 
         series = len(self._checkers)
         # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
         self.schedule = Schedule(hal.clock, 0 if self.nap is None else self.identity.address * 7919)
-        self._flags = bytearray(series)
-        self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
-        self._begun_s = 0  # uptime
-        self._keeps_set = False  # and not only a calibration looks at it
-        self._finished_s = hal.clock.uptime_s()  # uptime when the latest one came to its end
-        self.has_measured = False
-        self._step_from_ms = 0
-        self._step_wait_ms = 0
+        self._finished_s = hal.clock.uptime_s()
 
         self._alarm_file = Document(fs, "alarms")
         watch_bits = 0 if self.watch is None else self.watch.bits
-        kept = assembly.alarm_state(self._alarm_file, self.outbox)
+        kept = boots.alarm_state(self._alarm_file, self.outbox)
         self.alarms = Alarms(made.rules, series, unpack_from(">I", kept)[0], watch_bits)
         self.maintenance = Maintenance(hal.clock, kept[4:])
         self.alarms.unfitted = self.sampler.unfitted()
         if self.watch is not None:
             self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
-        self.sampler.corrections = assembly.corrections(self)
+        self.sampler.corrections = boots.corrections(self)
         self.commands = CommandRunner(self)
         self.status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
@@ -122,7 +120,7 @@ class Node:
             self.nap.take_up(self)
         if self.nap is None or not self.nap.woke:
             self._greet(made.name)
-        forget("firmware.assembly")
+        forget("firmware.boots")
 
     # -- one step: sample, listen, send ---------------------------------------------------------------------
 
@@ -176,17 +174,12 @@ class Node:
             self.begin_measurement()
         if not self.sampler.is_busy:
             return self.schedule.wait_ms()
-        if self.carrier.is_timed:
+        if self.carrier.is_busy:
             return _WAIT_MS_MAX  # a probe's bus may take a second, and a window has its moment
-        left_ms = self._step_wait_ms - clock.ticks_diff(clock.ticks_ms(), self._step_from_ms)
-        if left_ms > 0:
-            return left_ms
-        wait_ms = self.sampler.step()
+        wait_ms = self.sampler.poll()
         if wait_ms is None:
             self._finish_measurement()
             return self.schedule.wait_ms()
-        self._step_from_ms = clock.ticks_ms()
-        self._step_wait_ms = wait_ms
         return wait_ms
 
     def _listen(self) -> None:
@@ -227,9 +220,6 @@ class Node:
             self.sampler.begin()
             self._begun = self.hal.clock.now()
             self._begun_s = self.hal.clock.uptime_s()
-            # Ticks begin anywhere: a first step due "since 0" might be due a minute after the wrap.
-            self._step_from_ms = self.hal.clock.ticks_ms()
-            self._step_wait_ms = 0
 
     def _finish_measurement(self) -> None:
         self.has_measured = True
@@ -247,7 +237,7 @@ class Node:
     def _take_set(self) -> None:
         time, tq = self._measured_at()
         values = self.sampler.values
-        flags = self._flags
+        flags = bytearray(len(self._checkers))
         for i, checker in enumerate(self._checkers):
             flags[i] = checker.check(self._begun_s, values[i])
         derived = () if self._derive is None else self._derive(self._memory, self._begun_s, values, flags)
@@ -284,7 +274,7 @@ class Node:
         return self._on_wire(time, tq), tq
 
     def _on_wire(self, time: int, tq: int) -> int:
-        return messages.unsynced_time(self._boots, time) if tq == UNSYNCHRONISED else time
+        return messages.unsynced_time(self.health.boots, time) if tq == UNSYNCHRONISED else time
 
     def _keep_event(self, code: int, state: int, detail: "Detail") -> None:
         time, tq = self.record_time()
@@ -396,7 +386,7 @@ class Node:
     def _take_settings(self, message: "Settings") -> None:
         from firmware import operations  # on the heap for this moment only
 
-        operations.take_settings(self, message)
+        operations.receive(self, message)
         forget("firmware.operations")
 
     def _answer_ping(self) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REBOOT_AFTER_S = 5
 
 
-def take_settings(node: "Node", message: "Settings") -> None:
+def receive(node: "Node", message: "Settings") -> None:
     """A document from the gateway, taken or refused as a whole; either way it hears what is in force."""
     try:
         node.settings.replace(message.version, message.document)
@@ -87,7 +87,7 @@ def _read_now(runner: "CommandRunner", _: None) -> None:
 
 def _set_interval(runner: "CommandRunner", seconds: int) -> None:
     node = runner.node
-    node.settings.change_all({INTERVAL_S: seconds})
+    node.settings.change({INTERVAL_S: seconds})
     node.schedule.replan(node.interval_s())
     runner.end(messages.DONE, seconds)
 
@@ -146,7 +146,7 @@ def _set_radio(runner: "CommandRunner", args: "list[int]") -> None:
     if problem:
         runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
         return
-    node.settings.change_all({RADIO_SF: args[0], RADIO_DBM: args[1]})
+    node.settings.change({RADIO_SF: args[0], RADIO_DBM: args[1]})
     node.carrier.apply(node.settings)
     runner.end(messages.DONE, args)
     _tell_settings(node)

@@ -58,8 +58,10 @@ class Schedule:
 class Sampler:
     """Measures all sensors, one after the other: they may share a bus."""
 
-    def __init__(self, sensors: "Sequence[Sensor]", series_count: int) -> None:
+    def __init__(self, sensors: "Sequence[Sensor]", series_count: int, clock: "Clock") -> None:
         self._sensors = sensors
+        self._clock = clock
+        self._from_ms = self._wait_ms = 0  # of the step that is next
         self.values: "Readings" = [None] * series_count
         self.corrections: "dict[int, tuple[int, int, int, int]]" = {}  # by series: two pairs of probe and truth
         self._parts: "list[Readings]" = [[None] * sensor.count for sensor in sensors]
@@ -74,17 +76,25 @@ class Sampler:
         """Start a measurement; one that is under way goes on instead."""
         if self._steps is None:
             self._steps = self._measure()
+            # Ticks begin anywhere: a first step due "since 0" might be due a minute after the wrap.
+            self._from_ms = self._clock.ticks_ms()
+            self._wait_ms = 0
 
     @property
     def is_busy(self) -> bool:
         return self._steps is not None
 
-    def step(self) -> "int | None":
-        """Go on: milliseconds to wait for the next step, or None when `values` is complete."""
+    def poll(self) -> "int | None":
+        """Go on, if it is time: milliseconds to the next step, or None when `values` is complete."""
         steps = self._steps
         if steps is None:
             return None
+        left_ms = self._wait_ms - self._clock.ticks_diff(self._clock.ticks_ms(), self._from_ms)
+        if left_ms > 0:
+            return left_ms
         for wait_ms in steps:
+            self._from_ms = self._clock.ticks_ms()
+            self._wait_ms = wait_ms
             return wait_ms
         self._steps = None
         return None

@@ -53,7 +53,7 @@ class Session:
         self._kid = envelope.node_kid(identity.address)
         self._channel = Channel(fs)
         self._join: "NodeJoin | None" = None
-        self._latest_piv = -1
+        self.latest_piv = -1
         self._latest_at_s = 0
         self._latest_at_ms = 0
         self.epoch: "int | None" = None
@@ -69,7 +69,7 @@ class Session:
     def seal(self, message: "Up") -> bytes:
         """The frame of one message in the current epoch. StorageError when no PIV can be had: then nothing is sent."""
         piv = self._channel.next_piv()
-        self._sent(piv)
+        self.sent(piv)
         return envelope.seal(self._key, piv, messages.encode(message))
 
     def forget(self) -> None:
@@ -128,7 +128,7 @@ class Session:
             raise FrameError("malformed", "a challenge belongs into a join")
         answers = getattr(message, "answers", None)
         if answers is not None and not self._is_timely(answers):
-            raise FrameError("late", "it answers uplink %d, the latest is %d" % (answers, self._latest_piv))
+            raise FrameError("late", "it answers uplink %d, the latest is %d" % (answers, self.latest_piv))
         if not self._channel.accept(g, header.piv):
             raise FrameError("replay", "PIV %d: too many senders speak to this node" % header.piv)
         self._senders[g] = key
@@ -142,12 +142,12 @@ class Session:
         reply = joining.receive(header, frame, r3, hello())
         if reply is not None:
             # It is answered in the new epoch only: PIV 0 of the old one is not what was just sent.
-            self._sent(-1)
+            self.sent(-1)
             return None, reply
         # PIV 0 of the new epoch was used by the hello in step 3.
         self._channel.begin(joining.agreed, 1, {envelope.OWNER: joining.ack_piv})
-        if self._latest_piv < 0:
-            self._latest_piv = 0
+        if self.latest_piv < 0:
+            self.latest_piv = 0
         self._end_join()
         self._take_epoch()
         return joining.ack, None
@@ -181,16 +181,13 @@ class Session:
             identity.master_secret, identity.master_salt, self._channel.id_context, kid
         )
 
-    def _sent(self, piv: int) -> None:
-        self._latest_piv = piv
-        self.sent()
-
-    def sent(self) -> None:
-        """The latest uplink has come to its end: what answers it is believed from now on."""
+    def sent(self, piv: int) -> None:
+        """The uplink with this PIV has just been sent: what answers it is believed for a while."""
+        self.latest_piv = piv
         self._latest_at_s = self._clock.uptime_s()
         self._latest_at_ms = self._clock.ticks_ms()
 
     def _is_timely(self, answers: int) -> bool:
-        if answers != self._latest_piv or self._clock.uptime_s() - self._latest_at_s > WINDOW_MS // 1000 + 1:
+        if answers != self.latest_piv or self._clock.uptime_s() - self._latest_at_s > WINDOW_MS // 1000 + 1:
             return False  # the seconds first: ticks wrap
         return self._clock.ticks_diff(self._clock.ticks_ms(), self._latest_at_ms) < WINDOW_MS

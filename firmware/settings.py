@@ -69,7 +69,7 @@ class Settings:
         self.version = version
         self._document = document
 
-    def change_all(self, values: "dict[int, int]") -> None:
+    def change(self, values: "dict[int, int]") -> None:
         """Change these in place, together; the version still names the document it came from."""
         document = dict(self._document)
         document.update(values)

@@ -53,12 +53,12 @@ class Uplink:
         health: "Health",
         hello: "Callable[[], Hello]",
     ) -> None:
-        self._hal = hal
+        self.hal = hal
         self.carrier = carrier
-        self._clock = hal.clock
-        self._outbox = outbox
-        self._session = session
-        self._health = health
+        self.clock = hal.clock
+        self.outbox = outbox
+        self.session = session
+        self.health = health
         self._hello = hello
         self.fresh_from = outbox.next_seq  # readings below are backlog
         self.newest_set = 0
@@ -68,13 +68,13 @@ class Uplink:
         self.attempts = 0  # frames in a row that nobody answered, whatever went out between them
         self.tries_max = 0  # attempts after which nothing more is sent, until hurry(); 0: it goes on for ever
         # When a frame last went up or came down; at first long ago.
-        self._moved_at_ms = self._clock.ticks_ms() - SPACING_MAX_MS
+        self._moved_at_ms = self.clock.ticks_ms() - SPACING_MAX_MS
         self.room = MAX_BODY  # for the sets of a message
         self.last = 0  # seq of the latest set under way
         self.waiting = False
-        self._is_answered = False  # what is waited for is the turn-around
-        self._wait_from_ms = 0
-        self._wait_ms = 0
+        self.is_answered = False  # what is waited for is the turn-around
+        self.wait_from_ms = 0
+        self.wait_ms = 0
         self.lane = -1  # of the frame under way; -1: it holds no records
         self.first = 0
         self.tried = (-1, 0)  # lane and seq of the record that was sent last
@@ -99,12 +99,12 @@ class Uplink:
         """A set is in the outbox; it may wait that long for others to go with it."""
         self.newest_set = seq
         if self.report_at_s < 0:
-            self.report_at_s = self._clock.uptime_s() + report_s
+            self.report_at_s = self.clock.uptime_s() + report_s
 
     def hurry(self) -> None:
         """Fresh sets go now: one of them raised an alarm, or somebody asked for it."""
         self.attempts = 0
-        self.report_at_s = self._clock.uptime_s()
+        self.report_at_s = self.clock.uptime_s()
 
     def heard(self) -> None:
         """An authentic downlink came: somebody listens."""
@@ -117,21 +117,21 @@ class Uplink:
             self._answered()
         self.unanswered = 0
         self.attempts = 0
-        self._moved_at_ms = self._clock.ticks_ms()
+        self._moved_at_ms = self.clock.ticks_ms()
 
     def acknowledged(self, ack: "Ack") -> None:
         """Take an ack in."""
-        epoch = self._session.epoch if ack.epoch is None else ack.epoch
+        epoch = self.session.epoch if ack.epoch is None else ack.epoch
         if epoch is None or ack.cum is None:
             return
-        if self._outbox.acknowledge(epoch, ack.cum, ack.runs):
+        if self.outbox.acknowledge(epoch, ack.cum, ack.runs):
             # What the gateway lost goes up in one ascending order behind what is measured from now on.
-            self.fresh_from = self._outbox.next_seq
+            self.fresh_from = self.outbox.next_seq
         self._judge_tried()
         if self.lane < 0 or not self.waiting:
             self._answered()
             return
-        left = self._outbox.next_unacked(self.lane, self.first - 1)
+        left = self.outbox.next_unacked(self.lane, self.first - 1)
         if left is None or left.seq != self.first:
             self._answered()
 
@@ -140,7 +140,7 @@ class Uplink:
         lane, seq = self.tried
         if lane < 0:
             return
-        left = self._outbox.next_unacked(lane, seq - 1)
+        left = self.outbox.next_unacked(lane, seq - 1)
         if left is None or left.seq != seq:
             self.tried = (-1, 0)
         elif self._sent_since_ack:
@@ -154,15 +154,15 @@ class Uplink:
 
     def quiet_ms(self) -> int:
         """Since a frame last went up or came down."""
-        return self._clock.ticks_diff(self._clock.ticks_ms(), self._moved_at_ms)
+        return self.clock.ticks_diff(self.clock.ticks_ms(), self._moved_at_ms)
 
     def rest_s(self) -> int:
         """Seconds until there is something to send, 0 when something is under way; a day when there is nothing."""
-        if self.waiting or self.must_hello or self._session.epoch is None:
+        if self.waiting or self.must_hello or self.session.epoch is None:
             return 0
         if self.next_record()[1] is not None:
             return 0
-        return _DAY_S if self.report_at_s < 0 else max(0, self.report_at_s - self._clock.uptime_s())
+        return _DAY_S if self.report_at_s < 0 else max(0, self.report_at_s - self.clock.uptime_s())
 
     def rest(self) -> "tuple[int, int, int, int]":
         """What resume() needs after a deep sleep that begins now."""
@@ -178,14 +178,14 @@ class Uplink:
     def poll(self) -> int:
         """Send what is due, one frame at most; milliseconds until there may be more to do."""
         if self.waiting:
-            left_ms = self._wait_ms - self._clock.ticks_diff(self._clock.ticks_ms(), self._wait_from_ms)
+            left_ms = self.wait_ms - self.clock.ticks_diff(self.clock.ticks_ms(), self.wait_from_ms)
             if left_ms > 0 and not self._event_overtakes():
                 return left_ms
             if left_ms <= 0:
                 self._time_is_up()
         if self.has_given_up:
             return SPACING_MAX_MS
-        if self.must_hello or self._session.epoch is None:
+        if self.must_hello or self.session.epoch is None:
             return self.send_hello()
         lane, record = self.next_record()
         if record is None:
@@ -194,15 +194,15 @@ class Uplink:
 
     def send_aside(self, message: "Up") -> None:
         """Send a status or a settings report between the records; nothing waits for its answer."""
-        if self._session.epoch is not None:
-            self.write(self._session.seal(message))
+        if self.session.epoch is not None:
+            self.write(self.session.seal(message))
 
     def send_hello(self) -> int:
         hello = self._hello()
-        if self._session.epoch is None or self.unanswered >= JOIN_AFTER:
-            self.write(self._session.start_join(hello))
+        if self.session.epoch is None or self.unanswered >= JOIN_AFTER:
+            self.write(self.session.start_join(hello))
         else:
-            self.write(self._session.seal(hello))
+            self.write(self.session.seal(hello))
         self.lane = -1
         return self._await(self.spacing_ms())
 
@@ -213,41 +213,41 @@ class Uplink:
                 self._left_out = 0
             self._sent_since_ack = True
             message = self._message_of(lane, record)
-            frame = self._session.seal(message)
+            frame = self.session.seal(message)
         except WireError as exc:
             # A record that this firmware cannot put on the wire must not stop those behind it.
-            self._hal.log("record %d stands aside: %s" % (record.seq, exc))
+            self.hal.log("record %d stands aside: %s" % (record.seq, exc))
             self._stand_aside(lane, record.seq)
             return 0
         again = lane == self.lane and record.seq == self.first
-        self._health.frames_resent += again
+        self.health.frames_resent += again
         self.lane = lane
         self.first = record.seq
         self.write(frame)
         return self._await(self.spacing_ms())
 
     def _message_of(self, lane: int, record: "Record") -> "Up":
-        epoch = self._session.epoch
+        epoch = self.session.epoch
         assert epoch is not None
         if lane == EVENTS:
-            return records.event_message(self._outbox, record, epoch)
+            return records.event_message(self.outbox, record, epoch)
         # Alone once it was left out: it may be a later set of its batch that the gateway does not take, and on a bad
         # line a short frame has the better chance.
         alone = self._left_out > 0
         try:
-            message, self.last = records.readings_message(self._outbox, record, epoch, lane, alone, self.room)
+            message, self.last = records.readings_message(self.outbox, record, epoch, lane, alone, self.room)
         except MemoryError:
             # What codes batches and its sets found no room between all else. A set alone needs little, and each one
             # that is acknowledged makes some: a node that only tried again would starve on its own backlog.
             gc.collect()
-            self._hal.log("no room to code a batch: set %d goes alone" % record.seq)
-            message, self.last = records.readings_message(self._outbox, record, epoch, lane, True, self.room)
+            self.hal.log("no room to code a batch: set %d goes alone" % record.seq)
+            message, self.last = records.readings_message(self.outbox, record, epoch, lane, True, self.room)
         return message
 
     def write(self, frame: bytes) -> None:
         self.carrier.send(frame, True)
-        self._health.frames_sent += 1
-        self._moved_at_ms = self._clock.ticks_ms()
+        self.health.frames_sent += 1
+        self._moved_at_ms = self.clock.ticks_ms()
 
     # -- choosing -------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Uplink:
         record = self._unacked(EVENTS, 0)
         if record is not None:
             return EVENTS, record
-        if 0 <= self.report_at_s <= self._clock.uptime_s():
+        if 0 <= self.report_at_s <= self.clock.uptime_s():
             record = self._unacked(READINGS, self.fresh_from - 1)
             if record is not None:
                 return READINGS, record
@@ -267,9 +267,9 @@ class Uplink:
 
     def _unacked(self, lane: int, after: int) -> "Record | None":
         first, last, until_s = self._aside[lane]
-        record = self._outbox.next_unacked(lane, after)
-        if record is not None and first <= record.seq <= last and self._clock.uptime_s() < until_s:
-            record = self._outbox.next_unacked(lane, last)
+        record = self.outbox.next_unacked(lane, after)
+        if record is not None and first <= record.seq <= last and self.clock.uptime_s() < until_s:
+            record = self.outbox.next_unacked(lane, last)
         return record
 
     def _event_overtakes(self) -> bool:
@@ -281,15 +281,15 @@ class Uplink:
     def _until_report_ms(self) -> int:
         if self.report_at_s < 0:
             return SPACING_MAX_MS
-        return max(1, min(self.report_at_s - self._clock.uptime_s(), SPACING_MAX_MS // 1000) * 1000)
+        return max(1, min(self.report_at_s - self.clock.uptime_s(), SPACING_MAX_MS // 1000) * 1000)
 
     # -- pacing ---------------------------------------------------------------------------------------------
 
     def _await(self, ms: int) -> int:
         self.waiting = True
-        self._is_answered = False
-        self._wait_from_ms = self._clock.ticks_ms()
-        self._wait_ms = ms
+        self.is_answered = False
+        self.wait_from_ms = self.clock.ticks_ms()
+        self.wait_ms = ms
         return ms
 
     def _answered(self) -> None:
@@ -297,11 +297,11 @@ class Uplink:
         self.unanswered = 0
         self.lane = -1
         self._await(TURNAROUND_MS)
-        self._is_answered = True
+        self.is_answered = True
 
     def _time_is_up(self) -> None:
         self.waiting = False
-        if self._is_answered:
+        if self.is_answered:
             return
         self.unanswered += 1
         self.attempts += 1
@@ -313,7 +313,7 @@ class Uplink:
 
     def _stand_aside(self, lane: int, seq: int) -> None:
         """Let what is behind this record pass; what stands aside already goes on doing so."""
-        now_s = self._clock.uptime_s()
+        now_s = self.clock.uptime_s()
         first = last = seq
         old_first, old_last, until_s = self._aside[lane]
         if now_s < until_s:
@@ -324,4 +324,4 @@ class Uplink:
     def spacing_ms(self) -> int:
         """The time an answer may take, doubled with each that did not come, and a quarter of it at random on top."""
         spacing_ms = min(ANSWER_MS << min(self.unanswered, 5), SPACING_MAX_MS)
-        return spacing_ms + spacing_ms * self._hal.random(1)[0] // 1024
+        return spacing_ms + spacing_ms * self.hal.random(1)[0] // 1024

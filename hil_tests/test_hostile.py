@@ -149,7 +149,7 @@ class Scene:
             "flash": self.station.flash.image,
             "epoch": session.epoch,
             "pivs": (channel._next, channel._bound, dict(channel._highest), dict(channel._ahead)),
-            "latest": (session._latest_piv, session._latest_at_s, session._latest_at_ms),
+            "latest": (session.latest_piv, session._latest_at_s, session._latest_at_ms),
             "senders": sorted(session._senders),
             "join": session._join and (session._join._r1, session._join._offered),
             "outbox": (
@@ -412,7 +412,7 @@ def test_a_delayed_downlink_that_would_change_something_is_late(scene: Scene) ->
     assert channel is not None
     assert channel.current is not None
     node = scene.station.node
-    latest = node.session._latest_piv
+    latest = node.session.latest_piv
 
     def held_back(answers: int) -> list[bytes]:
         said = (
@@ -442,7 +442,7 @@ def test_a_downlink_with_any_bit_wrong_or_cut_anywhere_is_refused(scene: Scene) 
     channel = scene.rig.alive.channels.node(int(scene.name, 16))
     assert channel is not None
     assert channel.current is not None
-    latest = scene.station.node.session._latest_piv
+    latest = scene.station.node.session.latest_piv
     said = (
         messages.Ack(1, ((5, 2),), None),
         messages.Time(latest, 1_700_000_000, 0),

@@ -76,7 +76,8 @@ class Peer:
 
     def feed(self, data: bytes) -> bytes:
         frames = [frame for _, frame in self.decoder.feed(data)]
-        return b"" if self.deaf else b"".join(self._answer(frame) for frame in frames)
+        replies = [reply for frame in frames for reply in self.answers(frame)]
+        return b"".join(framing.encode(reply) for reply in replies)
 
     def send(self, message: Any) -> bytes:
         """The bytes of one message down, in the current epoch."""
@@ -112,13 +113,16 @@ class Peer:
                 runs.append((seq, 1))
         return Ack(cum, tuple(runs[::-1][:RUNS_MAX]), number)
 
-    def _answer(self, frame: bytes) -> bytes:
+    def answers(self, frame: bytes) -> list[bytes]:
+        """Hear a frame; the frames that it is answered with."""
+        if self.deaf:
+            return []
         try:
             replies = self._hear(frame)
         except WireError as error:
             self._refuse(error.reason)
-            return b""
-        return b"" if self.mute else b"".join(framing.encode(reply) for reply in replies)
+            return []
+        return [] if self.mute else replies
 
     def _refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1

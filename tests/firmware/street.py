@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hil_tests.world.flash import LittleFs
 from hil_tests.world.sim_hal import SimStation
 from protocols.wire import cbor, identity
 from protocols.wire.document import encode as encode_document
@@ -42,7 +43,7 @@ class Street:
         self.peer = Peer(who, self._nonce, lambda: self.now_ms // 1000)
         self.station.to_gateway = self._up
         if settings is not None:
-            self._mint(settings)
+            mint(self.station, settings)
         if powered:
             self.station.power_on()
 
@@ -86,12 +87,12 @@ class Street:
         step = self.now_ms // 60_000 % 5 - 2
         return {name: value * (1 + 0.002 * step) for name, value in self.water.items()}
 
-    def _mint(self, settings: Mapping[int, int]) -> None:
-        from hil_tests.world.flash import LittleFs
 
-        fs = LittleFs(self.station.flash)
-        data = cbor.dumps([0, dict(settings)])
-        for folder in ("/a", "/b"):
-            fs.mkdir(folder)
-            with fs.open(folder + "/settings", "wb") as file:
-                file.write(encode_document("settings", 1, data))
+def mint(station: SimStation, settings: Mapping[int, int]) -> None:
+    """Give a station settings before its first start."""
+    fs = LittleFs(station.flash)
+    data = cbor.dumps([0, dict(settings)])
+    for folder in ("/a", "/b"):
+        fs.mkdir(folder)
+        with fs.open(folder + "/settings", "wb") as file:
+            file.write(encode_document("settings", 1, data))

@@ -65,7 +65,7 @@ def test_a_changed_interval_keeps_the_version_it_was_changed_in() -> None:
     slot = Slot()
     settings = Settings(slot, DEFAULTS)
     settings.replace(3, {REPORT_S: 60})
-    settings.change_all({INTERVAL_S: 5})
+    settings.change({INTERVAL_S: 5})
     again = Settings(slot, DEFAULTS)
     assert (again.version, again[INTERVAL_S], again[REPORT_S]) == (3, 5, 60)
 
