@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gateway import limits
 from gateway.accept import Accept
 from gateway.clock import Clock
 from gateway.config import Config
 from gateway.devices import Devices
+from gateway.errors import CommandError
 from gateway.log import Logger
 from gateway.parts import Part
+from gateway.registry import By, audit
+from gateway.store import Store
 
 if TYPE_CHECKING:
     from gateway.pollers.modbus import ModbusPoller
@@ -63,3 +69,54 @@ def picture(pollers: Mapping[str, ModbusPoller]) -> dict[str, Any]:
         "modbus": {name: poller.bus.picture() for name, poller in pollers.items()},
         "modbus_devices": by_device,
     }
+
+
+class Writer:
+    """Writes to points of devices as a person orders them: who, why, and how it ended are in the audit log."""
+
+    def __init__(
+        self, pollers: Mapping[str, ModbusPoller], devices: Devices, store: Store, clock: Clock
+    ) -> None:
+        self._pollers = pollers
+        self._devices = devices
+        self._store = store
+        self._clock = clock
+        self._ends: set[asyncio.Task[None]] = set()
+
+    async def write(self, name: str, point: str, value: float, ttl_s: float, by: By) -> tuple[str, str]:
+        """How it ended, and more of it. Raises GatewayError when it may not be."""
+        section = self._devices.get(name).section
+        poller = self._pollers.get(section.modbus or "")
+        if poller is None or name not in poller.devices:
+            raise CommandError(f"{name} is on no Modbus bus that runs: it cannot be written.")
+        if not 0 < ttl_s <= limits.MODBUS_WRITE_TTL_MAX_S:
+            raise CommandError(
+                f"{ttl_s:g} s is not allowed. Allowed is up to {limits.MODBUS_WRITE_TTL_MAX_S:g} s."
+            )
+        done: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        target = f"{name} {point}"
+        poller.check_write(name, point, value)
+        await self._note(by, "device.write", target, f"{value:g} within {ttl_s:g} s")
+
+        def ended(result: str, detail: str) -> None:
+            if not done.done():
+                done.set_result((result, detail))
+            end = asyncio.ensure_future(
+                self._note(by, "device.written", target, f"{result} {detail}".strip())
+            )
+            self._ends.add(end)
+            end.add_done_callback(self._ends.discard)
+
+        poller.write(name, point, value, ttl_s, ended)
+        try:
+            return await asyncio.wait_for(asyncio.shield(done), limits.MODBUS_WRITE_WAIT_S)
+        except TimeoutError:
+            return "pending", "how it ends will be in the audit log"
+
+    async def _note(self, by: By, action: str, target: str, detail: str) -> None:
+        now_ms = self._clock.unix_ms()
+
+        def work(connection: sqlite3.Connection) -> None:
+            audit(connection, now_ms, by, action, target, detail)
+
+        await self._store.write(work)

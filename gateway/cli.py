@@ -161,6 +161,26 @@ def device_reset(
     typer.echo(f"device {device}: its counter was {done['counter']}; the next advert is believed.")
 
 
+@app.command("device-write")
+def device_write(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its name in the configuration.")],
+    point: Annotated[str, typer.Argument(metavar="POINT", help="One that its profile lets be written.")],
+    value: Annotated[float, typer.Argument(metavar="VALUE", help="In the unit of the point.")],
+    why: WhyOption,
+    within_s: Annotated[
+        float, typer.Option(help="Sent and read back within so many seconds, or not sent.")
+    ] = 5.0,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Write a point of a Modbus device; exit code 0 only when it was read back."""
+    request = {"operation": "device.write", "device": device, "point": point, "why": why}
+    done = _ask_running(_load(config), {**request, "value": value, "ttl_s": within_s})
+    detail = f": {done['detail']}" if done["detail"] else ""
+    typer.echo(f"{device}: {point} = {value:g}: {done['result']}{detail}")
+    if done["result"] != "done":
+        raise typer.Exit(1)
+
+
 @app.command()
 def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Balance the books from the store alone; exit code 1 unless they hold."""

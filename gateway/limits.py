@@ -253,6 +253,9 @@ MODBUS_WRITES_MAX = 64
 MODBUS_WRITES_PER_DEVICE_MAX = 16
 # A write that was sent and not answered is sent again so often, while its deadline and the read-back allow.
 MODBUS_WRITE_ATTEMPTS_MAX = 3
+# A write that may take longer is a plan, not a command; and how long the person who gave it is kept waiting.
+MODBUS_WRITE_TTL_MAX_S = 600.0
+MODBUS_WRITE_WAIT_S = 8.0
 # How long after its deadline a write that was sent may still be read back, before it is told as unknown.
 MODBUS_READ_BACK_S = 10.0
 # A device is down only after both: a short power cut or a busy second is no outage.

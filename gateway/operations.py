@@ -43,6 +43,7 @@ class Operations:
         inspect: Callable[[int, int], Reply] | None = None,
         devices: Callable[[], list[Reply]] | None = None,
         reset_device: Callable[[str, By], Awaitable[int]] | None = None,
+        write_device: Callable[[str, str, float, float, By], Awaitable[tuple[str, str]]] | None = None,
     ) -> None:
         self._registry = registry
         self._commands = commands
@@ -51,6 +52,7 @@ class Operations:
         self._inspect = inspect
         self._devices = devices
         self._reset_device = reset_device
+        self._write_device = write_device
         self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
             "status": self._do_status,
             "node.import": self._do_node_import,
@@ -66,6 +68,7 @@ class Operations:
             "settings.list": self._do_settings_list,
             "device.list": self._do_device_list,
             "device.reset": self._do_device_reset,
+            "device.write": self._do_device_write,
         }
 
     async def handle(self, request: Request, who: str) -> Reply:
@@ -163,6 +166,16 @@ class Operations:
         if not by.why:
             raise CommandError("say why with --why: it is kept in the audit log.")
         return {"counter": await self._reset_device(_need(request, "device", str), by)}
+
+    async def _do_device_write(self, request: Request, by: By) -> Reply:
+        if self._write_device is None:
+            raise ControlError("no gateway is running: start it, and ask again.")
+        if not by.why:
+            raise CommandError("say why with --why: it is kept in the audit log.")
+        name, point = _need(request, "device", str), _need(request, "point", str)
+        value, ttl_s = float(_need(request, "value", float)), float(_need(request, "ttl_s", float))
+        result, detail = await self._write_device(name, point, value, ttl_s, by)
+        return {"result": result, "detail": detail}
 
 
 def _command(report: Report) -> Reply:

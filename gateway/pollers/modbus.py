@@ -139,6 +139,14 @@ class ModbusPoller:
         self, name: str, key: str, value: float, ttl_s: float, on_done: Callable[[str, str], None]
     ) -> None:
         """Write `value`, in the point's unit, within `ttl_s` or not at all. Raises GatewayError when it may not be."""
+        function, address, values = self.check_write(name, key, value)
+        expires_s = self._monotonic() + ttl_s
+        refusal = self.bus.write(Write(name, function, address, values, expires_s, on_done))
+        if refusal:
+            raise GatewayError(f"{name}: {key} was not written: {refusal}.")
+
+    def check_write(self, name: str, key: str, value: float) -> tuple[int, int, tuple[int, ...]]:
+        """Function, address and registers of a write. Raises GatewayError when it may not be."""
         device = self.devices[name]
         profile = device.profile.modbus
         point = device.quantities[key].point if key in device.quantities else None
@@ -152,12 +160,7 @@ class ModbusPoller:
                 f"{point.writable.max:g} {point.unit}."
             )
         function, values = self._encoded(profile, point, value)
-        expires_s = self._monotonic() + ttl_s
-        refusal = self.bus.write(
-            Write(name, function, profile.wire_address(point), values, expires_s, on_done)
-        )
-        if refusal:
-            raise GatewayError(f"{name}: {key} was not written: {refusal}.")
+        return function, profile.wire_address(point), values
 
     @staticmethod
     def _encoded(profile: ModbusProfile, point: ModbusPoint, value: float) -> tuple[int, tuple[int, ...]]:

@@ -1,0 +1,241 @@
+"""A thousand Modbus points a second into the store of a whole gateway: `python bench/modbus.py [seconds]`.
+
+50 TCP devices with 20 points each, read every second, by a gateway on one core; the devices run on another. Every
+half second a value is written to one of them, a tenth of the writes with less time than they may need:
+
+    seconds=… points_per_s=… missed=… cpu_share=… rss_begin_mb=… rss_end_mb=… rss_growth_mb=…
+    writes=… done=… expired=… late=0 write_p50_ms=… write_max_ms=… limit_write_ms=1000
+
+The first tenth of the time is left out of the growth: libraries, pools and pages of the database fill up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway import config as configs
+from gateway import log
+from gateway.daemon import DataDir, Gateway
+from gateway.keys import write_file
+
+DEVICES, POINTS = 50, 20
+SECONDS = 600.0
+WRITE_EVERY_S = 0.5
+TTL_S, TTL_SHORT_S = 1.0, 0.0005
+GATEWAY_CORE, STREET_CORE = 0, 1
+POINT = """
+[[modbus.point]]
+measurand = "level"
+name = "p{0}"
+unit = "cm"
+function = "holding"
+address = {1}
+type = "u16"
+"""
+SET_POINT = """
+[[modbus.point]]
+measurand = "level"
+name = "set_point"
+unit = "cm"
+function = "holding"
+address = 5000
+type = "u16"
+period_s = 86400
+writable = { min = 0, max = 65535 }
+"""
+PROFILE = (
+    'title = "m"\nvendor = "v"\nmodel = "m"\nsources = ["bench"]\nchecked = "no"\n[modbus]\nperiod_s = 1\n'
+)
+CONFIG = (
+    '[keys]\nmaster_key_file = "master.key"\n[health]\nenabled = false\n[devices]\nprofiles = "profiles"\n'
+)
+DEVICE = """
+[[modbus]]
+name = "bus{0}"
+transport = "tcp"
+host = "127.0.0.1"
+port = {1}
+
+[[device]]
+name = "d{0}"
+profile = "many"
+modbus = "bus{0}"
+unit = 1
+"""
+
+
+class Figures(NamedTuple):
+    """What was measured, in the order in which it is printed."""
+
+    seconds: float
+    points_per_s: float
+    missed: int
+    cpu_share: float
+    rss_begin_mb: float
+    rss_end_mb: float
+    rss_growth_mb: float
+    sets_dropped: int
+    writes: int
+    done: int
+    expired: int
+    late: int
+    write_p50_ms: float
+    write_max_ms: float
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value:.4g}" for name, value in self._asdict().items())
+
+
+def rss_mb() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Writes:
+    """Orders a write now and then, and notes how each ended."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._pollers = list(gateway.buses.values())
+        self.ordered: dict[tuple[str, int], tuple[float, float]] = {}  # unix time, and of its deadline
+        self.ended: dict[tuple[str, int], tuple[str, float]] = {}
+
+    async def run(self) -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(WRITE_EVERY_S)
+            number += 1
+            name = f"d{number % DEVICES}"
+            ttl_s = TTL_SHORT_S if number % 10 == 0 else TTL_S
+            key, now_s = (name, number), time.time()
+            self.ordered[key] = (now_s, now_s + ttl_s)
+
+            def done(result: str, detail: str, key: tuple[str, int] = key) -> None:
+                self.ended[key] = (result, time.time())
+
+            self._pollers[number % DEVICES].write(name, "set_point", number, ttl_s, done)
+
+
+def configuration(folder: Path, ports: list[int]) -> configs.Config:
+    """A gateway with all of them."""
+    (folder / "profiles").mkdir()
+    many = PROFILE + "".join(POINT.format(i, 2 * i) for i in range(POINTS)) + SET_POINT
+    (folder / "profiles" / "many.toml").write_text(many)
+    write_file(folder / "master.key")
+    text = CONFIG + "".join(DEVICE.format(i, port) for i, port in enumerate(ports))
+    return configs.parse(text, "bench.toml", folder)
+
+
+async def measure(folder: Path, ports: list[int], seconds: float) -> tuple[Gateway, Writes, list[float]]:
+    """Run the gateway for `seconds`; CPU share, resident memory at the begin and the end, points read."""
+    gateway = Gateway(configuration(folder, ports), log.setup("error", "json"))
+    writes = Writes(gateway)
+    running = asyncio.create_task(gateway.run())
+    await asyncio.sleep(max(1.0, seconds / 10))
+    writing = asyncio.create_task(writes.run())
+    begin_mb, began_s, began_cpu_s, began = (
+        rss_mb(),
+        time.monotonic(),
+        time.process_time(),
+        points_read(gateway),
+    )
+    await asyncio.sleep(seconds)
+    took_s = time.monotonic() - began_s
+    writing.cancel()
+    await asyncio.sleep(TTL_S + 0.5)  # the last ones end
+    figures = [
+        took_s,
+        (points_read(gateway) - began) / (took_s + TTL_S + 0.5),
+        (time.process_time() - began_cpu_s) / (took_s + TTL_S + 0.5),
+        begin_mb,
+        rss_mb(),
+    ]
+    running.cancel()
+    await asyncio.gather(running, writing, return_exceptions=True)
+    return gateway, writes, figures
+
+
+def points_read(gateway: Gateway) -> int:
+    return sum(poller.scheduler.counters["points_read"] for poller in gateway.buses.values())
+
+
+def bench(seconds: float) -> Figures:
+    """The whole measurement."""
+    command = [sys.executable, "-m", "hil_tests.world.modbus_many", str(DEVICES), str(POINTS)]
+    cores = os.sched_getaffinity(0)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as street,
+    ):
+        assert street.stdin is not None
+        assert street.stdout is not None
+        if {GATEWAY_CORE, STREET_CORE} <= cores:
+            os.sched_setaffinity(street.pid, {STREET_CORE})
+            os.sched_setaffinity(0, {GATEWAY_CORE})
+        try:
+            ports = json.loads(street.stdout.readline())
+            folder = Path(name)
+            with DataDir(folder / "data"):
+                gateway, writes, figures = asyncio.run(measure(folder, ports, seconds))
+                gateway.store.close()
+            street.stdin.close()
+            landed = json.loads(street.stdout.readline())
+        finally:
+            os.sched_setaffinity(0, cores)
+            street.terminate()
+    return judged(gateway, writes, figures, ports, landed)
+
+
+def judged(
+    gateway: Gateway,
+    writes: Writes,
+    figures: list[float],
+    ports: list[int],
+    landed: list[tuple[int, int, float]],
+) -> Figures:
+    """Hold what the devices saw against what was ordered."""
+    at_s = {(f"d{ports.index(port)}", number): when_s for port, number, when_s in landed}
+    late = sum(when_s > writes.ordered[key][1] + CLOCKS_S for key, when_s in at_s.items())
+    results = [result for result, _at_s in writes.ended.values()]
+    lasted_ms = sorted(
+        1000 * (ended_s - writes.ordered[key][0])
+        for key, (result, ended_s) in writes.ended.items()
+        if result == "done"
+    )
+    took_s, rate, cpu_share, begin_mb, end_mb = figures
+    missed = sum(
+        state.counters["deadlines_missed"] for p in gateway.buses.values() for state in p.scheduler.states
+    )
+    return Figures(
+        took_s,
+        rate,
+        missed,
+        cpu_share,
+        begin_mb,
+        end_mb,
+        end_mb - begin_mb,
+        int(sum(device.counters["dropped"] for device in gateway.devices.by_name.values())),
+        len(writes.ordered),
+        results.count("done"),
+        results.count("expired"),
+        late,
+        lasted_ms[len(lasted_ms) // 2],
+        lasted_ms[-1],
+    )
+
+
+# Two processes read one clock; the difference is the step of the reading.
+CLOCKS_S = 0.002
+
+
+if __name__ == "__main__":
+    found = bench(float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS)
+    print(found, "limit_points_per_s=950 limit_write_ms=1000")

@@ -1,0 +1,67 @@
+"""Modbus in a whole gateway: sets on disk, states as events, writes by a person with who and why, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench.modbus import configuration
+from gateway import config as configs
+from gateway import log
+from gateway.daemon import DataDir, Gateway
+from gateway.errors import GatewayError
+from gateway.metrics import Exporter
+from hil_tests.world.modbus_slave import Slave, block
+from hil_tests.world.modbus_street import TcpStreet
+from tests.pollers.test_modbus_real import until
+
+ORDER = {"operation": "device.write", "device": "d0", "point": "set_point", "ttl_s": 5.0, "why": "test"}
+
+
+def test_a_device_is_read_written_and_told_of_by_a_whole_gateway(tmp_path: Path) -> None:
+    async def main(config: configs.Config, street: TcpStreet, lone: Slave) -> None:
+        gateway = Gateway(config, log.setup("error", "json"))
+        running = asyncio.create_task(gateway.run())
+        device = gateway.devices.get("d0")
+        await until(lambda: device.counters["sets"] >= 2)
+        assert gateway.store.counters["commits"] >= 1
+        assert device.last["p3"].value == block(1, [6])[6]
+        handle = gateway.operations.handle
+        assert await handle({**ORDER, "value": 77.0}, "wang") == {"result": "done", "detail": ""}
+        assert lone.maps[3][5000] == 77
+        with pytest.raises(GatewayError, match="Allowed is 0 to 65535"):
+            await handle({**ORDER, "value": -1.0}, "wang")
+        with pytest.raises(GatewayError, match="lets be written: set_point"):
+            await handle({**ORDER, "point": "p1", "value": 1.0}, "wang")
+        with pytest.raises(GatewayError, match="--why"):
+            await handle({**ORDER, "why": "", "value": 1.0}, "wang")
+
+        def notes() -> list[tuple[str, str, str]]:
+            rows = "SELECT who, action, detail FROM audit WHERE action LIKE 'device.wr%' ORDER BY rowid"
+            return gateway.store.read(lambda connection: connection.execute(rows).fetchall())
+
+        await until(lambda: len(notes()) >= 2)
+        assert notes() == [("wang", "device.write", "77 within 5 s"), ("wang", "device.written", "done")]
+        page = Exporter(gateway.picture).page().body.decode()
+        for wanted in (
+            'tidegate_modbus_open{bus="bus0"} 1.0',
+            'tidegate_modbus_device_answered_total{device="d0"}',
+        ):
+            assert wanted in page
+        assert not [reason for reason in gateway.reasons() if "modbus" in reason]
+        await street.close()
+        await until(lambda: any("modbus:bus0" in reason for reason in gateway.reasons()))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        gateway.store.close()
+
+    async def whole() -> None:
+        lone = Slave(1, holding={**block(1, range(40)), 5000: 0}, turnaround_s=0.0)
+        street = TcpStreet([lone])
+        await street.open()
+        with DataDir(tmp_path / "data"):
+            await main(configuration(tmp_path, [street.port]), street, lone)
+
+    asyncio.run(whole())
