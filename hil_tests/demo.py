@@ -1,4 +1,4 @@
-"""`tidegate demo`: a river station, a manhole cover and a lift, the real gateway and a broker, live in a terminal.
+"""`tidegate demo`: nodes on the air and on serial lines, meters, a thermometer, the real gateway and a broker, live.
 
 Everything but what the sensors feel is real: MicroPython, littlefs, sealed frames, the daemon, SQLite and, where
 Mosquitto is installed or a URL is given, MQTT. At the end the books are closed as an auditor would: what the nodes'
@@ -24,12 +24,14 @@ from rich.live import Live
 
 from hil_tests.broker import Mosquitto, mosquitto_path
 from hil_tests.consumer import Consumer
+from hil_tests.demo_devices import DeviceStreet
 from hil_tests.demo_table import Board, render
 from hil_tests.errors import HilError, StoryFailed
 from hil_tests.places import CoverPlace, LiftPlace, Place, RiverPlace, Water
 from hil_tests.stories import STORIES, Stage, Story
 from hil_tests.street import Street, app_image
 from hil_tests.system import Books
+from hil_tests.world.propagation import Spot
 from hil_tests.world.records import Record
 from protocols.wire.codes import SETTING_NAMES
 
@@ -40,10 +42,17 @@ INTERVAL_S = 3
 # A cover sleeps between its sets, and is seen asleep; a lift rides for that long.
 COVER_INTERVAL_S = 15
 LIFT_INTERVAL_S = 10
-INTERVAL_KEY, REPORT_KEY = SETTING_NAMES.index("interval_s"), SETTING_NAMES.index("report_s")
+# On the air every frame takes its turn; no multiple of the cover's, or they speak at the same moment again and again.
+AIR_INTERVAL_S = 7
+# The middle of the street, and the pit under the cover: metres from the gateway's roof.
+RIVER_SPOT, COVER_SPOT = Spot(2400, 300), Spot(260, 140, is_under_iron=True)
+INTERVAL_KEY, REPORT_KEY, SF_KEY = (
+    SETTING_NAMES.index(name) for name in ("interval_s", "report_s", "radio_sf")
+)
 # A real record is played back so that a set of the demo is one of its 15-minute rows.
 RECORD_SPEED = 900 / INTERVAL_S
-SETTLE_TIMEOUT_S = 30.0
+# A cover sleeps, and on the air it is told of the end when it next speaks.
+SETTLE_TIMEOUT_S = 60.0
 REFRESH_PER_S = 4
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -77,7 +86,7 @@ def demo(
         Path | None, typer.Option(help="Keep databases, flash images and logs in this new folder.")
     ] = None,
 ) -> None:
-    """Run a virtual river station, a manhole cover and a lift, a gateway and a broker, and watch; or play one story."""
+    """Run virtual nodes, meters and a thermometer, a gateway and a broker, and watch; or play one story."""
     console = Console()
     story = None if scenario is None else _story(scenario)
     if story is not None and world is not None:
@@ -94,12 +103,23 @@ def demo(
             for place in places:
                 app_image(place.node_type)
         with console.status("minting and starting the nodes and the gateway"):
-            street = Street(folder, places, interval_s=INTERVAL_S, seed=seed, mqtt=broker.address, area=area)
+            devices = DeviceStreet(seed) if story is None else None
+            if devices is not None:
+                stack.callback(devices.close)
+            street = Street(
+                folder,
+                places,
+                interval_s=INTERVAL_S,
+                seed=seed,
+                mqtt=broker.address,
+                area=area,
+                devices=devices,
+            )
             stack.callback(street.close)
             stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
             street.start()
         if story is None:
-            console.print(f"three nodes on real MicroPython; {broker.says}")
+            console.print(f"four nodes on real MicroPython, three devices; {broker.says}")
             _watch(console, street, broker, seconds)
         else:
             console.print(f"{story.title}. One node on real MicroPython; {broker.says}", highlight=False)
@@ -164,10 +184,12 @@ def _folder(keep: Path | None, stack: ExitStack) -> Path:
 
 
 def _places(world: Path | None, seed: int) -> list[Place]:
-    cover, lift = CoverPlace("lid-1", seed), LiftPlace("lift-1", seed)
-    cover.settings = {INTERVAL_KEY: COVER_INTERVAL_S, REPORT_KEY: 1}
+    cover, lift = CoverPlace("lid-1", seed, spot=COVER_SPOT), LiftPlace("lift-1", seed)
+    cover.settings = {INTERVAL_KEY: COVER_INTERVAL_S, REPORT_KEY: 1, SF_KEY: 7}
     lift.settings = {INTERVAL_KEY: LIFT_INTERVAL_S, REPORT_KEY: 1}
-    return [RiverPlace("bridge-1", seed, _water(world)), cover, lift]
+    far_river = RiverPlace("bridge-2", seed + 1, _water(world), spot=RIVER_SPOT)
+    far_river.settings = {INTERVAL_KEY: AIR_INTERVAL_S, REPORT_KEY: AIR_INTERVAL_S, SF_KEY: 8}
+    return [RiverPlace("bridge-1", seed, _water(world)), far_river, cover, lift]
 
 
 def _water(world: Path | None) -> Water | None:
@@ -249,12 +271,13 @@ def _watch(console: Console, street: Street, broker: _Broker, seconds: float | N
 
 def _close_books(street: Street, broker: _Broker) -> Books:
     street.quiet()
+    street.leave_devices()
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < deadline:
         time.sleep(2 * INTERVAL_S)
         for place in street.places.values():
             place.live()
-        if broker.city is None or street.kept() <= broker.city.judge.records.keys():
+        if street.is_quiet and (broker.city is None or street.owed() <= broker.city.judge.records.keys()):
             break
     return street.books(broker.city.judge if broker.city is not None else None)
 

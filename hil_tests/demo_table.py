@@ -6,12 +6,14 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.control import ask
+from hil_tests.demo_devices import DEVICES
 from protocols.measurands import CLASS_NAMES, water_class
 from protocols.wire import readings
 from protocols.wire.codes import EVENT_NAMES
@@ -24,11 +26,12 @@ FLAG_STYLE = {readings.SUSPECT: "yellow", readings.FAIL: "bold red"}
 CLASS_STYLE = {"I": "bold cyan", "II": "cyan", "III": "green", "IV": "yellow", "V": "red", "劣V": "bold red"}
 # One set under way and one waiting for its ack.
 BUFFERED_NORMAL = 2
-# Looking into a node's flash costs a few milliseconds, so not with every frame.
+# Looking into a node's flash and asking the daemon cost a few milliseconds, so not with every frame.
 FLASH_LOOK_S = 1.0
 STATES = ("cleared", "raised", "")
+UNITS = {"Cel": "°C"}
 STATE_STYLE = {"raised": "bold red", "cleared": "green"}
-BOARD_STATES = {"running": "up", "deepsleep": "asleep"}
+BOARD_STATES = {"running": "up", "asleep": "asleep"}
 
 # (number, quality flag) by measurand.
 Values = dict[str, tuple[float, int]]
@@ -41,12 +44,15 @@ class NodeRow:
     node: str
     node_type: str
     board: str
+    name: str
+    way: tuple[str, str]  # how it came, and more of that
     values: Values = field(default_factory=dict)
     event: str = ""
     event_state: str = ""
     stored: int = 0
     buffered: int = 0
     age_s: float | None = None
+    points: list[str] = field(default_factory=list)  # of a device: what it shows
 
 
 _STORED = """SELECT (SELECT count(*) FROM reading_view WHERE node = ?)
@@ -61,20 +67,59 @@ class Board:
         self._connection: sqlite3.Connection | None = None
         self._kept: dict[str, int] = {}
         self._looked_s = 0.0
+        self._air: dict[str, dict[str, Any]] = {}
+        self._devices: list[dict[str, Any]] = []
 
     def look(self) -> list[NodeRow]:
-        """One row per node, in the order of their addresses."""
+        """One row per node, in the order of their addresses, then one per device."""
         if time.monotonic() - self._looked_s > FLASH_LOOK_S:
             self._looked_s = time.monotonic()
             self._kept = {node: len(self._street.outbox(node).kept) for node in self._street.boards}
-        return [self._row(node) for node in self._street.boards]
+            self._ask()
+        if self._connection is None and self._street.gateway.database.exists():
+            self._connection = sqlite3.connect(f"file:{self._street.gateway.database}?mode=ro", uri=True)
+        return [self._row(node) for node in self._street.boards] + [
+            self._device_row(one) for one in self._devices
+        ]
+
+    def _ask(self) -> None:
+        """What only the running daemon knows: how nodes are heard, and what devices say."""
+        status = ask(self._street.gateway.data, {"operation": "status"}) or {"rows": []}
+        self._air = {row["node"]: row["air"] for row in status["rows"] if "air" in row}
+        listed = ask(self._street.gateway.data, {"operation": "device.list"}) or {"devices": []}
+        self._devices = listed["devices"]
+
+    def _device_row(self, told: dict[str, Any]) -> NodeRow:
+        device = next(one for one in DEVICES if one.name == told["device"])
+        row = NodeRow(told["node"], "device", "running", device.name, device.way)
+        row.points = [
+            f"{value['v']:.{value['decimals']}f} {UNITS.get(value['u'], value['u'])}"
+            for key, value in told["values"].items()
+            if key in device.shown and value["v"] is not None
+        ]
+        row.age_s = told["age_s"]
+        if told["state"] != "up":
+            row.event, row.event_state = told["reason"] or "waiting", ""
+        if self._connection is not None:
+            address = int(told["node"], 16)
+            (row.stored,) = self._connection.execute(_STORED, (address, address)).fetchone()
+        return row
+
+    def _way(self, node: str) -> tuple[str, str]:
+        board = self._street.boards[node].state
+        state = BOARD_STATES.get(board, board)
+        if self._street.places[node].spot is None:
+            return "serial", state
+        air = self._air.get(node)
+        if air is None:
+            return "lora", "joining" if board == "running" else state
+        return f"lora SF{air['sf']} {state}", f"{air['rssi_dbm']:.0f} dBm {air['snr_db']:.0f} dB"
 
     def _row(self, node: str) -> NodeRow:
-        row = NodeRow(node, self._street.places[node].node_type, self._street.boards[node].state)
-        if not self._street.gateway.database.exists():
-            return row
+        place = self._street.places[node]
+        row = NodeRow(node, place.node_type, self._street.boards[node].state, place.site, self._way(node))
         if self._connection is None:
-            self._connection = sqlite3.connect(f"file:{self._street.gateway.database}?mode=ro", uri=True)
+            return row
         address = int(node, 16)
         (row.stored,) = self._connection.execute(_STORED, (address, address)).fetchone()
         row.buffered = max(0, self._kept.get(node, 0) - row.stored)
@@ -106,19 +151,21 @@ class Board:
 def render(rows: list[NodeRow], city: Consumer | None, end_s: float | None) -> RenderableType:
     """The table and the line under it."""
     table = Table(
-        title="Tidegate: a river station, a manhole cover and a lift",
+        title="Tidegate: what is in a city, and how it comes to the gateway",
         title_justify="left",
         header_style="bold underline",
         box=None,  # fits 80 columns
         pad_edge=False,
         padding=(0, 0, 0, 1),
     )
-    for title in ("node", "type", "latest set", "latest event", "board"):
+    for title in ("what", "way", "latest set, latest event"):
         table.add_column(title, no_wrap=True)
     for title in ("kept", "stored", "age s"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.node, row.node_type, said(row), _event(row), *_tail(row))
+        way = Text.assemble(row.way[0], "\n", (row.way[1], "dim"))
+        latest = Text.assemble(said(row), "\n", _event(row))
+        table.add_row(row.name, way, latest, *_tail(row))
     foot = "kept: on the node's flash alone. class: GB 3838-2002, worst single factor."
     if city is not None:
         foot += f" The city has {len(city.judge.records)} records, {city.judge.copies} copies."
@@ -129,6 +176,8 @@ def render(rows: list[NodeRow], city: Consumer | None, end_s: float | None) -> R
 
 def said(row: NodeRow) -> Text:
     """A node's latest set in one line of at most 35 characters, each number in the colour of its flag."""
+    if row.points:
+        return Text(", ".join(row.points))
     if not row.values:
         return Text("–", style="dim")
     return SAID[row.node_type](row.values)
@@ -175,10 +224,11 @@ def _event(row: NodeRow) -> Text:
 
 
 def _tail(row: NodeRow) -> list[Text]:
-    state = BOARD_STATES.get(row.board, row.board)
     return [
-        Text(state, style="" if row.board in BOARD_STATES else "yellow"),
-        Text(str(row.buffered), style="yellow" if row.buffered > BUFFERED_NORMAL else ""),
+        Text(
+            "" if row.node_type == "device" else str(row.buffered),
+            style="yellow" if row.buffered > BUFFERED_NORMAL else "",
+        ),
         Text(str(row.stored)),
         Text("–" if row.age_s is None else f"{row.age_s:.0f}"),
     ]

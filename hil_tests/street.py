@@ -23,9 +23,11 @@ from pathlib import Path
 from boards.virtual.supervisor import VirtualBoard
 from flash_tools.images import build_app_image
 from flash_tools.mint import MINT_FILE, mint
+from gateway.control import ask
 from gateway.daemon import DATABASE_NAME
 from hil_tests.broker import free_port
 from hil_tests.consumer import Judge, RecordId
+from hil_tests.demo_devices import DeviceStreet
 from hil_tests.errors import RigError
 from hil_tests.outbox_reader import OutboxContents, read_outbox
 from hil_tests.places import Place
@@ -82,6 +84,13 @@ class GatewayProcess:
         if mqtt is not None:
             tables.append(f'[[mqtt]]\nname = "city"\nhost = "{mqtt[0]}"\nport = {mqtt[1]}\n')
         return "\n".join(tables)
+
+    def disable_devices(self) -> None:
+        """No [[device]] of the configuration is read any more, once the daemon starts anew."""
+        text = self.config.read_text(encoding="utf-8")
+        self.config.write_text(
+            text.replace("[[device]]\n", "[[device]]\nenabled = false\n"), encoding="utf-8"
+        )
 
     def cli(self, *arguments: str) -> str:
         """Run a `tidegate gateway …` command on this gateway; its output."""
@@ -144,7 +153,9 @@ class Street:
         seed: int = 1,
         mqtt: tuple[str, int] | None = None,
         area: str = AREA,
+        devices: DeviceStreet | None = None,
     ) -> None:
+        self.devices = devices
         self.folder = folder
         self.seed = seed
         self.interval_s = interval_s
@@ -162,6 +173,7 @@ class Street:
             if self.places[node].spot is None
         }
         tables = self.sky.tables() if self.sky is not None else []
+        tables += devices.tables(area) if devices is not None else []
         self.gateway = GatewayProcess(folder / "gateway", links, mqtt, tables)
 
     def _add_board(self, index: int, place: Place) -> None:
@@ -203,6 +215,19 @@ class Street:
                 "command", "send", node, "set-interval", str(QUIET_INTERVAL_S), "--why", "end of the run"
             )
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether every node has carried out what quiet() asked of it."""
+        reply = ask(self.gateway.data, {"operation": "command.list"})
+        return reply is not None and all(command["state"] == "done" for command in reply["commands"])
+
+    def leave_devices(self) -> None:
+        """Start the gateway again without the devices on its buses: it delivers what it has of them."""
+        if self.devices is not None:
+            self.gateway.stop()
+            self.gateway.disable_devices()
+            self.gateway.start()
+
     def outbox(self, node: str) -> OutboxContents:
         """What the node's flash holds at this moment."""
         return read_outbox(node, self.boards[node].read_partition("state", live=True))
@@ -210,6 +235,11 @@ class Street:
     def kept(self) -> frozenset[RecordId]:
         """Every record that the nodes have promised so far."""
         return frozenset().union(*(self.outbox(node).kept for node in self.boards))
+
+    def owed(self) -> frozenset[RecordId]:
+        """Every record that the city is to have: of the nodes, and what the gateway made itself."""
+        with closing(sqlite3.connect(f"file:{self.gateway.database}?mode=ro", uri=True)) as reader:
+            return self.kept() | told_by_gateway(reader, ())
 
     def books(
         self,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from bumble.transport.common import StreamPacketSink, StreamPacketSource
 
 from hil_tests.errors import RigError
 from hil_tests.world import ble_street as street
@@ -98,29 +97,7 @@ async def _serve(port: int, sensors: int, peripherals: int, trouble: bool, seed:
         station = street.Peripheral(air, f"D0:00:00:00:00:{number:02X}", f"weather {number}")
         await station.start()
         stations.append(station)
-    clients = 0
-
-    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal clients
-        clients += 1
-        source = StreamPacketSource()
-        chip = street.Chip(
-            f"adapter {clients}",
-            host_source=source,
-            host_sink=StreamPacketSink(writer.transport),
-            link=air,
-        )
-        try:
-            while data := await reader.read(4096):
-                source.data_received(data)
-        except ConnectionError:
-            pass
-        finally:
-            chip.set_packet_sink(None)
-            chip.leave()
-            writer.close()
-
-    server = await asyncio.start_server(client, "127.0.0.1", port)
+    server = await street.offer(air, port)
     port = server.sockets[0].getsockname()[1]
     typer.echo(f"{sensors} sensors, {peripherals} peripherals. In another terminal:")
     typer.echo(f"  tidegate ble scan --transport tcp-client:127.0.0.1:{port}")

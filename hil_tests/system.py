@@ -59,8 +59,9 @@ def told_by_gateway(reader: sqlite3.Connection, delivered: Iterable[RecordId]) -
     """What no node kept because the gateway itself made it (SPEC.md 2.3): what its store has of it, and what the city
     has of it from before the store was set back."""
     rows = reader.execute(
-        "SELECT e.node, e.number, v.seq FROM event v JOIN epoch e ON e.id = v.epoch WHERE e.number >= ?",
-        (GATEWAY_EPOCHS,),
+        "SELECT e.node, e.number, v.seq FROM event v JOIN epoch e ON e.id = v.epoch WHERE e.number >= ?"
+        " UNION ALL SELECT e.node, e.number, r.seq FROM reading r JOIN epoch e ON e.id = r.epoch WHERE e.number >= ?",
+        (GATEWAY_EPOCHS, GATEWAY_EPOCHS),
     )
     stored = {(f"{node:04x}", number, seq) for node, number, seq in rows}
     return frozenset(stored | {record_id for record_id in delivered if record_id[1] >= GATEWAY_EPOCHS})

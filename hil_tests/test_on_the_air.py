@@ -70,9 +70,11 @@ class AirStreet:
                     f"no {what}: {boards}\n{self.sky.forwarder.counts}\n{self.street.gateway.log_tail()}"
                 )
             time.sleep(0.05)
+        print(f"{what}: {time.monotonic() - until_s + _TIMEOUT_S:.1f} s")
 
     def balance(self) -> None:
         self.street.quiet()
+        self.wait(lambda: self.street.is_quiet, "end of sampling")
         self.wait(lambda: self.street.kept() <= self.city.judge.records.keys(), "end of what is owed")
         books = self.street.books(self.city.judge)
         print(books.line())
@@ -156,10 +158,10 @@ def address_of(packet: bytes) -> int:
 def test_nodes_on_the_air_deliver_and_alarm_and_a_stolen_answer_changes_nothing(air: AirStreet) -> None:
     thief = air.sky.call(lambda: Thief(air.sky))
     air.street.start()
-    air.wait(lambda: ("pose_learned", "note") in air.events(COVER), "pose of the cover")
     air.wait(lambda: air.sets(RIVER) >= 2, "readings of the river station")
     assert len(thief.recorded) == _STOLEN
     thief.replay()
+    air.wait(lambda: ("pose_learned", "note") in air.events(COVER), "pose of the cover")
     began_s = time.monotonic()
     air.cover.turn(40)
     air.wait(lambda: ("cover_tilted", "raised") in air.events(COVER), "alarm")

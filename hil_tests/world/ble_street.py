@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bumble import att, controller, core, device, gatt, hci, host, link, ll
-from bumble.transport.common import AsyncPipeSink
+from bumble.transport.common import AsyncPipeSink, StreamPacketSink, StreamPacketSource
 
 from gateway.pollers.ble_bumble import Bumble, Line
 
@@ -321,6 +321,28 @@ class Peripheral:
         """The link is lost without a word."""
         for connection in list(self.chip.le_connections.values()):
             self.chip.cut(connection)
+
+
+async def offer(air: Air, port: int = 0) -> asyncio.Server:
+    """A radio in that street for whoever connects to this TCP port: `tcp-client:127.0.0.1:PORT`."""
+    clients = 0
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal clients
+        clients += 1
+        source, sink = StreamPacketSource(), StreamPacketSink(writer.transport)
+        chip = Chip(f"adapter {clients}", host_source=source, host_sink=sink, link=air)
+        try:
+            while data := await reader.read(4096):
+                source.data_received(data)
+        except ConnectionError:
+            pass
+        finally:
+            chip.set_packet_sink(None)
+            chip.leave()
+            writer.close()
+
+    return await asyncio.start_server(client, "127.0.0.1", port)
 
 
 # --- AD structures: core specification supplement, part A ------------------------------------------
