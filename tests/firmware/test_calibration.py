@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 PH, OXYGEN, LEVEL = 1, 2, 7
 ZERO, SPAN, APPLY, DISCARD = range(4)
-# What is loaded for a calibration may bring the one name that makes MicroPython take the next size of its table of names
-# (DESIGN.md, "Names are heap"): once in a life, and room that stays.
+# What is loaded for a calibration may bring the one name that makes MicroPython take the next size of its table
+# of names (DESIGN.md, "Names are heap"): once in a life, and room that stays.
 _NAME_TABLE = 8192
 
 

@@ -8,8 +8,9 @@ from flash_tools.node_types import modules
 from tests.firmware.lockstep import ROOT, compiled_tree
 
 # Bytes of .mpy in the image of one node type: the flash it takes. Much of it is loaded late and forgotten again
-# (calibration, operations, safe mode, naps), so the heap is measured where the node runs. Some 19 kB of each are for the
-# air: carrier, radio driver and law, which a node on a serial line never loads. A new node type gets its line here; raise a figure only together with the reason in the commit.
+# (calibration, operations, safe mode, naps), so the heap is measured where the node runs. Some 19 kB of each are for
+# the air: carrier, radio driver and law, which a node on a serial line never loads. A new node type gets its line here;
+# raise a figure only together with the reason in the commit.
 MPY_MAX = {
     "river": 98_500,
     "river_solar": 99_500,
