@@ -20,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.has-demo ## a river station, a cover, a lift, the gateway and a live table (DEMO_SECONDS=30 ends with an audit)
+demo: $(VENV)/.has-demo ## nodes on LoRa and on lines, meters, a thermometer, the gateway, a live table (DEMO_SECONDS=30 ends with an audit)
 	@$(BIN)/tidegate demo $(DEMO_ARGS)
 
 test: lint machine ## lint, types, import contracts, then every test (what CI runs)
