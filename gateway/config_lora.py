@@ -7,11 +7,12 @@ from typing import Any
 
 from gateway import limits
 from gateway.config_errors import Problem, join
-from gateway.links.lora import NAME
 from protocols.wire.airtime import AirRefused
 from protocols.wire.law import Law
 from protocols.wire.plans_table import PLANS
 
+# What the link over all radios is called: no serial port may be.
+NAME = "lora"
 PLAN_IDS: dict[str, int] = {plan[0]: plan_id for plan_id, plan in PLANS.items()}
 Rows = list[dict[str, Any]]
 

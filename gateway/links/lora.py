@@ -19,12 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway import limits
+from gateway.config_lora import NAME
 from gateway.links.radio import Radio, Uplink
 from gateway.links.windows import Exchange, Law, Scheduler, Timer, best_of
 from protocols.wire import airtime, fragments
 from protocols.wire.errors import EncodeError
 
-NAME = "lora"
 _KIND = 0xE0  # the top three bits of a packet's first byte
 _FRAME = 0x00
 _FRAME_WANTS_ANSWER = 0x20
