@@ -53,35 +53,6 @@ def test_a_command_answers_the_uplink_it_follows_and_ends_with_its_result(tmp_pa
     asyncio.run(scenario())
 
 
-def test_a_status_on_the_air_that_asks_is_answered_with_an_ack_when_there_is_nothing_else(
-    tmp_path: Path,
-) -> None:
-    """The node sends it, and nothing behind it, until something comes."""
-
-    async def scenario() -> None:
-        with desk(tmp_path) as office:
-            await office.enrol(NODE)
-            rig = Rig(office)
-            rig.channel.ledger = "the ledger"
-            plain = messages.encode(messages.Ack(4, (), None))
-            rig.downlink.attach(
-                lambda heard: [(entry.link, NODE, plain) for entry in heard if entry.ledger is not None]
-            )
-            await no_time(rig)
-            for listens, wants_answer, got in ((False, True, 1), (False, False, 0), (True, True, 0)):
-                rig.wire = Wire(listens=listens, wants_answer=wants_answer)
-                heard = status(1, link=rig.wire)
-                heard.channel = rig.channel
-                await rig.hear(heard)
-                assert len(rig.wire.got(messages.Ack)) == got, (listens, wants_answer)
-            await rig.add()
-            rig.wire = Wire(listens=False)
-            await rig.hear(status(2, link=rig.wire))
-            assert [type(one) for one in rig.wire.sent] == [messages.Command]
-
-    asyncio.run(scenario())
-
-
 def test_a_command_is_noted_as_sent_before_it_is_sent(tmp_path: Path) -> None:
     async def scenario() -> None:
         with desk(tmp_path) as office:
