@@ -71,7 +71,8 @@ class SkyRig:
         print(f"{what}: {time.monotonic() - until_s + _TIMEOUT_S:.1f} s")
 
     def balance(self) -> None:
-        self.street.quiet()
+        """The cover has been told to be quiet before: it hears that when it next speaks."""
+        self.street.quiet(RIVER)
         self.wait(lambda: self.street.is_quiet, "end of sampling")
         self.wait(lambda: self.street.kept() <= self.city.judge.records.keys(), "end of what is owed")
         books = self.street.books(self.city.judge)

@@ -208,9 +208,12 @@ class Street:
         for board in self.boards.values():
             board.power_on()
 
-    def quiet(self) -> None:
-        """Tell every node, by the command path, to take no further set; what it holds is still delivered."""
-        for node in self.boards:
+    def quiet(self, *nodes: str) -> None:
+        """Tell nodes (all, when none is named), by the command path, to take no further set.
+
+        What they hold is still delivered.
+        """
+        for node in nodes or self.boards:
             self.gateway.cli(
                 "command", "send", node, "set-interval", str(QUIET_INTERVAL_S), "--why", "end of the run"
             )

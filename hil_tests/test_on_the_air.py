@@ -23,12 +23,14 @@ def air(tmp_path: Path, base_seed: int) -> Iterator[SkyRig]:
 def test_nodes_on_the_air_deliver_and_alarm_and_a_stolen_answer_changes_nothing(air: SkyRig) -> None:
     thief = air.sky.call(lambda: Thief(air.sky))
     air.street.start()
+    air.street.gateway.cli("command", "send", COVER, "learn", "--why", "it lies where it is to lie")
     air.wait(lambda: air.sets(RIVER) >= 2, "readings of the river station")
     assert len(thief.recorded) == STOLEN
     thief.replay()
     air.wait(lambda: ("pose_learned", "note") in air.events(COVER), "pose of the cover")
     began_s = time.monotonic()
     air.cover.turn(40)
+    air.street.quiet(COVER)
     air.wait(lambda: ("cover_tilted", "raised") in air.events(COVER), "alarm")
     alarm_s = time.monotonic() - began_s
     air.wait(lambda: thief.replays_heard() >= STOLEN, "replay that was heard")
