@@ -40,7 +40,7 @@ GROUPS = {
         "gateway.pollers.ble_cli", "Bluetooth devices: what is heard, what one says (integrator).", "ble"
     ),
     "bus": Group(
-        "gateway.pollers.modbus_cli", "Modbus: who is on a bus, what a device says (integrator).", "modbus"
+        "gateway.bus_cli", "Modbus: who is on a bus, what a device says (integrator).", "modbus"
     ),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
     "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa: delivery, alarms, battery.", ""),

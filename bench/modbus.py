@@ -21,11 +21,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from gateway import config as configs
 from gateway import log
 from gateway.daemon import DataDir, Gateway
 from gateway.keys import write_file
 
+ROOT = Path(__file__).resolve().parent.parent
 DEVICES, POINTS = 50, 20
 SECONDS = 600.0
 WRITE_EVERY_S = 0.5
@@ -173,7 +176,9 @@ def bench(seconds: float) -> Figures:
     cores = os.sched_getaffinity(0)
     with (
         tempfile.TemporaryDirectory() as name,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as street,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as street,
     ):
         assert street.stdin is not None
         assert street.stdout is not None

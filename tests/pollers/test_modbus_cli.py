@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pollers.modbus_cli import gateway_page
+from gateway.bus_cli import gateway_page
 from gateway.pollers.modbus_ports import parse
 from gateway.profile_library import load
 from gateway.site_report import Part, Share, page
