@@ -39,9 +39,7 @@ GROUPS = {
     "ble": Group(
         "gateway.pollers.ble_cli", "Bluetooth devices: what is heard, what one says (integrator).", "ble"
     ),
-    "bus": Group(
-        "gateway.bus_cli", "Modbus: who is on a bus, what a device says (integrator).", "modbus"
-    ),
+    "bus": Group("gateway.bus_cli", "Modbus: who is on a bus, what a device says (integrator).", "modbus"),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
     "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa: delivery, alarms, battery.", ""),
     "street": Group("hil_tests.street_cli", "Simulated devices of a street, to try commands on.", "demo"),
