@@ -8,8 +8,8 @@ from flash_tools.node_types import modules
 from tests.firmware.lockstep import ROOT, compiled_tree
 
 # Bytes of .mpy in the image of one node type: the flash it takes. Much of it is loaded late and forgotten again
-# (calibration, operations, safe mode, naps), so the heap is measured where the node runs. LoRa is 20 kB of each: it is in
-# its identity whether a node is on the air, and not in its image. A new node type gets its line here; raise a figure
+# (calibration, operations, safe mode, naps), so the heap is measured where the node runs. LoRa is 20 kB of each: it is
+# in its identity whether a node is on the air, and not in its image. A new node type gets its line here; raise a figure
 # only together with the reason in the commit.
 MPY_MAX = {
     "river": 99_000,
