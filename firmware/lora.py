@@ -137,10 +137,13 @@ class Lora:
         """Faults of the radio."""
         return int(self._radio.errors)
 
-    @property
-    def has_heard(self) -> bool:
-        """Whether ``rssi_dbm`` and ``snr_tenth_db`` are those of a downlink."""
-        return self.rssi_dbm != _NOT_HEARD
+    def health(self) -> "dict[int, int]":
+        """What a status says of the air, by its keys (SPEC.md section 2.1)."""
+        counters = {26: self.airtime_ms, 27: self.sf, 28: self.dbm, 29: self.held_back}
+        if self.rssi_dbm != _NOT_HEARD:
+            counters[24] = self.rssi_dbm
+            counters[25] = self.snr_tenth_db
+        return counters
 
     @property
     def room(self) -> int:

@@ -1,6 +1,6 @@
-"""What a node on the air is made with: its law, its radio's driver, the carrier, and two more settings.
+"""What a node on the air is made with: its law, its radio, the carrier, two more settings; and how these are changed.
 
-On the heap only while a Node is made.
+On the heap only for that.
 """
 
 from firmware.air_uplink import AirUplink
@@ -10,13 +10,16 @@ from firmware.modules import forget
 from firmware.radios.sx126x import Sx126x
 from firmware.settings import RADIO_DBM, RADIO_SF
 from firmware.spent import Spent
+from protocols.wire import messages
 from protocols.wire.airtime import AirRefused
 from protocols.wire.law import Law
+from protocols.wire.limits import MAX_DETAIL_TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from firmware.commands import CommandRunner
     from firmware.hal import Hal
     from firmware.session import Identity
 
@@ -42,3 +45,17 @@ def carrier(hal: "Hal", who: "Identity") -> "tuple[Lora, Any, dict[int, int]]":
     made = Lora(Sx126x(port, law, hal.clock), law, hal.clock, hal.random, who.address, plan, dbm_max)
     defaults = {RADIO_SF: plan[3] or min(_SF, law.sf_max), RADIO_DBM: min(_DBM, dbm_max)}
     return made, AirUplink, defaults
+
+
+def begin(runner: "CommandRunner", args: "list[int]") -> None:
+    """The command "set radio": both in one save. Its result goes out with them already: if that is too quiet, silence
+    raises them again.
+    """
+    node = runner.node
+    problem = node.carrier.problem(args[0], args[1])
+    if problem:
+        runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
+        return
+    node.settings.change({RADIO_SF: args[0], RADIO_DBM: args[1]})
+    node.carrier.apply(node.settings)
+    runner.end(messages.DONE, args)

@@ -9,7 +9,7 @@ on the heap only while a command is begun, so nothing may be kept here from one 
 from firmware import records
 from firmware.errors import SettingsError
 from firmware.modules import forget
-from firmware.settings import INTERVAL_S, RADIO_DBM, RADIO_SF
+from firmware.settings import INTERVAL_S
 from protocols.wire import codes, messages
 from protocols.wire.limits import MAX_DETAIL_TEXT
 
@@ -137,19 +137,14 @@ def _test_alarm(runner: "CommandRunner", _: None) -> None:
 
 
 def _set_radio(runner: "CommandRunner", args: "list[int]") -> None:
-    """Both settings in one save. The result goes out with them: if that is too quiet, silence raises them again."""
-    node = runner.node
-    if node.identity.radio is None:
+    if runner.node.identity.radio is None:
         runner.end(messages.REFUSED, "this node is not on the air")
         return
-    problem = node.carrier.problem(args[0], args[1])
-    if problem:
-        runner.end(messages.REFUSED, problem[:MAX_DETAIL_TEXT])
-        return
-    node.settings.change({RADIO_SF: args[0], RADIO_DBM: args[1]})
-    node.carrier.apply(node.settings)
-    runner.end(messages.DONE, args)
-    _tell_settings(node)
+    from firmware import on_air  # on the heap for this moment only
+
+    on_air.begin(runner, args)
+    forget("firmware.on_air")
+    _tell_settings(runner.node)
 
 
 _OPERATIONS: "dict[int, Callable[[CommandRunner, Any], None]]" = {

@@ -9,8 +9,6 @@ from protocols.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from firmware.node import Node
     from protocols.wire.messages import Hello, Status
 
@@ -41,12 +39,6 @@ MAINTENANCE_S = 20
 SETTINGS_REPORT_S = 21
 SETTINGS_ALARM_REPEAT_S = 22
 SAFE_MODE = 23
-DOWN_RSSI_DBM = 24
-DOWN_SNR_TENTH_DB = 25
-AIRTIME_MS = 26
-RADIO_SF = 27
-RADIO_DBM = 28
-FRAMES_HELD_BACK = 29
 TRACEBACK = 32
 COUNTS_OF_TROUBLE = (RECORDS_EVICTED, SENSOR_ERRORS, FRAMES_REFUSED, FRAMES_RESENT, CLOCK_STEPS, FLASH_ERRORS)
 
@@ -107,23 +99,13 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         counters[WAKES] = node.nap.wakes
         counters[AWAKE_S] = node.nap.awake_s()
     if node.identity.radio is not None:
-        _tell_air(node.carrier, counters)
+        counters.update(node.carrier.health())  # keys 24 to 29
         for key in COUNTS_OF_TROUBLE:
             if not counters[key]:
                 del counters[key]  # what did not happen is not told: a status then fits one packet at SF10
     if health.traceback:
         counters[TRACEBACK] = health.traceback
     return counters
-
-
-def _tell_air(air: "Any", counters: "dict[int, int | str]") -> None:
-    if air.has_heard:
-        counters[DOWN_RSSI_DBM] = air.rssi_dbm
-        counters[DOWN_SNR_TENTH_DB] = air.snr_tenth_db
-    counters[AIRTIME_MS] = air.airtime_ms
-    counters[RADIO_SF] = air.sf
-    counters[RADIO_DBM] = air.dbm
-    counters[FRAMES_HELD_BACK] = air.held_back
 
 
 def _supply_mv(node: "Node") -> "int | None":

@@ -1,6 +1,6 @@
 """Give names that nobody outside a module sees short ones, the same in every module.
 
-Modules with a class and its heirs count as one.
+Modules with a class and its heirs count as one: what occurs in these alone is seen by nobody else.
 
 A name costs a node 26 bytes of heap or more, once, however often it is used. Renamed are names with one leading
 underscore, names of parameters and local variables, and every other name that is defined in one module and occurs in
@@ -14,7 +14,7 @@ import builtins
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # (line, column in bytes, the name there)
 Place = tuple[int, int, str]
@@ -37,10 +37,11 @@ _WORD = re.compile(r"[A-Za-z_]\w*\Z")
 def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
     """Module name -> text. ``keep``: names that are asked for from outside."""
     trees = {name: ast.parse(text) for name, text in sources.items()}
-    fixed = OFFERED.union(keep, *(_fixed(tree) for tree in trees.values()))
+    families = _families(trees)
+    fixed = OFFERED.union(keep, *(_fixed([trees[name] for name in family]) for family in families))
     homes = Counter(name for tree in trees.values() for name in _identifiers(tree))
     shortened: dict[str, str] = {}
-    for family in _families(trees):
+    for family in families:
         kin = {name: trees[name] for name in family}
         found = {name: list(_places(trees[name], _lines(sources[name]))) for name in family}
         new = _new_names(kin, [place for places in found.values() for place in places], fixed, homes)
@@ -75,7 +76,7 @@ def _new_names(
     hidden = {
         name
         for name in names
-        if _is_private(name) or at_home[name] == homes[name] == 1 or local[name] == at_home[name]
+        if _is_private(name) or at_home[name] == homes[name] or local[name] == at_home[name]
     }
     hidden = {name for name in hidden - fixed if not name.startswith("__") and name != "_"}
     free = (short for short in _SHORT if short not in names - hidden)
@@ -168,12 +169,12 @@ def _walk(node: ast.AST, is_inside: bool) -> Iterator[tuple[ast.AST, bool]]:
                 yield from _walk(child, within)
 
 
-def _fixed(tree: ast.Module) -> set[str]:
-    """Names that this module uses without defining them, imports, passes as keywords, or has in a string."""
+def _fixed(family: Sequence[ast.Module]) -> set[str]:
+    """Names that these modules use without defining them, import, pass as keywords, or have in a string."""
     used: set[str] = set()
     defined: set[str] = set()
     fixed: set[str] = set()
-    for node in ast.walk(tree):
+    for node in (node for tree in family for node in ast.walk(tree)):
         match node:
             case ast.Name(id=name, ctx=context) | ast.Attribute(attr=name, ctx=context):
                 (used if isinstance(context, ast.Load) else defined).add(name)
