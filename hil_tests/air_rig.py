@@ -76,8 +76,10 @@ class AirRig(CoverRig):
         trucks_a_day: float = 4,
         adr: bool = True,
         install_s: float = 0.0,
+        river_interval_s: int = 3600,
     ) -> None:
         self.install_s = install_s
+        self._river_interval_s = river_interval_s
         self.covers, self.rivers = covers, rivers
         self.radio_plan = (0, 80, channels, sf)
         self.physics = physics if physics is not None else urban(490_000_000)
@@ -166,7 +168,7 @@ class AirRig(CoverRig):
         address = FIRST_ADDRESS + index
         spot, snr_db = self._spot(f"{address:04x}", is_cover)
         self._spots[f"{address:04x}"] = spot
-        settings = {} if is_cover else {0: 3600, 1: 3600, 2: 86_400}
+        settings = {} if is_cover else {0: self._river_interval_s, 1: 3600, 2: 86_400}
         if self._adr:
             settings |= self._settled(snr_db)
         minted = mint(
