@@ -16,7 +16,6 @@ from hil_tests.world.propagation import Spot, open_air
 from hil_tests.world.sim_hal import SimStation
 from protocols.wire import fragments
 from protocols.wire.law import CN470, Law
-from protocols.wire.messages import Ack
 from tests.firmware.peer import Peer
 from tests.firmware.street import CALM, IDENTITY, START_MS, mint
 
@@ -29,7 +28,7 @@ RADIO = (CN470, 80, 8, 0)
 class AirPeer:
     """A gateway: a concentrator in its place, and answers in the windows.
 
-    ``spoils``: whether a downlink is to be lost, by its frame. ``says``: what else it has to say to the next uplink.
+    ``spoils``: whether a downlink is to be lost, by its packet. ``says``: what else it has to say to the next uplink.
     """
 
     def __init__(self, sky: Sky, peer: Peer, freqs_hz: list[int]) -> None:
@@ -40,7 +39,7 @@ class AirPeer:
         self.collector = fragments.Collector(4)
         self.spoils: Callable[[bytes], bool] = lambda frame: False
         self.says: list[Callable[[int], Any]] = []  # made of the PIV that it answers
-        self.late_ms = 0  # of each downlink
+        self.late_ms = 0  # of the first downlink
         self.packets: list[Signal] = []  # uplinks that were heard whole
         self.sent: list[bytes] = []  # packets, in order
         self.wanted: list[bool] = []  # of each frame
@@ -65,20 +64,18 @@ class AirPeer:
         peer = self.peer
         count = len(peer.messages)
         replies = peer.answers(frame)
-        heard = len(peer.messages) > count and not peer.mute and not peer.deaf
-        if heard and not frame[0] & 0x10:
-            if wants and not replies:
-                replies = [peer.epoch.seal(peer.ack())]
+        if len(peer.messages) == count or peer.mute:
+            return
+        if not frame[0] & 0x10:  # not the first hello of a join, which a challenge answers
+            replies = (replies or [peer.epoch.seal(peer.ack())]) if wants else []
             replies += [peer.epoch.seal(says(peer.latest_piv)) for says in self.says]
             self.says = []
-        if not wants and not self.says:
-            replies = replies if len(replies) > 1 else []
-        packets = []
+        room = self.sky.law.size_max(signal.sf)
+        packets: list[bytes] = []
         for reply in replies:
-            self._tag += 1
-            room = self.sky.law.size_max(signal.sf)
-            packets += fragments.split(reply, peer.identity.address, self._tag & 0xFF, room)
-        self._send(signal, packets, 1.0)
+            self._tag = (self._tag + 1) & 0xFF
+            packets += fragments.split(reply, peer.identity.address, self._tag, room)
+        self._send(signal, packets, 1.0 + self.late_ms / 1000)
 
     def _send(self, up: Signal, packets: list[bytes], after_s: float) -> None:
         if not packets:
@@ -93,7 +90,7 @@ class AirPeer:
                 self.concentrator.send(signal)
             self.sky.agenda.call_later(air_s(signal), lambda: self._send(up, rest, 0.4))
 
-        self.sky.agenda.call_later(after_s + self.late_ms / 1000, begin)
+        self.sky.agenda.call_later(after_s, begin)
 
 
 class Sky:
@@ -154,9 +151,6 @@ class Sky:
             self.steps += 1
             wait_s = max(1, self.station.step()) / 1000
             self.agenda.run_until(min(end_s, self.agenda.now_s() + wait_s))
-
-    def acks(self) -> list[Ack]:
-        return self.peer.of(Ack)
 
     def _nonce(self, count: int) -> bytes:
         self._nonces += 1
