@@ -22,6 +22,8 @@ from tests.firmware.street import CALM, IDENTITY, START_MS, mint
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hil_tests.world.flash import BlockDevice
+
 RADIO = (CN470, 80, 8, 0)
 
 
@@ -106,6 +108,7 @@ class Sky:
         sleep_drift: float = 0.0,
         boot_ms: int = 0,
         powered: bool = True,
+        flash: BlockDevice | None = None,
         prepare: Callable[[SimStation], None] = lambda station: None,
     ) -> None:
         self.agenda = Agenda()
@@ -116,7 +119,12 @@ class Sky:
         self.water = dict(CALM)
         who = IDENTITY._replace(node_type=node_type, radio=radio)
         self.station = SimStation(
-            who, now_ms=self.now_ms, water=lambda _: self._wobbling(), seed=seed, sleep_drift=sleep_drift
+            who,
+            now_ms=self.now_ms,
+            water=lambda _: self._wobbling(),
+            seed=seed,
+            sleep_drift=sleep_drift,
+            flash=flash,
         )
         self.station.boot_ms = boot_ms
         self.chip = Sx1262(self.air, seed=seed)

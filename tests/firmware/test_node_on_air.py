@@ -5,6 +5,7 @@ The real firmware and its driver against a simulated chip, in a simulated air, w
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -17,7 +18,9 @@ from firmware.lora import CHAIN_MAX, FIRST_MS, LOUDER_EVERY
 from firmware.outbox import EVENTS, READINGS
 from firmware.settings import INTERVAL_S, RADIO_DBM, RADIO_SF, REPORT_S, STATUS_S
 from hil_tests.world.air import air_s
-from hil_tests.world.sim_hal import SimStation
+from hil_tests.world.cutflash import VARIANTS
+from hil_tests.world.sim_hal import PowerLost, SimStation
+from hil_tests.world.sim_node import TornFlash
 from hil_tests.world.street_cover import CoverMotion
 from protocols.wire import codes, fragments, messages
 from protocols.wire.law import CN470, EU868
@@ -425,3 +428,47 @@ def test_a_board_without_a_radio_says_what_to_do() -> None:
     sky.station.radio = None
     with pytest.raises(Exception, match="mint"):
         sky.station.power_on()
+
+
+def test_a_power_cut_anywhere_in_set_radio_leaves_both_settings_or_neither() -> None:
+    """At every flash operation of it, torn in every way; a command that was begun is answered, whatever it came to."""
+    cuts = 0
+    outcomes: set[tuple[int, int]] = set()
+    for variant in range(len(VARIANTS)):
+        operations, is_through = 0, False
+        while not is_through:
+            flash = TornFlash(bytes(sky_image()), seed=variant)
+            sky = Sky(settings=None, powered=False, flash=flash)
+            sky.station.power_on()
+            flash.cut_after(operations, variant)
+            is_through = not cut_in_set_radio(sky)
+            cuts += not is_through
+            flash.power()
+            sky.station.power_cut()
+            sky.station.power_on()
+            in_force = sky.node.settings[RADIO_SF], sky.node.settings[RADIO_DBM]
+            assert in_force in ((10, 17), (8, 5))
+            assert (sky.node.carrier.sf, sky.node.carrier.dbm) == in_force
+            outcomes.add(in_force)
+            operations += 1
+    print(f"\nset_radio_cuts={cuts}")
+    assert outcomes == {(10, 17), (8, 5)}
+
+
+def cut_in_set_radio(sky: Sky) -> bool:
+    """Whether the power went before the command was done."""
+    try:
+        sky.node.commands.receive(Command(0, 1, 60, codes.SET_RADIO, [8, 5]))
+        sky.node.commands.poll()
+    except PowerLost:
+        return True
+    return False
+
+
+@functools.cache
+def sky_image() -> bytes:
+    """The state of a node that has joined."""
+    sky = Sky(settings=MINUTES)
+    sky.run(100)
+    sky.station.power_cut()
+    return bytes(sky.station.flash.image)  # type: ignore[attr-defined]
