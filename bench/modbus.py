@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,11 @@ from gateway import config as configs
 from gateway import log
 from gateway.daemon import DataDir, Gateway
 from gateway.keys import write_file
+from gateway.pollers.modbus import ModbusPoller
+from gateway.pollers.modbus_types import Outcome, Request
 
+# From the scheduler's look at the clock to ours; the machine may take the core away in between.
+STEP_S = 0.02
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES, POINTS = 50, 20
 SECONDS = 600.0
@@ -90,8 +95,8 @@ class Figures(NamedTuple):
     writes: int
     done: int
     expired: int
-    late: int
-    latest_ms: float  # from its deadline; negative: before it
+    late: int  # left after its deadline
+    latest_ms: float  # noted by its device so long after its deadline; negative: before it
     write_p50_ms: float
     write_max_ms: float
 
@@ -112,6 +117,20 @@ class Writes:
         self._pollers = list(gateway.buses.values())
         self.ordered: dict[tuple[str, int], tuple[float, float]] = {}  # when, and its deadline
         self.ended: dict[tuple[str, int], tuple[str, float]] = {}
+        self.left: dict[tuple[str, int], float] = {}  # when they were handed to the kernel
+        for index, poller in enumerate(self._pollers):
+            self._listen(f"d{index}", poller)
+
+    def _listen(self, name: str, poller: ModbusPoller) -> None:
+        """Note when each write goes out: what it waits for after that is the machine's, not the gateway's."""
+        exchange = poller.bus.client.exchange
+
+        def noted(request: Request, timeout_s: float) -> Awaitable[Outcome]:
+            if request.values:
+                self.left.setdefault((name, request.values[0]), time.monotonic())
+            return exchange(request, timeout_s)
+
+        poller.bus.client.exchange = noted  # type: ignore[method-assign]
 
     async def run(self) -> None:
         number = 0
@@ -214,6 +233,7 @@ def judged(
     """Hold what the devices saw against what was ordered."""
     at_s = {(f"d{ports.index(port)}", number): when_s for port, number, when_s in landed}
     after_s = [when_s - writes.ordered[key][1] for key, when_s in at_s.items()]
+    late = sum(left_s > writes.ordered[key][1] + STEP_S for key, left_s in writes.left.items())
     results = [result for result, _at_s in writes.ended.values()]
     lasted_ms = sorted(
         1000 * (ended_s - writes.ordered[key][0])
@@ -237,15 +257,11 @@ def judged(
         len(writes.ordered),
         results.count("done"),
         results.count("expired"),
-        sum(late_s > TRANSIT_S for late_s in after_s),
+        late,
         1000 * max(after_s),
         lasted_ms[len(lasted_ms) // 2],
         lasted_ms[-1],
     )
-
-
-# A write that left in time is noted by its device when that process gets its core: more than this is late.
-TRANSIT_S = 0.05
 
 
 if __name__ == "__main__":
