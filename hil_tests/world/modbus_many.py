@@ -1,6 +1,7 @@
 """Many Modbus TCP devices in a process of their own: `python -m hil_tests.world.modbus_many COUNT POINTS`.
 
-Prints the ports as JSON, serves until its input ends, and then prints the writes that landed: (port, value, unix time).
+Prints the ports as JSON, serves until its input ends, and then prints the writes that landed: port, value, and when by
+the monotonic clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 
 from hil_tests.world.modbus_slave import Slave, block
 from hil_tests.world.modbus_street import TcpStreet
@@ -18,7 +18,6 @@ WRITABLE = 5000
 
 async def main(count: int, points: int) -> None:
     streets = []
-    offset_s = time.time() - asyncio.get_running_loop().time()
     for _ in range(count):
         one = Slave(1, holding={**block(1, range(2 * points)), WRITABLE: 0}, turnaround_s=0.0)
         streets.append(TcpStreet([one]))
@@ -26,7 +25,7 @@ async def main(count: int, points: int) -> None:
     print(json.dumps([street.port for street in streets]), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     landed = [
-        (street.port, values[0], offset_s + at_s)
+        (street.port, values[0], at_s)
         for street in streets
         for at_s, _address, values in street.slaves[1].writes
     ]

@@ -14,7 +14,7 @@ def hold(found: Figures) -> None:
     # A round more or less at each end of the measurement.
     assert found.points_per_s >= WANTED_PER_S * (1 - 2 / found.seconds)
     assert found.sets_dropped == 0
-    assert found.late == 0, "a write landed after its deadline"
+    assert found.late == 0, "a write left after its deadline"
     assert found.done + found.expired == found.writes
     assert found.done >= 0.8 * found.writes
     assert found.rss_growth_mb < 8
