@@ -47,8 +47,9 @@ DATAGRAM_BYTES_MAX = 16 * 1024
 DATAGRAM_PACKETS_MAX = 64
 # Opening brackets: the packets, each with the list of its antennas. It bounds how deep JSON can be.
 DATAGRAM_BRACKETS_MAX = 400
-# Eight demodulators hear 320 of the shortest packets in a second, of each forwarder. What is more is dropped unread.
-DATAGRAMS_PER_S_MAX = 2000
+# Eight demodulators hear 320 of the shortest packets in a second. Of each forwarder, datagrams and the packets in them
+# count; what is more is dropped.
+FORWARDER_PER_S_MAX = 2000
 # A forwarder asks for downlinks every 5 to 10 s. After so long without a word another address may have its EUI.
 FORWARDER_SILENT_S = 15.0
 # And after so long it counts as gone: nothing is handed to it, and /readyz says so.

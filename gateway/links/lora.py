@@ -165,8 +165,14 @@ class LoraLink:
         return nearest_hz if abs(nearest_hz - freq_hz) <= limits.CHANNEL_OFF_HZ else None
 
     def _copy(self, arrival: Arrival, uplink: Uplink, ended_s: float) -> None:
-        """Another radio heard it, too. A radio hears a packet once: what repeats it there is a forgery or a replay."""
+        """Another radio heard it, too. A radio hears a packet once: what repeats it there is a forgery or a replay.
+
+        So is what comes on another channel or spreading factor: it has no windows that the node listens in.
+        """
         self.counters["copies"] += 1
+        first = arrival.receptions[0]
+        if (uplink.freq_hz, uplink.sf) != (first.freq_hz, first.sf):
+            return
         if all(uplink.radio != one.radio for one in arrival.receptions):
             arrival.receptions.append(uplink)
             arrival.ended_s = min(arrival.ended_s, ended_s)

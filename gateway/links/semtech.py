@@ -39,6 +39,8 @@ class Forwarder:
         self.counters = dict.fromkeys(("packets_in", "packets_out", "pulls", "tx_acks", "other_address"), 0)
         self.push: Address | None = None
         self.pull: Address | None = None
+        # Its own: who floods in the name of one leaves the others alone.
+        self.budget = Budget(limits.FORWARDER_PER_S_MAX, server.now_s)
         self._server = server
         self._heard_s = float("-inf")
         self._pulled_s = float("-inf")
@@ -160,7 +162,6 @@ class SemtechServer(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._lost: asyncio.Future[None] | None = None
         self._is_full = False
-        self._budget = Budget(limits.DATAGRAMS_PER_S_MAX, now_s)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -221,7 +222,7 @@ class SemtechServer(asyncio.DatagramProtocol):
             raise Refused("unknown_eui")
         if not forwarder.admits(datagram.kind, source):
             raise Refused("other_address")
-        if not self._budget.take():
+        if not forwarder.budget.take():
             raise Refused("flood")
         if datagram.kind == PUSH_DATA:
             self._push(forwarder, datagram, source)
@@ -235,6 +236,8 @@ class SemtechServer(asyncio.DatagramProtocol):
         """Answered whatever is in it: the answer only says that it arrived."""
         self.sendto(semtech_wire.answer(datagram, PUSH_ACK), source)
         for uplink in semtech_wire.packets(datagram.body, forwarder.name, self.count):
+            if not forwarder.budget.take():
+                raise Refused("flood")
             forwarder.heard(uplink)
 
     def count(self, reason: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway import limits
 from protocols.wire import fragments
-from tests.gateway.air_rig import FREQ_HZ, AirRig, ask
+from tests.gateway.air_rig import FREQ_HZ, AirRig, ask, down
 
 
 def piece(address: int, tag: int, index: int = 0, size: int = 20) -> bytes:
@@ -50,6 +50,19 @@ def test_what_one_radio_hears_twice_is_no_second_reception() -> None:
     rig.run(1.5)
     assert len(rig.frames) == 1
     assert (rig.frames[0][0].best.snr_db, rig.frames[0][0].heard_by) == (3.0, 2)
+
+
+def test_a_replay_to_another_radio_on_another_channel_or_spreading_factor_draws_no_answer_to_itself() -> None:
+    other_hz = FREQ_HZ + 200_000
+    for sf, freq_hz in ((9, other_hz), (7, FREQ_HZ)):
+        rig = AirRig(2, freqs_hz=(FREQ_HZ, other_hz))
+        rig.hear(ask(1), -5.0, None)
+        rig.hear(ask(1), None, 12.0, ended_s=0.5, sf=sf, freq_hz=freq_hz)
+        rig.run(0.01)
+        assert rig.frames[0][0].send(0x12, down(1))
+        rig.run(5)
+        assert rig.link.counters["copies"] == 1
+        assert [(one.radio, round(one.begin_s * 1000)) for one in rig.taken] == [("a", 1000)]
 
 
 def test_the_same_bytes_a_while_later_are_ingests_to_judge() -> None:

@@ -348,13 +348,29 @@ def test_a_flood_is_cut_and_a_forged_answer_to_a_downlink_is_counted() -> None:
         async with listening() as bench:
             server, source = bench.server, ("127.0.0.1", 9)
             head = bytes((2, 1, 2, 0)) + bytes.fromhex(EUI)
-            for _ in range(limits.DATAGRAMS_PER_S_MAX + 7):
+            for _ in range(limits.FORWARDER_PER_S_MAX + 7):
                 server.datagram_received(head + b"{}", source)
             assert server.refused == {"flood": 7}
             bench.clock.pass_s(1)
             server.datagram_received(bytes((2, 7, 7, 5)) + bytes.fromhex(EUI), source)
             assert server.refused == {"flood": 7, "stray_tx_ack": 1}
             assert bench.ended == []
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_in_the_name_of_one_forwarder_silences_no_other_and_its_packets_count() -> None:
+    async def scenario() -> None:
+        async with listening(EUI, OTHER_EUI) as bench:
+            server = bench.server
+            few = json.dumps({"rxpk": [rxpk(PACKET)] * 40}).encode()
+            for _ in range(limits.FORWARDER_PER_S_MAX):
+                server.datagram_received(bytes((2, 1, 2, 0)) + bytes.fromhex(EUI) + few, ("127.0.0.1", 9))
+            assert limits.FORWARDER_PER_S_MAX * 0.9 < len(bench.heard) < limits.FORWARDER_PER_S_MAX
+            before = len(bench.heard)
+            one = json.dumps({"rxpk": [rxpk(PACKET)]}).encode()
+            server.datagram_received(bytes((2, 1, 2, 0)) + bytes.fromhex(OTHER_EUI) + one, ("127.0.0.2", 9))
+            assert len(bench.heard) == before + 1
 
     asyncio.run(scenario())
 
@@ -413,7 +429,7 @@ def fuzz(count: int, seed: int) -> dict[str, int]:
     rng = random.Random(seed)
     bench = Bench()
     server, radio = bench.server, bench.server.radios[0]
-    server._budget.take = lambda: True  # type: ignore[method-assign]
+    radio.budget.take = lambda: True  # type: ignore[method-assign]
     eui = bytes.fromhex(EUI)
     heads = [bytes((2, 0x12, 0x34, kind)) + eui for kind in (0, 0, 0, 2, 5)]
     bodies = [
