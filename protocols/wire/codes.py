@@ -188,7 +188,7 @@ def command_problem(op: int, args: "Args") -> str:
         if not isinstance(args, (list, tuple)) or len(args) != 2:
             return "set radio takes [spreading factor, dBm], not %r" % (args,)
         for value, (low, high) in zip(args, SETTING_RANGES[-2:]):
-            if not low <= value <= high:
+            if type(value) is not int or not low <= value <= high:
                 return "set radio: spreading factor 7 to 12, -9 to 22 dBm, not %r" % (args,)
         return ""
     if isinstance(args, (list, tuple)) and op <= _OPERATION_MAX:
