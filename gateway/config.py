@@ -24,7 +24,7 @@ from tomlkit.exceptions import ParseError, TOMLKitError
 
 from gateway import config_lora, limits
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
-from gateway.config_errors import Problem, explain, hide_keys, join
+from gateway.config_errors import Problem, explain, hide_keys, unique
 from gateway.config_types import ARRAY, Area, Baud, FileName, Host, Name, Section, allowed
 from gateway.device_check import DeviceCheck
 from gateway.errors import ConfigError
@@ -336,11 +336,11 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     yield from _check_keys(_table(raw, "keys"))
     yield from _check_health(_table(raw, "health"))
     yield from config_lora.check(raw)
-    for kind, unique in (("serial", ("name", "path")), ("mqtt", ("name",))):
+    for kind, needed in (("serial", ("name", "path")), ("mqtt", ("name",))):
         tables = raw.get(kind)
         rows = [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
-        for key in unique:
-            yield from _check_unique(kind, key, rows)
+        for key in needed:
+            yield from unique(kind, key, rows)
         if kind == "mqtt":
             for index, row in enumerate(rows):
                 yield from _check_mqtt(index, row)
@@ -377,21 +377,6 @@ def _check_health(health: dict[str, Any]) -> Iterator[Problem]:
             f'"{address}" is reachable from other machines, and these pages have no password. Allowed is a '
             "loopback address (127.0.0.1, ::1), or any with allow_remote = true beside it.",
         )
-
-
-def _check_unique(kind: str, key: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
-    first: dict[str, int] = {}
-    for index, row in enumerate(rows):
-        value = row.get(key)
-        if not isinstance(value, str):
-            continue
-        if value in first:
-            yield Problem(
-                (kind, index, key),
-                f'"{value}" is already used by {join((kind, first[value], key))}: '
-                f"each [[{kind}]] needs its own.",
-            )
-        first.setdefault(value, index)
 
 
 def _check_mqtt(index: int, row: dict[str, Any]) -> Iterator[Problem]:

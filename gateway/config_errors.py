@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.toml_lines import Path
@@ -37,6 +37,22 @@ def join(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def unique(kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Tables of one kind that share what each needs for itself. Values of a wrong type are skipped: they are named."""
+    first: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        value = row.get(key)
+        if not isinstance(value, str):
+            continue
+        if value in first:
+            yield Problem(
+                (kind, index, key),
+                f'"{value}" is already used by {join((kind, first[value], key))}: '
+                f"each [[{kind}]] needs its own.",
+            )
+        first.setdefault(value, index)
 
 
 def explain(error: Mapping[str, Any], schema: dict[str, Any], raw: dict[str, Any]) -> Problem:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.config_errors import Problem, join
+from gateway.config_errors import Problem, join, unique
 from gateway.errors import ConfigError
 from gateway.profile_library import Library
 from gateway.profiles import Profile
@@ -34,10 +34,10 @@ class DeviceCheck:
 
     def problems(self) -> Iterator[Problem]:
         """Everything that is wrong; fills `profiles` and `elsewhere`."""
-        yield from _unique("device", "name", self._devices)
+        yield from unique("device", "name", self._devices)
         for kind, rows in (("modbus", self._buses), ("ble", self._adapters)):
-            yield from _unique(kind, "name", rows)
-        yield from _unique("ble", "adapter", [{"adapter": "hci0", **row} for row in self._adapters])
+            yield from unique(kind, "name", rows)
+        yield from unique("ble", "adapter", [{"adapter": "hci0", **row} for row in self._adapters])
         yield from self._check_buses()
         yield from self._check_folder()
         for index, row in enumerate(self._devices):
@@ -48,7 +48,7 @@ class DeviceCheck:
             if "area" in row and "site" not in row:
                 yield Problem(("device", index, "area"), "needs site beside it: an area is that of a site.")
         yield from self._check_units()
-        yield from _unique("device", "address", self._devices)
+        yield from unique("device", "address", self._devices)
 
     # --- buses ---
 
@@ -185,20 +185,6 @@ def _check_points(index: int, row: Row, profile: Profile) -> Iterator[Problem]:
                 ("device", index, "periods", key),
                 f'"{row["profile"]}" has no point of that name. It has: {", ".join(keys)}.{hint}',
             )
-
-
-def _unique(kind: str, key: str, rows: list[Row]) -> Iterator[Problem]:
-    first: dict[str, int] = {}
-    for index, row in enumerate(rows):
-        value = row.get(key)
-        if not isinstance(value, str):
-            continue
-        if value in first:
-            yield Problem(
-                (kind, index, key),
-                f'"{value}" is already used by {join((kind, first[value], key))}: each [[{kind}]] needs its own.',
-            )
-        first.setdefault(value, index)
 
 
 def _rows(raw: Row, name: str) -> list[Row]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import termios
 import time
@@ -27,6 +26,7 @@ import serial
 from gateway import limits
 from gateway.errors import LinkError
 from gateway.log import Logger
+from gateway.serial_problem import serial_problem
 from protocols.wire import framing
 
 
@@ -86,23 +86,7 @@ def open_port(path: str, baud: int) -> Port:
     try:
         return serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
     except (OSError, ValueError, termios.error) as exc:  # SerialException is an OSError
-        raise LinkError(_open_problem(path, exc)) from exc
-
-
-def _open_problem(path: str, exc: BaseException) -> str:
-    number = getattr(exc, "errno", None)
-    cause = exc.__context__  # pyserial leaves the number of a failed configuration there
-    if number is None and isinstance(cause, termios.error):
-        number = cause.args[0]
-    if number == errno.ENOENT:
-        return f"{path}: no such port. Is the cable in? `ls /dev/serial/by-id` lists what is there."
-    if number in (errno.EACCES, errno.EPERM):
-        return f"{path}: permission denied. Add this user to the group that owns it (usually dialout)."
-    if number in (errno.EBUSY, errno.EAGAIN):
-        return f"{path}: in use by another program. Stop it: `fuser -v {path}` names it."
-    if number in (errno.ENOTTY, errno.EINVAL):
-        return f"{path}: not a serial port."
-    return f"{path}: cannot be opened: {exc}"
+        raise LinkError(serial_problem(path, exc)) from exc
 
 
 class SerialPort:

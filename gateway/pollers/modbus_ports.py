@@ -17,6 +17,7 @@ from serial.rs485 import RS485Settings
 from gateway import limits
 from gateway.errors import LinkError
 from gateway.pollers.modbus_time import Line
+from gateway.serial_problem import serial_problem
 
 SERIAL, TCP, RTU_TCP = "serial", "tcp", "rtu-tcp"
 KINDS = (SERIAL, TCP, RTU_TCP)
@@ -84,7 +85,7 @@ def open_port(path: str, settings: PortSettings) -> serial.Serial:
         )
     except (OSError, ValueError, termios.error) as exc:
         wanted = f"{settings.baud} baud, parity {settings.parity}, {settings.stop_bits} stop bits"
-        raise LinkError(_problem(path, exc, wanted)) from exc
+        raise LinkError(serial_problem(path, exc, wanted)) from exc
     if settings.is_rs485:
         try:
             port.rs485_mode = RS485Settings()
@@ -95,24 +96,6 @@ def open_port(path: str, settings: PortSettings) -> serial.Serial:
                 "most transceivers switch by themselves."
             ) from exc
     return port
-
-
-def _problem(path: str, exc: BaseException, wanted: str) -> str:
-    number = getattr(exc, "errno", None)
-    cause = exc.__context__  # pyserial leaves the number of a failed configuration there
-    if number is None and isinstance(cause, termios.error):
-        number = cause.args[0]
-    if isinstance(exc, termios.error):
-        number = exc.args[0]
-    if number == errno.ENOENT:
-        return f"{path}: no such port. Is the cable in? `ls /dev/serial/by-id` lists what is there."
-    if number in (errno.EACCES, errno.EPERM):
-        return f"{path}: permission denied. Add this user to the group that owns it (usually dialout)."
-    if number in (errno.EBUSY, errno.EAGAIN):
-        return f"{path}: in use by another program. Stop it: `fuser -v {path}` names it."
-    if number in (errno.ENOTTY, errno.EINVAL):
-        return f"{path}: not a serial port, or its driver cannot do {wanted}."
-    return f"{path}: cannot be opened: {exc}"
 
 
 class PortTransport(asyncio.Transport):
