@@ -52,6 +52,8 @@ DATAGRAM_BRACKETS_MAX = 400
 FORWARDER_PER_S_MAX = 2000
 # A forwarder asks for downlinks every 5 to 10 s. After so long without a word another address may have its EUI.
 FORWARDER_SILENT_S = 15.0
+# That two addresses send with one EUI is logged so often, not with each datagram.
+FORWARDER_CONTESTED_S = 60.0
 # And after so long it counts as gone: nothing is handed to it, and /readyz says so.
 FORWARDER_GONE_S = 45.0
 # Downlinks that a forwarder has not answered; the oldest is taken as sent. It answers within milliseconds.

@@ -8,7 +8,8 @@
       → a frame, by the way it came                      → ingest
 
 The way of an uplink is a link of its own to whoever takes the frame. So an answer finds the windows of the very uplink
-that was opened, and a forged packet in a node's name can not draw them to itself.
+that was opened, and a forged packet in a node's name can not draw them to itself. (The very packet, sent again on its
+channel within two seconds and heard louder by another radio, can: then the node asks once more.)
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 The protocol has no authentication: an EUI is a name that anybody can write. So a forwarder is served only when the
 config names its EUI, and only at the address it was first heard at; another address is believed once the first has
-been silent for a while (a restart, a new lease). What that leaves to a forger is little, for frames are sealed: he can
-send packets that are refused, or keep downlinks of a forwarder that is off.
+been silent for a while (a restart, a new lease). Frames are sealed, so a forger reads and changes nothing; but whoever
+speaks first after such a silence, or after a start of the gateway, is served for as long as he goes on, and the real
+one's packets and downlinks are lost meanwhile. It is logged and counted (other_address); keep the port where only
+forwarders reach it.
 
 A forwarder has two sockets: PUSH_DATA comes from one, PULL_DATA and TX_ACK from the other, where PULL_RESP goes to.
 """
@@ -43,6 +45,7 @@ class Forwarder:
         self.budget = Budget(limits.FORWARDER_PER_S_MAX, server.now_s)
         self._server = server
         self._heard_s = float("-inf")
+        self._contested_s = float("-inf")
         self._pulled_s = float("-inf")
         self._version = 2
         self._dbm_refused: set[int] = set()
@@ -69,6 +72,9 @@ class Forwarder:
         known = self.push if kind == PUSH_DATA else self.pull
         if known != source and not self._may_move(known, source, now_s):
             self.counters["other_address"] += 1
+            if now_s - self._contested_s > limits.FORWARDER_CONTESTED_S:
+                self._contested_s = now_s
+                self._server.contested(self, source)
             return False
         self._heard_s = now_s
         if kind == PUSH_DATA:
@@ -239,6 +245,17 @@ class SemtechServer(asyncio.DatagramProtocol):
             if not forwarder.budget.take():
                 raise Refused("flood")
             forwarder.heard(uplink)
+
+    def contested(self, forwarder: Forwarder, source: Address) -> None:
+        """Two speak in one forwarder's name: one of them is not who it says."""
+        served = forwarder.push or forwarder.pull
+        self._log.warning(
+            "forwarder_contested",
+            radio=forwarder.name,
+            served=served,
+            refused=source,
+            reason="two addresses send with this EUI; if neither was restarted just now, one is an impostor",
+        )
 
     def count(self, reason: str) -> None:
         """Count something that was refused."""

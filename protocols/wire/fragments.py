@@ -1,6 +1,7 @@
 """Frames on the air: the first byte of a packet, and how a frame becomes several packets. SPEC.md section 7.2.
 
-Fragments are not sealed one by one: the frame they make is, so a forged one costs its frame and nothing else.
+Fragments are not sealed one by one: the frame they make is. So whoever forges fragments spoils or displaces frames that
+are being collected, as a jammer does, and nothing worse: their senders send again.
 """
 
 from protocols.wire.errors import EncodeError

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import structlog
+import structlog.testing
 
 from gateway import limits
 from gateway.links import radio as radios
@@ -312,6 +313,8 @@ def test_who_takes_a_forwarders_name_gets_neither_its_downlinks_nor_an_ear_until
             await real.pull()
             assert [one.packet for one in bench.heard] == [PACKET, PACKET[:-1]]
             assert radio.counters["other_address"] == 2
+            contested = [entry for entry in logged if entry["event"] == "forwarder_contested"]
+            assert [entry["radio"] for entry in contested] == [radio.name], "once a minute, not with each"
             assert radio.send(transmission(1))
             await real.downlink()
             await bench.until(lambda: bool(bench.ended))  # its TX_ACK is a word of it, too
@@ -325,7 +328,8 @@ def test_who_takes_a_forwarders_name_gets_neither_its_downlinks_nor_an_ear_until
             for forwarder in (real, forger):
                 forwarder.close()
 
-    asyncio.run(scenario())
+    with structlog.testing.capture_logs() as logged:
+        asyncio.run(scenario())
 
 
 def test_a_forwarder_of_the_first_version_is_spoken_to_in_it() -> None:
