@@ -34,6 +34,8 @@ NEXT_MS = 400
 # Listening begins and ends so much off: what a gateway (10 ms) and a node that looks every LOOK_MS may be.
 EARLY_MS = 60
 LOOK_MS = 10
+# The radio is woken so much before: until the end of an uplink is noticed, and its oscillator is steady.
+_READY_MS = 20
 CHAIN_MAX = 16
 # A receiver with one radio reads the fragment before out of its chip.
 _BETWEEN_FRAGMENTS_MS = 50
@@ -179,13 +181,14 @@ class Lora:
     def send(self, frame: bytes, wants_answer: bool) -> None:
         """Begin an exchange. One that is under way ends: what answers in a window has the next uplink to itself."""
         if self._state != _IDLE:
+            self._is_answered = True  # or there would be nothing to reply to
             self._end()
         self.has_failed = False
         self._is_answered = False
         self._wants = wants_answer
         self._busy = self._heard = 0
         if not self._pack(frame):
-            self._fail(0)
+            self._fail(_FAULT_S)
             return
         self._pick_channel()
         self._transmit()
@@ -296,7 +299,7 @@ class Lora:
         self._radio.sleep()
         self._go(_BETWEEN, 0)
         passed_ms = self._clock.ticks_diff(self._from_ms, ended_ms)
-        self._wait_ms = offset_ms - EARLY_MS - passed_ms
+        self._wait_ms = offset_ms - EARLY_MS - _READY_MS - passed_ms
 
     def _open_window(self) -> None:
         passed_ms = self._clock.ticks_diff(self._clock.ticks_ms(), self._ended_ms)
