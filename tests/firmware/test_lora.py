@@ -21,6 +21,7 @@ from hil_tests.world.concentrator import Concentrator
 from hil_tests.world.propagation import Spot, open_air
 from protocols.wire import fragments
 from protocols.wire.law import CN470, EU868, Law
+from protocols.wire.limits import MAX_FRAGMENTS, MAX_FRAME
 from tests.firmware.radio_laws import Kept
 from tests.firmware.radio_rig import Clock, Port
 
@@ -131,6 +132,14 @@ def test_a_frame_that_fits_goes_whole_and_one_byte_more_in_fragments_that_want_a
     taken = [collector.take(signal.payload, 0) for signal in rig.up[1:]]
     assert taken == [None, frame]
     assert all(len(signal.payload) <= room for signal in rig.up)
+
+
+@pytest.mark.parametrize("plan_id", [CN470, EU868])
+def test_the_longest_frame_fits_its_fragments_at_every_spreading_factor_of_a_plan(plan_id: int) -> None:
+    law = Law(plan_id)
+    for sf in range(7, law.sf_max + 1):
+        packets = fragments.split(HEAD + bytes(MAX_FRAME - len(HEAD)), ADDRESS, 1, law.size_max(sf))
+        assert len(packets) <= MAX_FRAGMENTS
 
 
 def test_uplinks_go_over_all_channels_of_the_minting_and_no_other() -> None:
