@@ -1,9 +1,10 @@
 """Heap that each module of a node takes, on the real MicroPython unix port, and how large it is on flash.
 
-    python bench/node_heap.py [river]
+    python bench/node_heap.py [river] [--air]
 
 Objects there are twice as large as on an ESP32. Modules that are only needed now and then are marked by an asterisk:
-a node forgets them again (firmware/modules.py). The first line has the sums as ``name=value`` pairs.
+a node forgets them again (firmware/modules.py), or never loads them: those for the air (``--air`` for a node that does)
+or, on such a node, those of the serial line. The first line has the sums as ``name=value`` pairs.
 """
 
 from __future__ import annotations
@@ -21,11 +22,21 @@ from firmware.nodes import MODULES  # noqa: E402
 from flash_tools.images import SLOT, compile_module, compile_tree  # noqa: E402
 
 # Not part of the firmware on the unix port: its stand-ins for the hardware are of the virtual board.
-_HARDWARE = ("firmware.hal.board",)
+_HARDWARE = ("firmware.hal.board", "firmware.hal.radio_port")
+# What carries frames: loaded by assembly.py, and kept.
+_ON_A_LINE = ("firmware.carrier", "firmware.uplink")
+_ON_AIR = (
+    "firmware.air_uplink",
+    "firmware.lora",
+    "firmware.radios.sx126x",
+    "firmware.spent",
+    "protocols.wire.law",
+)
 
 
 def main() -> None:
-    node_type = sys.argv[1] if len(sys.argv) > 1 else "river"
+    words = [word for word in sys.argv[1:] if word != "--air"]
+    node_type = words[0] if words else "river"
     tree = compile_tree(ROOT, node_type=node_type)
     files = {path: data for path, data in tree.items() if path.endswith(".mpy")}
     with tempfile.TemporaryDirectory(prefix="tidegate-heap-") as folder:
@@ -35,7 +46,8 @@ def main() -> None:
             target.write_bytes(data)
         script = Path(__file__).with_name("node_heap_mpy.py")
         (Path(folder) / "node_heap_mpy.mpy").write_bytes(compile_module(script.read_text(), "node_heap_mpy"))
-        first = ["firmware.main", "firmware.nodes." + MODULES[node_type], "firmware.hal.clock"]
+        carrier = _ON_AIR if "--air" in sys.argv else _ON_A_LINE
+        first = ["firmware.main", "firmware.nodes." + MODULES[node_type], "firmware.hal.clock", *carrier]
         names = [path.removeprefix(SLOT + "/").removesuffix(".mpy").replace("/", ".") for path in files]
         names = [name.removesuffix(".__init__") for name in names]
         late = [

@@ -182,10 +182,16 @@ class AirUplink(Uplink):
             self.attempts += 1
             self.waiting = False
             if not self._is_confirmed:
-                self._unsure_from = self.fresh_from  # they did not even go out
+                self._take_back()
         elif not self._is_confirmed:
             self.waiting = False
         self._is_confirmed = True
+
+    def _take_back(self) -> None:
+        """The report under way did not even go out: its sets are as fresh as before."""
+        self.fresh_from = self.first
+        self.lane = -1
+        self._unasked -= 1
 
     def _left_ms(self) -> int:
         return self.wait_ms - self.clock.ticks_diff(self.clock.ticks_ms(), self.wait_from_ms)
@@ -224,6 +230,8 @@ class AirUplink(Uplink):
         return _QUIET_MS if self.air.is_idle else 0
 
     def rest_s(self) -> int:
+        if self.air.has_failed:
+            return 0  # what follows from that comes first
         held_s = self.air.held_s()
         if held_s and self.air.is_idle:
             return held_s

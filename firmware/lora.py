@@ -14,7 +14,6 @@ from firmware.modules import forget
 from firmware.radios import BAD, BUSY, FAULT, HEARD, SENT
 from firmware.settings import RADIO_DBM, RADIO_SF
 from protocols.wire.airtime import AirRefused, lora, time_on_air_us
-from protocols.wire.errors import EncodeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ NEXT_MS = 400
 # Listening begins and ends so much off: what a gateway (10 ms) and a node that looks every LOOK_MS may be.
 EARLY_MS = 60
 LOOK_MS = 10
+# The radio is woken so much before: until the end of an uplink is noticed, and its oscillator is steady.
+_READY_MS = 20
 CHAIN_MAX = 16
 # A receiver with one radio reads the fragment before out of its chip.
 _BETWEEN_FRAGMENTS_MS = 50
@@ -54,7 +55,6 @@ _SF_MIN = 7
 _KIND = 0xE0
 _WANTS_ANSWER = 0x20
 _FRAGMENT = 0xE0
-_FRAGMENT_HEAD = 4
 _KID_CONTEXT = 0x10
 # spreading factor, dBm, those set || unanswered, tag, airtime ms, held back, RSSI, SNR || held until, silent from
 _REST = ">BbBbBBIHhhII"
@@ -179,14 +179,13 @@ class Lora:
     def send(self, frame: bytes, wants_answer: bool) -> None:
         """Begin an exchange. One that is under way ends: what answers in a window has the next uplink to itself."""
         if self._state != _IDLE:
+            self._is_answered = True  # or there would be nothing to reply to
             self._end()
         self.has_failed = False
         self._is_answered = False
         self._wants = wants_answer
         self._busy = self._heard = 0
-        if not self._pack(frame):
-            self._fail(0)
-            return
+        self._pack(frame)
         self._pick_channel()
         self._transmit()
 
@@ -223,28 +222,18 @@ class Lora:
 
     # -- up --------------------------------------------------------------------------------------------------
 
-    def _pack(self, frame: bytes) -> bool:
-        """The packets of a frame, with a lower spreading factor if there must be; whether it can go at all."""
-        sf = self.sf
-        if len(frame) <= self._law.size_max(sf):
-            self._at_sf = sf
+    def _pack(self, frame: bytes) -> None:
+        """The packets of a frame; 16 fragments hold any frame, at every spreading factor of a plan."""
+        self._at_sf = self.sf
+        if len(frame) <= self.room:
             self._packets = [bytes((frame[0] | _WANTS_ANSWER,)) + frame[1:] if self._wants else frame]
-            return True
+            return
         from protocols.wire import fragments
 
         self._wants = True
         self._tag = (self._tag + 1) & 0xFF
-        self._packets = []
-        while not self._packets and sf >= _SF_MIN:
-            try:
-                self._packets = fragments.split(frame, self._address, self._tag, self._law.size_max(sf))
-                self._at_sf = sf
-            except EncodeError:
-                sf = 0 if self._plan[3] else sf - 1
-        if len(self._packets) == 1:
-            self._packets[0] = bytes((frame[0] | _WANTS_ANSWER,)) + frame[1:]
+        self._packets = fragments.split(frame, self._address, self._tag, self.room)
         self._forget_fragments()
-        return len(self._packets) > 0
 
     def _pick_channel(self) -> None:
         _, first, count, _ = self._plan
@@ -296,7 +285,7 @@ class Lora:
         self._radio.sleep()
         self._go(_BETWEEN, 0)
         passed_ms = self._clock.ticks_diff(self._from_ms, ended_ms)
-        self._wait_ms = offset_ms - EARLY_MS - passed_ms
+        self._wait_ms = offset_ms - EARLY_MS - _READY_MS - passed_ms
 
     def _open_window(self) -> None:
         passed_ms = self._clock.ticks_diff(self._clock.ticks_ms(), self._ended_ms)

@@ -100,6 +100,7 @@ def _counters(node: "Node") -> "dict[int, int | str]":
         counters[AWAKE_S] = node.nap.awake_s()
     if node.identity.radio is not None:
         counters.update(node.carrier.health())  # keys 24 to 29
+        counters[SENSOR_ERRORS] = node.sensor_errors() + node.carrier.errors
         for key in COUNTS_OF_TROUBLE:
             if not counters[key]:
                 del counters[key]  # what did not happen is not told: a status then fits one packet at SF10

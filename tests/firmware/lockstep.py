@@ -30,6 +30,7 @@ from firmware.hal import (
 from flash_tools.images import SLOT, compile_module, compile_tree
 from flash_tools.shorten import shorten
 from hil_tests.world.sim_hal import LocalClock, SondeLine, blank_flash
+from tests.firmware.lockstep_radio import LockstepRadio
 from tests.firmware.peer import Peer
 from tests.firmware.street import CALM, IDENTITY, START_MS
 
@@ -62,7 +63,7 @@ def compiled_tree(node_type: str, root: Path = ROOT) -> tuple[Path, int]:
         target.write_bytes(data)
     # The hardware is compiled as well: compiling it on the node would cost the heap that is measured. And its own names
     # are short ones, like the firmware's: on a chip it is C, and has none.
-    hardware_names = ("mpy_node", "mpy_bus")
+    hardware_names = ("mpy_node", "mpy_bus", "mpy_air")
     texts = {
         name: Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in hardware_names
     }
@@ -87,7 +88,7 @@ class NodeEnded(Exception):
 class Lockstep:
     """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console. ``root``: its sources.
 
-    ``pins`` are its inputs by name; attach() puts a chip on its I2C bus.
+    ``pins`` are its inputs by name; attach() puts a chip on its I2C bus. ``radio``: that of its identity, for the air.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class Lockstep:
         node_type: str = IDENTITY.node_type,
         powered: bool = True,
         heap: str = HEAP,
+        radio: tuple[int, int, int, int] | None = None,
     ) -> None:
         self.now_ms = START_MS
         self.root = root
         self.node_type = node_type
         self._heap = heap
-        who = IDENTITY._replace(node_type=node_type)
+        who = IDENTITY._replace(node_type=node_type, radio=radio)
         self.pins: dict[str, int] = {}
         self._i2c = I2cBus()
         self.state = folder / "state.bin"
@@ -122,6 +124,10 @@ class Lockstep:
         self._wake_pins: list[str] = []
         self._nonces = 0
         self._down = bytearray()
+        self.radio: LockstepRadio | None = None
+        if radio is not None:
+            self.radio = LockstepRadio(self._clock, self.peer, radio, self._pass)
+            self.radio.chip.power(True)
         if powered:
             self._process = self._start()
 
@@ -208,6 +214,10 @@ class Lockstep:
             self._reply(bytes((self.pins.get(rest, 0),)))
         elif verb in ("G", "W"):
             self._bus(verb, *rest.split(" "))
+        elif verb == "Z" and self.radio is not None:
+            self._reply(self.radio.transfer(bytes.fromhex(rest)))
+        elif verb == "Q" and self.radio is not None:
+            self._reply(self.radio.ask(rest))
         elif verb == "L":
             self.log.append(rest)
         elif verb == "M":

@@ -10,6 +10,7 @@ only passes when the node waits, so a week takes as long as its steps do.
     T <hex>     bytes to the gateway; no answer
     P <name>    an input; the answer is a byte
     G, W        the I2C bus: mpy_bus.py
+    Z, Q        the radio: mpy_air.py
     L <text>    a line for the console; no answer
     M <bytes>   heap in use after a collection; no answer
     X           reset: the process ends
@@ -163,6 +164,9 @@ class Hal:
 
     def uart(self, port, baud_rate):
         return self._uart
+
+    def radio(self):
+        return __import__("mpy_air").Port(ask, self._ticks)
 
     def i2c(self, bus):
         # Beside this file in the tree that runs; only on the heap of nodes that have a bus.

@@ -5,12 +5,12 @@ Firmware and driver are the real ones; chip and air are simulated.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from boards.virtual.chips.sx1262 import Sx1262
 from boards.virtual.ether import Reception, Signal
 from hil_tests.world.agenda import Agenda
-from hil_tests.world.air import Air, Flight, air_s
+from hil_tests.world.air import Air, AirClock, Flight, air_s
 from hil_tests.world.concentrator import Concentrator
 from hil_tests.world.propagation import Spot, open_air
 from hil_tests.world.sim_hal import SimStation
@@ -27,13 +27,24 @@ if TYPE_CHECKING:
 RADIO = (CN470, 80, 8, 0)
 
 
+class Place(Protocol):
+    """Where a gateway stands: an air, its clock, and what is allowed there."""
+
+    @property
+    def air(self) -> Air: ...
+    @property
+    def agenda(self) -> AirClock: ...
+    @property
+    def law(self) -> Law: ...
+
+
 class AirPeer:
     """A gateway: a concentrator in its place, and answers in the windows.
 
     ``spoils``: whether a downlink is to be lost, by its packet. ``says``: what else it has to say to the next uplink.
     """
 
-    def __init__(self, sky: Sky, peer: Peer, freqs_hz: list[int]) -> None:
+    def __init__(self, sky: Place, peer: Peer, freqs_hz: list[int]) -> None:
         self.sky = sky
         self.peer = peer
         self.concentrator = Concentrator(sky.air, "gateway", Spot(300.0, 0.0), freqs_hz)

@@ -27,8 +27,10 @@ USED_MAX = 161_000
 class Lift:
     """A lift of four floors; its car stands at the lowest, its door shut."""
 
-    def __init__(self, folder: Path) -> None:
-        self.node = Lockstep(folder, node_type="lift", powered=False, heap=HEAP)
+    def __init__(
+        self, folder: Path, heap: str = HEAP, radio: tuple[int, int, int, int] | None = None
+    ) -> None:
+        self.node = Lockstep(folder, node_type="lift", powered=False, heap=heap, radio=radio)
         self.shaft = Shaft(HEIGHTS_M, LiftDrive(1.6, 0.9, 1.2))
         self.node.attach(Lis3dh(self.shaft.acceleration, seed=5))
         self.node.attach(Bmp390(self.shaft.air, seed=5))
