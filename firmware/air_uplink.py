@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from firmware.outbox import Record
     from protocols.wire.messages import Ack, Up
 
-# Between two tries: so much doubled each time and up to twice that, an event up to one minute, all else to two hours.
+# Between two tries: so much doubled each time and up to twice that; an event up to half a minute, all else to two hours.
 SPACING_MS = 4000
-_EVENT_DOUBLED_MAX = 3
+_EVENT_DOUBLED_MAX = 2
 # Where there is one channel, an event that was lost twice is one of many, and all of these are in each other's way: one
 # doubling is skipped, and there is one more.
 _ALONE_TRIES = 2
@@ -33,6 +33,8 @@ ASK_AFTER_S = 6 * 3600
 # Unanswered frames before hellos go out instead, and before a node that sleeps leaves the gateway alone: in a flood,
 # it is the others that are in the way.
 SILENT_AFTER = 8
+# With an event that waits it goes on for so many: a flood may last five minutes.
+EVENT_TRIES = 12
 # A report is put off by up to a twelfth of its time: sets stand on the raster of the clock, on every node.
 _JITTER_OF = 12
 _JITTER_MAX_S = 300
@@ -41,8 +43,8 @@ _ENVELOPE_BYTES = 11
 _QUIET_MS = 60000
 _ASIDES_MAX = 2
 _SLOT = "air"
-# readings from here on may not have come | heard at | frames since
-_REST = ">IIB"
+# readings from here on may not have come | heard at | frames since || latest set kept at, seldom
+_REST = ">IIBIB"
 
 
 class AirUplink(Uplink):
@@ -53,6 +55,10 @@ class AirUplink(Uplink):
         self._unsure_from = self.fresh_from  # readings from there to fresh_from were sent and not asked after
         self._unasked = 0  # such frames since an answer
         self._heard_at_s = self.clock.uptime_s()
+        self._kept_at_s = 0  # uptime when the latest set was kept; 0: there was none
+        self._is_rare = (
+            True  # sets come so seldom that the fourth would be late with the news that one is missing
+        )
         self._is_confirmed = True  # the frame under way
         self._asides: "list[Up]" = []
         self._is_aside = False  # the frame under way is the first of these
@@ -60,11 +66,16 @@ class AirUplink(Uplink):
 
     @property
     def has_given_up(self) -> bool:
-        return self.tries_max > 0 and self.attempts >= SILENT_AFTER
+        if not self.tries_max or self.attempts < SILENT_AFTER:
+            return False
+        return self.attempts >= EVENT_TRIES or self._unacked(EVENTS, 0) is None
 
     # -- what happens around it -----------------------------------------------------------------------------
 
     def kept_set(self, seq: int, report_s: int) -> None:
+        now_s = self.clock.uptime_s()
+        self._is_rare = not self._kept_at_s or now_s - self._kept_at_s > ASK_AFTER_S // ASK_EVERY
+        self._kept_at_s = now_s
         jitter_s = min(report_s // _JITTER_OF, _JITTER_MAX_S)
         Uplink.kept_set(self, seq, report_s + jitter_s * self.hal.random(1)[0] // 256)
 
@@ -170,6 +181,7 @@ class AirUplink(Uplink):
             self.must_hello
             or self.lane != READINGS
             or self.first < self.fresh_from
+            or self._is_rare
             or self._unasked >= ASK_EVERY - 1
             or self.clock.uptime_s() - self._heard_at_s >= ASK_AFTER_S
         )
@@ -239,8 +251,10 @@ class AirUplink(Uplink):
 
     def rest(self) -> "tuple[int, int, int, int]":
         """What the air adds is kept in a slot of its own."""
-        kept = pack(_REST, self._unsure_from, self._heard_at_s, self._unasked) + self.air.rest()
-        self.hal.cache.save(_SLOT, kept)
+        kept = pack(
+            _REST, self._unsure_from, self._heard_at_s, self._unasked, self._kept_at_s, int(self._is_rare)
+        )
+        self.hal.cache.save(_SLOT, kept + self.air.rest())
         return Uplink.rest(self)
 
     def resume(self, must_hello: int, report_at_s: int, fresh_from: int, newest_set: int) -> None:
@@ -248,5 +262,7 @@ class AirUplink(Uplink):
         kept = self.hal.cache.load(_SLOT)
         if kept:
             self.hal.cache.save(_SLOT, b"")  # once: time on the air must not be forgotten
-            self._unsure_from, self._heard_at_s, self._unasked = unpack_from(_REST, kept)
+            found = unpack_from(_REST, kept)
+            self._unsure_from, self._heard_at_s, self._unasked, self._kept_at_s = found[:4]
+            self._is_rare = found[4] != 0
             self.air.resume(kept[calcsize(_REST) :])

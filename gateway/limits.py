@@ -84,7 +84,7 @@ HAND_OVER_MIN_S = 0.06
 # So many packets heard within so long are a crowd: then a radio sends for this share of the time at most, and listens.
 CROWD_S = 20.0
 CROWD_PACKETS = 20
-CROWD_SHARE = 0.15
+CROWD_SHARE = 0.08
 # Between two transmissions of a radio: a forwarder programs its concentrator 30 to 40 ms ahead.
 TURN_AROUND_US = 50_000
 # Exchanges with packets that wait for a window: a storm of 200 alarms within a second or two, several times. More are
