@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from firmware.outbox import Record
     from protocols.wire.messages import Ack, Up
 
-# Between two tries: so much doubled each time and up to twice that; an event up to half a minute, all else to two hours.
+# Between two tries: so much doubled each time and up to twice that; an event up to half a minute, all else two hours.
 SPACING_MS = 4000
 _EVENT_DOUBLED_MAX = 2
 # Where there is one channel, an event that was lost twice is one of many, and all of these are in each other's way: one
