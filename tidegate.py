@@ -41,6 +41,7 @@ GROUPS = {
     ),
     "bus": Group("gateway.bus_cli", "Modbus: who is on a bus, what a device says (integrator).", "modbus"),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
+    "air": Group("hil_tests.air_cli", "An air for virtual nodes, with a packet forwarder in it.", "demo"),
     "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa: delivery, alarms, battery.", ""),
     "street": Group("hil_tests.street_cli", "Simulated devices of a street, to try commands on.", "demo"),
     "demo": Group("hil_tests.demo", "River station, cover and lift, live; or one story.", "demo"),

@@ -13,23 +13,27 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from boards.virtual.chips.sx1262 import Sx1262
 from boards.virtual.clock import BoardClock
 from boards.virtual.hub import shared_hub
 from boards.virtual.supervisor import VirtualBoard
+from flash_tools.radio_plan import Radio
 from hil_tests.world.air import Air, Flight
+from hil_tests.world.air_socket import AirServer
 from hil_tests.world.concentrator import Concentrator
 from hil_tests.world.forwarder import Forwarder
 from hil_tests.world.forwarder_udp import UdpLeg
 from hil_tests.world.propagation import Spot, open_air
 from protocols.wire.law import Law
+from protocols.wire.plans_table import PLANS
 
 _T = TypeVar("_T")
 
 # As a node is minted (SPEC.md 7.1): CN470, eight channels from 80 on, any spreading factor.
-RADIO = (0, 80, 8, 0)
+RADIO: Radio = (0, 80, 8, 0)
 EUI = 0xAA555A0000000001
 ROOF = Spot(0, 0, is_high=True)
 # A gateway that was restarted hears of its roof again that soon.
@@ -37,18 +41,19 @@ _KEEPALIVE_S = 2.0
 
 
 class Sky:
-    """``port``: of the gateway on loopback, which is to bind it."""
+    """``server``: where the gateway listens; else a free port on loopback, which it is to bind."""
 
-    def __init__(self, seed: int) -> None:
-        self.port = _free_udp_port()
+    def __init__(self, seed: int, radio: Radio = RADIO, server: tuple[str, int] | None = None) -> None:
+        self.server = server or ("127.0.0.1", _free_udp_port())
+        self.radio = radio
         self._seed = seed
         self._hub = shared_hub()
         self._clock = BoardClock(time.time())
         self.chips: dict[str, Sx1262] = {}
         self.air = Air(self._clock, open_air(), seed)
-        law = Law(RADIO[0])
-        freqs_hz = [law.freq_hz(RADIO[1] + index) for index in range(RADIO[2])]
-        self._leg = UdpLeg(self._hub, ("127.0.0.1", self.port))
+        law = Law(radio[0])
+        freqs_hz = [law.freq_hz(radio[1] + index) for index in range(radio[2])]
+        self._leg = UdpLeg(self._hub, self.server)
         self.forwarder = Forwarder(
             Concentrator(self.air, "roof", ROOF, freqs_hz),
             self._clock,
@@ -67,6 +72,10 @@ class Sky:
         self.call(lambda: self.air.place(chip, name, spot))
         board.attach_radio(chip)
 
+    def serve(self, folder: Path) -> AirServer:
+        """Let boards of other processes join, by a socket in that folder."""
+        return AirServer(self._hub, self.air, folder, self.radio)
+
     def start(self) -> None:
         self.call(self.forwarder.start)
 
@@ -80,10 +89,11 @@ class Sky:
 
     def tables(self) -> list[str]:
         """What the gateway's configuration has to say of it."""
-        plan = f'[lora]\nplan = "cn470"\nchannel = {RADIO[1]}\nchannels = {RADIO[2]}\n'
+        plan, channel, channels, _ = self.radio
+        bind = f"{self.server[0]}:{self.server[1]}"
         return [
-            plan,
-            f'[[semtech]]\nname = "roof"\nbind = "127.0.0.1:{self.port}"\ngateways = ["{EUI:016x}"]\n',
+            f'[lora]\nplan = "{PLANS[plan][0]}"\nchannel = {channel}\nchannels = {channels}\n',
+            f'[[semtech]]\nname = "roof"\nbind = "{bind}"\ngateways = ["{EUI:016x}"]\n',
         ]
 
     def close(self) -> None:

@@ -6,10 +6,16 @@ import fcntl
 import os
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 import tidegate
 from boards.virtual.board import PARTITIONS
+from flash_tools.mint import mint
+from flash_tools.radio_plan import Radio
+from hil_tests.air_cli import server_address
+from hil_tests.errors import HilError, RigError
+from hil_tests.virtual import check_radio
 
 
 def refused(*args: Path | str) -> str:
@@ -40,3 +46,30 @@ def test_one_board_is_not_switched_on_twice(tmp_path: Path) -> None:
         assert "switched on already" in refused(tmp_path)
     finally:
         os.close(other)
+
+
+def minted(folder: Path, radio: Radio | None) -> Path:
+    return mint(out=folder, address=1, node_type="river", area="330110001001", radio=radio).state_image
+
+
+def test_a_node_is_told_which_way_it_was_minted_for(tmp_path: Path) -> None:
+    on_air, on_line = minted(tmp_path / "air", (0, 80, 8, 0)), minted(tmp_path / "line", None)
+    assert "--air FOLDER" in refused(tmp_path / "board", "--state", on_air)
+    assert "leave --air out" in refused(tmp_path / "board", "--state", on_line, "--air", tmp_path)
+    assert f"tidegate air {tmp_path}" in refused(tmp_path / "board", "--state", on_air, "--air", tmp_path)
+    assert "300,-40" in refused(tmp_path / "board", "--state", on_air, "--air", tmp_path, "--at", "here")
+    assert not (tmp_path / "board" / "state.bin").exists()
+
+
+def test_channels_that_the_airs_gateway_does_not_hear_are_refused() -> None:
+    check_radio((0, 80, 8, 0), (0, 80, 8, 0))
+    check_radio((0, 82, 1, 9), (0, 80, 8, 0))
+    for node in ((1, 0, 3, 0), (0, 79, 8, 0), (0, 84, 8, 0)):
+        with pytest.raises(RigError, match="channels 80 to 87"):
+            check_radio(node, (0, 80, 8, 0))
+
+
+@pytest.mark.parametrize("text", ["1700", ":1700", "host:", "host:0", "host:65536", "host:x"])
+def test_a_server_that_can_not_be_one_is_refused(text: str) -> None:
+    with pytest.raises(HilError, match="HOST:PORT"):
+        server_address(text)
