@@ -88,7 +88,7 @@ class AirServer:
             self._obey(seat, *json.loads(data))
         except BlockingIOError:
             return
-        except (OSError, ValueError, TypeError, LookupError, RigError):
+        except (OSError, ValueError, TypeError, LookupError, RecursionError, RigError):
             self._leave(seat)  # it has ended, or says what no chip says
 
     def _obey(self, seat: _Seat, what: str, *rest: Any) -> None:

@@ -161,7 +161,17 @@ def test_who_leaves_is_off_the_air(pair: list[tuple[FarEther, Chip]], elsewhere:
 
 @pytest.mark.parametrize(
     "said",
-    [b"\xff", b"[]", b"7", b'["what"]', b'["tune", [1]]', b'["transmit", 3]', b'["stop"]', b'["place"]'],
+    [
+        b"\xff",
+        b"[]",
+        b"7",
+        b'["what"]',
+        b'["tune", [1]]',
+        b'["transmit", 3]',
+        b'["stop"]',
+        b'["place"]',
+        b"[" * 4000,
+    ],
 )
 def test_who_speaks_nonsense_is_shown_out(elsewhere: Elsewhere, tmp_path: Path, said: bytes) -> None:
     with knock(tmp_path) as end:
