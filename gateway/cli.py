@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import command_cli, node_cli
+from gateway import command_cli, node_cli, token_cli
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask_running, load
 from gateway.errors import GatewayError
 
@@ -21,6 +21,7 @@ app.add_typer(node_cli.app, name="node")
 app.add_typer(node_cli.site_app, name="site")
 app.add_typer(command_cli.app, name="command")
 app.add_typer(command_cli.settings_app, name="settings")
+app.add_typer(token_cli.app, name="token")
 
 
 @app.command()
@@ -37,9 +38,14 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration, the master key and the ports, and change nothing."""
     settings = load(config)
-    from gateway import bind_key, bluetooth, daemon, northbounds
+    from gateway import bind_key, bluetooth, config_api, daemon, northbounds
 
     daemon.load_vault(settings)
+    if settings.api is not None:
+        config_api.tls_context(settings.api)
+        typer.echo(
+            f"api: {settings.api.address}:{settings.api.port}{' with TLS' if settings.api.cert_file else ''}"
+        )
     for section in settings.serial:
         there = "there" if Path(section.path).exists() else "not there now; it is waited for"
         typer.echo(f"serial {section.name}: {section.path} is {there}.")

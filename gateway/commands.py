@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway import limits
 from gateway.clock import TrustedClock
 from gateway.errors import CommandError
+from gateway.rates import Rates
 from gateway.registry import By, Registry, Store, audit
 from protocols.wire import codes, messages
 from protocols.wire.messages import Result
@@ -120,6 +121,7 @@ class Commands:
         self._registry = registry
         self._clock = clock
         self._open: dict[int, list[OpenCommand]] = {}
+        self._rates = Rates(limits.COMMANDS_BURST, limits.COMMANDS_PERIOD_S, clock.monotonic)
         self.counters: dict[str, int] = {"accepted": 0}
         self.on_done: Callable[[int, OpenCommand], None] = lambda address, command: None
         """Called with a node's address and the command that it has done."""
@@ -205,6 +207,11 @@ class Commands:
         if not by.why.strip() or len(by.why) > limits.WHY_CHARS_MAX:
             raise CommandError(
                 f"say why in 1 to {limits.WHY_CHARS_MAX} characters: it is kept with the command."
+            )
+        if wait_s := self._rates.wait_s(address):
+            raise CommandError(
+                f"node {address:04x} was given {limits.COMMANDS_BURST} commands lately; the next may come in "
+                f"{wait_s:.0f} s. A script that repeats itself takes a node's air and battery."
             )
         if len(self._open.get(address, ())) >= limits.COMMANDS_OPEN_MAX:
             raise CommandError(

@@ -22,19 +22,15 @@ import tomlkit
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from tomlkit.exceptions import ParseError, TOMLKitError
 
-from gateway import config_lora, limits
+from gateway import config_api, config_lora, limits
+from gateway.config_api import ApiSection
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
 from gateway.config_errors import Problem, explain, hide_keys, unique
-from gateway.config_types import ARRAY, Area, Baud, FileName, Host, Name, Section, allowed
+from gateway.config_types import ARRAY, Address, Area, Baud, FileName, Host, Name, Section, allowed
 from gateway.device_check import DeviceCheck
 from gateway.errors import ConfigError
 from gateway.profiles import Profile
 from gateway.toml_lines import key_lines, line_of
-
-
-def _address(value: str) -> str:
-    ipaddress.ip_address(value)  # its ValueError becomes the problem
-    return value
 
 
 def split_bind(value: str) -> tuple[str, int]:
@@ -114,11 +110,7 @@ class HealthSection(Section):
     """/healthz, /readyz and Prometheus /metrics."""
 
     enabled: bool = Field(True, description="false opens no port")
-    address: Annotated[str, AfterValidator(_address)] = Field(
-        "127.0.0.1",
-        description="where to listen",
-        json_schema_extra=allowed("an IP address of this machine, such as 127.0.0.1 or ::1"),
-    )
+    address: Address = Field("127.0.0.1", description="where to listen")
     port: int = Field(9466, ge=0, le=65535, description="0 takes a free port, which the log names")
     allow_remote: bool = Field(
         False, description="true lets `address` be other than loopback; these pages have no password"
@@ -219,6 +211,7 @@ class Config(Section):
     clock: ClockSection
     health: HealthSection
     log: LogSection
+    api: ApiSection | None = None
     serial: Annotated[tuple[SerialSection, ...], ARRAY] = Field((), max_length=limits.SERIAL_PORTS_MAX)
     lora: LoraSection | None = None
     semtech: Annotated[tuple[SemtechSection, ...], ARRAY] = Field((), max_length=limits.RADIOS_MAX)
@@ -335,6 +328,7 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     """Problems between keys. Values of a wrong type are skipped here: pydantic has named them."""
     yield from _check_keys(_table(raw, "keys"))
     yield from _check_health(_table(raw, "health"))
+    yield from config_api.check(raw)
     yield from config_lora.check(raw)
     for kind, needed in (("serial", ("name", "path")), ("mqtt", ("name",))):
         tables = raw.get(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,19 @@ FileName = Annotated[
         json_schema_extra=allowed("a path; a relative one counts from this file's folder"),
     ),
     AfterValidator(_resolve),
+]
+
+
+def _ip_address(value: str) -> str:
+    ipaddress.ip_address(value)  # its ValueError becomes the problem
+    return value
+
+
+# Where a server of ours listens.
+Address = Annotated[
+    str,
+    AfterValidator(_ip_address),
+    Field(json_schema_extra=allowed("an IP address of this machine, such as 127.0.0.1 or ::1")),
 ]
 # A URL is what people paste here. Two colons and more are an IPv6 address.
 Host = Annotated[

@@ -19,7 +19,21 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway import bluetooth, buses, commands, devices, keys, marks, radios, registry, silence, wishes
+from gateway import (
+    bluetooth,
+    buses,
+    commands,
+    config_api,
+    devices,
+    keys,
+    limits,
+    marks,
+    radios,
+    registry,
+    silence,
+    tokens,
+    wishes,
+)
 from gateway.accept import Accept
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
@@ -29,7 +43,7 @@ from gateway.control import SOCKET_NAME, ControlServer
 from gateway.devices import Devices
 from gateway.downlink import Downlink
 from gateway.errors import AlreadyRunning, GatewayError, KeyFileError
-from gateway.health import HealthServer, Page, json_page
+from gateway.health import HealthServer
 from gateway.hearing import Hearing
 from gateway.ingest import Heard, Ingest
 from gateway.links.routes import Routes
@@ -46,10 +60,13 @@ from gateway.presence import Presence
 from gateway.registry import By, Registry
 from gateway.silence import Silence
 from gateway.store import Store
+from gateway.tokens import Tokens
+from gateway.web import HttpServer, Page, json_page
 from gateway.wishes import Wishes
 from protocols.wire import codes
 
 if TYPE_CHECKING:
+    from gateway.api import Api
     from gateway.pollers.ble import BlePoller
 
 DATABASE_NAME = "tidegate.db"
@@ -62,6 +79,7 @@ EXTRA_SCHEMA = (
     *silence.SCHEMA,
     *devices.SCHEMA,
     *bthome_counters.SCHEMA,
+    *tokens.SCHEMA,
 )
 
 
@@ -153,6 +171,7 @@ class Gateway:
         self.presence = Presence(self.clock)
         self.commands = Commands(self.store, self.registry, self.clock)
         self.wishes = Wishes(self.store, self.registry, self.clock)
+        self.tokens = Tokens(self.store, self.clock, random_bytes)
         self.channels = Channels(self.store, self._keys_of, gateway_id=config.gateway.sender_id)
         self.downlink = Downlink(
             self.commands,
@@ -196,12 +215,13 @@ class Gateway:
         self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log)
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
-            self.registry, self.commands, self.wishes, self.status, self.inspect, self.device_status,
+            self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.devices, self.store, self.clock).write,
         )  # fmt: skip
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
+        self.api = self._build_api()
         self._started_s = self.clock.monotonic()
 
     # --- building --------------------------------------------------------------------------------
@@ -274,6 +294,21 @@ class Gateway:
         server = HealthServer(section.address, section.port, pages, self.log)
         self._part("health", server.run, watch=_answers_only)
         return server
+
+    def _build_api(self) -> Api | None:
+        section = self.config.api
+        if section is None:
+            return None
+        from gateway.api import Api
+
+        api = Api(self.operations, self.tokens, self.clock, self.log)
+        tls = config_api.tls_context(section)
+        server = HttpServer(
+            "api", section.address, section.port, api.handle, self.log,
+            tls=tls, body_bytes_max=limits.API_BODY_BYTES_MAX,
+        )  # fmt: skip
+        self._part("api", server.run, watch=_answers_only)
+        return api
 
     def _keys_of(self, address: int) -> keys.NodeKeys | None:
         """The keys of a node; one whose row is damaged is told once and is then a stranger, and hurts nobody else."""
@@ -405,6 +440,7 @@ class Gateway:
             "adr": dict(self.hearing.counters) if self.hearing else {},
             "commands": dict(self.commands.counters),
             "http": dict(self.health.counters) if self.health else {},
+            "api": dict(self.api.counters) if self.api else {},
             "devices": self.devices.picture(),
             **bluetooth.picture(self.bluetooth),
             **buses.picture(self.buses),
@@ -505,7 +541,8 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         log.warning("store_recovery", note=note)
     try:
         known = Registry(store, load_vault(config), clock, config.gateway.area)
-        operations = Operations(known, Commands(store, known, clock), Wishes(store, known, clock))
+        orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
+        operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
         return await operations.handle(request, who)
     finally:
         store.close()

@@ -118,6 +118,9 @@ PART_STALLED_S = 30.0
 COMMAND_TTL_MAX_S = 65_535
 # Open commands of one node. More are refused: the person is told.
 COMMANDS_OPEN_MAX = 32
+# Commands to one node: so many at once, then one in so long. More are refused: airtime and battery are the node's.
+COMMANDS_BURST = 60
+COMMANDS_PERIOD_S = 20.0
 # A command that stays without its result is sent again at most this often: ids make that safe, airtime makes
 # it rude.
 COMMAND_RESEND_S = 2.0
@@ -168,6 +171,23 @@ CLOCK_CHECK_S = 5.0
 HTTP_CONNECTIONS_MAX = 16
 HTTP_HEAD_BYTES_MAX = 4096
 HTTP_TIMEOUT_S = 5.0
+# What a refused client may still send before the connection is closed under it.
+HTTP_LINGER_BYTES_MAX = 1024 * 1024
+# --- management API ---
+# A request is at most this far from the gateway's clock: a phone without NTP is within a minute or two.
+API_SKEW_S = 300
+API_BODY_BYTES_MAX = 1024 * 1024
+API_WORDS_MAX = 20
+# Of one token. A page that looks at everything asks for ten things at once.
+API_BURST = 40
+API_PERIOD_S = 0.1
+# Strangers are told of once in so long, each.
+API_TOLD_S = 60.0
+# Changes that are remembered, and how much of each one's answer. More within ten minutes are refused.
+API_CHANGES_MAX = 10_000
+API_REPLY_KEPT_BYTES_MAX = 4096
+TOKENS_MAX = 100
+TOKEN_DAYS_MAX = 3650
 CONTROL_CONNECTIONS_MAX = 4
 # One request: an import of 10,000 nodes is about 2 MB. Longer ones are refused.
 CONTROL_REQUEST_BYTES_MAX = 8 * 1024 * 1024

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from gateway.health import Page
+from gateway.web import Page
 
 HOUR_S = 3600
 _QUEUED = "What waits to be sent."
@@ -63,6 +63,7 @@ class Exporter(Collector):
         )
         yield _counter("commands", "Commands accepted and how they ended.", "state", now["commands"])
         yield _counter("http_requests", "Requests to these pages.", "result", now["http"])
+        yield _counter("api", "What became of requests to the API.", "result", now["api"])
         yield _gauge("nodes", "Registered nodes.", now["nodes"])
         yield _gauge("nodes_heard_1h", "Nodes heard within the last hour.", now["nodes_heard_1h"])
         yield _gauge(

@@ -17,6 +17,7 @@ from gateway.command_words import args_of
 from gateway.commands import OPERATIONS, Commands, Report
 from gateway.errors import CommandError, ControlError, GatewayError
 from gateway.registry import By, Registry
+from gateway.tokens import Tokens
 from gateway.wishes import Wishes
 from protocols.wire import codes
 
@@ -27,7 +28,16 @@ Request = dict[str, Any]
 Reply = dict[str, Any]
 # Operations that change nothing.
 LOOKS = frozenset(
-    {"status", "node.list", "node.show", "site.list", "command.list", "settings.list", "device.list"}
+    {
+        "status",
+        "node.list",
+        "node.show",
+        "site.list",
+        "command.list",
+        "settings.list",
+        "device.list",
+        "token.list",
+    }
 )
 
 
@@ -39,6 +49,7 @@ class Operations:
         registry: Registry,
         commands: Commands,
         wishes: Wishes,
+        tokens: Tokens,
         status: Callable[[], Reply] = dict,
         inspect: Callable[[int, int], Reply] | None = None,
         devices: Callable[[], list[Reply]] | None = None,
@@ -48,6 +59,7 @@ class Operations:
         self._registry = registry
         self._commands = commands
         self._wishes = wishes
+        self._tokens = tokens
         self._status = status
         self._inspect = inspect
         self._devices = devices
@@ -69,7 +81,15 @@ class Operations:
             "device.list": self._do_device_list,
             "device.reset": self._do_device_reset,
             "device.write": self._do_device_write,
+            "token.add": self._do_token_add,
+            "token.list": self._do_token_list,
+            "token.revoke": self._do_token_revoke,
         }
+
+    @property
+    def names(self) -> list[str]:
+        """All there are."""
+        return list(self._table)
 
     async def handle(self, request: Request, who: str) -> Reply:
         """Carry out `request`, {"operation": name, …}. Raises an error of gateway.errors."""
@@ -176,6 +196,17 @@ class Operations:
         value, ttl_s = float(_need(request, "value", float)), float(_need(request, "ttl_s", float))
         result, detail = await self._write_device(name, point, value, ttl_s, by)
         return {"result": result, "detail": detail}
+
+    async def _do_token_add(self, request: Request, by: By) -> Reply:
+        name, role = _need(request, "token", str), _need(request, "role", str)
+        return {"text": await self._tokens.add(name, role, _need(request, "days", int), by)}
+
+    async def _do_token_list(self, request: Request, by: By) -> Reply:
+        return {"tokens": [token._asdict() for token in self._tokens.list()]}
+
+    async def _do_token_revoke(self, request: Request, by: By) -> Reply:
+        await self._tokens.revoke(_need(request, "token", str), by)
+        return {}
 
 
 def _command(report: Report) -> Reply:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_devices
+from gateway import config, config_api, config_devices
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -54,6 +54,8 @@ def sample(master_key_file: str) -> str:
     for name, model in TABLES.items():
         given = {"master_key_file": master_key_file} if name == "keys" else {}
         lines += [f"# {model.__doc__}", f"[{name}]", *_keys(model, given), ""]
+    lines += [f"# {config_api.ApiSection.__doc__}", "# [api]"]
+    lines += ["# " + line for line in _keys(config_api.ApiSection, {})] + [""]
     lora = {"plan": "cn470", "channel": 20, "sf": 9}
     lines += [f"# {config.LoraSection.__doc__}", "# [lora]"]
     lines += ["# " + line for line in _keys(config.LoraSection, lora)] + [""]
