@@ -53,7 +53,12 @@ class Refused(Exception):
 
 def json_page(status: int, content: Any, *headers: tuple[str, str]) -> Page:
     """A page for programs, and for people with curl."""
-    return Page(status, "application/json", json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n", headers)
+    return Page(
+        status,
+        "application/json",
+        json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n",
+        headers,
+    )
 
 
 class HttpServer:
