@@ -100,6 +100,36 @@ def site_assign(
     typer.echo(f"site {site}: served by node {node} from {date_of(made['from_ms'])} on.")
 
 
+@site_app.command("replace")
+def site_replace(
+    site: Annotated[str, typer.Argument(metavar="SITE")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="The new one; import it first.")],
+    old: Annotated[
+        str | None, typer.Option("--instead-of", help="The node that goes, where several serve the site.")
+    ] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget-old", help="Void the old node's keys, too: it is broken or stolen.")
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    why: WhyOption = "",
+) -> None:
+    """Swap the node of a site: its name, history and reports go on."""
+    request = {
+        "operation": "site.replace",
+        "site": site,
+        "node": node,
+        "old": old,
+        "forget": forget,
+        "why": why,
+    }
+    gone = ask(config, request)["old"]
+    typer.echo(f"site {site}: served by node {node} from now on, instead of {gone:04x}.")
+    if not forget:
+        typer.echo(
+            f"Node {gone:04x} may still send what it holds; `gateway node remove {gone:04x}` voids its keys."
+        )
+
+
 @site_app.command("list")
 def site_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """List sites and who served them when."""

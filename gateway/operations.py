@@ -73,6 +73,7 @@ class Operations:
             "node.remove": self._do_node_remove,
             "site.add": self._do_site_add,
             "site.assign": self._do_site_assign,
+            "site.replace": self._do_site_replace,
             "site.list": self._do_site_list,
             "command.send": self._do_command_send,
             "command.list": self._do_command_list,
@@ -139,6 +140,11 @@ class Operations:
             _need(request, "site", str), _address(request), by, _may(request, "from_ms", int)
         )
         return made._asdict()
+
+    async def _do_site_replace(self, request: Request, by: By) -> Reply:
+        old = None if request.get("old") is None else _address({"node": request["old"]})
+        site, forget = _need(request, "site", str), request.get("forget") is True
+        return {"old": await self._registry.replace(site, _address(request), by, old, forget=forget)}
 
     async def _do_site_list(self, request: Request, by: By) -> Reply:
         return {

@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple, Protocol, TypeVar
 
 from gateway import limits
@@ -384,6 +385,78 @@ class Registry:
             self._close_assignment(address, start_ms)
             self._assignments.setdefault(address, []).append(made)
             return made
+
+    async def replace(
+        self, site: str, address: int, by: By, old: int | None = None, *, forget: bool = False
+    ) -> int:
+        """Let node `address` serve `site` from now on instead of `old`, or of the one node that serves it.
+
+        Name, area and history stay with the site. `forget`: the old node's keys, too: it is broken or stolen.
+        Returns the address of the old node.
+        """
+        async with self._changing:
+            old = self._served_by(site, old)
+            self._check_swap(old, address)
+            now_ms = self._clock.unix_ms()
+            latest_ms = max((served[-1].from_ms for served in self._histories(old, address)), default=0)
+            made = Assignment(address, max(now_ms, latest_ms + 1), None, site)
+
+            def write(connection: sqlite3.Connection) -> None:
+                for swapped in (old, address):
+                    _end_assignment(connection, swapped, made.from_ms)
+                connection.execute(
+                    "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", made
+                )
+                detail = f"node {address:04x} instead of {old:04x} from {made.from_ms}"
+                audit(connection, now_ms, by, "site.replace", site, detail)
+
+            await self._store.write(write)
+            for swapped in (old, address):
+                self._close_assignment(swapped, made.from_ms)
+            self._assignments.setdefault(address, []).append(made)
+        if forget:
+            await self.remove_node(old, by)
+        return old
+
+    def _histories(self, *addresses: int) -> list[list[Assignment]]:
+        return [self._assignments[address] for address in addresses if self._assignments.get(address)]
+
+    def _served_by(self, site: str, old: int | None) -> int:
+        """The node that serves `site` now: `old` if it does, else the only one."""
+        if site not in self._sites:
+            near = get_close_matches(site, self._sites, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise RegistryError(
+                f"there is no site {site!r:.80}.{hint} `tidegate gateway site list` shows all."
+            )
+        serving = [
+            address
+            for address, history in sorted(self._assignments.items())
+            if history[-1].to_ms is None and history[-1].site == site and address in self._nodes
+        ]
+        names = ", ".join(f"{address:04x}" for address in serving) or "none"
+        if old is not None and old not in serving:
+            raise RegistryError(f"node {old:04x} does not serve site {site} now. Serving: {names}.")
+        if old is None and len(serving) != 1:
+            raise RegistryError(
+                f"site {site} is served by {names}: "
+                + ("name the one that goes with --instead-of." if serving else "use `site assign`.")
+            )
+        return serving[0] if old is None else old
+
+    def _check_swap(self, old: int, new: int) -> None:
+        if new not in self._sealed:
+            raise RegistryError(
+                f"node {new:04x} is not registered. Import it first: tidegate gateway node import FILE"
+            )
+        if new == old:
+            raise RegistryError(f"node {new:04x} serves this site already.")
+        types = self._nodes[old].node_type, self._nodes[new].node_type
+        if types[0] != types[1]:
+            raise RegistryError(
+                f"node {new:04x} is of type {types[1]}, and {old:04x} which it would replace is of type {types[0]}: "
+                "what the site says would change. Use `site assign` if that is wanted."
+            )
 
     async def place(self, address: int, site: str, area: str | None, by: By) -> None:
         """Let the device at `address` serve `site` from now on; the first time, for all it said."""

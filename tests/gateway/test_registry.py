@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway import keys, limits, node_file
 from gateway.errors import KeyFileError, RegistryError
 from gateway.keys import NodeKeys, Vault
+from gateway.node_file import MintedNode
 from gateway.registry import Place
 from tests.gateway.desk import BY, KEYS, MASTER_KEY, HandClock, desk, minted
 
@@ -223,6 +224,62 @@ def test_a_swapped_node_breaks_no_history(tmp_path: Path) -> None:
             assert place_of(0x12, swap_ms) == Place("store-room", "330106")
             assert place_of(0x13, clock.now_ms) == Place("yuhang-3", "330110")
             assert place_of(0x99, clock.now_ms) == Place("unassigned", "330106")
+
+    asyncio.run(scenario())
+
+
+def test_a_site_outlives_the_node_that_serves_it(tmp_path: Path) -> None:
+    """`site replace`: one change, from one moment on, and the keys of the old node only go when that is wanted."""
+
+    async def scenario() -> None:
+        clock = HandClock()
+        with desk(tmp_path, clock) as office:
+            await office.enrol(0x12, 0x13, 0x14)
+            await office.registry.add_site("yuhang-3", "330110", "Yuhang weir", BY)
+            await office.registry.assign("yuhang-3", 0x12, BY)
+            clock.pass_s(1000)
+            assert await office.registry.replace("yuhang-3", 0x13, BY) == 0x12
+            swap_ms = clock.now_ms
+            assert office.registry.keys_of(0x12) == KEYS
+            clock.pass_s(1000)
+            assert await office.registry.replace("yuhang-3", 0x14, BY, forget=True) == 0x13
+            assert office.registry.keys_of(0x13) is None
+        with desk(tmp_path, clock) as office:
+            place_of, now_ms = office.registry.place_of, clock.now_ms
+            assert place_of(0x12, swap_ms - 1) == place_of(0x13, swap_ms) == place_of(0x14, now_ms)
+            assert place_of(0x14, now_ms) == Place("yuhang-3", "330110")
+            assert [place_of(address, now_ms).site for address in (0x12, 0x13)] == ["unassigned"] * 2
+            # A node that was swapped out may come back, in the same millisecond, too.
+            assert await office.registry.replace("yuhang-3", 0x12, BY) == 0x14
+            assert place_of(0x12, now_ms + 1).site == "yuhang-3"
+
+    asyncio.run(scenario())
+
+
+def test_a_swap_that_is_not_clear_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(0x12, 0x13, 0x14)
+            cover = MintedNode(0x20, "cover", None, None, KEYS)
+            await office.registry.import_nodes([cover], BY)
+            await office.registry.add_site("yuhang-3", None, None, BY)
+            await office.registry.add_site("empty", None, None, BY)
+            await office.registry.assign("yuhang-3", 0x12, BY)
+            replace = office.registry.replace
+            for site, new, old, told in (
+                ("yuhang-4", 0x13, None, "Did you mean yuhang-3"),
+                ("empty", 0x13, None, "served by none: use `site assign`"),
+                ("yuhang-3", 0x99, None, "not registered"),
+                ("yuhang-3", 0x12, None, "serves this site already"),
+                ("yuhang-3", 0x20, None, "is of type cover"),
+                ("yuhang-3", 0x13, 0x14, "0014 does not serve site yuhang-3 now. Serving: 0012"),
+            ):
+                with pytest.raises(RegistryError, match=told):
+                    await replace(site, new, BY, old)
+            await office.registry.assign("yuhang-3", 0x14, BY)
+            with pytest.raises(RegistryError, match="served by 0012, 0014: name the one"):
+                await replace("yuhang-3", 0x13, BY)
+            assert await replace("yuhang-3", 0x13, BY, 0x14) == 0x14
 
     asyncio.run(scenario())
 
