@@ -155,7 +155,8 @@ def configuration(folder: Path, ports: list[int]) -> configs.Config:
     (folder / "profiles" / "many.toml").write_text(many)
     write_file(folder / "master.key")
     text = CONFIG + "".join(DEVICE.format(i, port) for i, port in enumerate(ports))
-    return configs.parse(text, "bench.toml", folder)
+    (folder / "bench.toml").write_text(text)
+    return configs.load(folder / "bench.toml")
 
 
 async def measure(folder: Path, ports: list[int], seconds: float) -> tuple[Gateway, Writes, list[float]]:

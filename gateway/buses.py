@@ -15,6 +15,7 @@ from gateway.devices import Devices
 from gateway.errors import CommandError
 from gateway.log import Logger
 from gateway.parts import Part
+from gateway.pollers.modbus_memory import Memory
 from gateway.registry import By, audit
 from gateway.store import Store
 
@@ -29,8 +30,10 @@ def build(
     accept: Accept,
     clock: Clock,
     log: Logger,
+    store: Store,
 ) -> dict[str, ModbusPoller]:
     """A supervised part for each enabled [[modbus]] that has devices."""
+    memory = Memory(store)
     pollers: dict[str, ModbusPoller] = {}
     for section in config.modbus:
         own = [device for device in devices.on_bus(section.name) if device.section.enabled]
@@ -43,8 +46,9 @@ def build(
 
         part = make_part(f"modbus:{section.name}")
         poller = ModbusPoller(
-            section, own, accept.accept, accept.state, log, on_progress=part.beat, monotonic=clock.monotonic
-        )
+            section, own, accept.accept, accept.state, log,
+            memory=memory, on_progress=part.beat, monotonic=clock.monotonic,
+        )  # fmt: skip
         part.run = poller.run
         pollers[section.name] = poller
     return pollers

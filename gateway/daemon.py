@@ -55,7 +55,7 @@ from gateway.notices import Notices
 from gateway.operations import Operations
 from gateway.own_epochs import OwnEpochs
 from gateway.parts import Part, ServiceManager, watch
-from gateway.pollers import bthome_counters
+from gateway.pollers import bthome_counters, modbus_memory
 from gateway.presence import Presence
 from gateway.registry import By, Registry
 from gateway.silence import Silence
@@ -79,6 +79,7 @@ EXTRA_SCHEMA = (
     *silence.SCHEMA,
     *devices.SCHEMA,
     *bthome_counters.SCHEMA,
+    *modbus_memory.SCHEMA,
     *tokens.SCHEMA,
 )
 
@@ -212,7 +213,7 @@ class Gateway:
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)
         self.bluetooth = self._build_bluetooth()
-        self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log)
+        self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log, self.store)
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,

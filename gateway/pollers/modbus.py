@@ -19,6 +19,7 @@ from gateway.devices import Device, State
 from gateway.errors import GatewayError
 from gateway.log import Logger
 from gateway.pollers.modbus_bus import Bus, Exchanger
+from gateway.pollers.modbus_memory import Memory
 from gateway.pollers.modbus_ports import RTU_TCP, SERIAL, TCP, Place, PortSettings
 from gateway.pollers.modbus_profile import PARITIES, line_of, on_bus
 from gateway.pollers.modbus_scheduler import Scheduler
@@ -58,6 +59,7 @@ class ModbusPoller:
         log: Logger,
         *,
         client: Exchanger | None = None,
+        memory: Memory | None = None,
         on_progress: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,7 +82,12 @@ class ModbusPoller:
             on_fault=self._fault,
             on_round=self._round,
             on_state=self._state,
+            on_learned=self._learned,
         )
+        self._memory = memory
+        if memory is not None:
+            for state in self.scheduler.states:
+                state.refused = memory.recall(self.devices[state.device.name])
         if client is None:
             client = _client(section)
         self.bus = Bus(
@@ -132,6 +139,11 @@ class ModbusPoller:
             self._round(polled)
         states: dict[str, State] = {"up": "up", "suspect": "suspect", "down": "down"}
         self._tell(self.devices[polled.name], states[new], "" if new == "up" else "does not answer")
+
+    def _learned(self, polled: Polled) -> None:
+        if self._memory is not None:
+            state = next(state for state in self.scheduler.states if state.device is polled)
+            self._memory.keep(self.devices[polled.name], state.refused)
 
     # --- writes ----------------------------------------------------------------------------------
 

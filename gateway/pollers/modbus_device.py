@@ -167,12 +167,14 @@ class DeviceState:
         self._plans.clear()
         return True
 
-    def allow(self, function: int, good: Span) -> None:
-        """`good` was read: whatever within it was refused is no longer."""
+    def allow(self, function: int, good: Span) -> bool:
+        """`good` was read: whatever within it was refused is no longer. False when nothing was."""
         ranges = self.refused.get(function)
-        if ranges and any(good.holds(known) for known in ranges):
-            ranges[:] = [known for known in ranges if not good.holds(known)]
-            self._plans.clear()
+        if not ranges or not any(good.holds(known) for known in ranges):
+            return False
+        ranges[:] = [known for known in ranges if not good.holds(known)]
+        self._plans.clear()
+        return True
 
     # --- whose answer it would be ----------------------------------------------------------------
 

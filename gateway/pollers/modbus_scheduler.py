@@ -50,6 +50,7 @@ WRITE_LOOK_S = 0.05
 OnValues = Callable[[Device, int, tuple[int, ...]], None]
 OnFault = Callable[[Device, tuple[int, ...], str], None]
 OnRound = Callable[[Device], None]
+OnLearned = Callable[[Device], None]
 OnState = Callable[[Device, str, str], None]
 
 
@@ -66,6 +67,7 @@ class Scheduler:
         on_values: OnValues = lambda device, index, values: None,
         on_fault: OnFault = lambda device, points, reason: None,
         on_round: OnRound = lambda device: None,
+        on_learned: OnLearned = lambda device: None,
         on_state: OnState = lambda device, old, new: None,
     ) -> None:
         self.line = line
@@ -77,6 +79,7 @@ class Scheduler:
         self._on_values = on_values
         self._on_fault = on_fault
         self._on_round = on_round
+        self._on_learned = on_learned  # what it refuses is known better: states[…].refused
         self._on_state = on_state
         self._by_name = {device.name: index for index, device in enumerate(devices)}
         self._free_s = now_s
@@ -245,7 +248,8 @@ class Scheduler:
     def _values(self, now_s: float, state: DeviceState, job: Job, values: tuple[int, ...]) -> None:
         state.counters["points_read"] += len(job.points)
         self.counters["points_read"] += len(job.points)
-        state.allow(job.request.function, Span(job.request.address, job.request.quantity))
+        if state.allow(job.request.function, Span(job.request.address, job.request.quantity)):
+            self._on_learned(state.device)
         state.read(now_s, job.points)
         for index in job.points:
             point = state.device.points[index]
@@ -258,7 +262,7 @@ class Scheduler:
         """Un-merge for good what may be un-merged; leave alone for a while what is refused by itself."""
         request = job.request
         if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE) and len(job.points) > 1:
-            state.refuse(request.function, Span(request.address, request.quantity))
+            self._learn(state, request)
             state.counters["unmerged"] += 1
             # Its points are still due, and come in smaller requests. Finding out which must not hold up the others.
             pause_s = (now_s - self._began_s) * (1 / limits.MODBUS_PROBE_SHARE - 1)
@@ -266,13 +270,17 @@ class Scheduler:
             return
         if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE, ILLEGAL_FUNCTION):
             if code != ILLEGAL_FUNCTION:
-                state.refuse(request.function, Span(request.address, request.quantity))
+                self._learn(state, request)
             state.put_off(job.points, now_s + limits.MODBUS_REFUSED_RETRY_S)
         else:
             state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
         self._on_fault(state.device, job.points, f"exception {code}")
         if state.first_due_s > now_s:
             self._on_round(state.device)
+
+    def _learn(self, state: DeviceState, request: Request) -> None:
+        if state.refuse(request.function, Span(request.address, request.quantity)):
+            self._on_learned(state.device)
 
     def _doubtful(self, now_s: float, state: DeviceState, job: Job) -> None:
         """An exception that may be an older request's: nothing is learned from it, and the own one may come yet."""

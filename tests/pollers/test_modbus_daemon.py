@@ -65,3 +65,38 @@ def test_a_device_is_read_written_and_told_of_by_a_whole_gateway(tmp_path: Path)
             await main(configuration(tmp_path, [street.port]), street, lone)
 
     asyncio.run(whole())
+
+
+def test_what_a_device_refuses_in_one_piece_is_found_out_once_and_not_at_each_start(tmp_path: Path) -> None:
+    """Un-merged over restarts; a profile that was edited begins with nothing known."""
+
+    async def unmerged(config: configs.Config) -> int:
+        gateway = Gateway(config, log.setup("error", "json"))
+        running = asyncio.create_task(gateway.run())
+        device = gateway.devices.get("d0")
+        await until(lambda: device.counters["sets"] >= 2)
+        assert [device.last[f"p{index}"].value for index in (0, 19)] == [0, 38]
+        (state,) = gateway.buses["bus0"].scheduler.states
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        gateway.store.close()
+        return state.counters["unmerged"]
+
+    async def whole() -> None:
+        # Only every second register is there, which is where the points are.
+        lone = Slave(
+            1, holding={**dict(zip(range(0, 40, 2), range(0, 40, 2), strict=True)), 5000: 0}, turnaround_s=0.0
+        )
+        street = TcpStreet([lone])
+        await street.open()
+        with DataDir(tmp_path / "data"):
+            config = configuration(tmp_path, [street.port])
+            assert await unmerged(config) > 0
+            assert await unmerged(config) == 0
+            profile = tmp_path / "profiles" / "many.toml"
+            profile.write_text(profile.read_text().replace('model = "m"', 'model = "m2"'))
+            again = configs.load(tmp_path / "bench.toml")
+            assert await unmerged(again) > 0
+        await street.close()
+
+    asyncio.run(whole())
