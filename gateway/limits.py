@@ -280,6 +280,8 @@ MODBUS_WRITE_ATTEMPTS_MAX = 3
 MODBUS_WRITE_TTL_MAX_S = 600.0
 MODBUS_WRITE_WAIT_S = 8.0
 # How long after its deadline a write that was sent may still be read back, before it is told as unknown.
+# The rest of a register is written as it was looked at so long ago at most; else it is looked at again.
+MODBUS_LOOK_S = 1.0
 MODBUS_READ_BACK_S = 10.0
 # A device is down only after both: a short power cut or a busy second is no outage.
 MODBUS_DOWN_AFTER_S = 10.0

@@ -25,7 +25,7 @@ from gateway.pollers.modbus_profile import PARITIES, line_of, on_bus
 from gateway.pollers.modbus_scheduler import Scheduler
 from gateway.pollers.modbus_types import WRITE_COIL, WRITE_REGISTER, WRITE_REGISTERS, Write
 from gateway.pollers.modbus_types import Device as Polled
-from gateway.profiles import COIL, ModbusPoint, ModbusProfile
+from gateway.profiles import COIL, ModbusPoint
 from protocols import fields
 
 KINDS = {"rtu": SERIAL, "tcp": TCP, "rtu-over-tcp": RTU_TCP}
@@ -151,14 +151,17 @@ class ModbusPoller:
         self, name: str, key: str, value: float, ttl_s: float, on_done: Callable[[str, str], None]
     ) -> None:
         """Write `value`, in the point's unit, within `ttl_s` or not at all. Raises GatewayError when it may not be."""
-        function, address, values = self.check_write(name, key, value)
+        function, address, values, mask = self.check_write(name, key, value)
         expires_s = self._monotonic() + ttl_s
-        refusal = self.bus.write(Write(name, function, address, values, expires_s, on_done))
+        write = Write(name, function, address, values, expires_s, on_done, mask=mask)
+        refusal = self.bus.write(write)
         if refusal:
             raise GatewayError(f"{name}: {key} was not written: {refusal}.")
 
-    def check_write(self, name: str, key: str, value: float) -> tuple[int, int, tuple[int, ...]]:
-        """Function, address and registers of a write. Raises GatewayError when it may not be."""
+    def check_write(
+        self, name: str, key: str, value: float
+    ) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+        """Function, address, registers and, of a bit field, mask of a write. Raises GatewayError when it may not be."""
         device = self.devices[name]
         profile = device.profile.modbus
         point = device.quantities[key].point if key in device.quantities else None
@@ -171,22 +174,24 @@ class ModbusPoller:
                 f"{name}: {key} = {value:g} is not allowed. Allowed is {point.writable.min:g} to "
                 f"{point.writable.max:g} {point.unit}."
             )
-        function, values = self._encoded(profile, point, value)
-        return function, profile.wire_address(point), values
-
-    @staticmethod
-    def _encoded(profile: ModbusProfile, point: ModbusPoint, value: float) -> tuple[int, tuple[int, ...]]:
+        address = profile.wire_address(point)
         if point.function == COIL:
-            return WRITE_COIL, (int(bool(value)),)
-        if point.bits is not None:
-            raise GatewayError(
-                f"{point.key} is part of a register, and the rest of it is not known; not written."
-            )
-        try:
-            registers = fields.bytes_to_registers(fields.encode(profile.form(point), value))
-        except fields.FieldError as exc:
-            raise GatewayError(f"{point.key}: {exc}.") from exc
-        return (WRITE_REGISTER if len(registers) == 1 else WRITE_REGISTERS), registers
+            return WRITE_COIL, address, (int(bool(value)),), ()
+        registers, mask = _encoded(profile.form(point), key, value)
+        return (WRITE_REGISTER if len(registers) == 1 else WRITE_REGISTERS), address, registers, mask
+
+
+def _encoded(form: fields.Form, key: str, value: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The registers of a value and, of a bit field, the mask of its bits."""
+    try:
+        if form.bits is None:
+            return fields.bytes_to_registers(fields.encode(form, value)), ()
+        nothing = bytes(form.length)
+        data = fields.encode(form, value, into=nothing)
+        every = fields.encode(form._replace(scale=1, offset=0), (1 << form.bits[1]) - 1, into=nothing)
+    except fields.FieldError as exc:
+        raise GatewayError(f"{key}: {exc}.") from exc
+    return fields.bytes_to_registers(data), fields.bytes_to_registers(every)
 
 
 def _client(section: ModbusSection) -> Exchanger:

@@ -99,6 +99,7 @@ class Scheduler:
         job = job or read or self._next_stop(now_s)
         if job is None:
             return Wait(self._wake_s(now_s))
+        # Between a look and its write nothing comes: the shorter that is, the less can change meanwhile.
         self._is_reads_turn = job.kind in ("write", "read_back")
         self._began_s = now_s
         self.counters["requests"] += 1
@@ -118,13 +119,13 @@ class Scheduler:
             index = self._by_name[name]
             state = self.states[index]
             if state.state == UP and now_s >= state.not_before_s - GRID_SLACK_S:
-                request = self.writes.next(state.device)
-                if request.values:
+                kind, request = self.writes.next(state.device, now_s)
+                if kind == "write":
                     self.writes.sending(state.device)
-                    return self._job("write", index, request)
+                    return self._job(kind, index, request)
                 distinct = state.distinct(request, now_s)
                 if distinct is not None:
-                    return self._job("read_back", index, distinct)
+                    return self._job(kind, index, distinct)
         return None
 
     def _next_probe(self, now_s: float, reads_wait: bool) -> Job | None:
@@ -234,8 +235,8 @@ class Scheduler:
             self._returned(now_s, state)
         elif outcome.kind == REFUSED and state.may_be_refused_late(now_s, job.request.function):
             self._doubtful(now_s, state, job)
-        elif job.kind in ("write", "read_back"):
-            self.writes.answered(state.device, job, outcome)
+        elif job.kind in ("look", "write", "read_back"):
+            self.writes.answered(state.device, job, outcome, now_s)
         elif job.kind == "start":
             state.switched(now_s, state.device.start, now_s + state.device.warm_up_s)
         elif job.kind == "stop":

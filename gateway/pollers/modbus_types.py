@@ -132,7 +132,7 @@ LOST = "lost"  # the port or the connection went away meanwhile; says nothing of
 class Job(NamedTuple):
     """What the bus shall carry next. `points` are indices into the device's points."""
 
-    kind: str  # read, probe, start, stop, write, read_back
+    kind: str  # read, probe, start, stop, look, write, read_back
     device: int
     request: Request
     timeout_s: float  # for the whole exchange
@@ -154,7 +154,10 @@ UNKNOWN = "unknown"  # sent, and nobody can tell what came of it
 
 
 class Write(NamedTuple):
-    """Something to be written before `expires_s`, or not at all. `on_done(result, detail)` is called once."""
+    """Something to be written before `expires_s`, or not at all. `on_done(result, detail)` is called once.
+
+    `mask`, one number a register: only these bits are meant. The others are looked at first and written as they were.
+    """
 
     device: str
     function: int
@@ -163,3 +166,4 @@ class Write(NamedTuple):
     expires_s: float
     on_done: Callable[[str, str], None]
     read_back: bool = True
+    mask: tuple[int, ...] = ()

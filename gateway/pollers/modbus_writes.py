@@ -40,6 +40,12 @@ class PendingWrite:
         self.attempts = 0
         self.is_sent = False  # and must be read back before anything else is said of it
         self.is_acknowledged = False
+        self.before: tuple[int, ...] | None = None  # the whole registers, for a write to some bits of them
+        self.looked_s = -NEVER_S  # when they were
+
+    def wants_look(self, now_s: float) -> bool:
+        """Whether the rest of its registers is not known, or was looked at too long ago."""
+        return bool(self.write.mask) and now_s - self.looked_s > limits.MODBUS_LOOK_S
 
     def end(self, result: str, detail: str = "") -> None:
         self.write.on_done(result, detail)
@@ -108,20 +114,23 @@ class WriteQueue:
         """The last moment for the next step: its whole request must be out before it expires."""
         if pending.is_sent:
             return _given_up_s(pending)
-        return pending.write.expires_s - self._line.request_s(_request(self._devices[name], pending.write))
+        return pending.write.expires_s - self._line.request_s(_request(self._devices[name], pending))
 
-    def next(self, device: Device) -> Request:
-        """The next step of the first write for `device`, which has one; `expire` was called at this moment."""
+    def next(self, device: Device, now_s: float) -> tuple[str, Request]:
+        """The next step of the first write for `device`, which has one, and its kind of job; `expire` was called at
+        this moment."""
         pending = self._queues[device.name][0]
         if pending.is_sent:
-            return _read_back(device, pending.write)
-        return _request(device, pending.write)
+            return "read_back", _read_back(device, pending.write)
+        if pending.wants_look(now_s):
+            return "look", _read_back(device, pending.write)
+        return "write", _request(device, pending)
 
     def sending(self, device: Device) -> None:
         """The step that `next` gave is a write, and goes out now."""
         self._queues[device.name][0].attempts += 1
 
-    def answered(self, device: Device, job: Job, outcome: Outcome) -> None:
+    def answered(self, device: Device, job: Job, outcome: Outcome, now_s: float) -> None:
         """The device answered a step."""
         if not self._queues[device.name]:
             return
@@ -133,13 +142,19 @@ class WriteQueue:
                 self._end(device.name, pending, DONE, "not read back")
             else:
                 pending.is_sent = pending.is_acknowledged = True
+        elif job.kind == "look" and outcome.kind != ANSWERED:
+            detail = f"the rest of its register cannot be read: {_words(outcome.code)}"
+            self._end(device.name, pending, DECLINED, detail)
+        elif job.kind == "look":
+            pending.before, pending.looked_s = outcome.values, now_s
         else:
-            self._read_back(device, pending, outcome)
+            self._read_back(device, pending, outcome, now_s)
 
-    def _read_back(self, device: Device, pending: PendingWrite, outcome: Outcome) -> None:
+    def _read_back(self, device: Device, pending: PendingWrite, outcome: Outcome, now_s: float) -> None:
+        pending.before, pending.looked_s = outcome.values, now_s
         if outcome.kind != ANSWERED:
             self._end(device.name, pending, UNKNOWN, f"cannot be read back: {_words(outcome.code)}")
-        elif outcome.values[: len(pending.write.values)] == _expected(pending.write):
+        elif _meant(pending.write, outcome.values) == _expected(pending.write):
             self._end(device.name, pending, DONE)
         elif pending.is_acknowledged:
             self._end(
@@ -176,12 +191,23 @@ def _given_up_s(pending: PendingWrite) -> float:
     return pending.write.expires_s
 
 
-def _request(device: Device, write: Write) -> Request:
-    return Request(device.unit, write.function, write.address, len(write.values), write.values)
+def _request(device: Device, pending: PendingWrite) -> Request:
+    write, values = pending.write, pending.write.values
+    if write.mask and pending.before is not None:
+        rest = zip(pending.before, write.mask, values, strict=False)
+        values = tuple((before & ~mask) | value for before, mask, value in rest)
+    return Request(device.unit, write.function, write.address, len(values), values)
 
 
 def _read_back(device: Device, write: Write) -> Request:
     return Request(device.unit, READ_BACK[write.function], write.address, len(write.values))
+
+
+def _meant(write: Write, values: tuple[int, ...]) -> tuple[int, ...]:
+    """Of what was read back, what was meant."""
+    if write.mask:
+        return tuple(value & mask for value, mask in zip(values, write.mask, strict=False))
+    return values[: len(write.values)]
 
 
 def _expected(write: Write) -> tuple[int, ...]:

@@ -19,6 +19,19 @@ from tests.pollers.test_modbus_real import until
 
 ORDER = {"operation": "device.write", "device": "d0", "point": "set_point", "ttl_s": 5.0, "why": "test"}
 
+# A part of a register that somebody else has the rest of.
+MODE = """
+[[modbus.point]]
+measurand = "level"
+name = "mode"
+unit = "cm"
+function = "holding"
+address = 5001
+type = "u16"
+bits = [4, 3]
+writable = { min = 0, max = 7 }
+"""
+
 
 def test_a_device_is_read_written_and_told_of_by_a_whole_gateway(tmp_path: Path) -> None:
     async def main(config: configs.Config, street: TcpStreet, lone: Slave) -> None:
@@ -31,9 +44,14 @@ def test_a_device_is_read_written_and_told_of_by_a_whole_gateway(tmp_path: Path)
         handle = gateway.operations.handle
         assert await handle({**ORDER, "value": 77.0}, "wang") == {"result": "done", "detail": ""}
         assert lone.maps[3][5000] == 77
+        assert await handle({**ORDER, "point": "mode", "value": 5.0}, "wang") == {
+            "result": "done",
+            "detail": "",
+        }
+        assert lone.maps[3][5001] == 0b1111_0000_1101_1111  # bits 4 to 6, and no other
         with pytest.raises(GatewayError, match="Allowed is 0 to 65535"):
             await handle({**ORDER, "value": -1.0}, "wang")
-        with pytest.raises(GatewayError, match="lets be written: set_point"):
+        with pytest.raises(GatewayError, match="lets be written: set_point, mode"):
             await handle({**ORDER, "point": "p1", "value": 1.0}, "wang")
         with pytest.raises(GatewayError, match="--why"):
             await handle({**ORDER, "why": "", "value": 1.0}, "wang")
@@ -42,8 +60,13 @@ def test_a_device_is_read_written_and_told_of_by_a_whole_gateway(tmp_path: Path)
             rows = "SELECT who, action, detail FROM audit WHERE action LIKE 'device.wr%' ORDER BY rowid"
             return gateway.store.read(lambda connection: connection.execute(rows).fetchall())
 
-        await until(lambda: len(notes()) >= 2)
-        assert notes() == [("wang", "device.write", "77 within 5 s"), ("wang", "device.written", "done")]
+        await until(lambda: len(notes()) >= 4)
+        assert notes() == [
+            ("wang", "device.write", "77 within 5 s"),
+            ("wang", "device.written", "done"),
+            ("wang", "device.write", "5 within 5 s"),
+            ("wang", "device.written", "done"),
+        ]
         page = Exporter(gateway.picture).page().body.decode()
         for wanted in (
             'tidegate_modbus_open{bus="bus0"} 1.0',
@@ -58,11 +81,16 @@ def test_a_device_is_read_written_and_told_of_by_a_whole_gateway(tmp_path: Path)
         gateway.store.close()
 
     async def whole() -> None:
-        lone = Slave(1, holding={**block(1, range(40)), 5000: 0}, turnaround_s=0.0)
+        lone = Slave(
+            1, holding={**block(1, range(40)), 5000: 0, 5001: 0b1111_0000_1010_1111}, turnaround_s=0.0
+        )
         street = TcpStreet([lone])
         await street.open()
         with DataDir(tmp_path / "data"):
-            await main(configuration(tmp_path, [street.port]), street, lone)
+            configuration(tmp_path, [street.port])
+            with (tmp_path / "profiles" / "many.toml").open("a") as profile:
+                profile.write(MODE)
+            await main(configs.load(tmp_path / "bench.toml"), street, lone)
 
     asyncio.run(whole())
 

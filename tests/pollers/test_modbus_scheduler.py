@@ -63,13 +63,20 @@ class Desk:
         return [job.request for _at_s, job, _outcome in self.jobs if job.kind == kind]
 
     def write(
-        self, number: int, device: str, address: int, values: tuple[int, ...], now_s: float, ttl_s: float
+        self,
+        number: int,
+        device: str,
+        address: int,
+        values: tuple[int, ...],
+        now_s: float,
+        ttl_s: float,
+        mask: tuple[int, ...] = (),
     ) -> str:
         def done(result: str, detail: str) -> None:
             assert number not in self.results, "told twice"
             self.results[number] = (result, detail, self.now_s)
 
-        return self.scheduler.write(Write(device, 16, address, values, now_s + ttl_s, done), now_s)
+        return self.scheduler.write(Write(device, 16, address, values, now_s + ttl_s, done, mask=mask), now_s)
 
 
 def one(points: tuple[Point, ...], slave: Slave | None = None, **options: Any) -> Desk:
@@ -314,7 +321,60 @@ def test_a_refused_write_is_told_with_the_words_of_the_standard() -> None:
     assert desk.results[1][:2] == ("refused", "exception 2 (illegal data address)")
 
 
+def test_a_bit_field_is_written_and_the_rest_of_its_register_stays() -> None:
+    slave = Slave(1, holding={**block(1, range(10)), 5: 0xA5C3, 6: 0x0F0F})
+    desk = one((point(0),), slave)
+    desk.write(1, "d1", 5, (0x0070, 0x1000), 0.0, 5.0, mask=(0x00F0, 0xF000))
+    desk.run(5.0)
+    assert desk.results[1][:2] == ("done", "")
+    assert (slave.maps[3][5], slave.maps[3][6]) == (0xA573, 0x1F0F)
+    kinds = [job.kind for _at_s, job, _outcome in desk.jobs if job.kind != "read"]
+    assert kinds == ["look", "write", "read_back"]
+
+
+def test_between_the_look_at_a_register_and_its_write_nothing_else_is_asked() -> None:
+    devices, slaves = street(3, count=10, period_s=0.5)  # reads wait all the time
+    desk = Desk(devices, slaves)
+    address = devices[4].points[0].address
+    desk.run(20.0)
+    assert not desk.write(1, "d5", address, (0x0001,), desk.now_s, 1.0, mask=(0x0001,))
+    desk.run(22.0)
+    kinds = [job.kind for _at_s, job, _outcome in desk.jobs]
+    first = kinds.index("look")
+    assert kinds[first : first + 4] == ["look", "write", "read", "read_back"]
+
+
+def test_a_rest_that_was_looked_at_long_ago_is_looked_at_again() -> None:
+    """The write after the look is not taken, its device goes silent, and meanwhile the device changes its own bits."""
+    slave = Slave(1, holding={**block(1, range(10)), 5: 0xA000})
+    desk = one((point(0, period_s=1),), slave)
+    desk.run(0.5)
+    desk.write(1, "d1", 5, (0x0007,), desk.now_s, 60.0, mask=(0x000F,))
+    while not [job for _at_s, job, _outcome in desk.jobs if job.kind == "look"]:
+        desk.run(desk.now_s + 0.01)
+    slave.is_dead = True
+    desk.run(desk.now_s + 5.0)
+    slave.maps[3][5], slave.is_dead = 0x5000, False
+    desk.run(60.0)
+    assert desk.results[1][0] == "done"
+    assert slave.maps[3][5] == 0x5007
+
+
+def test_a_register_that_cannot_be_read_is_not_written_in_part() -> None:
+    desk = one((point(0),))
+    desk.write(1, "d1", 40_000, (9,), 0.0, 5.0, mask=(0x000F,))
+    desk.run(5.0)
+    result, detail, _at_s = desk.results[1]
+    assert result == "refused"
+    assert "cannot be read: exception 2" in detail
+    assert not desk.requests("write")
+
+
 # --- everything at once --------------------------------------------------------------------------
+
+
+# A register of which other bits than those written are somebody else's.
+FIELD, REST = 0x0FFF, 0xA000
 
 
 def chaos(seed: int, seconds: float) -> Desk:
@@ -336,14 +396,16 @@ def chaos(seed: int, seconds: float) -> Desk:
             slave.habit(0.006, manner)
         # Its own registers for writes, so that reads can be held to the truth.
         slave.maps[3].update(dict.fromkeys(range(60_000, 60_010), 0))
+        # And those of which only some bits are written.
+        slave.maps[3].update(dict.fromkeys(range(60_010, 60_020), REST))
     events = []
     for number in range(int(seconds / 2)):
         at_s, unit = rng.uniform(0, seconds - 60), rng.randint(1, 8)
-        register, ttl_s = 60_000 + rng.randrange(10), rng.choice((0.3, 1.0, 5.0))
+        register, ttl_s = 60_000 + rng.randrange(20), rng.choice((0.3, 1.0, 5.0))
 
         def order(now_s: float, n: int = number, u: int = unit, r: int = register, t: float = ttl_s) -> None:
             desk.expires[n] = now_s + t
-            if desk.write(n, f"d{u}", r, (n,), now_s, t):
+            if desk.write(n, f"d{u}", r, (n,), now_s, t, mask=(FIELD,) if r >= 60_010 else ()):
                 desk.results[n] = ("not taken", "", now_s)
 
         events.append((at_s, order))
@@ -378,7 +440,13 @@ def judge(desk: Desk, seed: int) -> None:
             expected = tuple(truth(by_name[name].unit, wanted.address + i) for i in range(wanted.quantity))
             assert found == expected, f"seed={seed}: {name} point {index}"
             count += 1
-    landed = {values[0]: at_s for slave in desk.line.slaves.values() for at_s, _r, values in slave.writes}
+    for slave in desk.line.slaves.values():
+        assert {slave.maps[3][register] & ~FIELD for register in range(60_010, 60_020)} == {REST}, (
+            f"seed={seed}"
+        )
+    landed = {
+        values[0] & FIELD: at_s for slave in desk.line.slaves.values() for at_s, _r, values in slave.writes
+    }
     expires: dict[int, float] = desk.expires  # type: ignore[attr-defined]
     assert set(desk.results) == set(expires), f"seed={seed}: a write was not told"
     for number, (result, detail, _at_s) in desk.results.items():
