@@ -55,7 +55,7 @@ TABLE = [
     ("444e34", 133.90), ("451101", 27.3), ("4632", 5.0), ("478756", 2215.1), ("48dc87", 34780), ("49dc87", 34.780),
     ("4a020c", 307.4), ("4b138a14", 1346.067), ("4c41018a01", 25821.505), ("4d12138a14", 344593.170),
     ("4e87562a01", 19551.879), ("4f87562a01", 19551.879), ("518756", 22.151), ("528756", 22.151),
-    ("5d02ea", -5.630), ("5c02fbffff", -12.78), ("57ea", -22), ("58ea", -7.7), ("5f2c01", 30.0),
+    ("5d02ea", -5.630), ("5c02fbffff", -12.78), ("57ea", -22), ("58ea", -7.7), ("5f2c01", 30.0), ("6507", 7),
 ]  # fmt: skip
 
 
@@ -70,6 +70,8 @@ def test_several_of_one_kind_are_told_apart_by_their_order() -> None:
 
 def test_text_and_raw_bytes_are_passed_over_and_an_unknown_id_ends_it() -> None:
     assert objects("530548656c6c6f02ca09") == ((2, 0, 25.06),)
+    assert objects("3b42a1b2c302ca09") == ((2, 0, 25.06),)  # a command: three bits of its count are reserved
+    assert decode(bytes.fromhex("40" + "3b0201")).is_cut
     said = decode(bytes.fromhex("40" + "02ca09" + "e0ffff" + "03bf13"))
     assert said.objects == ((2, 0, 25.06),)
     assert said.is_cut
