@@ -1,8 +1,9 @@
-"""Random and mutated inputs through every decoder of the wire.
+"""Random and mutated inputs through every decoder of the wire, and of what other people's devices say.
 
     python -m tests.wire.fuzz --runs 1000000 --seed 7
 
-No exception but a WireError, no input that costs more memory than its size warrants, both CBOR decoders of one mind,
+No exception but a WireError (or the error of a device's bytes: fuzz_devices.py),
+no input that costs more memory than its size warrants, both CBOR decoders of one mind,
 and whatever a message decoder accepts encodes to the bytes it came from. A failure names the seed, the target and the
 input.
 """
@@ -32,6 +33,7 @@ from protocols.wire import (
 )
 from protocols.wire.errors import CborError, WireError
 from protocols.wire.limits import MAX_FRAME
+from tests.wire import fuzz_devices
 from tests.wire.make_vectors import DOWN, FILES, NODE, SALT, SECRET, UP
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 MAX_PEAK = 80 * 1024
 # A line decoder may be given more at once, and keeps a log.
 MAX_LINE_PEAK = 256 * 1024
+# A profile is a document with models made from it.
+PROFILE_PEAK = 2 * 1024 * 1024
 MAX_RSS_GROWTH_KIB = 48 * 1024
 INTERESTING = (
     0x00,
@@ -106,7 +110,7 @@ class Target:
         try:
             self.decode(data)
             self.accepted += 1
-        except WireError:
+        except (WireError, *fuzz_devices.ERRORS):
             self.refused += 1
         _, peak = tracemalloc.get_traced_memory()
         if peak - before > self.max_peak:
@@ -267,6 +271,10 @@ def targets() -> list[Target]:
         Target("readings body", bodies(), decode_body, share=1),
         Target("identity", golden("identity", "hex"), lambda data: void(identity.decode(data))),
         Target("join", join_corpus, join_decode, share=4),
+        *(
+            Target(name, corpus, decode, PROFILE_PEAK, share)
+            for name, corpus, decode, share in fuzz_devices.TARGETS
+        ),
     ]
 
 

@@ -1,0 +1,122 @@
+"""What the gateway reads of other people's devices, for the fuzzer: adverts, answers on a bus, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+
+from gateway import profile_library
+from gateway.errors import ConfigError
+from gateway.pollers import bthome
+from gateway.pollers.modbus_gate import Gate, crc16
+from gateway.pollers.modbus_types import Request
+from protocols import fields
+
+_KEY, _ADDRESS = bytes(range(16)), "54:48:E6:8F:80:A5"
+_FORMS = [
+    fields.Form(type_, order, size=size)
+    for type_, size in (("u16", 0), ("s32", 0), ("f32", 0), ("f64", 0), ("u64", 0), ("bcd", 4), ("string", 6))
+    for order in ("ABCD", "CDAB", "BADC", "DCBA")
+]
+_READ = Request(17, 3, 0x6B, 3)
+_PROFILE = b"""title = "t"
+vendor = "v"
+model = "m"
+sources = ["s"]
+checked = "c"
+[modbus]
+period_s = 1
+[[modbus.point]]
+measurand = "level"
+unit = "cm"
+function = "holding"
+address = 5
+type = "u16"
+bits = [4, 3]
+writable = { min = 0, max = 7 }
+range = [0, 1000]
+"""
+
+
+def adverts() -> list[bytes]:
+    return [
+        bytes.fromhex(text)
+        for text in ("4002ca0903bf13", "40002e01641e012e34451601", "44530548656c6c6f3b42a1b2c3")
+    ]
+
+
+def advert(data: bytes) -> None:
+    """As it was heard; and sealed by somebody who has the key, so that the inside is reached."""
+    try:
+        bthome.decode(data, key=_KEY if len(data) % 2 else None, address=_ADDRESS)
+    finally:
+        counter, nonce = data[:4].ljust(4, b"\0"), bytes.fromhex(_ADDRESS.replace(":", "")) + b"\xd2\xfc\x41"
+        sealed = AESCCM(_KEY, tag_length=4).encrypt(nonce + counter, data, None)
+        said = bthome.decode(b"\x41" + sealed[:-4] + counter + sealed[-4:], key=_KEY, address=_ADDRESS)
+        if len(said.objects) > len(data):
+            raise AssertionError("more objects than bytes")
+
+
+def field(data: bytes) -> None:
+    form = _FORMS[len(data) % len(_FORMS)]
+    fields.decode(form, data[: form.length])
+
+
+def answers() -> list[bytes]:
+    frames = [bytes.fromhex("110306ae415652434049ad"), bytes.fromhex("1183025134")]
+    return [*frames, b"\x00\xff" + frames[0], frames[0][:5] + frames[0], frames[1] + frames[0]]
+
+
+class Ear:
+    """The gate of one line. What it hands on is an intact answer to what was asked, or nothing."""
+
+    def __init__(self, is_numbered: bool) -> None:
+        self._gate = Gate(is_numbered=is_numbered)
+        self._is_numbered = is_numbered
+
+    def __call__(self, data: bytes) -> None:
+        gate = self._gate
+        gate.expect(_READ)
+        pdu = bytes.fromhex("03006b0003")
+        head = bytes.fromhex("000700000006") if self._is_numbered else b""
+        body = bytes([_READ.unit]) + pdu
+        gate.sent(head + body + (b"" if self._is_numbered else crc16(body).to_bytes(2, "little")))
+        found = gate.answer(data)
+        if not found:
+            return
+        inside = found[6:] if self._is_numbered else found[:-2]
+        if not self._is_numbered and crc16(inside) != int.from_bytes(found[-2:], "little"):
+            raise AssertionError("a broken frame was handed on")
+        if inside[0] != _READ.unit or inside[1] not in (3, 0x83) or len(inside) not in (3, 9):
+            raise AssertionError(f"not an answer: {found.hex()}")
+
+
+def numbered() -> list[bytes]:
+    good = bytes.fromhex("000700000009110306ae4156524340")
+    return [
+        good,
+        good[:7] + good,
+        bytes.fromhex("00060000") + good[4:] + good,
+        bytes.fromhex("000700000003118302"),
+    ]
+
+
+def profile(data: bytes) -> None:
+    try:
+        profile_library.parse(data, "p.toml")
+    except ConfigError as error:
+        if not error.problems or not all(problem.startswith("p.toml:") for problem in error.problems):
+            raise AssertionError(f"a problem without a place: {error}") from None
+        raise
+
+
+# name, corpus, what it is fed to, share of the inputs (a profile takes milliseconds)
+TARGETS: list[tuple[str, list[bytes], Callable[[bytes], None], int]] = [
+    ("bthome", adverts(), advert, 10),
+    ("device field", [bytes(range(8)), b"\x7f\xc0\0\0", b"\x12\x34\xab\xcd"], field, 5),
+    ("modbus rtu", answers(), Ear(is_numbered=False), 10),
+    ("modbus tcp", numbered(), Ear(is_numbered=True), 10),
+    ("device profile", [_PROFILE], profile, 1),
+]
+ERRORS = (bthome.BthomeError, fields.FieldError, ConfigError)
