@@ -19,6 +19,7 @@ from gateway.radios import Beats
 
 if TYPE_CHECKING:
     from gateway.pollers.ble import BlePoller
+    from gateway.pollers.ble_advert import Advert
     from gateway.pollers.ble_backend import Backend
 
 # Makes the Bluetooth stack of a section; a simulated world has its own.
@@ -89,6 +90,14 @@ def _poller(
         for one in poller.devices.values():
             sets[one.name].look(one)
 
+    here_at = {str(device.section.address).upper(): device for device in devices}
+
+    def heard(advert: Advert) -> None:
+        known = here_at.get(advert.address)
+        if known is not None:
+            known.rssi_dbm = advert.rssi_dbm
+        ears.advert(advert)
+
     poller = BlePoller(
         section.name,
         backend,
@@ -96,7 +105,7 @@ def _poller(
         log,
         mode=section.scan,
         slots=section.connections,
-        on_advert=ears.advert,
+        on_advert=heard,
         on_values=lambda gatt, values: sets[gatt.name].values(gatt, values),
         on_progress=progress,
     )

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +25,7 @@ from gateway.pollers.modbus_time import Line
 from gateway.pollers.modbus_types import ANSWERED, EXCEPTIONS, LOST, REFUSED, Device, Outcome, Request, Span
 from gateway.profile_library import Library
 from gateway.profiles import Profile
-from gateway.site_report import Part, Share, page
+from gateway.site_pages import bus_page, fit_words, gateway_page, line_words
 from protocols import fields
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -119,7 +118,7 @@ def scan(
         console.print(_found_table(place, work.found))
         _advise(console, work)
     if report is not None:
-        report.write_text(scan_page(place, work), encoding="utf-8")
+        report.write_text(bus_page(place, work), encoding="utf-8")
         console.print(f"{report}: written; print it or open it in a browser.")
 
 
@@ -147,7 +146,10 @@ async def _scan(
             def step(unit: int, speed: str = speed) -> None:
                 progress.update(task, advance=1, description=f"{speed}, unit {unit}: {len(work.found)} found")
 
-            for finding in await work.sweep(client, one, units, step):
+            def again(count: int) -> None:
+                progress.update(task, total=(progress.tasks[0].total or 0) + count)
+
+            for finding in await work.sweep(client, one, units, step, again):
                 progress.update(task, description=f"{speed}, unit {finding.unit}: how well, and what it is")
                 await work.try_out(client, finding, trials)
                 await work.identify(client, finding, profiles)
@@ -168,19 +170,6 @@ def _profiles(own: Path | None) -> dict[str, Profile]:
     return found
 
 
-def _settings_words(finding: Finding, place_kind: str) -> str:
-    settings = finding.settings
-    return f"{settings.baud} 8{settings.parity}{settings.stop_bits}" if place_kind == SERIAL else "network"
-
-
-def _fit_words(finding: Finding) -> str:
-    if not finding.fits:
-        return "no profile fits"
-    best = finding.fits[0]
-    words = f"{best.profile} {best.plausible}/{best.points}"
-    return f"{words} ({best.identity})" if best.identity else words
-
-
 def _found_table(place: Place, found: Sequence[Finding]) -> Table:
     table = Table(title=f"{len(found)} on {place}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("unit", justify="right")
@@ -192,10 +181,10 @@ def _found_table(place: Place, found: Sequence[Finding]) -> Table:
         bad = "" if each.answered_share >= 0.98 else "red"
         table.add_row(
             str(each.unit),
-            _settings_words(each, place.kind),
+            line_words(each, place.kind),
             f"{each.answered}/{each.asked}",
             f"{1000 * each.latency_s:.0f}",
-            _fit_words(each),
+            fit_words(each),
             style=bad,
         )
     return table
@@ -226,36 +215,6 @@ def _row(finding: Finding) -> dict[str, Any]:
         "latency_ms": round(1000 * finding.latency_s, 1),
         "fits": [fit._asdict() for fit in finding.fits],
     }
-
-
-def scan_page(place: Place, work: Scan) -> str:
-    """The printable page of a scan."""
-    rows = [
-        (
-            each.unit,
-            _settings_words(each, place.kind),
-            Share(each.answered_share),
-            each.spoilt,
-            each.silent,
-            1000 * each.latency_s,
-            _fit_words(each),
-        )
-        for each in work.found
-    ]
-    columns = ("unit", "line", "answered", "spoilt", "silent", "median ms", "seems to be")
-    noise = [(settings.baud, settings.parity, count) for settings, count in work.noise.items()]
-    parts = [
-        Part(
-            "Devices", columns, rows, f"Each was asked {TRIALS} times or as ordered, after it had been found."
-        )
-    ]
-    if noise:
-        parts.append(Part("Answers that could not be read", ("baud", "parity", "count"), noise))
-    return page(f"Modbus bus {place}", f"Scanned {_now()}", parts)
-
-
-def _now() -> str:
-    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 # --- watch ---------------------------------------------------------------------------------------
@@ -417,48 +376,3 @@ def report(
         raise ControlError(f"no gateway is running on {folder}. Start it: tidegate gateway run")
     out.write_text(gateway_page(status, listed.get("devices", [])), encoding="utf-8")
     typer.echo(f"{out}: written; print it or open it in a browser.")
-
-
-def gateway_page(status: dict[str, Any], devices: Sequence[dict[str, Any]]) -> str:
-    """The printable page of a running gateway."""
-    polled = status.get("modbus_devices", {})
-    rows = []
-    for each in devices:
-        counts = polled.get(each["device"], {})
-        asked = counts.get("requests", 0)
-        good = counts.get("answered", 0) + counts.get("refused", 0)
-        values = ", ".join(
-            f"{key} {last['v']:g} {last['u']}"
-            for key, last in each.get("values", {}).items()
-            if last["v"] is not None
-        )
-        share: object = Share(good / asked) if asked else "-"
-        rows.append((each["device"], each["profile"], each["bus"], each["at"], each["state"], share, values))
-    buses = [
-        (name, int(row["requests"]), _share(row), int(row["silent"]), int(row["spoilt"]), row["busy_seconds"])
-        for name, row in status.get("modbus", {}).items()
-    ]
-    nodes = [
-        (row["node"], row.get("type", ""), row.get("site", ""), row.get("link", "-"), _level(row))
-        for row in status.get("rows", [])
-    ]
-    return page(
-        f"Gateway {status.get('name', '')}",
-        f"As it is {_now()}",
-        [
-            Part("Modbus buses", ("bus", "requests", "answered", "silent", "spoilt", "busy s"), buses),
-            Part("Devices", ("device", "profile", "bus", "at", "state", "answered", "last values"), rows),
-            Part("Nodes", ("node", "type", "site", "link", "level"), nodes),
-        ],
-    )
-
-
-def _share(row: dict[str, Any]) -> object:
-    asked = row["requests"]
-    return Share((row["answered"] + row["refused"]) / asked) if asked else "-"
-
-
-def _level(row: dict[str, Any]) -> str:
-    """How a node is heard, where its link tells that."""
-    levels = [f"{row[key]:g} {unit}" for key, unit in (("rssi_dbm", "dBm"), ("snr_db", "dB")) if key in row]
-    return ", ".join(levels) or "-"

@@ -86,6 +86,7 @@ class Device:
     reason: str = ""
     since_s: float = 0.0  # monotonic: in this state
     heard_s: float | None = None  # monotonic: its last set
+    rssi_dbm: int | None = None  # of its latest advert
     last: dict[str, Last] = field(default_factory=dict)
     # Of accept.py (sets, dropped, no_room, schemas), and whatever its poller counts, by name.
     counters: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
@@ -236,6 +237,7 @@ class Devices:
             "state": device.state,
             "reason": device.reason,
             "state_s": now_s - device.since_s,
+            "rssi_dbm": device.rssi_dbm,
             "age_s": None if device.heard_s is None else now_s - device.heard_s,
             "counters": dict(device.counters),
             "values": {

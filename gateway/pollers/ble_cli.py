@@ -27,6 +27,7 @@ from gateway.pollers.ble_scan import Scanner, WantedMode
 from gateway.pollers.ble_survey import Found, Survey, fitting, patterns_of, profiles
 from gateway.pollers.ble_watch import Watch
 from gateway.profile_library import Library
+from gateway.site_pages import air_page
 
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
@@ -64,6 +65,7 @@ def scan(
     transport: TransportOption = "",
     active: ActiveOption = False,
     own: ProfilesOption = None,
+    report: Annotated[Path | None, typer.Option(help="Write a printable page of it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """List what is heard: address, name, strength, what it seems to be, and which profile fits."""
@@ -71,6 +73,9 @@ def scan(
     survey = Survey()
     backend = backend_of(adapter, transport, known)
     asyncio.run(_listen(backend, survey, seconds, "active" if active else "auto"))
+    if report is not None:
+        report.write_text(air_page(survey, seconds, known), encoding="utf-8")
+        typer.echo(f"{report}: written; print it or open it in a browser.", err=True)
     if as_json:
         typer.echo(json.dumps([_row(one, known) for one in survey.by_strength()], indent=1))
         return

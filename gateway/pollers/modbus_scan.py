@@ -87,10 +87,34 @@ class Scan:
         self._timeout_s = timeout_s
 
     async def sweep(
-        self, asker: Asker, settings: PortSettings, units: Iterable[int], on_step: Callable[[int], None]
+        self,
+        asker: Asker,
+        settings: PortSettings,
+        units: Iterable[int],
+        on_step: Callable[[int], None],
+        on_again: Callable[[int], None] = lambda count: None,
     ) -> list[Finding]:
-        """Ask each unit id once; a spoilt answer is asked for again."""
-        found = []
+        """Ask each unit id once. Where anybody answers, the settings are right: the silent ones are asked once more
+        (`on_again` is told how many), for a bad line loses one answer in ten."""
+        found: list[Finding] = []
+        silent = await self._round(asker, settings, units, on_step, found)
+        if found and silent:
+            on_again(len(silent))
+            await self._round(asker, settings, silent, on_step, found)
+        found.sort(key=lambda finding: finding.unit)
+        self.found += found
+        return found
+
+    async def _round(
+        self,
+        asker: Asker,
+        settings: PortSettings,
+        units: Iterable[int],
+        on_step: Callable[[int], None],
+        found: list[Finding],
+    ) -> list[int]:
+        """Those that did not answer; a spoilt answer is asked for again."""
+        silent = []
         for unit in units:
             on_step(unit)
             outcome = await self._ask(asker, settings, Request(unit, READ_HOLDING, 0, 1))
@@ -99,8 +123,9 @@ class Scan:
                 outcome = await self._ask(asker, settings, Request(unit, READ_HOLDING, 0, 1))
             if outcome.kind in (ANSWERED, REFUSED):
                 found.append(Finding(unit, settings))
-        self.found += found
-        return found
+            else:
+                silent.append(unit)
+        return silent
 
     async def _ask(self, asker: Asker, settings: PortSettings, request: Request) -> Outcome:
         device = Device("", request.unit, (), timeout_s=self._timeout_s)

@@ -52,18 +52,18 @@ class PtyStreet:
         self._character_s = bits / baud if baud else 0.0
         self._speed = getattr(termios, f"B{baud}") if is_strict else None
         self._echoes = echoes
-        self._fd = -1
+        self._fd = self._tty_fd = -1
         self._heard = b""
         self._pending: set[asyncio.TimerHandle] = set()
 
     def plug(self) -> None:
         """A new tty, with a new number."""
-        self._fd, slave = pty.openpty()
-        tty.setraw(slave)
+        # The tty is kept open here, too: one that nobody has open is readable all the time, for its end.
+        self._fd, self._tty_fd = pty.openpty()
+        tty.setraw(self._tty_fd)
         os.set_blocking(self._fd, False)
         self.path.unlink(missing_ok=True)
-        self.path.symlink_to(os.ttyname(slave))
-        os.close(slave)
+        self.path.symlink_to(os.ttyname(self._tty_fd))
         asyncio.get_running_loop().add_reader(self._fd, self._readable)
 
     def unplug(self) -> None:
@@ -74,15 +74,16 @@ class PtyStreet:
         self._pending.clear()
         loop.remove_reader(self._fd)
         os.close(self._fd)
-        self._fd = -1
+        os.close(self._tty_fd)
+        self._fd = self._tty_fd = -1
         self._heard = b""
         self.path.unlink(missing_ok=True)
 
     def _readable(self) -> None:
         try:
             data = os.read(self._fd, 4096)
-        except OSError:
-            return  # nobody has the tty open at the moment
+        except BlockingIOError:
+            return
         if self._speed is not None and not self._is_understood():
             return
         if self._echoes:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_a_scan_is_a_table_for_a_person(radio: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "10 devices heard" in done.stdout
     assert re.search(r"D0:00:00:00:00:03 . weather 3 . -70 dBm", done.stdout)
+
+
+def test_a_scan_is_a_page_to_print(radio: str, tmp_path: Path) -> None:
+    file = tmp_path / "air.html"
+    done = tidegate("ble", "scan", "--seconds", "2", "--transport", radio, "--report", str(file))
+    assert done.returncode == 0, done.stderr
+    html = file.read_text()
+    assert re.search(r"<td>D0:00:00:00:00:03</td><td>weather 3</td><td>-70 dBm</td>", html)
+    assert "environmental_sensing" in html
+    assert "http" not in html, "the page loads nothing"
 
 
 def test_a_device_is_watched_with_what_it_lets_be_read_and_what_it_tells(radio: str) -> None:

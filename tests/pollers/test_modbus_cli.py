@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bus_cli import gateway_page
 from gateway.pollers.modbus_ports import parse
 from gateway.profile_library import load
+from gateway.site_pages import gateway_page
 from gateway.site_report import Part, Share, page
 
 ENVIRONMENT = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
@@ -127,18 +127,30 @@ def test_the_page_of_a_gateway_tells_states_levels_and_error_rates() -> None:
             "river": {"requests": 100, "answered": 90, "refused": 5, "silent": 5, "spoilt": 0, "busy_seconds": 3.0}
         },
         "modbus_devices": {"m1": {"requests": 50, "answered": 50, "refused": 0}},
-        "rows": [{"node": "0001", "link": "lora", "rssi_dbm": -97, "snr_db": 5.5}],
+        "rows": [{"node": "0001", "link": "lora", "air": {"rssi_dbm": -97.0, "margin_db": 12.0}}],
+        "ble": {"air-1": {"passive": 1.0, "adverts": 99, "addresses": 4, "slots_used": 2, "slots_waiting": 0}},
     }  # fmt: skip
     device = {
         "device": "m1",
         "profile": "p",
         "bus": "river",
         "at": 7,
-        "state": "up",
+        "state": "down",
+        "reason": "does not <answer>",
+        "rssi_dbm": -61,
         "values": {"level": {"v": 12.5, "u": "cm"}},
     }
     html = gateway_page(status, [device])
-    for wanted in ("95.0 %", "100.0 %", "level 12.5 cm", "-97 dBm, 5.5 dB", "river"):
+    for wanted in (
+        "95.0 %",
+        "100.0 %",
+        "level 12.5 cm",
+        "-97 dBm, margin 12 dB",
+        "river",
+        "-61 dBm",
+        "passive",
+    ):
         assert wanted in html
+    assert "down: does not &lt;answer&gt;" in html
     assert "<script" not in page("<script>", "", [Part("<script>", ("a",), [("<script>",)], "")])
     assert 'class="bar bad"' in page("t", "", [Part("x", ("a",), [(Share(0.5),)])])

@@ -2,10 +2,9 @@
 
     python -m tests.wire.fuzz --runs 1000000 --seed 7
 
-No exception but a WireError (or the error of a device's bytes: fuzz_devices.py),
-no input that costs more memory than its size warrants, both CBOR decoders of one mind,
-and whatever a message decoder accepts encodes to the bytes it came from. A failure names the seed, the target and the
-input.
+No exception but a WireError (or the error of a device's bytes: fuzz_devices.py), no input that costs more memory than
+its size warrants, both CBOR decoders of one mind, and whatever a message decoder accepts encodes to the bytes it came
+from. A failure names the seed, the target and the input.
 """
 
 from __future__ import annotations
