@@ -210,15 +210,13 @@ def _row(one: Found, known: dict[str, Profile]) -> dict[str, object]:
 
 
 def _table(survey: Survey, known: dict[str, Profile]) -> Table:
-    table = Table(
-        "address",
-        "name",
-        "RSSI",
-        "adverts",
-        "seems to be",
-        "profile",
-        title=f"{len(survey.found)} devices heard",
-    )
+    title = f"{len(survey.found)} devices heard"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("address", no_wrap=True, min_width=17)  # it is what the next command wants
+    for column in ("name", "RSSI", "adverts", "seems to be", "profile"):
+        table.add_column(
+            column, overflow="fold", justify="right" if column in ("RSSI", "adverts") else "left"
+        )
     for one in survey.by_strength():
         cells = (
             one.address,
@@ -226,7 +224,7 @@ def _table(survey: Survey, known: dict[str, Profile]) -> Table:
             f"{one.best_dbm} dBm",
             str(one.count),
             one.seems(),
-            ", ".join(fitting(known, one.latest)),
+            " ".join(fitting(known, one.latest)),
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
