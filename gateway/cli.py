@@ -57,10 +57,10 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         typer.echo(f"ble {adapter.name}: {adapter.backend} {adapter.adapter}{state}, {count} devices.")
     for line in _bus_loads(settings):
         typer.echo(line)
-    for broker in settings.mqtt:
-        northbounds.check(broker)
-        state = "" if broker.enabled else " (paused)"
-        typer.echo(f"mqtt {broker.name}: {broker.host}:{broker.port}{state}, topic {broker.topic}")
+    for kind, northbound in settings.northbounds:
+        told = northbounds.KINDS[kind].check(northbound)
+        state = "" if northbound.enabled else " (paused)"
+        typer.echo(f"{kind} {northbound.name}{state}: {told}")
     for device in settings.device:
         if device.key_file is not None:
             bind_key.load(device.key_file)
@@ -183,7 +183,7 @@ def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
         raise GatewayError(f"{file}: no such database; has this gateway run yet?")
     try:
         with closing(schema.connect_reader(str(file), cache_kib=4096)) as connection:
-            rows = books.balance(connection, [broker.name for broker in settings.mqtt])
+            rows = books.balance(connection, [section.name for _kind, section in settings.northbounds])
     except sqlite3.Error as exc:
         raise GatewayError(f"{file}: cannot be read: {exc}.") from exc
     summary = books.summary(rows)

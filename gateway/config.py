@@ -22,11 +22,12 @@ import tomlkit
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from tomlkit.exceptions import ParseError, TOMLKitError
 
-from gateway import config_api, config_lora, limits
+from gateway import config_api, config_lora, config_mqtt, limits
 from gateway.config_api import ApiSection
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
-from gateway.config_errors import Problem, explain, hide_keys, unique
-from gateway.config_types import ARRAY, Address, Area, Baud, FileName, Host, Name, Section, allowed
+from gateway.config_errors import Problem, explain, hide_keys, rows_of, unique, unique_names
+from gateway.config_mqtt import MqttSection
+from gateway.config_types import ARRAY, Address, Area, Baud, FileName, Name, Section, allowed
 from gateway.device_check import DeviceCheck
 from gateway.errors import ConfigError
 from gateway.profiles import Profile
@@ -179,30 +180,6 @@ class BridgeSection(Section):
     baud: Baud = Field(115200, description="USB devices and pseudo-terminals ignore it")
 
 
-class MqttSection(Section):
-    """One broker. Without this table the gateway keeps everything in its own database."""
-
-    name: Name = Field(description="its progress is kept under this name: do not change it")
-    enabled: bool = Field(True, description="false pauses the delivery; its backlog is kept")
-    host: Host = Field(description="name or IP address of the broker")
-    port: int = Field(1883, ge=1, le=65535, description="8883 is usual with TLS")
-    tls: bool = Field(False, description="true encrypts and checks the broker's certificate")
-    ca_file: FileName | None = Field(None, description="certificates to trust instead of the system's")
-    cert_file: FileName | None = Field(None, description="certificate this gateway shows")
-    key_file: FileName | None = Field(None, description="private key of cert_file")
-    username: str | None = Field(None, min_length=1, max_length=256, description="user at the broker")
-    password_file: FileName | None = Field(None, description="file with the password alone, mode 0600")
-    client_id: str | None = Field(
-        None, min_length=1, max_length=64, description="default: tidegate-<gateway name>-<name>"
-    )
-    topic: str = Field(
-        "tidegate/{area}/{site}/{node}/{stream}",
-        min_length=1,
-        max_length=512,
-        description="template with {area} {site} {node} {stream}",
-    )
-
-
 class Config(Section):
     """All of gateway.toml. Paths in it are absolute."""
 
@@ -224,11 +201,20 @@ class Config(Section):
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
 
     @property
+    def northbounds(self) -> Iterator[tuple[str, Any]]:
+        """(kind, section) of all northbounds, enabled or not."""
+        for kind in NORTHBOUNDS:
+            for section in getattr(self, kind):
+                yield kind, section
+
+    @property
     def profiles(self) -> dict[str, Profile]:
         """The profiles that its devices have, by name; checked."""
         return self._profiles
 
 
+# Tables that are northbounds, each with a line in gateway/northbounds.py; their names are unique among them all.
+NORTHBOUNDS = ("mqtt",)
 # Tables that need not be in the file: all their keys have defaults.
 OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log", "devices")
 
@@ -330,14 +316,10 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     yield from _check_health(_table(raw, "health"))
     yield from config_api.check(raw)
     yield from config_lora.check(raw)
-    for kind, needed in (("serial", ("name", "path")), ("mqtt", ("name",))):
-        tables = raw.get(kind)
-        rows = [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
-        for key in needed:
-            yield from unique(kind, key, rows)
-        if kind == "mqtt":
-            for index, row in enumerate(rows):
-                yield from _check_mqtt(index, row)
+    for key in ("name", "path"):
+        yield from unique("serial", key, rows_of(raw, "serial"))
+    yield from config_mqtt.check(raw)
+    yield from unique_names(raw, NORTHBOUNDS)
 
 
 def _table(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -371,32 +353,3 @@ def _check_health(health: dict[str, Any]) -> Iterator[Problem]:
             f'"{address}" is reachable from other machines, and these pages have no password. Allowed is a '
             "loopback address (127.0.0.1, ::1), or any with allow_remote = true beside it.",
         )
-
-
-def _check_mqtt(index: int, row: dict[str, Any]) -> Iterator[Problem]:
-    for key in ("ca_file", "cert_file", "key_file"):
-        if key in row and row.get("tls") is not True:
-            yield Problem(("mqtt", index, key), "needs tls = true beside it.")
-    for key, other in (("cert_file", "key_file"), ("key_file", "cert_file"), ("password_file", "username")):
-        if key in row and other not in row:
-            yield Problem(("mqtt", index, key), f"needs {other} beside it.")
-    topic = row.get("topic")
-    if isinstance(topic, str):
-        yield from _check_topic(index, topic)
-
-
-TOPIC_FIELDS = ("area", "site", "node", "stream")
-
-
-def _check_topic(index: int, topic: str) -> Iterator[Problem]:
-    path = ("mqtt", index, "topic")
-    probe = topic
-    for field in TOPIC_FIELDS:
-        probe = probe.replace("{" + field + "}", "x")
-    if "{" in probe or "}" in probe:
-        allowed = ", ".join("{" + field + "}" for field in TOPIC_FIELDS)
-        yield Problem(path, f'"{topic}" holds an unknown field. Allowed are {allowed}.')
-    if "+" in topic or "#" in topic or "\0" in topic:
-        yield Problem(path, f'"{topic}" holds a wildcard; a topic to publish to has no "+" and no "#".')
-    if "{node}" not in topic or "{stream}" not in topic:
-        yield Problem(path, f'"{topic}" would mix nodes or streams: it must contain {{node}} and {{stream}}.')

@@ -39,6 +39,27 @@ def join(path: Path) -> str:
     return text
 
 
+def rows_of(raw: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The tables [[kind]] of a raw file; what is none of them is empty here, and named elsewhere."""
+    tables = raw.get(kind)
+    return [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
+
+
+def unique_names(raw: Mapping[str, Any], kinds: Sequence[str]) -> Iterator[Problem]:
+    """Tables of several kinds that share a name, which each needs for itself."""
+    first: dict[str, tuple[str, int]] = {}
+    for kind in kinds:
+        for index, row in enumerate(rows_of(raw, kind)):
+            value = row.get("name")
+            if not isinstance(value, str):
+                continue
+            if value in first:
+                used = join((*first[value], "name"))
+                told = f'"{value}" is already used by {used}: each [[{kind}]] needs its own.'
+                yield Problem((kind, index, "name"), told)
+            first.setdefault(value, (kind, index))
+
+
 def unique(kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     """Tables of one kind that share what each needs for itself. Values of a wrong type are skipped: they are named."""
     first: dict[str, int] = {}

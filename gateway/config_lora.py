@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway import limits
-from gateway.config_errors import Problem, join
+from gateway.config_errors import Problem, join, rows_of
 from protocols.wire.airtime import AirRefused
 from protocols.wire.law import Law
 from protocols.wire.plans_table import PLANS
@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 def check(raw: dict[str, Any]) -> Iterator[Problem]:
     """Problems between keys. Values of a wrong type are skipped: pydantic has named them."""
     lora = raw.get("lora")
-    semtech, bridges, serial = _rows(raw, "semtech"), _rows(raw, "bridge"), _rows(raw, "serial")
+    semtech, bridges, serial = rows_of(raw, "semtech"), rows_of(raw, "bridge"), rows_of(raw, "serial")
     if lora is None:
         for kind, rows in (("semtech", semtech), ("bridge", bridges)):
             if rows:
@@ -35,11 +35,6 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     yield from _check_names(semtech, bridges)
     yield from _check_paths(serial, bridges)
     yield from _check_euis(semtech)
-
-
-def _rows(raw: dict[str, Any], kind: str) -> Rows:
-    tables = raw.get(kind)
-    return [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
 
 
 def _integer(table: dict[str, Any], key: str, default: int) -> int:

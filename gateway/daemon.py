@@ -38,7 +38,7 @@ from gateway.accept import Accept
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
-from gateway.config import Config, MqttSection, SerialSection
+from gateway.config import Config, SerialSection
 from gateway.control import SOCKET_NAME, ControlServer
 from gateway.devices import Devices
 from gateway.downlink import Downlink
@@ -50,7 +50,7 @@ from gateway.links.routes import Routes
 from gateway.links.serial import SerialLink
 from gateway.log import Logger
 from gateway.memory import quieten_gc
-from gateway.northbounds import Northbound, build_mqtt
+from gateway.northbounds import KINDS, Context, Northbound
 from gateway.notices import Notices
 from gateway.operations import Operations
 from gateway.own_epochs import OwnEpochs
@@ -270,20 +270,26 @@ class Gateway:
 
     def _build_northbounds(self) -> dict[str, Northbound]:
         made = {}
-        for section in self.config.mqtt:
+        for kind, section in self.config.northbounds:
             if not section.enabled:
                 self.log.warning("northbound_paused", northbound=section.name)
                 continue
-            northbound = self._mqtt(section)
+            northbound = self._northbound(kind, section)
             made[section.name] = northbound
-            self._part(f"mqtt:{section.name}", northbound.run, watch=northbound.progress)
+            self._part(f"{kind}:{section.name}", northbound.run, watch=northbound.progress)
         return made
 
-    def _mqtt(self, section: MqttSection) -> Northbound:
-        name, place_of = self.config.gateway.name, self.registry.place_of
-        return build_mqtt(
-            section, name, self.store, place_of, self.clock, random.Random(), self.marks, self.devices
+    def _northbound(self, kind: str, section: Any) -> Northbound:
+        context = Context(
+            self.config.gateway.name,
+            self.store,
+            self.registry,
+            self.clock,
+            random.Random(),
+            self.marks,
+            self.devices,
         )
+        return KINDS[kind].build(section, context)
 
     def _build_health(self) -> HealthServer | None:
         section = self.config.health
@@ -413,8 +419,9 @@ class Gateway:
             ]
         reasons += bluetooth.reasons(self.bluetooth)
         reasons += buses.reasons(self.buses)
+        kinds = {section.name: kind for kind, section in self.config.northbounds}
         offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
-        return reasons + [f"mqtt:{name}: not connected" for name in offline]
+        return reasons + [f"{kinds[name]}:{name}: not connected" for name in offline]
 
     def picture(self) -> dict[str, Any]:
         """Everything countable, for /metrics and status."""

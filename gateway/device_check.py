@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.config_errors import Problem, join, unique
+from gateway.config_errors import Problem, join, rows_of, unique
 from gateway.errors import ConfigError
 from gateway.profile_library import Library
 from gateway.profiles import Profile
@@ -20,10 +20,10 @@ class DeviceCheck:
     skipped: pydantic has named them."""
 
     def __init__(self, raw: Row, base: Path) -> None:
-        self._devices = _rows(raw, "device")
-        self._buses = _rows(raw, "modbus")
-        self._adapters = _rows(raw, "ble")
-        self._serial = _rows(raw, "serial")
+        self._devices = rows_of(raw, "device")
+        self._buses = rows_of(raw, "modbus")
+        self._adapters = rows_of(raw, "ble")
+        self._serial = rows_of(raw, "serial")
         section = raw.get("devices")
         folder = section.get("profiles") if isinstance(section, dict) else None
         self._folder = Path(base, folder) if isinstance(folder, str) and "\0" not in folder else None
@@ -185,11 +185,6 @@ def _check_points(index: int, row: Row, profile: Profile) -> Iterator[Problem]:
                 ("device", index, "periods", key),
                 f'"{row["profile"]}" has no point of that name. It has: {", ".join(keys)}.{hint}',
             )
-
-
-def _rows(raw: Row, name: str) -> list[Row]:
-    tables = raw.get(name)
-    return [row if isinstance(row, dict) else {} for row in tables] if isinstance(tables, list) else []
 
 
 def _text(row: Row, key: str) -> bool:

@@ -13,14 +13,14 @@ import ssl
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.clock import Clock
-from gateway.config import MqttSection
+from gateway.config_mqtt import MqttSection
 from gateway.devices import Devices
 from gateway.errors import ConfigError
 from gateway.marks import Marks
-from gateway.registry import Place
+from gateway.registry import Registry
 from gateway.store import Store
 
 PASSWORD_BYTES_MAX = 1024
@@ -78,16 +78,27 @@ class Northbound:
         return delivered
 
 
-def build_mqtt(
-    section: MqttSection,
-    gateway_name: str,
-    store: Store,
-    places: Callable[[int, int], Place],
-    clock: Clock,
-    rng: random.Random,
-    marks: Marks,
-    devices: Devices | None = None,
-) -> Northbound:
+class Context(NamedTuple):
+    """What a northbound is made from, beside its own table."""
+
+    gateway: str  # name of this gateway
+    store: Store
+    registry: Registry
+    clock: Clock
+    rng: random.Random
+    marks: Marks
+    devices: Devices | None
+
+
+class Kind(NamedTuple):
+    """`build(section, context)` makes a northbound; `check(section)` reads the files that its table names, and says
+    for `tidegate gateway check` where it leads to. Both raise ConfigError."""
+
+    build: Callable[[Any, Context], Northbound]
+    check: Callable[[Any], str]
+
+
+def build_mqtt(section: MqttSection, context: Context) -> Northbound:
     """An MQTT northbound."""
     from gateway.northbound import mqtt
     from gateway.northbound.runner import Runner as Delivery
@@ -95,21 +106,30 @@ def build_mqtt(
     settings = mqtt.MqttSettings(
         host=section.host,
         port=section.port,
-        client_id=section.client_id or f"tidegate-{gateway_name}-{section.name}",
+        client_id=section.client_id or f"tidegate-{context.gateway}-{section.name}",
         topic=section.topic,
         username=section.username,
         password=_password(section.password_file),
         tls=tls_context(section),
     )
-    sender = mqtt.MqttSender(settings)
-    format = functools.partial(mqtt.format, marks=marks, devices=devices)
-    return Northbound(section.name, Delivery(section.name, store, format, sender, places, clock, rng), clock)
+    format = functools.partial(mqtt.format, marks=context.marks, devices=context.devices)
+    delivery = Delivery(
+        section.name, context.store, format, mqtt.MqttSender(settings), context.registry.place_of, context.clock,
+        context.rng,
+    )  # fmt: skip
+    return Northbound(section.name, delivery, context.clock)
 
 
-def check(section: MqttSection) -> None:
-    """Raise ConfigError when the files that `section` names cannot be used."""
+def check_mqtt(section: MqttSection) -> str:
     _password(section.password_file)
     tls_context(section)
+    return f"{section.host}:{section.port}, topic {section.topic}"
+
+
+# By the name of their table; config.NORTHBOUNDS has the same names.
+KINDS: dict[str, Kind] = {
+    "mqtt": Kind(build_mqtt, check_mqtt),
+}
 
 
 def _password(file: str | None) -> str | None:

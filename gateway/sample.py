@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_api, config_devices
+from gateway import config, config_api, config_devices, config_mqtt
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -24,7 +24,7 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
         config.BridgeSection,
         {"name": "window", "path": "/dev/serial/by-id/usb-Espressif_0002-if00"},
     ),
-    "mqtt": (config.MqttSection, {"name": "city", "host": "broker.example"}),
+    "mqtt": (config_mqtt.MqttSection, {"name": "city", "host": "broker.example"}),
     "modbus": (
         config_devices.ModbusSection,
         {"name": "bus-1", "path": "/dev/serial/by-id/usb-FTDI_RS485-if00-port0"},

@@ -22,7 +22,7 @@ import structlog
 
 from gateway import config as config_module
 from gateway import radios
-from gateway.config import Config, MqttSection, SerialSection
+from gateway.config import Config, SerialSection
 from gateway.daemon import Gateway
 from gateway.links.bridge import Bridge
 from gateway.links.port import Counters
@@ -239,7 +239,7 @@ class SimGateway(Gateway):
         self._sim_links.append(port)
         return port
 
-    def _mqtt(self, section: MqttSection) -> Northbound:
+    def _northbound(self, kind: str, section: Any) -> Northbound:
         sender = SimSender(self._broker)
         self._senders.append(sender)
         places = self.registry.place_of

@@ -11,23 +11,23 @@ import pytest
 
 from gateway import config as configs
 from gateway import northbounds
+from gateway.config_mqtt import MqttSection
 from gateway.errors import ConfigError
 from gateway.northbounds import Northbound
-from gateway.registry import Place
 from tests.gateway.desk import HandClock, desk
 
 
-def section(folder: Path, extra: str = "") -> configs.MqttSection:
+def section(folder: Path, extra: str = "") -> MqttSection:
     text = f'[keys]\nmaster_key_file = "k"\n[[mqtt]]\nname = "city"\nhost = "broker"\n{extra}'
     return configs.parse(text, "gateway.toml", folder).mqtt[0]
 
 
 def build(folder: Path, extra: str = "") -> Northbound:
     with desk(folder) as office:
-        return northbounds.build_mqtt(
-            section(folder, extra), "gw-1", office.store, lambda address, at_ms: Place("s", "a"), office.clock,
-            random.Random(1), office.marks,
-        )  # fmt: skip
+        context = northbounds.Context(
+            "gw-1", office.store, office.registry, office.clock, random.Random(1), office.marks, None
+        )
+        return northbounds.KINDS["mqtt"].build(section(folder, extra), context)
 
 
 def test_a_table_becomes_a_delivery_that_is_not_connected_yet(tmp_path: Path) -> None:
