@@ -25,7 +25,7 @@ from tomlkit.exceptions import ParseError, TOMLKitError
 from gateway import config_api, config_lora, config_mqtt, limits
 from gateway.config_api import ApiSection
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
-from gateway.config_errors import Problem, explain, hide_keys, rows_of, unique, unique_names
+from gateway.config_errors import Problem, explain_all, hide_keys, rows_of, unique, unique_names
 from gateway.config_mqtt import MqttSection
 from gateway.config_types import ARRAY, Address, Area, Baud, FileName, Name, Section, allowed
 from gateway.device_check import DeviceCheck
@@ -241,7 +241,7 @@ def parse(text: str, name: str, base: FilePath) -> Config:
         config = Config.model_validate(tables, context={"base": base})
     except ValidationError as exc:
         schema = Config.model_json_schema()
-        problems += [explain(error, schema, raw) for error in exc.errors(include_url=False)]
+        problems += explain_all(exc.errors(include_url=False), schema, raw)
     problems += check(raw)
     devices = DeviceCheck(raw, base)
     problems += devices.problems()

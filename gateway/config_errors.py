@@ -76,6 +76,18 @@ def unique(kind: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[P
         first.setdefault(value, index)
 
 
+def explain_all(
+    errors: Sequence[Mapping[str, Any]], schema: dict[str, Any], raw: dict[str, Any]
+) -> list[Problem]:
+    """Say everything that pydantic found. It takes an array whose items are refused for one that is too short, too."""
+    paths = [tuple(error["loc"]) for error in errors]
+    return [
+        explain(error, schema, raw)
+        for error, path in zip(errors, paths, strict=True)
+        if error["type"] != "too_short" or not any(other[: len(path)] == path != other for other in paths)
+    ]
+
+
 def explain(error: Mapping[str, Any], schema: dict[str, Any], raw: dict[str, Any]) -> Problem:
     """Say what pydantic found at `error["loc"]`; `schema` is the JSON schema, `raw` what the file holds."""
     path: Path = tuple(error["loc"])
@@ -107,7 +119,8 @@ def describe(rule: dict[str, Any], schema: dict[str, Any]) -> str:
         return f"a text of {rule.get('minLength', 0)} to {rule.get('maxLength', 'any number of')} characters"
     if kind == "array":
         noun = "tables" if _plain(rule.get("items", {}), schema).get("type") == "object" else "texts"
-        return f"at most {rule['maxItems']} {noun}" if "maxItems" in rule else f"an array of {noun}"
+        least = f"{rule['minItems']} to" if rule.get("minItems") else "at most"
+        return f"{least} {rule['maxItems']} {noun}" if "maxItems" in rule else f"an array of {noun}"
     keys = ", ".join(rule.get("properties", {}))
     return f"a table with the keys {keys}" if keys else "a table"
 

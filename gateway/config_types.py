@@ -81,4 +81,6 @@ Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 4608
 class Section(BaseModel):
     """Base of every table: unknown keys and near-miss types are errors, and nothing changes after loading."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )

@@ -37,6 +37,8 @@ _FACTORS = {
     ("ppm", "[ppm]"): 1.0, ("NTU", "{NTU}"): 1.0, ("FNU", "{NTU}"): 1.0, ("pH", "[pH]"): 1.0, ("°C", "Cel"): 1.0,
     ("C", "Cel"): 1.0, ("degC", "Cel"): 1.0, ("dB", "dB[SPL]"): 1.0, ("dBA", "dB[SPL]"): 1.0, ("rpm", "/min"): 1.0,
 }  # fmt: skip
+# They say by themselves that they have no value.
+_NOT_RAW = ("f32", "f64", "string")
 
 
 def problems(profile: Profile) -> Iterator[Problem]:
@@ -131,6 +133,20 @@ def _check_bits(path: Path, type_: str, bits: tuple[int, int] | None) -> Iterato
         )
 
 
+def _check_invalid(path: Path, form: fields.Form) -> Iterator[Problem]:
+    """A raw number that the type can not hold would never be met, and the value that it stands for be believed."""
+    if form.type in _NOT_RAW:
+        return
+    low, high = fields.raw_limits(form)
+    for raw in form.invalid:
+        if not low <= raw <= high:
+            told = f"{raw} is no raw number of this point: {low} to {high} are."
+            yield Problem(
+                (*path, "invalid"),
+                told + (f" Is {raw - (1 << 8 * form.length)} meant?" if low < 0 <= raw else ""),
+            )
+
+
 # --- Modbus -----------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +197,8 @@ def _check_register(path: Path, part: ModbusProfile, register: Register) -> Iter
         yield Problem((*path, "address"), _address_hint(part, register.address, register.function))
     if isinstance(register, ModbusPoint):
         yield from _check_bits(path, "u16" if is_bit else kind, None if is_bit else register.bits)
+        if not is_bit and kind in fields.SIZES:
+            yield from _check_invalid(path, part.form(register))
         if is_bit and (register.bits is not None or register.scale != 1 or register.offset != 0):
             yield Problem(path, "a coil is 0 or 1: bits, scale and offset do not apply.")
         yield from _check_writable(path, part, register)
@@ -276,6 +294,7 @@ def _check_gatt(part: GattProfile) -> Iterator[Problem]:
     for index, point in enumerate(part.point):
         path: Path = ("gatt", "point", index)
         yield from _check_bits(path, point.type, point.bits)
+        yield from _check_invalid(path, point.form)
         if point.mode == "notify" and not part.stay_connected:
             yield Problem((*path, "mode"), "notify needs gatt.stay_connected = true.")
         if point.mode == "notify" and point.period_s is not None:
@@ -294,6 +313,7 @@ def _check_advert(part: AdvertProfile) -> Iterator[Problem]:
     ]
     for path, point in places:
         yield from _check_bits(path, point.type, point.bits)
+        yield from _check_invalid(path, point.form)
         end = point.at + point.form.length
         if end > part.length:
             yield Problem(

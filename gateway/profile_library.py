@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from gateway import limits, profile_check
-from gateway.config_errors import explain
+from gateway.config_errors import explain_all
 from gateway.errors import ConfigError
 from gateway.profiles import Profile
 from gateway.toml_lines import key_lines, line_of
@@ -98,7 +98,7 @@ def parse(data: bytes, name: str) -> Profile:
         profile = Profile.model_validate(raw)
     except ValidationError as exc:
         schema = Profile.model_json_schema()
-        problems = [explain(error, schema, raw) for error in exc.errors(include_url=False)]
+        problems = explain_all(exc.errors(include_url=False), schema, raw)
     else:
         problems = list(profile_check.problems(profile))
     if problems or profile is None:

@@ -110,11 +110,12 @@ def limits(form: Form) -> tuple[float, float]:
     """The lowest and the highest value that such a number can hold."""
     if form.type in ("f32", "f64", "string"):
         return -math.inf, math.inf
-    ends = sorted(raw * form.scale + form.offset for raw in _raw_limits(form))
+    ends = sorted(raw * form.scale + form.offset for raw in raw_limits(form))
     return ends[0], ends[1]
 
 
-def _raw_limits(form: Form) -> tuple[int, int]:
+def raw_limits(form: Form) -> tuple[int, int]:
+    """The lowest and the highest raw number of a form that is neither a float nor a text."""
     if form.bits is not None:
         return 0, (1 << form.bits[1]) - 1
     if form.type == "bcd":
@@ -140,7 +141,7 @@ def _raw_of(form: Form, value: float) -> int:
         raise FieldError(f"{value} cannot be written as {form.type}")
     plain = isinstance(value, int) and form.scale == 1 and form.offset == 0
     raw = int(value) if plain else math.floor((value - form.offset) / form.scale + 0.5)
-    low, high = _raw_limits(form)
+    low, high = raw_limits(form)
     if not low <= raw <= high:
         allowed = limits(form)
         raise FieldError(f"{value} does not fit {form.type}: {allowed[0]:g} to {allowed[1]:g} would")
