@@ -82,13 +82,12 @@ def _poller(
     its = part(f"ble:{section.name}")
     keys = {one.name: bind_key.load(one.section.key_file) for one in devices if one.section.key_file}
     ears = Overheard(accept, devices, counters, clock, keys)
-    sets: dict[str, GattSets] = {}
 
     def progress() -> None:
         its.beat()
         ears.look()
         for one in poller.devices.values():
-            sets[one.name].look(one)
+            poller.sets[one.name].look(one)
 
     here_at = {str(device.section.address).upper(): device for device in devices}
 
@@ -106,13 +105,13 @@ def _poller(
         mode=section.scan,
         slots=section.connections,
         on_advert=heard,
-        on_values=lambda gatt, values: sets[gatt.name].values(gatt, values),
+        on_values=lambda gatt, values: poller.sets[gatt.name].values(gatt, values),
         on_progress=progress,
     )
     for device in devices:
         profile = device.profile.gatt
         if profile is not None:
-            sets[device.name] = one = GattSets(accept, device, profile, clock)
+            poller.sets[device.name] = one = GattSets(accept, device, profile, clock)
             poller.add_device(
                 device.name, str(device.section.address), list(one.layout), stays=profile.stay_connected
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway import limits
 from gateway.accept import Accept
@@ -75,13 +75,29 @@ def picture(pollers: Mapping[str, ModbusPoller]) -> dict[str, Any]:
     }
 
 
+class Writing(Protocol):
+    """A poller, as far as writes go; both raise GatewayError for a write that may not be."""
+
+    def check_write(self, name: str, key: str, value: float) -> object: ...
+
+    def write(
+        self, name: str, key: str, value: float, ttl_s: float, on_done: Callable[[str, str], None]
+    ) -> None: ...
+
+
 class Writer:
     """Writes to points of devices as a person orders them: who, why, and how it ended are in the audit log."""
 
     def __init__(
-        self, pollers: Mapping[str, ModbusPoller], devices: Devices, store: Store, clock: Clock
+        self,
+        buses: Mapping[str, Writing],
+        adapters: Mapping[str, Writing],
+        devices: Devices,
+        store: Store,
+        clock: Clock,
     ) -> None:
-        self._pollers = pollers
+        self._buses = buses
+        self._adapters = adapters
         self._devices = devices
         self._store = store
         self._clock = clock
@@ -90,9 +106,12 @@ class Writer:
     async def write(self, name: str, point: str, value: float, ttl_s: float, by: By) -> tuple[str, str]:
         """How it ended, and more of it. Raises GatewayError when it may not be."""
         section = self._devices.get(name).section
-        poller = self._pollers.get(section.modbus or "")
-        if poller is None or name not in poller.devices:
-            raise CommandError(f"{name} is on no Modbus bus that runs: it cannot be written.")
+        poller = self._buses.get(section.modbus or "") or self._adapters.get(section.ble or "")
+        if poller is None:
+            raise CommandError(
+                f"{name} is behind {section.modbus or section.ble}, which does not run (enabled = false): it cannot be "
+                f"written."
+            )
         if not 0 < ttl_s <= limits.MODBUS_WRITE_TTL_MAX_S:
             raise CommandError(
                 f"{ttl_s:g} s is not allowed. Allowed is up to {limits.MODBUS_WRITE_TTL_MAX_S:g} s."

@@ -163,7 +163,7 @@ def device_write(
     ] = 5.0,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Write a point of a Modbus device; exit code 0 only when it was read back."""
+    """Write a point of a Modbus or Bluetooth device; exit code 0 only when it was read back."""
     request = {"operation": "device.write", "device": device, "point": point, "why": why}
     done = ask_running(load(config), {**request, "value": value, "ttl_s": within_s})
     detail = f": {done['detail']}" if done["detail"] else ""

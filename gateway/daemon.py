@@ -217,7 +217,7 @@ class Gateway:
         self.northbounds = self._build_northbounds()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
-            self.reset_device, buses.Writer(self.buses, self.devices, self.store, self.clock).write,
+            self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
         )  # fmt: skip
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)

@@ -358,3 +358,8 @@ BLE_NOTIFY_PER_S_MAX = 20
 BLE_STORM_S = 5
 # Bytes of one value: the longest attribute there is.
 BLE_VALUE_BYTES_MAX = 512
+# Writes that wait for one device; a person orders them, and more than these are a loop gone wrong: refused.
+BLE_WRITES_MAX = 16
+BLE_WRITE_ATTEMPTS_MAX = 3
+# A write that was sent and not answered is looked for so long after its time, then told as unknown.
+BLE_READ_BACK_S = 30.0

@@ -18,6 +18,7 @@ from gateway.profiles import (
     Point,
     Profile,
     Register,
+    Writable,
 )
 from gateway.toml_lines import Path
 from protocols import fields
@@ -236,20 +237,27 @@ def _address_hint(part: ModbusProfile, address: int, function: str) -> str:
 
 
 def _check_writable(path: Path, part: ModbusProfile, point: ModbusPoint) -> Iterator[Problem]:
-    limits = point.writable
-    if limits is None:
-        return
-    if point.function not in (HOLDING, "coil"):
+    if point.writable is not None and point.function not in (HOLDING, "coil"):
         yield Problem(
             (*path, "writable"), f"{point.function} cannot be written: only coils and holding registers can."
         )
+    ends = (0.0, 1.0) if point.type == "bit" else fields.limits(part.form(point))
+    yield from _check_limits(path, point.writable, point.type, ends)
+
+
+def _check_limits(
+    path: Path, limits: Writable | None, type_: str, ends: tuple[float, float]
+) -> Iterator[Problem]:
+    """Whether what may be written can be."""
+    if limits is None:
+        return
     if limits.min > limits.max:
         yield Problem((*path, "writable", "min"), f"{limits.min:g} is above max, {limits.max:g}: swap them.")
-    low, high = (0.0, 1.0) if point.type == "bit" else fields.limits(part.form(point))
+    low, high = ends
     if limits.min < low or limits.max > high:
         yield Problem(
             (*path, "writable"),
-            f"{limits.min:g} to {limits.max:g} is more than a {point.type} can hold: {low:g} to {high:g}.",
+            f"{limits.min:g} to {limits.max:g} is more than a {type_} can hold: {low:g} to {high:g}.",
         )
 
 
@@ -295,6 +303,7 @@ def _check_gatt(part: GattProfile) -> Iterator[Problem]:
         path: Path = ("gatt", "point", index)
         yield from _check_bits(path, point.type, point.bits)
         yield from _check_invalid(path, point.form)
+        yield from _check_limits(path, point.writable, point.type, fields.limits(point.form))
         if point.mode == "notify" and not part.stay_connected:
             yield Problem((*path, "mode"), "notify needs gatt.stay_connected = true.")
         if point.mode == "notify" and point.period_s is not None:

@@ -234,6 +234,7 @@ class GattPoint(FieldPoint):
     service: Uuid | None = Field(None, description="default: gatt.service")
     mode: Literal["read", "notify"] = Field("read", description="read: asked for; notify: sent by itself")
     period_s: float | None = Field(None, ge=1, le=86_400, description="of read; default: gatt.period_s")
+    writable: Writable | None = Field(None, description="{ min, max } where it may be written")
 
 
 class GattProfile(Section):

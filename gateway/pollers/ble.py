@@ -23,6 +23,8 @@ from gateway.pollers.ble_slots import Slots
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
 
+    from gateway.pollers.ble_sets import GattSets
+
 
 class BlePoller:
     """One adapter with everything heard and connected through it."""
@@ -44,6 +46,7 @@ class BlePoller:
         self.backend = backend
         self.slots = Slots(slots)
         self.devices: dict[str, GattDevice] = {}
+        self.sets: dict[str, GattSets] = {}  # of those that are configured, by name
         self.scanner = Scanner(
             backend,
             clock,
@@ -95,6 +98,25 @@ class BlePoller:
         if known is not None:
             known.heard(device)
 
+    # --- writes ----------------------------------------------------------------------------------
+
+    def check_write(self, name: str, key: str, value: float) -> None:
+        """Raises GatewayError when it may not be."""
+        self._sets_of(name).check_write(key, value)
+
+    def write(
+        self, name: str, key: str, value: float, ttl_s: float, on_done: Callable[[str, str], None]
+    ) -> None:
+        """Write `value`, in the point's unit, within `ttl_s` or not at all. Raises GatewayError when it may not be."""
+        gatt = next(one for one in self.devices.values() if one.name == name)
+        self._sets_of(name).write(gatt, key, value, ttl_s, on_done)
+
+    def _sets_of(self, name: str) -> GattSets:
+        sets = self.sets.get(name)
+        if sets is None:
+            raise GatewayError(f"{name} only advertises: nothing can be written to it.")
+        return sets
+
     # --- what it says of itself ------------------------------------------------------------------
 
     def reasons(self) -> list[str]:
@@ -122,6 +144,7 @@ class BlePoller:
                 device.name: {
                     **{name: getattr(device.counters, name) for name in device.counters.__slots__},
                     **{f"fault_{kind}": count for kind, count in device.fault_kinds.items()},
+                    **{f"write_{result}": count for result, count in device.writes.counters.items()},
                     "connected": float(device.is_connected),
                 }
                 for device in self.devices.values()

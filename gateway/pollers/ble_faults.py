@@ -179,6 +179,12 @@ def _classify_words(text: str) -> str:
     return OTHER
 
 
+def kind_within(error: BaseException) -> str:
+    """The class of what a call within a connection raised: of the device, or other; the adapter tells its own."""
+    kind = classify(error)
+    return kind if kind in (AUTH, LOST, TIMEOUT, PROFILE) else OTHER
+
+
 class Backoff:
     """The growing pause of one device: doubles while the same class of fault goes on, and starts over with another."""
 

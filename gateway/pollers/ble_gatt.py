@@ -32,14 +32,15 @@ from gateway.pollers.ble_faults import (
     SILENT,
     STACK_ERRORS,
     STORM,
-    TIMEOUT,
     Backoff,
     BleFault,
     classify,
+    kind_within,
     text_of,
     told,
 )
 from gateway.pollers.ble_slots import Slots
+from gateway.pollers.ble_writes import GattWrites
 
 if TYPE_CHECKING:
     from bleak import BleakClient
@@ -131,6 +132,8 @@ class GattDevice:
         self._rate = _Rate()
         self._told_s: dict[GattPoint, float] = {}  # when each subscription last told something
         self._fresh: dict[GattPoint, bytes] = {}  # told, and not passed on yet
+        self._wake: asyncio.Future[str] | None = None  # whoever waits for the next read or write
+        self.writes = GattWrites(clock, self._awake)
 
     def heard(self, device: BLEDevice) -> None:
         """An advert of this device: it is there, and this is how the stack calls it now."""
@@ -150,6 +153,12 @@ class GattDevice:
 
     async def run(self) -> None:
         """Turn after turn, until cancelled."""
+        try:
+            await self._turns()
+        finally:
+            self.writes.give_up()
+
+    async def _turns(self) -> None:
         while True:
             await self._until_due()
             device = await self._until_heard()
@@ -165,12 +174,20 @@ class GattDevice:
             await asyncio.sleep(self._pause_s)
 
     async def _until_due(self) -> None:
-        """Devices that are only read are left alone between their reads."""
-        if self._stays:
+        """Devices that are only read are left alone between their reads, unless something is to be written."""
+        if self._stays or self.writes.are_waiting:
             return
         wait_s = min(self._due_s.values(), default=0.0) - self._clock.monotonic()
         if wait_s > 0:
-            await asyncio.sleep(wait_s)
+            await asyncio.wait((self._next_wake(),), timeout=wait_s)
+
+    def _next_wake(self) -> asyncio.Future[str]:
+        self._wake = asyncio.get_running_loop().create_future()
+        return self._wake
+
+    def _awake(self) -> None:
+        if self._wake is not None:
+            _end(self._wake, "")
 
     async def _until_heard(self) -> BLEDevice:
         while True:
@@ -268,8 +285,9 @@ class GattDevice:
         """Read what is due and wait for what is told, until the turn is over."""
         since_s = self._clock.monotonic()
         while True:
+            await self._write_waiting(client, characteristics, ended)
             await self._read_due(client, characteristics, ended)
-            if not self._stays and self._rests():
+            if not self._stays and not self.writes.are_waiting and self._rests():
                 return
             now_s = self._clock.monotonic()
             if now_s - since_s >= limits.BLE_SETTLED_S:
@@ -278,9 +296,12 @@ class GattDevice:
                 self.counters.yields += 1
                 return
             self._check_told(now_s)
-            done, _ = await asyncio.wait((ended,), timeout=self._wait_s(now_s))
+            wake = self._next_wake()
+            if not self.writes.are_waiting:
+                wait_s = self._wait_s(now_s)
+                await asyncio.wait((ended, wake), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             self._pass_on(self._take_fresh())
-            if done:
+            if ended.done():
                 self._raise_end(ended.result())
 
     def _wait_s(self, now_s: float) -> float:
@@ -308,6 +329,22 @@ class GattDevice:
         except asyncio.CancelledError:
             await asyncio.wait((task,), timeout=1.0)
             raise
+
+    async def _write_waiting(
+        self,
+        client: BleakClient,
+        characteristics: dict[GattPoint, BleakGATTCharacteristic],
+        ended: asyncio.Future[str],
+    ) -> None:
+        if not self.writes.are_waiting:
+            return
+        try:
+            await self.writes.serve(client, characteristics, ended)
+        except BleFault:
+            if not ended.done():  # else the connection went in the middle of it: that is the reason
+                raise
+        for point in self._due_s:  # what was written shows at once
+            self._due_s[point] = min(self._due_s[point], self._clock.monotonic())
 
     # --- values ----------------------------------------------------------------------------------
 
@@ -351,7 +388,7 @@ class GattDevice:
             if ended.done():  # the connection went in the middle of the read: that is the reason
                 return
             raise BleFault(
-                _read_kind(exc), f"read {short_uuid(point.characteristic)}: {text_of(exc)}"
+                kind_within(exc), f"read {short_uuid(point.characteristic)}: {text_of(exc)}"
             ) from exc
         else:
             self.counters.reads += 1
@@ -412,11 +449,6 @@ class _Rate:
 def _end(ended: asyncio.Future[str], kind: str) -> None:
     if not ended.done():
         ended.set_result(kind)
-
-
-def _read_kind(error: BaseException) -> str:
-    kind = classify(error)
-    return kind if kind in (AUTH, LOST, TIMEOUT, PROFILE) else OTHER
 
 
 async def _quietly(client: BleakClient, log: Logger) -> None:

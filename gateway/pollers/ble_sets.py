@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway import limits
 from gateway.accept import Accept
 from gateway.clock import Clock
 from gateway.devices import Device
+from gateway.errors import GatewayError
 from gateway.pollers.ble_gatt import GattDevice, GattPoint
+from gateway.pollers.ble_writes import Write
 from gateway.profiles import GattPoint as ProfilePoint
 from gateway.profiles import GattProfile, full_uuid
-from protocols.fields import FieldError
+from protocols.fields import FieldError, encode
 
 Layout = dict[GattPoint, list[ProfilePoint]]
 
@@ -68,6 +72,45 @@ class GattSets:
 
     def _count(self, what: str) -> None:
         self.device.counters[what] = self.device.counters.get(what, 0) + 1
+
+    # --- writes ----------------------------------------------------------------------------------
+
+    def check_write(self, key: str, value: float) -> tuple[GattPoint, ProfilePoint]:
+        """Where such a value is written. Raises GatewayError when it may not be."""
+        name = self.device.name
+        found = [
+            (where, point) for where, points in self.layout.items() for point in points if point.key == key
+        ]
+        limit = found[0][1].writable if found else None
+        if limit is None:
+            known = [point.key for points in self.layout.values() for point in points if point.writable]
+            allowed = ", ".join(known) or "none of its points"
+            raise GatewayError(f"{name}: {key} cannot be written. Its profile lets be written: {allowed}.")
+        where, point = found[0]
+        if not limit.min <= value <= limit.max:
+            raise GatewayError(
+                f"{name}: {key} = {value:g} is not allowed. Allowed is {limit.min:g} to {limit.max:g} {point.unit}."
+            )
+        try:
+            encode(point.form, value, bytes(point.form.length))
+        except FieldError as exc:
+            raise GatewayError(f"{name}: {key}: {exc}.") from exc
+        return where, point
+
+    def write(
+        self, gatt: GattDevice, key: str, value: float, ttl_s: float, on_done: Callable[[str, str], None]
+    ) -> None:
+        """Write `value`, in the point's unit, within `ttl_s` or not at all. Raises GatewayError when it may not be."""
+        where, point = self.check_write(key, value)
+        is_part = point.at > 0 or point.bits is not None or self._is_shared(where)
+        refusal = gatt.writes.add(Write(where, point.at, point.form, value, is_part, on_done), ttl_s)
+        if refusal:
+            raise GatewayError(f"{self.device.name}: {key} was not written: {refusal}.")
+
+    def _is_shared(self, where: GattPoint) -> bool:
+        """Whether several points stand in that characteristic."""
+        there = [points for one, points in self.layout.items() if one[:2] == where[:2]]
+        return sum(map(len, there)) > 1
 
     def look(self, gatt: GattDevice) -> None:
         """Tell how the device is; down needs time and not only a fault. Called every few seconds."""

@@ -22,6 +22,9 @@ from gateway.pollers.ble_bumble import Bumble, Line
 
 BTHOME_UUID = 0xFCD2
 ESS_UUID, TEMPERATURE, HUMIDITY, PRESSURE = 0x181A, 0x2A6E, 0x2A6F, 0x2A6D
+# What a maker would use for a service of his own.
+SETTINGS = "7e57c0de-0001-4c4d-9a9e-51a7e0000001"
+SETTING = "7e57c0de-0002-4c4d-9a9e-51a7e0000001"
 ADVERTISING_S = 1.0
 
 
@@ -225,7 +228,11 @@ class Beacon:
 
 
 class Peripheral:
-    """A connectable device with the Environmental Sensing service: temperature and humidity tell, pressure is read."""
+    """A connectable device with the Environmental Sensing service: temperature and humidity tell, pressure is read.
+
+    In a service of its own it keeps a set point that can be written (0.1 Cel, then a byte of mode), and misbehaves
+    with it on request.
+    """
 
     def __init__(self, air: Air, address: str, name: str) -> None:
         self.name = name
@@ -239,6 +246,12 @@ class Peripheral:
         self.hangs = False
         self.told = 0
         self.reads = 0
+        self.settings = bytearray(b"\xc8\x00\x01")
+        self.writes = 0
+        self.hangs_at_settings = False
+        self.write_refuses = 0  # an ATT error code for every write
+        self.write_is_ignored = False
+        self.write_is_lost = False  # taken, and the link is gone before the answer
         self.chip = Chip(name, link=air)
         self.device = device.Device(
             config=device.DeviceConfiguration(name=name, address=self.address),
@@ -251,7 +264,29 @@ class Peripheral:
         self.device.add_service(
             gatt.Service(core.UUID.from_16_bits(ESS_UUID), [self.temperature, self.humidity, self.pressure])
         )
+        self.setting: gatt.Characteristic[bytes] = gatt.Characteristic(
+            core.UUID(SETTING),
+            properties.READ | properties.WRITE,
+            gatt.Characteristic.READABLE | gatt.Characteristic.WRITEABLE,
+            gatt.CharacteristicValue(read=self._read_setting, write=self._write_setting),
+        )
+        self.device.add_service(gatt.Service(core.UUID(SETTINGS), [self.setting]))
         self._task: asyncio.Task[None] | None = None
+
+    async def _read_setting(self, _connection: Any) -> bytes:
+        if self.hangs_at_settings:
+            await asyncio.get_running_loop().create_future()
+        return bytes(self.settings)
+
+    def _write_setting(self, _connection: Any, value: bytes) -> None:
+        self.writes += 1
+        if self.write_refuses:
+            raise att.ATT_Error(error_code=att.ErrorCode(self.write_refuses))
+        if not self.write_is_ignored:
+            self.settings[: len(value)] = value
+        if self.write_is_lost:
+            self.write_is_lost = False
+            self.vanish()
 
     def _t(self) -> int:
         return self.temperature_centi
@@ -285,6 +320,16 @@ class Peripheral:
             self._task.cancel()
             await asyncio.wait((self._task,))
         await self.device.power_off()
+
+    async def go(self) -> None:
+        """Carried out of reach."""
+        await self.device.stop_advertising()
+        self.chip.leave()
+
+    async def come(self) -> None:
+        """And back."""
+        self.air.controllers.add(self.chip)
+        await self.device.start_advertising(auto_restart=True)
 
     async def _tell(self) -> None:
         while True:

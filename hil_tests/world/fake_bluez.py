@@ -364,6 +364,10 @@ class FakeBlueZ:
     def _on_ReadValue(self, path: str, _sender: str, _body: list[Any]) -> tuple[str, list[Any]]:  # noqa: N802
         return "ay", [self.values[path]]
 
+    def _on_WriteValue(self, path: str, _sender: str, body: list[Any]) -> tuple[str, list[Any]]:  # noqa: N802
+        self.values[path] = bytes(body[0])
+        return "", []
+
     def _on_StartNotify(self, path: str, _sender: str, _body: list[Any]) -> tuple[str, list[Any]]:  # noqa: N802
         self.notifying[path] += 1
         return "", []

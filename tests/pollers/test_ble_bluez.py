@@ -15,7 +15,9 @@ from gateway.pollers import ble_faults
 from gateway.pollers.ble_advert import uuid16
 from gateway.pollers.ble_backend import BlueZ, or_patterns
 from gateway.pollers.ble_gatt import GattPoint
+from gateway.pollers.ble_writes import Write
 from hil_tests.world.fake_bluez import FakeBlueZ, PrivateBus, Refused
+from protocols.fields import Form
 from tests.pollers.ble_desk import Desk, until
 
 if TYPE_CHECKING:
@@ -211,6 +213,38 @@ def test_a_device_is_read_and_told_by_and_told_by_once_after_it_was_lost(on_bus:
             assert ("station", PRESSURE, fake.values[pressure]) in seen.values
             assert station.counters.lost == 3
         assert not seen.poller.slots.holders
+
+    on_bus(body)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "result"),
+    [
+        (None, "done"),
+        (Refused("org.bluez.Error.NotPermitted", "Write not permitted"), "refused"),
+        (Refused("org.bluez.Error.NotAuthorized", "Not Authorized"), "refused"),
+        (Refused("org.bluez.Error.Failed", "Operation failed with ATT error: 0x80"), "refused"),
+    ],
+)
+def test_a_value_is_written_and_read_back(on_bus: OnBus, refusal: Refused | None, result: str) -> None:
+    where = GattPoint(ESS, PRESSURE, "read", 600.0)
+    ends: list[tuple[str, str]] = []
+
+    async def body(fake: FakeBlueZ) -> None:
+        fake.plug()
+        if refusal is not None:
+            fake.refuse["WriteValue"] = refusal
+        seen = desk()
+        station = seen.poller.add_device("station", STATION, (where,))
+        async with seen.running():
+            await until(lambda: any(fake.monitors.values()), "the monitor")
+            fake.advertise(STATION, structures=CONNECTABLE_AD)
+            path = fake.characteristic(STATION, ESS, PRESSURE, ["read", "write"], b"\0\0\0\0")
+            write = Write(where, 0, Form("u32", "DCBA"), 7, False, lambda *end: ends.append(end))
+            assert not station.writes.add(write, 5.0)
+            await until(lambda: ends, "the end")
+            assert ends[0][0] == result
+            assert fake.values[path] == (b"\x07\0\0\0" if refusal is None else b"\0\0\0\0")
 
     on_bus(body)
 

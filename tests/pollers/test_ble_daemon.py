@@ -77,11 +77,11 @@ class StreetGateway(Gateway):
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[tuple[StreetGateway, street.Air]]:
+async def running(folder: Path, text: str = CONFIG) -> AsyncIterator[tuple[StreetGateway, street.Air]]:
     keys.write_file(folder / "master.key")
     (folder / "sealed.key").write_text(KEY.hex())
     (folder / "sealed.key").chmod(0o600)
-    config = configs.parse(CONFIG, "gateway.toml", folder)
+    config = configs.parse(text, "gateway.toml", folder)
     air = street.Air(random.Random(3))
     StreetGateway.adapter = street.Adapter(air)
     with DataDir(folder / "data"):
@@ -144,6 +144,80 @@ def test_adverts_and_characteristics_become_records_of_their_devices(tmp_path: P
             for beacon in beacons:
                 beacon.stop()
             await roof.stop()
+
+    asyncio.run(body())
+
+
+VALVE = f"""
+title = "Valve of the street"
+vendor = "Tidegate"
+model = "valve"
+sources = ["hil_tests/world/ble_street.py"]
+checked = "with the street"
+[gatt]
+service = "{street.SETTINGS}"
+[[gatt.point]]
+measurand = "ambient_temperature"
+name = "set_point"
+unit = "Cel"
+characteristic = "{street.SETTING}"
+type = "s16"
+scale = 0.1
+writable = {{ min = 5, max = 30 }}
+"""
+VALVE_DEVICE = """
+    [devices]
+    profiles = "profiles"
+    [[device]]
+    name = "valve"
+    profile = "valve"
+    ble = "mast"
+    address = "D0:00:00:00:00:07"
+"""
+
+
+def test_a_point_is_written_by_a_person_who_says_why_and_is_told_how_it_ended(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "valve.toml").write_text(VALVE)
+    order = {
+        "operation": "device.write",
+        "device": "valve",
+        "point": "set_point",
+        "ttl_s": 20.0,
+        "why": "test",
+    }
+
+    async def body() -> None:
+        async with running(tmp_path, CONFIG + VALVE_DEVICE) as (gateway, air):
+            valve = street.Peripheral(air, "D0:00:00:00:00:07", "valve")
+            await valve.start()
+            handle = gateway.operations.handle
+            assert await handle({**order, "value": 21.5}, "wang") == {"result": "done", "detail": ""}
+            assert bytes(valve.settings[:2]) == b"\xd7\x00"
+            last = gateway.devices.get("valve").last
+            await until(lambda: "set_point" in last and last["set_point"].value == 21.5, "it is told at once")
+            for change, words in (
+                ({"value": 31.0}, "Allowed is 5 to 30 Cel"),
+                ({"point": "setpoint", "value": 20.0}, "lets be written: set_point"),
+                ({"device": "shelf", "value": 20.0}, "shelf only advertises"),
+                ({"why": "", "value": 20.0}, "--why"),
+            ):
+                with pytest.raises(GatewayError, match=words):
+                    await handle({**order, **change}, "wang")
+
+            def notes() -> list[tuple[str, str, str]]:
+                rows = "SELECT who, target, detail FROM audit WHERE action LIKE 'device.wr%' ORDER BY rowid"
+                return gateway.store.read(lambda connection: connection.execute(rows).fetchall())
+
+            await until(lambda: len(notes()) == 2, "both notes")
+            assert notes() == [
+                ("wang", "valve set_point", "21.5 within 20 s"),
+                ("wang", "valve set_point", "done"),
+            ]
+            assert gateway.health is not None
+            page = gateway.health.pages["/metrics"]().body.decode()
+            assert 'tidegate_ble_device_write_done_total{device="valve"} 1.0' in page
+            await valve.stop()
 
     asyncio.run(body())
 
