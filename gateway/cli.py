@@ -109,6 +109,17 @@ def init(
 
 
 @app.command()
+def unit(
+    name: Annotated[str, typer.Option(help="Of the service.")] = "tidegate",
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Print a systemd unit for this gateway: notify, watchdog, and no right that it does not use."""
+    from gateway import unit as units
+
+    typer.echo(units.unit(load(config), config.absolute(), name), nl=False)
+
+
+@app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Show what the running gateway knows: nodes, links, deliveries, backlogs."""
     reply = ask_running(load(config), {"operation": "status"})

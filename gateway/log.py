@@ -10,6 +10,7 @@ whoever reads along.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
@@ -28,6 +29,8 @@ Logger = structlog.typing.FilteringBoundLogger
 
 SECRET_WORDS = ("secret", "salt", "password", "master_key", "token", "credential", "private")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+# sd-daemon(3), of the levels that structlog names.
+PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 # A longer text says nothing more to a person, and a flood must not fill the journal with it.
 TEXT_CHARS_MAX = 500
 
@@ -51,6 +54,8 @@ def setup(level: str = "info", style: str = "auto", stream: TextIO | None = None
         processors.remove(structlog.processors.format_exc_info)
     else:
         processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+        if out is sys.stderr and "JOURNAL_STREAM" in os.environ:
+            processors[-1] = _prioritised(structlog.processors.JSONRenderer(ensure_ascii=False))
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -61,6 +66,15 @@ def setup(level: str = "info", style: str = "auto", stream: TextIO | None = None
     root.handlers = [_Forward()]
     root.setLevel(LEVELS[level])
     return get()
+
+
+def _prioritised(render: Callable[..., Any]) -> Callable[..., str]:
+    """Lines as sd-daemon(3) wants them, so that `journalctl -p warning` finds what its name says."""
+
+    def rendered(logger: object, method: str, facts: MutableMapping[str, Any]) -> str:
+        return f"<{PRIORITIES.get(str(facts.get('level')), 6)}>{render(logger, method, facts)}"
+
+    return rendered
 
 
 class _Forward(logging.Handler):
