@@ -77,10 +77,17 @@ def _poller(
     log: Logger,
 ) -> BlePoller:
     from gateway.pollers.ble import BlePoller
+    from gateway.pollers.ble_identity import Identities
     from gateway.pollers.ble_sets import GattSets
 
     its = part(f"ble:{section.name}")
     keys = {one.name: bind_key.load(one.section.key_file) for one in devices if one.section.key_file}
+    irks = {
+        one.section.who: bind_key.load(one.section.irk_file, bind_key.IDENTITY_KEY)
+        for one in devices
+        if one.section.irk_file
+    }
+    fixed = {one.section.address: one.profile for one in devices if one.section.address}
     ears = Overheard(accept, devices, counters, clock, keys)
 
     def progress() -> None:
@@ -89,10 +96,10 @@ def _poller(
         for one in poller.devices.values():
             poller.sets[one.name].look(one)
 
-    here_at = {str(device.section.address).upper(): device for device in devices}
+    here = {device.section.who: device for device in devices}
 
     def heard(advert: Advert) -> None:
-        known = here_at.get(advert.address)
+        known = here.get(advert.who)
         if known is not None:
             known.rssi_dbm = advert.rssi_dbm
         ears.advert(advert)
@@ -107,14 +114,13 @@ def _poller(
         on_advert=heard,
         on_values=lambda gatt, values: poller.sets[gatt.name].values(gatt, values),
         on_progress=progress,
+        who=Identities(fixed, irks).of,
     )
     for device in devices:
         profile = device.profile.gatt
         if profile is not None:
             poller.sets[device.name] = one = GattSets(accept, device, profile, clock)
-            poller.add_device(
-                device.name, str(device.section.address), list(one.layout), stays=profile.stay_connected
-            )
+            poller.add_device(device.name, device.section.who, list(one.layout), stays=profile.stay_connected)
     its.run = poller.run
     return poller
 

@@ -67,8 +67,10 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     for device in settings.device:
         if device.key_file is not None:
             bind_key.load(device.key_file)
+        if device.irk_file is not None:
+            bind_key.load(device.irk_file, bind_key.IDENTITY_KEY)
         state = "" if device.enabled else " (left alone)"
-        at = device.address if device.unit is None else f"unit {device.unit}"
+        at = device.place
         typer.echo(
             f"device {device.name}: {device.profile} behind {device.modbus or device.ble}, {at}{state}."
         )

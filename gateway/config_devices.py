@@ -79,6 +79,11 @@ class DeviceSection(Section):
     )
     ble: Name | None = Field(None, description="name of the [[ble]] it is heard by")
     address: Address | None = Field(None, description="its Bluetooth address")
+    irk_file: FileName | None = Field(
+        None,
+        description="instead of address, of a device that changes it: file with its identity resolving key, 32 hex "
+        "digits, mode 0600",
+    )
     key_file: FileName | None = Field(
         None, description="file with the bind key of an encrypted BTHome device, 32 hex digits, mode 0600"
     )
@@ -94,3 +99,15 @@ class DeviceSection(Section):
         {}, description="seconds by point, where one differs: { flow = 10 }"
     )
     enabled: bool = Field(True, description="false leaves it alone")
+
+    @property
+    def who(self) -> str:
+        """What a Bluetooth device is known by: its address, or the name of its key."""
+        return self.address or f"irk:{self.name}"
+
+    @property
+    def place(self) -> str:
+        """Where it is behind its bus or adapter, for people."""
+        if self.unit is not None:
+            return f"unit {self.unit}"
+        return self.address or "by its key"

@@ -49,6 +49,7 @@ class DeviceCheck:
                 yield Problem(("device", index, "area"), "needs site beside it: an area is that of a site.")
         yield from self._check_units()
         yield from unique("device", "address", self._devices)
+        yield from unique("device", "irk_file", self._devices)
 
     # --- buses ---
 
@@ -157,8 +158,12 @@ class DeviceCheck:
     def _check_keys(
         self, path: tuple[str, int], kind: str, row: Row, profile: Profile | None, rows: list[Row]
     ) -> Iterator[Problem]:
-        needed, others = ("unit", ("address", "key_file")) if kind == "modbus" else ("address", ("unit",))
-        if needed not in row:
+        needed, others = (
+            ("unit", ("address", "irk_file", "key_file")) if kind == "modbus" else ("address", ("unit",))
+        )
+        if kind == "ble":
+            yield from _check_identity(path, row, profile)
+        elif needed not in row:
             usual = ""
             if profile is not None and profile.modbus is not None:
                 usual = f" From the factory it is {profile.modbus.unit_id}."
@@ -172,6 +177,24 @@ class DeviceCheck:
             yield Problem((*path, "unit"), f"{unit} is beyond 247, the last one on a serial line.")
         if "key_file" in row and kind == "ble" and profile is not None and profile.bthome is None:
             yield Problem((*path, "key_file"), "only BTHome devices have one.")
+
+
+def _check_identity(path: tuple[str, int], row: Row, profile: Profile | None) -> Iterator[Problem]:
+    """By what a Bluetooth device is known."""
+    if "irk_file" not in row:
+        if "address" not in row:
+            yield Problem(
+                path, "needs address beside ble; irk_file instead, when the device changes its address."
+            )
+    elif "address" in row:
+        yield Problem(
+            (*path, "irk_file"), "does not go with address: a device is known by one of them. Take one away."
+        )
+    elif profile is not None and profile.advert is not None and profile.advert.address_at is not None:
+        yield Problem(
+            (*path, "irk_file"),
+            f'is not needed: "{row["profile"]}" says its own address in each advert. Write that as address.',
+        )
 
 
 def _check_points(index: int, row: Row, profile: Profile) -> Iterator[Problem]:

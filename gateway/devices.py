@@ -231,7 +231,7 @@ class Devices:
             "profile": section.profile,
             "source": device.source,
             "bus": section.modbus or section.ble,
-            "at": section.address if section.unit is None else section.unit,
+            "at": section.place if section.unit is None else section.unit,
             "site": section.site if place is None else place.site,
             "area": section.area if place is None else place.area,
             "state": device.state,

@@ -329,5 +329,10 @@ def _check_advert(part: AdvertProfile) -> Iterator[Problem]:
                 (*path, "at"),
                 f"a {point.type} at {point.at} ends at {end}, and advert.length is {part.length}.",
             )
+    if part.address_at is not None and part.address_at + 6 > part.length:
+        yield Problem(
+            ("advert", "address_at"),
+            f"an address at {part.address_at} ends at {part.address_at + 6}, and advert.length is {part.length}.",
+        )
     if part.sequence is not None and part.sequence.at + fields.SIZES[part.sequence.type] > part.length:
         yield Problem(("advert", "sequence"), f"ends beyond advert.length, {part.length}.")

@@ -268,6 +268,13 @@ class AdvertProfile(Section):
         "", pattern=r"^([0-9a-f]{2}){0,16}$", description="hex digits that the data begins with"
     )
     length: int = Field(ge=1, le=255, description="bytes of the data")
+    address_at: int | None = Field(
+        None,
+        ge=0,
+        le=249,
+        description="byte where the device's own address stands, six bytes as printed: it is known by that, however "
+        "it advertises",
+    )
     sequence: FieldPointPlace | None = Field(None, description="{ at, type } of a counter of measurements")
     point: Annotated[tuple[FieldPoint, ...], ARRAY] = Field(min_length=1, max_length=64)
 

@@ -41,6 +41,7 @@ class BlePoller:
         on_advert: Callable[[Advert], None],
         on_values: OnValues,
         on_progress: Callable[[], None] = lambda: None,
+        who: Callable[[Advert], str] | None = None,
     ) -> None:
         self.name = name
         self.backend = backend
@@ -55,15 +56,17 @@ class BlePoller:
             on_heard=self._heard,
             on_news=on_advert,
             on_progress=on_progress,
+            who=who,
         )
         self._clock = clock
         self._log = log
         self._on_values = on_values
 
     def add_device(
-        self, name: str, address: str, points: Sequence[GattPoint], *, stays: bool = False
+        self, name: str, who: str, points: Sequence[GattPoint], *, stays: bool = False
     ) -> GattDevice:
-        """Have a device connected to, from the next `run` on; `stays`: also between reads that are far apart."""
+        """Have a device connected to, from the next `run` on. `who`: its address, or what it is known by instead;
+        `stays`: also between reads that are far apart."""
         if len(self.devices) >= limits.BLE_DEVICES_MAX:
             raise GatewayError(
                 f"{name}: more than {limits.BLE_DEVICES_MAX} connected devices on one adapter. Give the rest a [[ble]] "
@@ -71,7 +74,7 @@ class BlePoller:
             )
         device = GattDevice(
             name,
-            address,
+            who,
             points,
             self.backend,
             self.slots,
@@ -80,7 +83,7 @@ class BlePoller:
             self._on_values,
             stays=stays,
         )
-        self.devices[device.address] = device
+        self.devices[device.who] = device
         return device
 
     async def run(self) -> None:
@@ -94,7 +97,7 @@ class BlePoller:
             await self.backend.close()
 
     def _heard(self, device: BLEDevice, advert: Advert) -> None:
-        known = self.devices.get(advert.address)
+        known = self.devices.get(advert.who)
         if known is not None:
             known.heard(device)
 

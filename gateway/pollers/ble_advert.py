@@ -29,6 +29,7 @@ class Advert(NamedTuple):
     manufacturer_data: dict[int, bytes]  # by company id
     services: tuple[str, ...]  # UUIDs it says to have
     heard_s: float  # monotonic
+    who: str = ""  # what it is known by, when that is not its address (ble_identity.py)
 
 
 def uuid16(number: int) -> str:
@@ -53,11 +54,12 @@ def advert_of(device: BLEDevice, data: AdvertisementData, heard_s: float) -> Adv
         {company: bytes(value) for company, value in data.manufacturer_data.items()},
         tuple(uuid.lower() for uuid in data.service_uuids),
         heard_s,
+        device.address.upper(),
     )
 
 
 class Repeats:
-    """Knows the latest bytes of each address; bounded, the address heard longest ago gives way."""
+    """Knows the latest bytes of each sender; bounded, the one heard longest ago gives way."""
 
     def __init__(self) -> None:
         self._latest: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -68,11 +70,12 @@ class Repeats:
     def is_news(self, advert: Advert) -> bool:
         """Whether these bytes differ from the latest of that address, or are told again after BLE_REPEAT_S."""
         mark = hash((tuple(advert.service_data.items()), tuple(advert.manufacturer_data.items())))
-        known = self._latest.get(advert.address)
+        who = advert.who or advert.address
+        known = self._latest.get(who)
         if known and known[0] == mark and advert.heard_s - known[1] < limits.BLE_REPEAT_S:
             return False
-        self._latest[advert.address] = (mark, advert.heard_s)
-        self._latest.move_to_end(advert.address)
+        self._latest[who] = (mark, advert.heard_s)
+        self._latest.move_to_end(who)
         if len(self._latest) > limits.BLE_ADDRESSES_MAX:
             self._latest.popitem(last=False)
         return True

@@ -23,6 +23,7 @@ from gateway.clock import SystemClock
 from gateway.log import printable
 from gateway.pollers.ble_backend import Backend, BlueZ, or_patterns
 from gateway.pollers.ble_faults import ABSENT, OTHER, STACK_ERRORS, BleFault, classify, explain
+from gateway.pollers.ble_identity import Identities
 from gateway.pollers.ble_scan import Scanner, WantedMode
 from gateway.pollers.ble_survey import Found, Survey, fitting, patterns_of, profiles
 from gateway.pollers.ble_watch import Watch
@@ -91,7 +92,9 @@ def scan(
 
 @app.command()
 def watch(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="As `tidegate ble scan` shows it.")],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="As `tidegate ble scan` shows it; none with --irk-file.")
+    ] = "",
     seconds: Annotated[
         float, typer.Option("--seconds", min=1, help="End after so long; default: Ctrl-C.")
     ] = 0.0,
@@ -105,17 +108,28 @@ def watch(
         Path | None,
         typer.Option("--key-file", help="With the bind key of an encrypted BTHome device, mode 0600."),
     ] = None,
+    irk_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--irk-file",
+            help="With the identity resolving key of a device that changes its address, mode 0600.",
+        ),
+    ] = None,
     adapter: AdapterOption = "",
     transport: TransportOption = "",
     own: ProfilesOption = None,
 ) -> None:
     """Show live what one device advertises and, when it can be connected to, every value that it has."""
+    if bool(address) == bool(irk_file):
+        raise BleFault(OTHER, "name the device: ADDRESS, or --irk-file for one that changes its address.")
     known = profiles(Library(own))
     backend = backend_of(adapter, transport, known)
     try:
         key = None if key_file is None else bind_key.load(key_file)
-        one = Watch(backend, address.upper(), known, connect=connect, key=key)
-        asyncio.run(_watch(backend, one, seconds))
+        who = address.upper() or f"the device of {irk_file}"
+        irks = {} if irk_file is None else {who: bind_key.load(irk_file, bind_key.IDENTITY_KEY)}
+        one = Watch(backend, who, known, connect=connect, key=key)
+        asyncio.run(_watch(backend, one, Identities({}, irks), seconds))
     except KeyboardInterrupt:
         typer.echo("")
 
@@ -233,7 +247,7 @@ def _table(survey: Survey, known: dict[str, Profile]) -> Table:
 # --- one device -----------------------------------------------------------------------------------
 
 
-async def _watch(backend: Backend, one: Watch, seconds: float) -> None:
+async def _watch(backend: Backend, one: Watch, identities: Identities, seconds: float) -> None:
     console = Console()
     survey = Survey()
 
@@ -247,6 +261,7 @@ async def _watch(backend: Backend, one: Watch, seconds: float) -> None:
         logs.setup("error", "console"),
         on_heard=heard,
         on_news=lambda _advert: None,
+        who=identities.of,
     )
     work = asyncio.create_task(_raising(scanner.session))
     reader = asyncio.create_task(one.run())
@@ -260,7 +275,7 @@ async def _watch(backend: Backend, one: Watch, seconds: float) -> None:
                         task.result()
                 waited_s = time.monotonic() - started_s
                 if not one.count and waited_s > limits.BLE_PRESENT_S:
-                    raise BleFault(ABSENT, _not_heard(one.address, survey, waited_s))
+                    raise BleFault(ABSENT, _not_heard(one.who, survey, waited_s))
                 live.update(one.table(waited_s))
         if not console.is_terminal:
             console.print(one.table(time.monotonic() - started_s))
@@ -275,5 +290,6 @@ def _not_heard(address: str, survey: Survey, waited_s: float) -> str:
     hint = f" Did you mean {near[0]}?" if near else ""
     return (
         f"{address} was not heard within {waited_s:.0f} s, {len(survey.found)} others were.{hint} Is it in reach, and "
-        f"awake? `tidegate ble scan` lists what is heard; devices with a private address change it every 15 minutes."
+        f"awake? `tidegate ble scan` lists what is heard. A device with a private address has another one every 15 "
+        f"minutes: it is found by its identity resolving key, --irk-file here and irk_file in the configuration."
     )

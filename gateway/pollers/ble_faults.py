@@ -105,7 +105,8 @@ ADVICE = {
     "run (`systemctl status bluetooth`)?",
     DENIED: "This user may not speak with Bluetooth. Add it to the group `bluetooth` (and log in again), or run the "
     "gateway under its systemd unit.",
-    AUTH: "The device wants to be paired: `bluetoothctl pair ADDRESS`, once.",
+    AUTH: "The device wants to be paired, which a person does once: `bluetoothctl pair ADDRESS`. With backend = "
+    '"bumble" that is not offered: have it on a [[ble]] with backend = "bluez".',
     BUSY: "The stack is busy with another attempt. If that lasts, `bluetoothctl power off` and `power on` free it.",
     PROFILE: "The device is another than its profile says; `tidegate ble watch ADDRESS` lists what it has.",
 }

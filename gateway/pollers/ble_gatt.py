@@ -93,12 +93,13 @@ OnValues = Callable[["GattDevice", dict[GattPoint, bytes]], None]
 
 
 class GattDevice:
-    """One peripheral, by address. `run` goes on until cancelled and raises nothing that a device can cause."""
+    """One peripheral, by its address or what it is known by instead. `run` goes on until cancelled and raises nothing
+    that a device can cause."""
 
     def __init__(
         self,
         name: str,
-        address: str,
+        who: str,
         points: Sequence[GattPoint],
         backend: Backend,
         slots: Slots,
@@ -109,7 +110,7 @@ class GattDevice:
         stays: bool = False,
     ) -> None:
         self.name = name
-        self.address = address.upper()
+        self.who = who
         self.points = tuple(points)
         self.counters = GattCounters()
         self.fault_kinds: Counter[str] = Counter()
@@ -119,7 +120,7 @@ class GattDevice:
         self._backend = backend
         self._slots = slots
         self._clock = clock
-        self._log = log.bind(device=name, address=self.address)
+        self._log = log.bind(device=name, address=who)
         self._on_values = on_values
         self._stays = stays or bool(self._of_mode("notify"))
         self._backoff = Backoff()
@@ -253,7 +254,7 @@ class GattDevice:
             if characteristic is None:
                 raise BleFault(
                     PROFILE,
-                    f"{self.address} has no characteristic {short_uuid(point.characteristic)} in a service "
+                    f"{self.who} has no characteristic {short_uuid(point.characteristic)} in a service "
                     f"{short_uuid(point.service)}",
                 )
             found[point] = characteristic

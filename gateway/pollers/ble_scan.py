@@ -65,6 +65,7 @@ class Scanner:
         on_heard: Callable[[BLEDevice, Advert], None],
         on_news: Callable[[Advert], None],
         on_progress: Callable[[], None] = lambda: None,
+        who: Callable[[Advert], str] | None = None,
     ) -> None:
         self.backend = backend
         self.counters = ScanCounters()
@@ -78,6 +79,7 @@ class Scanner:
         self._on_heard = on_heard
         self._on_news = on_news
         self._on_progress = on_progress
+        self._who = who
         self._heard_s = float("-inf")
         self._silence_s = limits.BLE_SILENCE_MIN_S
         self._backoff = Backoff()
@@ -202,6 +204,8 @@ class Scanner:
         if size > limits.BLE_ADVERT_BYTES_MAX:
             self.counters.oversize += 1
             return
+        if self._who is not None:
+            advert = advert._replace(who=self._who(advert))
         self._on_heard(device, advert)
         if self.repeats.is_news(advert):
             self.counters.news += 1

@@ -37,7 +37,7 @@ class Watch:
     def __init__(
         self,
         backend: Backend,
-        address: str,
+        who: str,
         known: dict[str, Profile],
         *,
         connect: bool = True,
@@ -46,7 +46,7 @@ class Watch:
         self.count = 0
         self.state = "waiting for an advert"
         self._backend = backend
-        self.address = address
+        self.who = who  # its address, or what it is known by instead
         self._known = known
         self._connect = connect
         self._key = key
@@ -57,7 +57,7 @@ class Watch:
 
     def heard(self, device: BLEDevice, advert: Advert) -> None:
         """Any advert; those of others are none of its business."""
-        if advert.address != self.address:
+        if advert.who != self.who:
             return
         self.count += 1
         self._advert, self._device = advert, device
@@ -73,11 +73,9 @@ class Watch:
     def table(self, seconds: float) -> Table:
         """Everything known now."""
         advert = self._advert
-        title = self.address
+        title = self.who
         if advert is not None:
-            title = (
-                f"{self.address} {advert.name}  {advert.rssi_dbm} dBm, {self.count} adverts, {seconds:.0f} s"
-            )
+            title = f"{advert.address} {advert.name}  {advert.rssi_dbm} dBm, {self.count} adverts, {seconds:.0f} s"
         table = Table(
             "where", "what", "value", "raw", "times", title=printable(title), caption=printable(self.state)
         )

@@ -22,6 +22,7 @@ UUID = "0000fcd2-0000-1000-8000-00805f9b34fb"
 KEY_BYTES = 16
 _UUID_ON_AIR = b"\xd2\xfc"
 _ENCRYPTED = 0x01
+_HAS_ADDRESS = 0x02
 _TRIGGERED = 0x04
 _VERSION = 2
 _PACKET_ID = 0x00
@@ -96,6 +97,8 @@ def decode(data: bytes, *, key: bytes | None = None, address: str = "") -> Adver
         raise BthomeError("version", f"BTHome version {flags >> 5}; this is version {_VERSION}")
     counter = None
     payload = data[1:]
+    if flags & _HAS_ADDRESS:
+        address, payload = own_address(data), payload[_MAC_BYTES:]
     if flags & _ENCRYPTED:
         if key is None:
             raise BthomeError("key", "the advert is encrypted, and the device has no key_file")
@@ -116,6 +119,14 @@ def decode(data: bytes, *, key: bytes | None = None, address: str = "") -> Adver
             seen[number] = index + 1
             objects.append((number, index, value))
     return Advert(tuple(objects), packet_id, counter, bool(flags & _TRIGGERED), is_cut)
+
+
+def own_address(data: bytes) -> str:
+    """The address that an advert carries, "" when it has none. Drafts of the format and some devices have it, least
+    significant byte first, so that an advert is known from a sender who changes his address."""
+    if len(data) <= _MAC_BYTES or data[0] >> 5 != _VERSION or not data[0] & _HAS_ADDRESS:
+        return ""
+    return ":".join(f"{byte:02X}" for byte in data[_MAC_BYTES:0:-1])
 
 
 def _open(flags: int, sealed: bytes, key: bytes, address: str) -> tuple[int, bytes]:

@@ -23,10 +23,13 @@ from protocols.fields import FieldError
 
 
 class Heard(Protocol):
-    """An advert; UUIDs lower case and whole."""
+    """An advert; UUIDs lower case and whole. ``who``: what its sender is known by, mostly its address."""
 
     @property
     def address(self) -> str: ...
+
+    @property
+    def who(self) -> str: ...
 
     @property
     def service_data(self) -> Mapping[str, bytes]: ...
@@ -70,14 +73,14 @@ class Overheard:
         self._clock = clock
         self._started_s = clock.monotonic()
         self._ears = {
-            str(device.section.address): _Ear(device, keys.get(device.name))
+            device.section.who: _Ear(device, keys.get(device.name))
             for device in devices
             if device.profile.gatt is None
         }
 
     def advert(self, heard: Heard) -> None:
         """Take one advert; of devices that are not configured it is nothing. Never raises for what is in it."""
-        ear = self._ears.get(heard.address)
+        ear = self._ears.get(heard.who)
         if ear is None:
             return
         profile = ear.device.profile

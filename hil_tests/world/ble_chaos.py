@@ -21,6 +21,7 @@ import structlog
 from gateway.pollers.ble import BlePoller
 from gateway.pollers.ble_advert import Advert, uuid16
 from gateway.pollers.ble_gatt import GattDevice, GattPoint
+from gateway.pollers.ble_identity import Identities
 from hil_tests.world import ble_street as street
 from hil_tests.world.clock import WorldClock, run
 
@@ -29,7 +30,9 @@ ROUND = 100
 CALM_S = 150.0  # the longest pause of a device, and a connection
 COUNTED_S = 40.0
 # One in twenty is an adapter loss, one in five changes the order of packets, the rest are lost connections.
-EVENTS = ("disconnect",) * 8 + ("vanish",) * 7 + ("reorder",) * 4 + ("unplug",)
+EVENTS = ("disconnect",) * 8 + ("vanish",) * 6 + ("rotate",) + ("reorder",) * 4 + ("unplug",)
+# The last peripheral and every fifth sensor take another address now and then, and are known by their keys.
+ROTATING = PERIPHERALS - 1
 
 _ESS = uuid16(street.ESS_UUID)
 TEMPERATURE = GattPoint(_ESS, uuid16(street.TEMPERATURE), "notify", 5.0)
@@ -96,6 +99,9 @@ class Chaos:
     async def _build(self, clock: WorldClock) -> None:
         self.air = street.Air(self.rng)
         self.adapter = street.Adapter(self.air)
+        self.irks = {f"irk:sensor{number}": _irk(number) for number in range(0, SENSORS, 5)}
+        self.irks["irk:peripheral"] = _irk(SENSORS)
+        self.identities = Identities({}, self.irks)
         self.poller = BlePoller(
             "sim",
             self.adapter.backend(),
@@ -105,18 +111,23 @@ class Chaos:
             ),
             on_advert=self._advert,
             on_values=self._values,
+            who=self.identities.of,
         )
         self.sensors = [self._sensor(number) for number in range(SENSORS)]
         self.peripherals = []
         for number in range(PERIPHERALS):
-            one = street.Peripheral(self.air, f"D0:00:00:00:00:{number:02X}", f"ess{number}")
+            who = address = f"D0:00:00:00:00:{number:02X}"
+            if number == ROTATING:
+                who, address = "irk:peripheral", text(self.air, _irk(SENSORS))
+            one = street.Peripheral(self.air, address, f"ess{number}")
             await one.start()
             self.peripherals.append(one)
-            self.poller.add_device(one.name, f"D0:00:00:00:00:{number:02X}", POINTS)
+            self.poller.add_device(one.name, who, POINTS)
 
     def _sensor(self, number: int) -> street.Beacon:
         """Half of them encrypt; every fifth takes another address now and then."""
-        address = f"C0:00:00:00:00:{number:02X}"
+        irk = self.irks.get(f"irk:sensor{number}", b"")
+        address = text(self.air, irk) if irk else f"C0:00:00:00:00:{number:02X}"
         key = bytes((number,)) * 16
 
         def plain(count: int) -> bytes:
@@ -126,12 +137,14 @@ class Chaos:
             objects = street.measurements(count, 2000 + number, 5000)
             return street.bthome_encrypted(objects, key, address, count)
 
-        sensor = street.Beacon(self.air, address, encrypted if number % 2 else plain, copies=2, period_s=2.0)
+        sensor = street.Beacon(
+            self.air, address, encrypted if number % 2 else plain, copies=2, period_s=2.0, irk=irk
+        )
         sensor.start()
         return sensor
 
     def _advert(self, advert: Advert) -> None:
-        self._adverts[advert.address] += 1
+        self._adverts[advert.who] += 1
 
     def _values(self, device: GattDevice, values: dict[GattPoint, bytes]) -> None:
         self._passed_on[device.name] += sum(point.mode == "notify" for point in values)
@@ -158,6 +171,8 @@ class Chaos:
             one.disconnect()
         elif kind == "vanish":
             one.vanish()
+        elif kind == "rotate":
+            await self.peripherals[ROTATING].rotate(_irk(SENSORS))
         elif kind == "reorder":
             self.air.jitter_s = self.rng.choice((0.0, 0.02, 0.1, 0.3))
             self.rng.choice(self.sensors[::5]).rotate()
@@ -165,6 +180,11 @@ class Chaos:
             self.adapter.unplug()
             await asyncio.sleep(self.rng.choice((0.1, 3.0, 30.0)))
             self.adapter.plug()
+
+    def _who(self, number: int) -> str:
+        """What a sensor is known by."""
+        name = f"irk:sensor{number}"
+        return name if name in self.irks else str_address(self.sensors[number])
 
     async def _calm(self) -> None:
         self.air.jitter_s = 0.0
@@ -198,12 +218,21 @@ class Chaos:
                 connections=len(self.adapter.connections()),
                 lost=lost,
                 doubled=doubled,
-                sensors_unheard=sum(not self._adverts[str_address(one)] for one in self.sensors),
+                sensors_unheard=sum(not self._adverts[self._who(number)] for number in range(SENSORS)),
                 tasks=len(asyncio.all_tasks()),
                 objects=len(gc.get_objects()),
                 rss_kb=rss_kb(),
             )
         )
+
+
+def _irk(number: int) -> bytes:
+    return bytes((0xA0 + number,)) * 16
+
+
+def text(air: street.Air, irk: bytes) -> str:
+    """A first address made with that key."""
+    return street.private_address(air.rng, irk).to_string(with_type_qualifier=False)
 
 
 def str_address(sensor: street.Beacon) -> str:

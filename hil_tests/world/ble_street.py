@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from bumble import att, controller, core, device, gatt, hci, host, link, ll
+from bumble import att, controller, core, crypto, device, gatt, hci, host, link, ll
 from bumble.transport.common import AsyncPipeSink, StreamPacketSink, StreamPacketSource
 
 from gateway.pollers.ble_bumble import Bumble, Line
@@ -190,11 +190,13 @@ class Beacon:
         period_s: float = ADVERTISING_S,
         copies: int = 3,
         rssi_dbm: int = -70,
+        irk: bytes = b"",
     ) -> None:
         self._air = air
         self.address = hci.Address(address)
         self.payload = payload
         self.period_s = period_s
+        self._irk = irk
         self._copies = copies
         self._rssi_dbm = rssi_dbm
         self.count = 0
@@ -212,7 +214,7 @@ class Beacon:
     def rotate(self) -> None:
         """Take another private address, as phones and some sensors do every 15 minutes."""
         self._air.rssi_dbm.pop(self.address, None)
-        self.address = hci.Address(bytes((*self._air.rng.randbytes(5), 0x40 | self._air.rng.randrange(64))))
+        self.address = private_address(self._air.rng, self._irk or self._air.rng.randbytes(16))
         self._air.rssi_dbm[self.address] = self._rssi_dbm
 
     def say(self) -> None:
@@ -331,6 +333,20 @@ class Peripheral:
         self.air.controllers.add(self.chip)
         await self.device.start_advertising(auto_restart=True)
 
+    async def rotate(self, irk: bytes) -> None:
+        """Take another private address, with a farewell to whoever is connected."""
+        self.disconnect()
+        await asyncio.sleep(0.5)  # its host hears of it and advertises again
+        if self.chip.le_connections:
+            return  # somebody was quicker
+        await self.device.stop_advertising()
+        self.address = private_address(self.air.rng, irk)
+        await self.device.send_sync_command(
+            hci.HCI_LE_Set_Random_Address_Command(random_address=self.address)
+        )
+        self.device.random_address = self.address
+        await self.device.start_advertising(auto_restart=True)
+
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(1 / self.storm_per_s if self.storm_per_s else self.period_s)
@@ -388,6 +404,12 @@ async def offer(air: Air, port: int = 0) -> asyncio.Server:
             writer.close()
 
     return await asyncio.start_server(client, "127.0.0.1", port)
+
+
+def private_address(rng: random.Random, irk: bytes) -> hci.Address:
+    """A resolvable private address by bumble's own arithmetic, least significant byte first as it has it."""
+    prand = bytes((*rng.randbytes(2), 0x40 | rng.randrange(64)))
+    return hci.Address(crypto.ah(irk[::-1], prand) + prand)
 
 
 # --- AD structures: core specification supplement, part A ------------------------------------------

@@ -32,6 +32,10 @@ class Advert(NamedTuple):
     service_data: dict[str, bytes]
     manufacturer_data: dict[int, bytes]
 
+    @property
+    def who(self) -> str:
+        return self.address
+
 
 def plain(packet: int, hundredths: int = 2506) -> Advert:
     data = bytes([0x40, 0x00, packet, 0x02]) + hundredths.to_bytes(2, "little", signed=True)

@@ -222,6 +222,61 @@ def test_a_point_is_written_by_a_person_who_says_why_and_is_told_how_it_ended(tm
     asyncio.run(body())
 
 
+ROTATING = """
+    [[device]]
+    name = "pass"
+    profile = "bthome_thermometer"
+    ble = "mast"
+    irk_file = "pass.irk"
+    key_file = "sealed.key"
+    period_s = 0.1
+    [[device]]
+    name = "moving"
+    profile = "environmental_sensing"
+    ble = "mast"
+    irk_file = "moving.irk"
+    period_s = 1
+"""
+
+
+def test_devices_that_change_their_addresses_stay_the_same_devices(tmp_path: Path) -> None:
+    irks = {"pass": bytes(range(16, 32)), "moving": bytes(range(32, 48))}
+    for name, irk in irks.items():
+        (tmp_path / f"{name}.irk").write_text(irk.hex())
+        (tmp_path / f"{name}.irk").chmod(0o600)
+
+    async def body() -> None:
+        async with running(tmp_path, CONFIG + ROTATING) as (gateway, air):
+
+            def sealed(count: int) -> bytes:
+                objects = street.measurements(count, 500 + count, 5000)
+                return street.bthome_encrypted(objects, KEY, beacon.address.to_string(False), count)
+
+            first = street.private_address(air.rng, irks["pass"]).to_string(False)
+            beacon = street.Beacon(air, first, sealed, period_s=0.1, irk=irks["pass"])
+            beacon.start()
+            moving = street.Peripheral(
+                air, street.private_address(air.rng, irks["moving"]).to_string(False), "moving"
+            )
+            await moving.start()
+            counters = {name: gateway.devices.get(name).counters for name in irks}
+            for _ in range(2):
+                before = {name: counters[name]["sets"] for name in irks}
+                await until(
+                    lambda: all(counters[name]["sets"] > before[name] + 1 for name in irks),  # noqa: B023
+                    "both are heard",
+                )
+                beacon.rotate()
+                await moving.rotate(irks["moving"])
+            rows = {row["device"]: row for row in gateway.devices.rows()}
+            assert rows["pass"]["at"] == "by its key"
+            assert not {name for name in counters["pass"] if name.startswith("refused")}
+            beacon.stop()
+            await moving.stop()
+
+    asyncio.run(body())
+
+
 def test_an_adapter_that_is_gone_is_a_reason_not_to_be_ready_and_goes_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ from gateway import limits
 from gateway.pollers.ble_gatt import GattPoint
 from gateway.pollers.ble_writes import Write
 from hil_tests.world import ble_street as street
+from hil_tests.world.clock import run
 from protocols.fields import Form
-from tests.pollers.test_ble_devices import Street, on_street
+from tests.pollers.test_ble_devices import Street
 
 if TYPE_CHECKING:
     from gateway.pollers.ble_gatt import GattDevice
@@ -56,7 +57,7 @@ def test_a_write_is_read_back_and_leaves_the_rest_of_its_characteristic_alone() 
             assert not desk.poller.slots.holders
         await one.stop()
 
-    on_street(body)
+    run(body())
 
 
 def test_a_device_that_refuses_or_ignores_a_write_is_told_so() -> None:
@@ -81,7 +82,7 @@ def test_a_device_that_refuses_or_ignores_a_write_is_told_so() -> None:
             assert device.last_kind == "auth"
         await one.stop()
 
-    on_street(body)
+    run(body())
 
 
 def test_a_write_whose_answer_is_lost_is_looked_for_and_not_sent_twice() -> None:
@@ -102,7 +103,7 @@ def test_a_write_whose_answer_is_lost_is_looked_for_and_not_sent_twice() -> None
             assert (one.writes, bytes(one.settings)) == (3, b"\x2c\x01\x01")
         await one.stop()
 
-    on_street(body)
+    run(body())
 
 
 def test_a_write_that_comes_too_late_never_comes() -> None:
@@ -126,7 +127,7 @@ def test_a_write_that_comes_too_late_never_comes() -> None:
             assert await Order(device, 21.5).done == ("done", "")
         await one.stop()
 
-    on_street(body)
+    run(body())
 
 
 def test_writes_are_bounded_in_order_and_told_of_when_the_gateway_stops() -> None:
@@ -147,7 +148,7 @@ def test_writes_are_bounded_in_order_and_told_of_when_the_gateway_stops() -> Non
         await one.stop()
         assert dict(device.writes.counters) == {"done": limits.BLE_WRITES_MAX, "expired": 1}
 
-    on_street(body)
+    run(body())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -179,4 +180,4 @@ def test_writes_through_lost_connections_end_once_and_truly(seed: int) -> None:
         assert ends.count("done") >= 10, ends
         await one.stop()
 
-    on_street(body)
+    run(body())
