@@ -20,7 +20,8 @@ BY = By("rig", "its key was on a lost laptop")
 def minted_again(rig: SimRig, folder: Path) -> Minted:
     """The same address on the bench, with another key."""
     return mint(
-        out=folder, address=int(rig.nodes[0], 16), node_type="river", area="330110001001", site="bridge-1", settings=rig.settings,
+        out=folder, address=int(rig.nodes[0], 16), node_type="river", area="330110001001", site="bridge-1",
+        settings=rig.settings,
         random=rig.random("mint again").randbytes,
     )  # fmt: skip
 
