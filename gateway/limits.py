@@ -269,6 +269,12 @@ PROGRESS_PERIOD_S = 0.5
 ROW_CHUNK = 512
 # How long readings wait to be looked at together: each look is a sync of its own, and no row is due that soon.
 ROW_LOOK_S = 0.5
+# Rows in flight or confirmed and not yet written; beyond, the disk is waited for.
+ROWS_BUSY_MAX = 512
+# At most so long the clock is not looked at: it may have been set.
+ROW_IDLE_S = 5.0
+# A row of which a reading came while it was under way goes again after this: those that trickle in go together.
+ROW_AGAIN_S = 60.0
 # Of one row: a day at one a second. What lies beyond is not in its figures.
 ROW_READINGS_MAX = 100_000
 # Rows computed and sent in one turn of the loop: an hour of minutes takes half a millisecond each.

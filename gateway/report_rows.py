@@ -222,6 +222,19 @@ def oldest_ms(connection: sqlite3.Connection, northbound: str, until_ms: int) ->
     return min((value for value in found if value is not None), default=None)
 
 
+def next_due_ms(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int | None:
+    """When the next row becomes due, from now on; None when none will."""
+    found = [
+        connection.execute(
+            "SELECT min(due_ms) FROM report_row INDEXED BY report_due"
+            " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms >= ?",
+            (northbound, late, now_ms),
+        ).fetchone()[0]
+        for late in (0, 1)
+    ]
+    return min((value for value in found if value is not None), default=None)
+
+
 def readings(
     connection: sqlite3.Connection, known: Mapping[int, Epoch], site: str, start_ms: int, end_ms: int, upto: int
 ) -> list[Reading]:  # fmt: skip

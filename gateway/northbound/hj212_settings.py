@@ -21,6 +21,6 @@ class Hj212Settings:
     report: ReportSettings
     wants_ack: bool = True
     heartbeat_s: int = 0
-    in_flight: int = 8
+    in_flight: int = 16
     mark_resent: bool = True
     set_password: Callable[[str], None] | None = None

@@ -34,9 +34,12 @@ from gateway.limits import (
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
     REPORT_TIDY_S,
+    ROW_AGAIN_S,
     ROW_CHUNK,
+    ROW_IDLE_S,
     ROW_LOOK_S,
     ROW_REFUSED_S,
+    ROWS_BUSY_MAX,
     ROWS_PER_TURN,
     ROWS_REFUSED_MAX,
 )
@@ -177,7 +180,7 @@ class RowsRunner:
                 if self._pump(session):
                     self._due.set()
                 done, _ = await asyncio.wait(
-                    {lost, waiting}, timeout=ROW_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+                    {lost, waiting}, timeout=self._idle_s(), return_when=asyncio.FIRST_COMPLETED
                 )
                 if lost in done:
                     return lost.result()
@@ -186,6 +189,12 @@ class RowsRunner:
         finally:
             lost.cancel()
             waiting.cancel()
+
+    def _idle_s(self) -> float:
+        """Until the next row is due. One that is due already waits for room, which is told by an event."""
+        now_ms = self._clock.unix_ms()
+        next_ms = self._store.read(lambda connection: report_rows.next_due_ms(connection, self.name, now_ms))
+        return ROW_IDLE_S if next_ms is None else min(ROW_IDLE_S, (next_ms - now_ms + 1) / 1000)
 
     def _end(self) -> None:
         """What was not confirmed is still due in the table."""
@@ -264,7 +273,7 @@ class RowsRunner:
 
     def _next_rows(self, window: int, now_ms: int) -> list[Row]:
         """Fresh rows as far as the window goes, others as far as three quarters of it."""
-        room = min(window - len(self._in_flight), ROWS_PER_TURN)
+        room = min(window - len(self._in_flight), ROWS_PER_TURN, ROWS_BUSY_MAX - len(self._busy))
         found = self._free_rows(room, late=False, since_ms=self._began_ms, until_ms=now_ms)
         room = min(ROWS_PER_TURN - len(found), window - window // 4 - len(self._in_flight) - len(found))
         found += self._free_rows(room, late=False, since_ms=0, until_ms=min(self._began_ms, now_ms))
@@ -320,6 +329,7 @@ class RowsRunner:
             self._note(sent)
         else:
             self._refuse(sent.row.key)
+        self._due.set()  # there is room
 
     def _refuse(self, key: Key) -> None:
         """Still due, and offered again after a pause; the others go on."""
@@ -354,7 +364,7 @@ class RowsRunner:
 
     def _write_confirmed(self, connection: sqlite3.Connection, batch: list[_Sent]) -> None:
         rows = [(sent.row.key, sent.upto, sent.digest, int(bool(sent.digest))) for sent in batch]
-        report_rows.confirm(connection, self.name, rows, self._clock.unix_ms(), int(ROW_LOOK_S * 1000))
+        report_rows.confirm(connection, self.name, rows, self._clock.unix_ms(), int(ROW_AGAIN_S * 1000))
 
     # ---- housekeeping --------------------------------------------------------------------------------------------
 
