@@ -287,11 +287,15 @@ REPORT_KEPT_S = 45 * 86_400
 REPORT_ROWS_MAX = 1_000_000
 # How often the table is tidied.
 REPORT_TIDY_S = 600.0
-# A row that the far side did not take is offered again after this; so many may wait so, beyond it the session ends.
+# A row that the far side did not take is offered again after a pause that doubles from here to there; so many may wait
+# so, beyond it the session ends.
 ROW_REFUSED_S = 60.0
+ROW_REFUSED_MAX_S = 3600.0
 ROWS_REFUSED_MAX = 256
 
 # --- HJ 212 --------------------------------------------------------------------------------------
+# Sites of one platform: a county has dozens.
+STATIONS_MAX = 256
 HJ_CONNECT_TIMEOUT_S = 5.0
 # Rows that may be under way to a platform that confirms none of them; each is believed after a time-out.
 HJ_UNACKED_WINDOW = 256

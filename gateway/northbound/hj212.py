@@ -77,6 +77,7 @@ class Hj212Session:
         counters: dict[str, int],
     ) -> None:  # fmt: skip
         self.window = settings.in_flight if settings.wants_ack else HJ_UNACKED_WINDOW
+        self.mute = False
         self._wire = wire
         self._settings = settings
         self._told = told
@@ -150,6 +151,7 @@ class Hj212Session:
             )
             self._done(qn, mn, taken=False)
         else:
+            self.mute = True
             self._end(f"nothing was confirmed, {pending.tries} times {self._told.timeout_s} s long")
 
     def _done(self, qn: str, mn: str, *, taken: bool) -> None:

@@ -38,6 +38,7 @@ from gateway.limits import (
     ROW_CHUNK,
     ROW_IDLE_S,
     ROW_LOOK_S,
+    ROW_REFUSED_MAX_S,
     ROW_REFUSED_S,
     ROWS_BUSY_MAX,
     ROWS_PER_TURN,
@@ -61,8 +62,13 @@ class Place(Protocol):
 class Report(Protocol):
     """What a kind of northbound makes of readings. Changes at run time (an interval) hold for readings from then on."""
 
-    sites: Collection[str]
-    volatile: Collection[str]  # kinds
+    @property
+    def sites(self) -> Collection[str]:
+        """Those that are reported."""
+
+    @property
+    def volatile(self) -> Collection[str]:
+        """Kinds of which only the newest row is wanted."""
 
     def marks(self, site: str, time_s: int) -> Sequence[Mark]:
         """The rows that a reading of that site and time belongs to."""
@@ -79,6 +85,7 @@ class Session(Protocol):
     """One connection."""
 
     window: int  # how many may be unconfirmed
+    mute: bool  # it ended because nothing was confirmed any more
 
     def send(self, key: Key, message: bytes, *, resent: bool) -> int:
         """Send a row; a token by which it will be confirmed, unique among those in flight. Raises NorthboundError."""
@@ -111,7 +118,8 @@ class RowsRunner:
     ) -> None:  # fmt: skip
         self.name = name
         self.counters = dict.fromkeys(
-            ("delivered", "refused", "sessions", "resent", "unplaced", "superseded", "given_up"), 0
+            ("delivered", "refused", "sessions", "attempts", "resent", "unplaced", "superseded", "given_up"),
+            0,
         )
         self._store = store
         self._report = report
@@ -125,6 +133,8 @@ class RowsRunner:
         self._in_flight: dict[int, _Sent] = {}
         self._confirmed: list[_Sent] = []
         self._refused_until: dict[Key, float] = {}
+        self._refusals: dict[Key, int] = {}
+        self._delivered_at: dict[Key, int] = {}
         # In flight, or confirmed and not yet written: the table still has them as due.
         self._busy: dict[Key, bool] = {}
         self._committed = asyncio.Event()
@@ -168,7 +178,7 @@ class RowsRunner:
                 why = await self._watch(session)
             finally:
                 session.abort()
-                self._end()
+                self._end(mute=session.mute)
             log.warning("%s: session ended: %s", self.name, why)
 
     async def _watch(self, session: Session) -> str:
@@ -196,14 +206,15 @@ class RowsRunner:
         next_ms = self._store.read(lambda connection: report_rows.next_due_ms(connection, self.name, now_ms))
         return ROW_IDLE_S if next_ms is None else min(ROW_IDLE_S, (next_ms - now_ms + 1) / 1000)
 
-    def _end(self) -> None:
+    def _end(self, *, mute: bool) -> None:
         """What was not confirmed is still due in the table."""
         self._session = None
         self._began_ms = _FOR_EVER_MS
         for sent in self._in_flight.values():
             self._busy.pop(sent.row.key, None)
+            if mute:
+                self._unheard(sent.row.key)
         self._in_flight.clear()
-        self._refused_until.clear()
 
     # ---- what comes in -------------------------------------------------------------------------------------------
 
@@ -304,6 +315,7 @@ class RowsRunner:
             return
         resent = row.late or row.sent > 0 or row.due_ms < self._began_ms
         self.counters["resent"] += resent
+        self.counters["attempts"] += 1
         try:
             self._in_flight[session.send(row.key, message, resent=resent)] = sent
         except NorthboundError:
@@ -326,6 +338,8 @@ class RowsRunner:
             return
         if taken:
             self.counters["delivered"] += 1
+            self._refusals.pop(sent.row.key, None)
+            self._delivered_at.pop(sent.row.key, None)
             self._note(sent)
         else:
             self._refuse(sent.row.key)
@@ -335,10 +349,24 @@ class RowsRunner:
         """Still due, and offered again after a pause; the others go on."""
         self.counters["refused"] += 1
         self._busy.pop(key, None)
-        self._refused_until[key] = self._clock.monotonic() + ROW_REFUSED_S
+        self._pause(key)
         if len(self._refused_until) > ROWS_REFUSED_MAX and self._session is not None:
             log.warning("%s: %d rows were refused", self.name, len(self._refused_until))
             self._session.abort()
+
+    def _unheard(self, key: Key) -> None:
+        """A session ended over it. When others were confirmed since that began, it is this row and not the far side."""
+        if self._delivered_at.setdefault(key, self.counters["delivered"]) < self.counters["delivered"]:
+            self._pause(key)
+
+    def _pause(self, key: Key) -> None:
+        """Each time longer: such a row costs a time-out, or even the session."""
+        if len(self._refusals) > ROWS_REFUSED_MAX:
+            self._refusals.clear()
+            self._delivered_at.clear()
+        times = self._refusals[key] = self._refusals.get(key, 0) + 1
+        pause_s = min(ROW_REFUSED_S * 2 ** (times - 1), ROW_REFUSED_MAX_S)
+        self._refused_until[key] = self._clock.monotonic() + pause_s
 
     def _note(self, sent: _Sent) -> None:
         self._confirmed.append(sent)

@@ -11,6 +11,7 @@ that came, in order. What it does wrong is switched by the attributes of `Faults
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -87,6 +88,7 @@ class HjPlatform:
     heartbeats: list[Frame] = field(default_factory=list)
     bad_frames: list[str] = field(default_factory=list)
     connections: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     lines: list[Line] = field(default_factory=list)
     _server: asyncio.Server | None = None
 
@@ -100,16 +102,18 @@ class HjPlatform:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
 
-        def feed(data: bytes | None) -> None:
-            if reader.at_eof() or reader._eof:  # type: ignore[attr-defined]
+        def feed(data: bytes) -> None:
+            if reader.at_eof() or ended:
                 return
-            reader.feed_eof() if data is None else reader.feed_data(data)
+            if data:
+                reader.feed_data(data)
+            else:
+                ended.append(True)
+                reader.feed_eof()
 
-        line = Line(
-            self,
-            lambda data: void(loop.call_later(self.latency_s, feed, data)),
-            lambda: void(loop.call_later(self.latency_s, feed, None)),
-        )
+        ended: list[bool] = []
+        down = _InOrder(loop, self.latency_s, feed)
+        line = Line(self, down.put, lambda: down.put(b""))
         self.lines.append(line)
         self.connections += 1
         return Wire(reader, _Pipe(self, line))
@@ -169,6 +173,7 @@ class HjPlatform:
         arrival = Arrival(key, frame.qn, items, resent, asyncio.get_running_loop().time())
         self.arrivals.append(arrival)
         self.rows[key] = arrival
+        self.arrived.set()
         return arrival
 
     # ---- what it says --------------------------------------------------------------------------------------------
@@ -215,10 +220,10 @@ class _Pipe:
         self._platform = platform
         self._line = line
         self._closed = False
+        self._up = _InOrder(asyncio.get_running_loop(), platform.latency_s, self._arrive)
 
     def write(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._platform.latency_s, self._arrive, data)
+        self._up.put(data)
 
     def _arrive(self, data: bytes) -> None:
         if not self._closed and self._line in self._platform.lines:
@@ -230,5 +235,20 @@ class _Pipe:
             self._platform.lines.remove(self._line)
 
 
-def void(_: object) -> None:
-    """Drops a result."""
+class _InOrder:
+    """Bytes under way: timers of one moment come in any order, bytes of a connection do not."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, latency_s: float, arrive: Callable[[bytes], None]
+    ) -> None:
+        self._loop = loop
+        self._latency_s = latency_s
+        self._arrive = arrive
+        self._under_way: deque[bytes] = deque()
+
+    def put(self, data: bytes) -> None:
+        self._under_way.append(data)
+        self._loop.call_later(self._latency_s, self._next)
+
+    def _next(self) -> None:
+        self._arrive(self._under_way.popleft())
