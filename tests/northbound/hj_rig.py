@@ -21,7 +21,7 @@ from gateway.northbound.rows import RowsRunner
 from gateway.records import NO_PIV, Reading
 from gateway.registry import Place
 from gateway.store import Store, StoreSettings
-from hil_tests.world.clock import InlineExecutor, VirtualLoop, WorldClock
+from hil_tests.world.clock import InlineExecutor, VirtualLoop, WorldClock, pass_s
 from hil_tests.world.hj_platform import HjPlatform
 from protocols.northbound import hj212
 from protocols.wire import readings as codec
@@ -193,7 +193,7 @@ class Rig:
         while loop.time() < end_s:
             now_s = self.clock.unix_ms() // 1000
             self.give(now_s, self.set_of(now_s), node=node)
-            await asyncio.sleep(every_s)
+            await pass_s(every_s)
 
     def set_of(self, time_s: int) -> tuple[int, ...]:
         """What a station measures then."""

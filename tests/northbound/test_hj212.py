@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from protocols.northbound import hj212
 from protocols.northbound.hj212 import Frame, Hj212Error, Joiner, Splitter, decode, encode
 
-VECTORS = json.loads((Path(hj212.__file__).parent.parent / "vectors" / "northbound" / "hj212.json").read_text())
+VECTORS = json.loads(
+    (Path(hj212.__file__).parent.parent / "vectors" / "northbound" / "hj212.json").read_text()
+)
 EXACT = [case["frame"].encode() + b"\r\n" for case in VECTORS["exact"]]
 FIELD = [case["frame"].encode() + b"\r\n" for case in VECTORS["field"]]
 MN = "010000A8900016F000169DC0"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import report_rows
+from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
 from protocols.northbound import hj212
 from protocols.northbound.hj212 import Hj212Error
@@ -22,7 +23,7 @@ QN = "20260922000000123"
 async def hour(rig: Rig) -> None:
     """One hour of a station, and what it takes to report it."""
     await rig.live(3600)
-    await asyncio.sleep(150)
+    await pass_s(150)
 
 
 def check_hour(rig: Rig) -> None:
@@ -40,7 +41,7 @@ def test_an_hour_says_least_mean_and_greatest_of_each_item_and_its_flag(tmp_path
         rig.open()
         for minute, conductivity in enumerate((600, 640, 1425)):
             rig.give(START_S + 60 * minute, (1500 + minute, 780, 850, conductivity, 300, 0, 100, 1000))
-        await asyncio.sleep(3700)
+        await pass_s(3700)
         assert platform.rows[MN, "2061", "20260922000000"].items == {
             "w01001-Min": "7.80", "w01001-Avg": "7.80", "w01001-Max": "7.80", "w01001-Flag": "N",
             "w01003-Min": "30.0", "w01003-Avg": "30.0", "w01003-Max": "30.0", "w01003-Flag": "N",
@@ -64,7 +65,7 @@ def test_flags_items_and_codes_follow_readings_and_settings(tmp_path: Path) -> N
         for ten in range(6):
             rig.give(START_S + 600 * ten, (None, 1500, 850, 600, 300, -40, 100, 1000), flags)
         rig.give(START_S + 3600, GOOD_SET)
-        await asyncio.sleep(86_400 + 100)
+        await pass_s(86_400 + 100)
         items = platform.rows[MN, "2061", "20260922000000"].items
         assert {name: value for name, value in items.items() if "Flag" in name} == {
             "w01010-Flag": "B", "w01901-Flag": "T", "w01009-Flag": "D", "w01014-Flag": "N", "w21003-Flag": "N",
@@ -121,7 +122,7 @@ def test_a_station_of_many_items_sends_packets_that_are_put_together(tmp_path: P
         rig = Rig(tmp_path, platform, told={"minute_s": 0}, report={"items": {**long, "level": "i" * 12}})
         rig.open()
         await rig.live(3600)
-        await asyncio.sleep(100)
+        await pass_s(100)
         arrival = platform.rows[MN, "2061", "20260922000000"]
         assert len(arrival.items) == 8 * 4
         await rig.close()
@@ -174,10 +175,10 @@ async def spoilt(rig: Rig, platform: HjPlatform) -> None:
 async def away_at_first(rig: Rig, platform: HjPlatform) -> None:
     platform.faults.refuses = True
     stream = asyncio.ensure_future(rig.live(3600))
-    await asyncio.sleep(2000)
+    await pass_s(2000)
     platform.faults.refuses = False
     await stream
-    await asyncio.sleep(150)
+    await pass_s(150)
 
 
 @pytest.mark.parametrize("story", [slow, too_late, twice, in_pieces, broken, spoilt, away_at_first])
@@ -215,7 +216,7 @@ def test_what_was_not_confirmed_is_not_delivered(tmp_path: Path, fault: str) -> 
                 10,
             ]
         setattr(platform.faults, fault, False)
-        await asyncio.sleep(60)
+        await pass_s(60)
         check_hour(rig)
         assert rig.runner.status()["backlog"] == 0
         await rig.close()
@@ -230,7 +231,7 @@ def test_a_row_that_a_platform_never_confirms_holds_up_no_other(tmp_path: Path) 
         rig = Rig(tmp_path, platform)
         rig.open()
         await rig.live(7200)
-        await asyncio.sleep(150)
+        await pass_s(150)
         assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 7200)
         assert rig.runner.status()["backlog"] == 1
         assert rig.runner._refusals[next(iter(rig.runner._refusals))] > 3
@@ -260,12 +261,12 @@ def test_heartbeats_keep_a_connection_and_end_one_without_a_sign(tmp_path: Path)
         rig = Rig(tmp_path, platform, heartbeat_s=60)
         rig.open()
         rig.settings.version = hj212.VERSION_2025
-        await asyncio.sleep(3600)
+        await pass_s(3600)
         assert len(platform.heartbeats) == 59
         assert all((one.flag, one.cn, one.area) == (9, "9015", "") for one in platform.heartbeats)
         assert platform.connections == 1
         platform.faults.deaf = True
-        await asyncio.sleep(600)
+        await pass_s(600)
         assert platform.connections > 2
         await rig.close()
 
@@ -287,7 +288,7 @@ def asked(folder: Path, *requests: tuple[str, str], mn: str = MN, pw: str = "", 
         for number, (cn, area) in enumerate(requests):
             qn = f"{int(QN) + number}"
             platform.ask(cn, mn, qn, area, pw=pw)
-            await asyncio.sleep(5)
+            await pass_s(5)
             found.append(platform.answers_to(qn))
         check_hour(rig)
         kept = rig.store.read(lambda c: report_rows.settings(c, "river-city"))
@@ -323,10 +324,10 @@ def test_what_a_platform_set_holds_after_a_restart(tmp_path: Path) -> None:
         platform = HjPlatform()
         rig = Rig(tmp_path, platform)
         rig.open()
-        await asyncio.sleep(1)
+        await pass_s(1)
         platform.ask("1064", MN, QN, "MinInterval=30")
         platform.ask("2012", MN, f"{int(QN) + 1}")
-        await asyncio.sleep(5)
+        await pass_s(5)
         assert platform.answers_to(f"{int(QN) + 1}") == [("9013", "")]
         await rig.close(kill=True)
         rig.open()
@@ -383,7 +384,7 @@ def test_requests_in_between_and_broken_ones_do_no_harm(tmp_path: Path) -> None:
         platform = HjPlatform()
         rig = Rig(tmp_path, platform)
         rig.open()
-        await asyncio.sleep(1)
+        await pass_s(1)
         for number in range(40):  # more than are answered at once
             platform.ask("2061", MN, f"{int(QN) + number}", "BeginTime=20260101000000;EndTime=20260922000000")
         for line in platform.lines:
@@ -431,7 +432,7 @@ def test_a_site_keeps_its_mn_when_its_node_is_swapped(tmp_path: Path) -> None:
         rig.open()
         await rig.live(1200, node=0x12)
         await rig.live(2400, node=0x34)
-        await asyncio.sleep(150)
+        await pass_s(150)
         assert {key[0] for key in platform.rows} == {MN}
         assert rig.got(hj212.MINUTE).keys() == rig.expected(hj212.MINUTE, 600, START_S + 3600).keys()
         await rig.close()
@@ -457,7 +458,7 @@ def test_a_row_that_no_frame_can_carry_is_set_aside(tmp_path: Path, monkeypatch:
         assert rig.got(hj212.HOUR) == {}
         assert rig.runner.counters["refused"] >= 1
         monkeypatch.setattr(hj212, "encode", encode)
-        await asyncio.sleep(120)
+        await pass_s(120)
         check_hour(rig)
         await rig.close()
 

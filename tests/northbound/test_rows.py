@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway import audit
+from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
 from protocols.northbound import hj212
 from tests.northbound.hj_rig import GOOD_SET, MN, START_S, KillingExecutor, Rig, in_world
@@ -23,7 +24,7 @@ def test_minute_and_hour_rows_come_once_with_the_begin_of_their_period(tmp_path:
         rig = Rig(tmp_path, platform)
         rig.open()
         await rig.live(2 * 3600)
-        await asyncio.sleep(90)
+        await pass_s(90)
         assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 7200)
         assert rig.got(hj212.MINUTE) == rig.expected(hj212.MINUTE, 600, START_S + 7200)
         assert len(platform.arrivals) == len(platform.rows) == 2 + 12
@@ -44,11 +45,11 @@ def test_a_reading_is_owed_until_each_of_its_rows_is_confirmed(tmp_path: Path) -
         rig.open()
         await rig.live(1800)
         assert queued(rig) == 30
-        await asyncio.sleep(1800 + 3600)
+        await pass_s(1800 + 3600)
         assert len(rig.got(hj212.MINUTE)) == 3
         assert queued(rig) == 30, "the hour is not confirmed"
         platform.faults.mute_for = lambda arrival: False
-        await asyncio.sleep(120)
+        await pass_s(120)
         assert queued(rig) == 0
         balance = rig.store.read(lambda c: audit.balance(c, ("river-city",)))
         assert all(one.holds for one in balance)
@@ -64,10 +65,10 @@ def test_a_late_reading_sends_its_rows_again_with_the_mark(tmp_path: Path) -> No
         rig = Rig(tmp_path, platform)
         rig.open()
         await rig.live(3600)
-        await asyncio.sleep(1800)
+        await pass_s(1800)
         before = len(platform.arrivals)
         rig.give(START_S + 30, (1500, 700, *GOOD_SET[2:]))
-        await asyncio.sleep(200)
+        await pass_s(200)
         assert [(one.key[1:], one.resent) for one in platform.arrivals[before:]] in (
             [((hj212.MINUTE, "20260922000000"), True), ((hj212.HOUR, "20260922000000"), True)],
             [((hj212.HOUR, "20260922000000"), True), ((hj212.MINUTE, "20260922000000"), True)],
@@ -77,7 +78,7 @@ def test_a_late_reading_sends_its_rows_again_with_the_mark(tmp_path: Path) -> No
         # One that changes no figure is not worth a message.
         before = len(platform.arrivals)
         rig.give(START_S + 40, (None,) * 8, (9,) * 8)
-        await asyncio.sleep(200)
+        await pass_s(200)
         assert len(platform.arrivals) == before
         assert queued(rig) == 0
         await rig.close()
@@ -90,11 +91,11 @@ def test_readings_that_trickle_in_late_do_not_send_their_row_each_time(tmp_path:
         platform = HjPlatform()
         rig = Rig(tmp_path, platform, told={"minute_s": 0})
         rig.open()
-        await asyncio.sleep(2 * 3600)
+        await pass_s(2 * 3600)
         for minute in range(30):
             rig.give(START_S + 60 * minute, rig.set_of(START_S + 60 * minute))
-            await asyncio.sleep(10)
-        await asyncio.sleep(120)
+            await pass_s(10)
+        await pass_s(120)
         assert len(platform.arrivals) <= 300 / 60 + 1
         assert all(arrival.resent for arrival in platform.arrivals)
         assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 3600)
@@ -112,16 +113,16 @@ def outage(folder: Path, hours: int, *, nodes: int = 1) -> dict[str, float]:
         rig = Rig(folder, platform, sites=sites)
         rig.open()
         streams = [asyncio.ensure_future(rig.live((hours + 5) * 3600, node=node)) for node in sites]
-        await asyncio.sleep(2 * 3600 + 90)
+        await pass_s(2 * 3600 + 90)
         fresh = len(platform.arrivals)
         assert not any(arrival.resent for arrival in platform.arrivals)
         platform.faults.refuses = True
         platform.break_lines()
-        await asyncio.sleep(hours * 3600)
+        await pass_s(hours * 3600)
         platform.faults.refuses = False
         back_s = asyncio.get_running_loop().time()
         await asyncio.gather(*streams)
-        await asyncio.sleep(90)
+        await pass_s(90)
         until_s = rig.clock.unix_ms() // 1000 - 80
         assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, until_s)
         assert rig.got(hj212.MINUTE) == rig.expected(hj212.MINUTE, 600, until_s)
@@ -191,7 +192,7 @@ def killed_at(folder: Path, at: int, before: bool) -> bool:
 
         async def hour() -> None:
             await rig.live(3600)
-            await asyncio.sleep(200)
+            await pass_s(200)
 
         stream = asyncio.ensure_future(hour())
         killed = asyncio.ensure_future(executor.killed.wait())
@@ -202,7 +203,7 @@ def killed_at(folder: Path, at: int, before: bool) -> bool:
             platform.break_lines()
             rig.open()
         await stream
-        await asyncio.sleep(200)  # a kill in its last moment
+        await pass_s(200)  # a kill in its last moment
         killed.cancel()
         assert rig.failure() is None
         assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 3600), f"killed at {at}"
