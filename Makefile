@@ -54,10 +54,11 @@ bench: $(VENV)/.has-dev machine ## payload size, node encoder, lift detectors, i
 	$(BIN)/python bench/modbus.py
 	$(BIN)/python bench/cover_energy.py
 
-oracle: ## ask ioos-qc again for the recorded quality flags (in a venv of its own: it wants numpy and pandas)
+oracle: ## ask ioos-qc and pandas again for the recorded flags and aggregates (in a venv of its own: it wants numpy and pandas)
 	$(PYTHON) -m venv $(VENV)/oracle
 	$(VENV)/oracle/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracle]'
 	$(VENV)/oracle/bin/python -m tests.wire.make_quality_oracle
+	$(VENV)/oracle/bin/python -m tests.northbound.make_aggregate_oracle
 
 constraints: $(VENV)/.has-dev oracle ## renew constraints.txt with what .venv holds (do it in a fresh clone)
 	$(PIP_INSTALL) -e '.[dev,ble]'

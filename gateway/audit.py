@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from gateway import report_rows
 from gateway.intervals import Intervals
 
 TOTALS = ("produced", "stored", "delivered", "queued", "missing", "lost", "copies")
@@ -54,7 +55,7 @@ def balance(connection: sqlite3.Connection, northbounds: Sequence[str] = ()) -> 
     names = sorted({*northbounds, *progress}) or [""]
     rows = []
     for name in names:
-        queued = _queued(connection, progress.get(name))
+        queued = _queued(connection, name, progress.get(name))
         rows += _by_node(epochs, name, queued)
     return rows
 
@@ -125,8 +126,12 @@ def _progress(connection: sqlite3.Connection) -> dict[str, _Progress]:
     return {row[0]: _Progress(*row[1:]) for row in rows}
 
 
-def _queued(connection: sqlite3.Connection, progress: _Progress | None) -> dict[int, int]:
-    """How many records of each epoch (by row id) a northbound still owes; all of them when it never delivered."""
+def _queued(connection: sqlite3.Connection, name: str, progress: _Progress | None) -> dict[int, int]:
+    """How many records of each epoch (by row id) a northbound still owes; all of them when it never delivered.
+
+    A northbound of rows (report_rows.py) owes a reading until every row that it belongs to is confirmed; what belongs
+    to none, such as readings of a site that it does not report on, it does not owe.
+    """
     cursor, next_reading, owed = progress or _Progress(0, 0, b"")
     counts: dict[int, int] = defaultdict(int)
 
@@ -139,6 +144,8 @@ def _queued(connection: sqlite3.Connection, progress: _Progress | None) -> dict[
     intervals = Intervals.unpack(owed)
     for start, end in zip(intervals.starts, intervals.ends, strict=True):
         add("SELECT epoch, count(*) FROM reading WHERE id BETWEEN ? AND ?", start, end)
+    for epoch, count in report_rows.owed(connection, name, next_reading):
+        counts[epoch] += count
     return counts
 
 

@@ -38,3 +38,12 @@ def period_start_ms(moment_ms: int, period_s: int, zone: ZoneInfo) -> int:
     passed_s = int((now - midnight).total_seconds())
     begin = midnight + timedelta(seconds=passed_s // period_s * period_s)
     return int(begin.replace(tzinfo=zone, fold=local.fold).timestamp()) * 1000
+
+
+def period_end_ms(start_ms: int, period_s: int, zone: ZoneInfo) -> int:
+    """Where the period that begins there ends. Up to an hour by the stopwatch, longer ones by the clock on the wall."""
+    if period_s <= 3600:
+        return start_ms + period_s * 1000
+    begin = at(start_ms, zone)
+    end = (begin.replace(tzinfo=None) + timedelta(seconds=period_s)).replace(tzinfo=zone)
+    return int(end.timestamp()) * 1000

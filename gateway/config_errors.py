@@ -151,7 +151,11 @@ def _rule(schema: dict[str, Any], path: Path) -> dict[str, Any]:
     rule = schema
     for part in path:
         rule = _plain(rule, schema)
-        rule = rule.get("items", {}) if isinstance(part, int) else rule.get("properties", {}).get(part, {})
+        if isinstance(part, int):
+            rule = rule.get("items", {})
+        else:
+            others = rule.get("additionalProperties") or {}  # false where only the listed keys are allowed
+            rule = rule.get("properties", {}).get(part, others)
     return _plain(rule, schema)
 
 

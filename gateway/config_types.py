@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
@@ -74,6 +75,26 @@ Host = Annotated[
         pattern=r"^([^\s/:@]{1,253}|[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%\w{1,15})?)$",
         json_schema_extra=allowed("a host name or IP address alone, without mqtt:// and without a port"),
     ),
+]
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, OSError) as exc:  # a folder such as "Asia" is an OSError
+        raise ValueError("no such zone") from exc
+    return value
+
+
+# The civil time of whoever wants reports by it.
+Zone = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        json_schema_extra=allowed('a zone of the tz database, such as "Asia/Shanghai"'),
+    ),
+    AfterValidator(_zone),
 ]
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600]
 

@@ -30,6 +30,7 @@ from gateway import (
     marks,
     radios,
     registry,
+    report_rows,
     silence,
     tokens,
     wishes,
@@ -81,6 +82,7 @@ EXTRA_SCHEMA = (
     *bthome_counters.SCHEMA,
     *modbus_memory.SCHEMA,
     *tokens.SCHEMA,
+    *report_rows.SCHEMA,
 )
 
 

@@ -264,6 +264,48 @@ REFUSED_PAUSE_S = 5.0
 # How often progress is handed to the store; after a kill, what was delivered since then is delivered again.
 PROGRESS_PERIOD_S = 0.5
 
+# --- northbounds of rows -------------------------------------------------------------------------
+# Readings looked at in one transaction: about 5 ms of the loop.
+ROW_CHUNK = 512
+# How long readings wait to be looked at together: each look is a sync of its own, and no row is due that soon.
+ROW_LOOK_S = 0.5
+# Rows in flight or confirmed and not yet written; beyond, the disk is waited for.
+ROWS_BUSY_MAX = 512
+# At most so long the clock is not looked at: it may have been set.
+ROW_IDLE_S = 5.0
+# A row of which a reading came while it was under way goes again after this: those that trickle in go together.
+ROW_AGAIN_S = 60.0
+# Of one row: a day at one a second. What lies beyond is not in its figures.
+ROW_READINGS_MAX = 100_000
+# Rows computed and sent in one turn of the loop: an hour of minutes takes half a millisecond each.
+ROWS_PER_TURN = 4
+# Confirmed rows and the index of readings are kept so long: as far back as a platform can ask for history. A reading
+# that comes for an older row is sent all the same.
+REPORT_KEPT_S = 45 * 86_400
+# Rows due of one northbound, 200 bytes each: ten stations with ten-minute rows for two years. Beyond, the shortest
+# periods give way, the oldest first: their sums are in the longer ones.
+REPORT_ROWS_MAX = 1_000_000
+# How often the table is tidied.
+REPORT_TIDY_S = 600.0
+# A row that the far side did not take is offered again after a pause that doubles from here to there; so many may wait
+# so, beyond it the session ends.
+ROW_REFUSED_S = 60.0
+ROW_REFUSED_MAX_S = 3600.0
+ROWS_REFUSED_MAX = 256
+
+# --- HJ 212 --------------------------------------------------------------------------------------
+# Sites of one platform: a county has dozens.
+STATIONS_MAX = 256
+HJ_CONNECT_TIMEOUT_S = 5.0
+# Rows that may be under way to a platform that confirms none of them; each is believed after a time-out.
+HJ_UNACKED_WINDOW = 256
+# A platform that answers once to a message of several packets has said all after this.
+HJ_PACKETS_SETTLE_S = 1.0
+# Requests of one platform at once. More are refused.
+HJ_REQUESTS_MAX = 16
+# Periods looked at for one request for history: a month of ten-minute data, and some.
+HISTORY_ROWS_MAX = 10_000
+
 # --- Modbus --------------------------------------------------------------------------------------
 # An RS-485 segment carries 32 unit loads, and repeaters make 247 unit ids of it. More are refused by the check.
 MODBUS_DEVICES_MAX = 247

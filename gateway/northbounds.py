@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from gateway.clock import Clock
+from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
 from gateway.devices import Devices
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, NorthboundError
 from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
@@ -78,6 +79,17 @@ class Northbound:
         return delivered
 
 
+class RowsNorthbound(Northbound):
+    """One that delivers rows of reports. A regulator's platform may take minutes over one; the session bounds that."""
+
+    def progress(self) -> object | None:
+        """Changes with each row that goes out; None while there is none, or one is under way."""
+        status = self._runner.status()
+        if not status["connected"] or not status["backlog"] or status["in_flight"]:
+            return None
+        return status["attempts"], status["refused"]
+
+
 class Context(NamedTuple):
     """What a northbound is made from, beside its own table."""
 
@@ -126,35 +138,69 @@ def check_mqtt(section: MqttSection) -> str:
     return f"{section.host}:{section.port}, topic {section.topic}"
 
 
+def build_hj212(section: Hj212Section, context: Context) -> Northbound:
+    """A northbound to an environmental platform."""
+    from gateway.northbound.hj212_northbound import build
+
+    password = read_password(section.password_file, "hj212")
+    set_password = None
+    if section.may_set_password:
+        set_password = functools.partial(write_password, section.password_file)
+    runner = build(
+        section, password, set_password, context.store, context.registry.place_of, context.marks, context.clock,
+        context.rng,
+    )  # fmt: skip
+    return RowsNorthbound(section.name, runner, context.clock)
+
+
+def check_hj212(section: Hj212Section) -> str:
+    read_password(section.password_file, "hj212")
+    return f"{section.host}:{section.port}, HJ {section.version}, {len(section.stations)} stations"
+
+
 # By the name of their table; config.NORTHBOUNDS has the same names.
 KINDS: dict[str, Kind] = {
     "mqtt": Kind(build_mqtt, check_mqtt),
+    "hj212": Kind(build_hj212, check_hj212),
 }
 
 
 def _password(file: str | None) -> str | None:
+    return None if file is None else read_password(file, "mqtt")
+
+
+def read_password(file: str, kind: str) -> str:
     """The password in `file`, which only its owner may read."""
-    if file is None:
-        return None
+    what = f"{kind}.password_file: {file}"
     try:
         with Path(file).open("rb") as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             data = stream.read(PASSWORD_BYTES_MAX + 1)
     except OSError as exc:
-        raise ConfigError([f"mqtt.password_file: {file} cannot be read: {exc.strerror}."]) from exc
+        raise ConfigError([f"{what} cannot be read: {exc.strerror}."]) from exc
     if mode & 0o077:
-        raise ConfigError(
-            [f"mqtt.password_file: {file} has mode {mode:04o}; allowed is 0600: chmod 600 {file}"]
-        )
+        raise ConfigError([f"{what} has mode {mode:04o}; allowed is 0600: chmod 600 {file}"])
     try:
         password = data.decode().strip("\r\n")
     except UnicodeDecodeError as exc:
-        raise ConfigError([f"mqtt.password_file: {file} is not UTF-8."]) from exc
+        raise ConfigError([f"{what} is not UTF-8."]) from exc
     if not password or len(data) > PASSWORD_BYTES_MAX:
-        raise ConfigError(
-            [f"mqtt.password_file: {file} must hold a password of 1 to {PASSWORD_BYTES_MAX} bytes."]
-        )
+        raise ConfigError([f"{what} must hold a password of 1 to {PASSWORD_BYTES_MAX} bytes."])
     return password
+
+
+def write_password(file: str, password: str) -> None:
+    """Put another password in the place of the one in `file`: a kill leaves one or the other."""
+    beside = Path(f"{file}.new")
+    try:
+        beside.touch(mode=0o600)
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(password)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except OSError as exc:
+        raise NorthboundError(f"{file} cannot be written: {exc.strerror}") from exc
 
 
 def _readable(name: str, key: str, file: str | None) -> None:

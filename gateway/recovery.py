@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway import epoch as epochs
 from gateway import incarnation, schema
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 _CORRUPTION = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # What can be lived without, or is meaningless without the rows that are gone.
-_NOT_CARRIED_OVER = ("meta", "seen", "reading", "event", "lost", "conflict", "progress")
+_NOT_CARRIED_OVER = (
+    "meta",
+    "seen",
+    "reading",
+    "event",
+    "lost",
+    "conflict",
+    "progress",
+    "report_index",
+    "report_row",
+)
 
 
 @dataclass
@@ -172,6 +182,11 @@ def load_readings(
         " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
         (first, last, limit),
     ).fetchall()
+    return decoded(known, rows)
+
+
+def decoded(known: Mapping[int, Epoch], rows: Iterable[tuple[Any, ...]]) -> list[Reading]:
+    """Rows (id, epoch, seq, backlog, received_ms, time, tq, schema, flags, body) as readings."""
     found = []
     schema_of = codec.schema
     decode = codec.decode

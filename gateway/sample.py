@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_api, config_devices, config_mqtt
+from gateway import config, config_api, config_devices, config_hj212, config_mqtt
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -25,6 +25,16 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
         {"name": "window", "path": "/dev/serial/by-id/usb-Espressif_0002-if00"},
     ),
     "mqtt": (config_mqtt.MqttSection, {"name": "city", "host": "broker.example"}),
+    "hj212": (
+        config_hj212.Hj212Section,
+        {
+            "name": "province",
+            "host": "platform.example",
+            "port": 9001,
+            "password_file": "province.password",
+            "stations": {"lishui-3": "010000A8900016F000169DC0"},
+        },
+    ),
     "modbus": (
         config_devices.ModbusSection,
         {"name": "bus-1", "path": "/dev/serial/by-id/usb-FTDI_RS485-if00-port0"},
@@ -88,5 +98,8 @@ def _toml(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
-        return "{}"
+        pairs = ", ".join(
+            f"{json.dumps(key, ensure_ascii=False)} = {_toml(item)}" for key, item in value.items()
+        )
+        return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

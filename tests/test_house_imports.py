@@ -130,6 +130,7 @@ COMES_WITH = {"pydantic-core": "pydantic", "numpy": "ioos-qc", "dbus-fast": "ble
 # A script that is run, or an adapter that is imported, with another extra than its folder's.
 RUN_WITH = {
     "tests/wire/make_quality_oracle.py": "oracle",
+    "tests/northbound/make_aggregate_oracle.py": "oracle",
     "gateway/pollers/modbus_client.py": "modbus",
 }
 # Parts of the gateway that are imported only when the configuration or a command names them.

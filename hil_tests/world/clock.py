@@ -84,3 +84,10 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Like asyncio.run(), on a virtual clock."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+async def pass_s(seconds: float) -> None:
+    """Let virtual time go by; on a real loop, where that would be waiting, it is an error."""
+    if not isinstance(asyncio.get_running_loop(), VirtualLoop):
+        raise TypeError("only virtual time may go by in a test")
+    await asyncio.sleep(seconds)

@@ -1,0 +1,272 @@
+"""What is reported to regulators, as rows: one per northbound, site, kind (such as hour data) and begin of its period.
+
+    report_index    which readings are of a site, by time: only of sites that some northbound reports on
+    report_row      what is due, and of what was confirmed its digest
+
+A reading makes the rows that it belongs to due, in one transaction with the cursor up to which readings were looked at
+(the table `progress`): a kill loses none. A row is `confirmed` up to a reading; one that comes later makes it due
+again. So a reading is owed as long as one of its rows is due and was not confirmed up to it: that is how audit.py
+counts.
+
+The functions here run inside `Store.write` and `Store.read`; SQL only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway import recovery
+from gateway.limits import REPORT_KEPT_S, REPORT_ROWS_MAX, ROW_READINGS_MAX
+from gateway.records import Reading
+
+if TYPE_CHECKING:
+    from gateway.epoch import Epoch
+
+DUE, CONFIRMED = 0, 1
+
+# Given to Store.open as extra_schema.
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS report_index (
+        site TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        reading INTEGER NOT NULL,
+        PRIMARY KEY (site, time, reading)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS report_row (
+        northbound TEXT NOT NULL,
+        site TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,
+        end_ms INTEGER NOT NULL,
+        state INTEGER NOT NULL,        -- 0 due, 1 confirmed
+        late INTEGER NOT NULL,         -- 1: was confirmed before, or began to be due after it should have gone
+        due_ms INTEGER NOT NULL,       -- goes when this has come
+        newest INTEGER NOT NULL,       -- highest reading that belongs to it
+        upto INTEGER NOT NULL,         -- highest reading that was in it when it was confirmed
+        sent INTEGER NOT NULL,         -- times it was confirmed
+        digest BLOB NOT NULL,          -- of what was confirmed
+        PRIMARY KEY (northbound, site, kind, start_ms)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS report_due ON report_row (northbound, late, due_ms) WHERE state = 0",
+    # What the far side has set by its own commands, and what else a northbound of rows must not forget.
+    """CREATE TABLE IF NOT EXISTS report_setting (
+        northbound TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (northbound, key)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+
+class Key(NamedTuple):
+    site: str
+    kind: str
+    start_ms: int
+
+
+class Mark(NamedTuple):
+    """A row that a reading belongs to. It goes `grace_ms` after its end."""
+
+    key: Key
+    end_ms: int
+    grace_ms: int
+
+
+class Row(NamedTuple):
+    """A row that is due."""
+
+    key: Key
+    end_ms: int
+    late: bool
+    due_ms: int
+    sent: int
+    digest: bytes
+
+
+_MARK = """INSERT INTO report_row VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, 0, 0, x'')
+    ON CONFLICT (northbound, site, kind, start_ms) DO UPDATE SET
+        late = CASE WHEN state = 1 AND excluded.newest > upto THEN 1 ELSE late END,
+        due_ms = CASE WHEN state = 1 AND excluded.newest > upto THEN max(excluded.due_ms, ?) ELSE due_ms END,
+        state = CASE WHEN excluded.newest > upto THEN 0 ELSE state END,
+        newest = max(newest, excluded.newest)"""
+
+
+def mark(
+    connection: sqlite3.Connection,
+    northbound: str,
+    marks: Mapping[Mark, int],
+    index: Iterable[tuple[str, int, int]],
+    now_ms: int,
+    cursor: tuple[int, int],
+) -> None:
+    """Make rows due for readings (`marks`: the highest id of each), and move the cursor (event, next reading)."""
+    connection.executemany("INSERT OR IGNORE INTO report_index VALUES (?, ?, ?)", index)
+    connection.executemany(
+        _MARK, [_mark_row(northbound, mark, newest, now_ms) for mark, newest in marks.items()]
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO progress (northbound, event_cursor, next_reading, owed) VALUES (?, ?, ?, x'')",
+        (northbound, *cursor),
+    )
+
+
+def _mark_row(northbound: str, mark: Mark, newest: int, now_ms: int) -> tuple[object, ...]:
+    closes_ms = mark.end_ms + mark.grace_ms
+    late = now_ms > closes_ms
+    due_ms = now_ms + mark.grace_ms if late else closes_ms
+    return northbound, *mark.key, mark.end_ms, int(late), due_ms, newest, now_ms + mark.grace_ms
+
+
+def due(
+    connection: sqlite3.Connection, northbound: str, *, late: bool, since_ms: int, until_ms: int, limit: int
+) -> list[Row]:
+    """Rows due from `since_ms` to before `until_ms`, those due longest first."""
+    rows = connection.execute(
+        "SELECT site, kind, start_ms, end_ms, late, due_ms, sent, digest FROM report_row INDEXED BY report_due"
+        " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms >= ? AND due_ms < ? ORDER BY due_ms LIMIT ?",
+        (northbound, int(late), since_ms, until_ms, limit),
+    )
+    return [Row(Key(*row[:3]), row[3], bool(row[4]), *row[5:]) for row in rows]
+
+
+def confirm(
+    connection: sqlite3.Connection,
+    northbound: str,
+    confirmed: Iterable[tuple[Key, int, bytes, int]],
+    now_ms: int,
+    again_ms: int,
+) -> None:
+    """These rows arrived: (key, highest reading in it, digest, whether it was sent 0 or 1). A row with a later reading
+    stays due, as late."""
+    connection.executemany(
+        "UPDATE report_row SET upto = ?1, digest = ?2, sent = sent + ?3,"
+        " state = newest <= ?1, late = 1, due_ms = CASE WHEN newest <= ?1 THEN due_ms ELSE ?4 END"
+        " WHERE northbound = ?5 AND site = ?6 AND kind = ?7 AND start_ms = ?8",
+        [(upto, digest, sent, now_ms + again_ms, northbound, *key) for key, upto, digest, sent in confirmed],
+    )
+
+
+def supersede(connection: sqlite3.Connection, northbound: str, kind: str, before_ms: int) -> int:
+    """Forget rows of a kind of which only the newest is wanted; how many."""
+    return connection.execute(
+        "DELETE FROM report_row WHERE northbound = ? AND kind = ? AND (due_ms < ? OR state = 1)",
+        (northbound, kind, before_ms),
+    ).rowcount
+
+
+def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> int:
+    """Forget what was due for sites that are reported no longer; how many rows."""
+    listed = list(sites)
+    marks = ", ".join("?" * len(listed)) or "''"
+    return connection.execute(
+        f"DELETE FROM report_row WHERE northbound = ? AND state = 0 AND site NOT IN ({marks})",
+        (northbound, *listed),
+    ).rowcount
+
+
+def tidy(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int:
+    """Forget what is old, and rows due beyond the bound: those of the shortest periods first, the oldest of these
+    first.
+
+    How many rows due were given up. The digest of an old row is no loss: it would only be sent once more.
+    """
+    before_ms = now_ms - REPORT_KEPT_S * 1000
+    connection.execute(
+        "DELETE FROM report_row WHERE northbound = ? AND state = 1 AND end_ms < ?", (northbound, before_ms)
+    )
+    (oldest_ms,) = connection.execute(
+        "SELECT coalesce(min(start_ms), ?) FROM report_row WHERE state = 0", (before_ms,)
+    ).fetchone()
+    connection.execute("DELETE FROM report_index WHERE time < ?", (min(before_ms, oldest_ms) // 1000,))
+    beyond = count(connection, northbound, now_ms + 1000 * REPORT_KEPT_S) - REPORT_ROWS_MAX
+    if beyond <= 0:
+        return 0
+    keys = connection.execute(
+        "SELECT site, kind, start_ms FROM report_row WHERE northbound = ? AND state = 0"
+        " ORDER BY end_ms - start_ms, start_ms LIMIT ?",
+        (northbound, beyond),
+    ).fetchall()
+    connection.executemany(
+        "DELETE FROM report_row WHERE northbound = ? AND site = ? AND kind = ? AND start_ms = ?",
+        [(northbound, *key) for key in keys],
+    )
+    return len(keys)
+
+
+def count(connection: sqlite3.Connection, northbound: str, until_ms: int) -> int:
+    """Rows that are due by then."""
+    return int(
+        sum(
+            connection.execute(
+                "SELECT count(*) FROM report_row INDEXED BY report_due"
+                " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms < ?",
+                (northbound, late, until_ms),
+            ).fetchone()[0]
+            for late in (0, 1)
+        )
+    )
+
+
+def oldest_ms(connection: sqlite3.Connection, northbound: str, until_ms: int) -> int | None:
+    """Since when the row is due that waits longest; None when none is due by then."""
+    found = [
+        connection.execute(
+            "SELECT min(due_ms) FROM report_row INDEXED BY report_due"
+            " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms < ?",
+            (northbound, late, until_ms),
+        ).fetchone()[0]
+        for late in (0, 1)
+    ]
+    return min((value for value in found if value is not None), default=None)
+
+
+def next_due_ms(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int | None:
+    """When the next row becomes due, from now on; None when none will."""
+    found = [
+        connection.execute(
+            "SELECT min(due_ms) FROM report_row INDEXED BY report_due"
+            " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms >= ?",
+            (northbound, late, now_ms),
+        ).fetchone()[0]
+        for late in (0, 1)
+    ]
+    return min((value for value in found if value is not None), default=None)
+
+
+def readings(
+    connection: sqlite3.Connection, known: Mapping[int, Epoch], site: str, start_ms: int, end_ms: int, upto: int
+) -> list[Reading]:  # fmt: skip
+    """The readings of a site in a period, by time, without those that came after `upto`."""
+    rows = connection.execute(
+        "SELECT r.id, r.epoch, r.seq, r.backlog, r.received_ms, r.time, r.tq, r.schema, r.flags, r.body"
+        " FROM report_index i JOIN reading r ON r.id = i.reading"
+        " WHERE i.site = ? AND i.time >= ? AND i.time < ? AND i.reading <= ? ORDER BY i.time, i.reading LIMIT ?",
+        (site, -(-start_ms // 1000), -(-end_ms // 1000), upto, ROW_READINGS_MAX),
+    )
+    return recovery.decoded(known, rows)
+
+
+def settings(connection: sqlite3.Connection, northbound: str) -> dict[str, str]:
+    """What was kept for a northbound."""
+    rows = connection.execute("SELECT key, value FROM report_setting WHERE northbound = ?", (northbound,))
+    return dict(rows.fetchall())
+
+
+def keep_setting(connection: sqlite3.Connection, northbound: str, key: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO report_setting VALUES (?, ?, ?)", (northbound, key, value))
+
+
+# A reading is owed while a row that it belongs to is due and was not confirmed up to it.
+OWED = """SELECT r.epoch, count(DISTINCT r.id) FROM report_row w
+    JOIN report_index i ON i.site = w.site AND i.reading > w.upto AND i.reading < ?2
+        AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000
+    JOIN reading r ON r.id = i.reading
+    WHERE w.northbound = ?1 AND w.state = 0 GROUP BY r.epoch"""
+
+
+def owed(connection: sqlite3.Connection, northbound: str, next_reading: int) -> list[tuple[int, int]]:
+    """(epoch, readings below `next_reading` that wait in rows): for audit.py, which may meet an older database."""
+    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'report_row'").fetchone()
+    return [] if there is None else connection.execute(OWED, (northbound, next_reading)).fetchall()
