@@ -295,6 +295,9 @@ def _number(fields: dict[str, str], key: str, highest: int, *, needed: bool = Tr
     return int(text)
 
 
+_BEGIN = re.compile(rb"##[0-9]{4}")
+
+
 class Splitter:
     """Finds frames in a stream. A broken one costs itself only: the search goes on behind its ##, also inside of it."""
 
@@ -304,34 +307,29 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[Frame | Hj212Error]:
         """What is whole now: frames, and why others are none."""
-        self._held += data
+        held = self._held + data
         found: list[Frame | Hj212Error] = []
-        while True:
-            begin = self._held.find(HEAD)
-            if begin < 0:
-                self._skip(max(0, len(self._held) - 1))
-                return found
-            self._skip(begin)
-            size = self._size()
-            if len(self._held) < size:
+        at = 0
+        while match := _BEGIN.search(held, at):
+            self.skipped += match.start() - at
+            at = match.start()
+            size = int(match[0][2:])
+            end = at + (size + _OVERHEAD if size <= SEGMENT_MAX else len(match[0]))
+            if len(held) < end:
+                self._held = held[at:]
                 return found
             try:
-                found.append(decode(self._held[:size]))
-                self._held = self._held[size:]
+                found.append(decode(held[at:end]))
+                at = end
             except Hj212Error as error:
                 found.append(error)
-                self._skip(len(HEAD))
-
-    def _size(self) -> int:
-        """Bytes of the frame that is begun, as far as that can be told."""
-        digits = self._held[2:6]
-        if len(digits) == 4 and digits.isdigit() and int(digits) <= SEGMENT_MAX:
-            return int(digits) + _OVERHEAD
-        return len(HEAD) + 4
-
-    def _skip(self, count: int) -> None:
-        self.skipped += count
-        self._held = self._held[count:]
+                self.skipped += len(HEAD)
+                at += len(HEAD)
+        # What is left may end in the begin of a begin.
+        keep = max(at, len(held) - 5)
+        self.skipped += keep - at
+        self._held = held[keep:]
+        return found
 
 
 # --- several packets ----------------------------------------------------------------------------
