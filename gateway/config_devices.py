@@ -61,6 +61,10 @@ class BleSection(Section):
     scan: Literal["auto", "passive", "active"] = Field(
         "auto", description="auto: passive where the adapter can"
     )
+    power_cycle: bool = Field(
+        True,
+        description="switch the adapter off and on when it is stuck; false where something else uses it, too",
+    )
     connections: int = Field(3, ge=1, le=16, description="how many devices may be connected at once")
     enabled: bool = Field(True, description="false leaves the adapter alone")
 

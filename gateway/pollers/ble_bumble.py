@@ -210,6 +210,14 @@ class Bumble:
     async def unstick(self, peripheral: BLEDevice) -> None:
         """An attempt that was left behind is ended by the next reset; see Radio.connect for why there is none."""
 
+    async def held(self) -> list[BLEDevice]:
+        """None: a host that starts resets its controller, and nobody else has it."""
+        return []
+
+    async def reset(self) -> None:
+        """Opened anew when it is next needed, and reset by that."""
+        await self.radio.close()
+
     async def prepare(self) -> None:
         self._prepared = await self.radio.powered()
 
