@@ -233,6 +233,9 @@ DEVICE_SCHEMAS_MAX = 32
 OVERHEARD_PERIOD_S = 60.0
 # It is down after so many of its periods without a word, and not before this: adverts get lost in any street.
 OVERHEARD_SILENT_PERIODS = 5
+# A BTHome packet id that is so much lower than one of the last seconds is of an advert that was overtaken.
+BTHOME_LATE_PACKETS = 63
+BTHOME_LATE_S = 4.0
 OVERHEARD_SILENT_S = 600.0
 # Of one gateway: serial ports and TCP endpoints, Bluetooth adapters, and devices behind them (thirty on each of 32
 # lines, and a street of Bluetooth sensors). More are refused by the config check.
