@@ -111,6 +111,7 @@ def _poller(
         log,
         mode=section.scan,
         slots=section.connections,
+        power_cycle=section.power_cycle,
         on_advert=heard,
         on_values=lambda gatt, values: poller.sets[gatt.name].values(gatt, values),
         on_progress=progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -61,6 +62,10 @@ class BleSection(Section):
     scan: Literal["auto", "passive", "active"] = Field(
         "auto", description="auto: passive where the adapter can"
     )
+    power_cycle: bool = Field(
+        True,
+        description="switch the adapter off and on when it is stuck; false where something else uses it, too",
+    )
     connections: int = Field(3, ge=1, le=16, description="how many devices may be connected at once")
     enabled: bool = Field(True, description="false leaves the adapter alone")
 
@@ -111,3 +116,34 @@ class DeviceSection(Section):
         if self.unit is not None:
             return f"unit {self.unit}"
         return self.address or "by its key"
+
+
+# What bumble opens (its own list is in code); the part before the colon.
+SCHEMES = (
+    "usb",
+    "pyusb",
+    "serial",
+    "hci-socket",
+    "vhci",
+    "tcp-client",
+    "ws-client",
+    "udp",
+    "unix",
+    "pty",
+    "file",
+)
+
+
+def transport_problem(spec: str) -> str:
+    """What is wrong with the name of a radio without BlueZ; "" when nothing is."""
+    scheme, _, rest = spec.partition(":")
+    if scheme in SCHEMES and rest:
+        return ""
+    near = difflib.get_close_matches(scheme, SCHEMES, n=1)
+    hint = f" Did you mean {near[0]}:…?" if near and near[0] != scheme else ""
+    if scheme.startswith("hci"):
+        hint = ' An adapter of this system goes with backend = "bluez".'
+    return (
+        f"{spec!r:.60} names no transport. Allowed are usb:0, serial:/dev/ttyACM0, tcp-client:HOST:PORT and others of "
+        f"{', '.join(SCHEMES)}, each with what follows its colon.{hint}"
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.config_devices import transport_problem
 from gateway.config_errors import Problem, join, rows_of, unique
 from gateway.errors import ConfigError
 from gateway.profile_library import Library
@@ -38,6 +40,8 @@ class DeviceCheck:
         for kind, rows in (("modbus", self._buses), ("ble", self._adapters)):
             yield from unique(kind, "name", rows)
         yield from unique("ble", "adapter", [{"adapter": "hci0", **row} for row in self._adapters])
+        for index, row in enumerate(self._adapters):
+            yield from _check_adapter(("ble", index), row)
         yield from self._check_buses()
         yield from self._check_folder()
         for index, row in enumerate(self._devices):
@@ -177,6 +181,25 @@ class DeviceCheck:
             yield Problem((*path, "unit"), f"{unit} is beyond 247, the last one on a serial line.")
         if "key_file" in row and kind == "ble" and profile is not None and profile.bthome is None:
             yield Problem((*path, "key_file"), "only BTHome devices have one.")
+
+
+def _check_adapter(path: tuple[str, int], row: Row) -> Iterator[Problem]:
+    """Whether the name of an adapter is one of its backend."""
+    adapter = row.get("adapter", "hci0")
+    if not isinstance(adapter, str):
+        return
+    if row.get("backend", "bluez") == "bluez":
+        if not re.fullmatch(r"hci\d{1,3}", adapter):
+            meant = "" if transport_problem(adapter) else ' Did you mean backend = "bumble"?'
+            yield Problem(
+                (*path, "adapter"),
+                f'"{adapter:.60}" is no adapter of BlueZ: allowed is hci0 and so on, as `bluetoothctl list` or '
+                f"`hciconfig` shows them.{meant}",
+            )
+    elif "adapter" not in row:
+        yield Problem(path, 'needs adapter beside backend = "bumble": the radio, such as usb:0.')
+    elif wrong := transport_problem(adapter):
+        yield Problem((*path, "adapter"), wrong)
 
 
 def _check_identity(path: tuple[str, int], row: Row, profile: Profile | None) -> Iterator[Problem]:

@@ -233,6 +233,9 @@ DEVICE_SCHEMAS_MAX = 32
 OVERHEARD_PERIOD_S = 60.0
 # It is down after so many of its periods without a word, and not before this: adverts get lost in any street.
 OVERHEARD_SILENT_PERIODS = 5
+# A BTHome packet id that is so much lower than one of the last seconds is of an advert that was overtaken.
+BTHOME_LATE_PACKETS = 63
+BTHOME_LATE_S = 4.0
 OVERHEARD_SILENT_S = 600.0
 # Of one gateway: serial ports and TCP endpoints, Bluetooth adapters, and devices behind them (thirty on each of 32
 # lines, and a street of Bluetooth sensors). More are refused by the config check.
@@ -388,6 +391,11 @@ BLE_CONNECT_TIMEOUT_S = 15.0
 BLE_READ_TIMEOUT_S = 8.0
 # The stack said so often in a row that it is connecting already, which it is not: it is made to forget the device.
 BLE_STUCK_AFTER = 4
+# A scanner that cannot be started for "in progress", or that hears nothing in either mode while nothing is connected:
+# the adapter is switched off and on, at most once in this time.
+BLE_RESET_PAUSE_S = 3600.0
+# How often to look for configured devices that the stack holds connected for nobody: they do not advertise.
+BLE_HELD_S = 60.0
 # Only a device whose advert is no older than this is worth an attempt: absent ones then cost the others nothing.
 BLE_PRESENT_S = 30.0
 # A device that keeps its connection gives its slot up after so long when another waits for one.

@@ -16,6 +16,7 @@ from gateway.errors import GatewayError
 from gateway.log import Logger
 from gateway.pollers.ble_advert import Advert
 from gateway.pollers.ble_backend import Backend
+from gateway.pollers.ble_faults import STACK_ERRORS, text_of
 from gateway.pollers.ble_gatt import GattDevice, GattPoint, OnValues
 from gateway.pollers.ble_scan import Scanner, WantedMode
 from gateway.pollers.ble_slots import Slots
@@ -42,7 +43,9 @@ class BlePoller:
         on_values: OnValues,
         on_progress: Callable[[], None] = lambda: None,
         who: Callable[[Advert], str] | None = None,
+        power_cycle: bool = False,
     ) -> None:
+        """`power_cycle`: the adapter is ours alone, and may be switched off and on when it is stuck."""
         self.name = name
         self.backend = backend
         self.slots = Slots(slots)
@@ -57,7 +60,11 @@ class BlePoller:
             on_news=on_advert,
             on_progress=on_progress,
             who=who,
+            may_reset=lambda is_stuck: (
+                power_cycle and (is_stuck or not any(one.is_connected for one in self.devices.values()))
+            ),
         )
+        self._who = who
         self._clock = clock
         self._log = log
         self._on_values = on_values
@@ -91,10 +98,31 @@ class BlePoller:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.scanner.run(), name=f"{self.name}:scan")
+                if self.devices:
+                    group.create_task(self._look_for_held(), name=f"{self.name}:held")
                 for device in self.devices.values():
                     group.create_task(device.run(), name=f"{self.name}:{device.name}")
         finally:
             await self.backend.close()
+
+    async def _look_for_held(self) -> None:
+        """Devices of ours that the stack holds connected, and that nobody serves: taken over, and let go of in turn."""
+        while True:
+            try:
+                async with asyncio.timeout(limits.BLE_CALL_TIMEOUT_S):
+                    held = await self.backend.held()
+            except STACK_ERRORS as exc:
+                self._log.debug("ble_held", error=text_of(exc))  # why, the scanner tells
+                held = []
+            for peripheral in held:
+                known = self.devices.get(self._known_as(peripheral.address.upper()))
+                if known is not None and not known.is_connected:
+                    known.heard(peripheral)
+            await asyncio.sleep(limits.BLE_HELD_S)
+
+    def _known_as(self, address: str) -> str:
+        advert = Advert(address, "", 0, {}, {}, (), self._clock.monotonic(), address)
+        return address if self._who is None else self._who(advert)
 
     def _heard(self, device: BLEDevice, advert: Advert) -> None:
         known = self.devices.get(advert.who)

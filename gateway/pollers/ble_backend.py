@@ -6,7 +6,7 @@ Both speak bleak's interface, so nothing above this file knows which one it has.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from bleak import BleakClient, BleakScanner
 from bleak.args.bluez import OrPattern
@@ -14,9 +14,10 @@ from bleak.assigned_numbers import AdvertisementDataType
 from bleak.backends.bluezdbus.manager import get_global_bluez_manager
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-from bleak.exc import BleakError
-from dbus_fast import BusType, Message, MessageType
+from bleak.exc import BleakDBusError, BleakError
+from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio.message_bus import MessageBus
+from dbus_fast.unpack import unpack_variants
 
 from gateway import limits
 from gateway.pollers.ble_faults import ADAPTER, BleFault
@@ -53,6 +54,15 @@ class Backend(Protocol):
 
     async def unstick(self, peripheral: BLEDevice) -> None:
         """The stack says for long that it is connecting already: have it forget the device, unless it is paired."""
+        ...
+
+    async def held(self) -> list[BLEDevice]:
+        """Devices that the stack holds connected, whoever asked for it: a gateway that was killed, for one. They do not
+        advertise, so nothing else tells of them."""
+        ...
+
+    async def reset(self) -> None:
+        """Switch the adapter off and on: what is stuck in it, or in its driver, goes by that alone."""
         ...
 
     async def prepare(self) -> None:
@@ -116,6 +126,36 @@ class BlueZ:
         path: str = details["path"]
         await _call(path.rpartition("/")[0], "org.bluez.Adapter1", "RemoveDevice", "o", [path])
 
+    async def held(self) -> list[BLEDevice]:
+        reply = await _call("/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", "", [])
+        if reply.message_type is MessageType.ERROR:
+            return []
+        found = []
+        for path, interfaces in unpack_variants(reply.body[0]).items():
+            props = interfaces.get("org.bluez.Device1")
+            if props and props.get("Connected") and self._is_mine(path):
+                details = {"path": path, "props": props}
+                found.append(BLEDevice(props["Address"], props.get("Name"), details))
+        return found
+
+    def _is_mine(self, path: str) -> bool:
+        return not self._adapter or path.startswith(f"/org/bluez/{self._adapter}/")
+
+    async def reset(self) -> None:
+        path = f"/org/bluez/{self._adapter}"
+        if not self._adapter:
+            path = (await get_global_bluez_manager()).get_default_adapter()
+        for is_on in (False, True):
+            reply = await _call(
+                path,
+                "org.freedesktop.DBus.Properties",
+                "Set",
+                "ssv",
+                ["org.bluez.Adapter1", "Powered", Variant("b", is_on)],
+            )
+            if reply.message_type is MessageType.ERROR:
+                raise BleakDBusError(reply.error_name or "", reply.body)
+
     async def prepare(self) -> None:
         await self.check()
 
@@ -142,7 +182,7 @@ async def _check_named(adapter: str) -> None:
         raise BleakError(f"adapter '{adapter}' not found switched on")
 
 
-async def _call(path: str, interface: str, member: str, signature: str, body: list[str]) -> Message:
+async def _call(path: str, interface: str, member: str, signature: str, body: list[Any]) -> Message:
     """Ask BlueZ what bleak has no call for."""
     bus = MessageBus(bus_type=BusType.SYSTEM)
     try:

@@ -12,7 +12,6 @@ done here.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
@@ -32,6 +31,7 @@ from bumble import att, core, device, gatt, gatt_client, hci, host
 from bumble.transport import open_transport
 
 from gateway import limits
+from gateway.config_devices import transport_problem
 from gateway.pollers.ble_backend import OnAdvert, OnLost, ScanMode
 from gateway.pollers.ble_faults import ADAPTER, OTHER, BleFault
 
@@ -53,33 +53,11 @@ class Line(NamedTuple):
 Opener = Callable[[], Awaitable[Line]]
 
 
-# What bumble opens (its own list is in code); the part before the colon.
-SCHEMES = (
-    "usb",
-    "pyusb",
-    "serial",
-    "hci-socket",
-    "vhci",
-    "tcp-client",
-    "ws-client",
-    "udp",
-    "unix",
-    "pty",
-    "file",
-)
-
-
 def transport(spec: str) -> Opener:
     """What opens the radio that `spec` names. Raises BleFault for one that no radio can have."""
-    scheme = spec.partition(":")[0]
-    if scheme not in SCHEMES:
-        near = difflib.get_close_matches(scheme, SCHEMES, n=1)
-        hint = f" Did you mean {near[0]}:…?" if near else ""
-        raise BleFault(
-            OTHER,
-            f"{spec!r:.60} names no transport. Allowed are usb:0, serial:/dev/ttyACM0, tcp-client:HOST:PORT and "
-            f"others of {', '.join(SCHEMES)}.{hint}",
-        )
+    wrong = transport_problem(spec)
+    if wrong:
+        raise BleFault(OTHER, wrong)
 
     async def opener() -> Line:
         opened = await open_transport(spec)
@@ -209,6 +187,14 @@ class Bumble:
 
     async def unstick(self, peripheral: BLEDevice) -> None:
         """An attempt that was left behind is ended by the next reset; see Radio.connect for why there is none."""
+
+    async def held(self) -> list[BLEDevice]:
+        """None: a host that starts resets its controller, and nobody else has it."""
+        return []
+
+    async def reset(self) -> None:
+        """Opened anew when it is next needed, and reset by that."""
+        await self.radio.close()
 
     async def prepare(self) -> None:
         self._prepared = await self.radio.powered()

@@ -133,6 +133,7 @@ class GattDevice:
         self._rate = _Rate()
         self._told_s: dict[GattPoint, float] = {}  # when each subscription last told something
         self._fresh: dict[GattPoint, bytes] = {}  # told, and not passed on yet
+        self._left: asyncio.Task[None] | None = None  # the latest attempt to connect
         self._wake: asyncio.Future[str] | None = None  # whoever waits for the next read or write
         self.writes = GattWrites(clock, self._awake)
 
@@ -170,7 +171,7 @@ class GattDevice:
                     self._take_turn(device), self._log, "ble_device_failed"
                 ):
                     self._pause_s = self._failed(OTHER, "something unforeseen; the log has it")
-                if self._backoff.kind == BUSY and self._backoff.in_a_row % limits.BLE_STUCK_AFTER == 0:
+                if self._is_stuck():
                     await self._unstick(device)
             await asyncio.sleep(self._pause_s)
 
@@ -207,6 +208,13 @@ class GattDevice:
             self._backoff.worked()
             self.last_error = self.last_kind = ""
 
+    def _is_stuck(self) -> bool:
+        """Whether what the stack remembers of the device may be the trouble: an attempt that never ends, or the list of
+        characteristics from before its firmware was updated."""
+        if self._backoff.kind == PROFILE:
+            return self._backoff.in_a_row == 1
+        return self._backoff.kind == BUSY and self._backoff.in_a_row % limits.BLE_STUCK_AFTER == 0
+
     async def _unstick(self, device: BLEDevice) -> None:
         self._log.warning("ble_device_stuck", attempts=self._backoff.in_a_row)
         self._device = None  # the stack calls it anew when it is heard again
@@ -231,8 +239,8 @@ class GattDevice:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         client = self._backend.client(device, lambda _client: _end(ended, LOST))
         try:
-            async with self._slots.connecting, asyncio.timeout(limits.BLE_CONNECT_TIMEOUT_S):
-                await client.connect()
+            async with self._slots.connecting:
+                await self._connect(client)
             self.is_connected = True
             self.counters.connects += 1
             async with asyncio.timeout(limits.BLE_CONNECT_TIMEOUT_S):
@@ -244,6 +252,28 @@ class GattDevice:
             self._turn += 1  # what this client still tells is late
             _end(ended, "")
             await self._disconnect(client)
+
+    async def _connect(self, client: BleakClient) -> None:
+        """Connect in time, or leave the attempt behind: one that is given up first asks a stack that may be frozen."""
+        if self._left is not None and not self._left.done():
+            raise BleFault(BUSY, "an attempt to connect has not ended yet")
+        self._left = attempt = asyncio.create_task(client.connect())
+        attempt.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )  # asked for, whoever is left
+        try:
+            done, _ = await asyncio.wait((attempt,), timeout=limits.BLE_CONNECT_TIMEOUT_S)
+            if not done:
+                attempt.cancel()
+                await asyncio.wait((attempt,), timeout=limits.BLE_CALL_TIMEOUT_S)
+                raise TimeoutError(f"not connected within {limits.BLE_CONNECT_TIMEOUT_S:.0f} s")
+        except asyncio.CancelledError:
+            attempt.cancel()
+            await asyncio.wait((attempt,), timeout=1.0)
+            raise
+        if attempt.cancelled():
+            raise BleFault(LOST, "the attempt to connect was dropped")
+        attempt.result()
 
     def _find(self, client: BleakClient) -> dict[GattPoint, BleakGATTCharacteristic]:
         """The characteristic of each point; a device that lacks one is not what its profile says."""

@@ -20,9 +20,11 @@ from gateway.pollers.ble_advert import Advert, Repeats, advert_of
 from gateway.pollers.ble_backend import Backend, ScanMode
 from gateway.pollers.ble_faults import (
     ADAPTER,
+    BUSY,
     DENIED,
     OTHER,
     STACK_ERRORS,
+    TIMEOUT,
     Backoff,
     BleFault,
     classify,
@@ -41,7 +43,7 @@ WantedMode = Literal["auto", "passive", "active"]
 class ScanCounters:
     """What a scanner counts; columns of the metrics."""
 
-    __slots__ = ("adverts", "news", "oversize", "restarts", "start_errors", "starts")
+    __slots__ = ("adverts", "news", "oversize", "resets", "restarts", "start_errors", "starts")
 
     def __init__(self) -> None:
         self.adverts = 0
@@ -50,6 +52,7 @@ class ScanCounters:
         self.starts = 0
         self.start_errors = 0
         self.restarts = 0  # by the watchdog
+        self.resets = 0  # of the adapter
 
 
 class Scanner:
@@ -66,7 +69,9 @@ class Scanner:
         on_news: Callable[[Advert], None],
         on_progress: Callable[[], None] = lambda: None,
         who: Callable[[Advert], str] | None = None,
+        may_reset: Callable[[bool], bool] = lambda is_stuck: False,
     ) -> None:
+        """`may_reset`: whether the adapter may be switched off and on; told whether it is stuck, or only deaf."""
         self.backend = backend
         self.counters = ScanCounters()
         self.is_scanning = False
@@ -83,6 +88,9 @@ class Scanner:
         self._heard_s = float("-inf")
         self._silence_s = limits.BLE_SILENCE_MIN_S
         self._backoff = Backoff()
+        self._may_reset = may_reset
+        self._reset_s = float("-inf")
+        self._deaf_in_a_row = 0
 
     def quiet_s(self) -> float:
         """Seconds since the last advert of anybody."""
@@ -97,7 +105,27 @@ class Scanner:
                 pause_s = self._failed(exc)
             else:
                 pause_s = 0.0
+            await self._reset_if_stuck()
             await self._pause(pause_s)
+
+    async def _reset_if_stuck(self) -> None:
+        """Some adapters and drivers get into a state that only ends with their power."""
+        is_stuck = self._backoff.kind == BUSY and self._backoff.in_a_row >= limits.BLE_STUCK_AFTER
+        is_deaf = self._deaf_in_a_row >= 2  # in both modes, where both are allowed
+        now_s = self._clock.monotonic()
+        if not (is_stuck or is_deaf) or now_s - self._reset_s < limits.BLE_RESET_PAUSE_S:
+            return
+        if not self._may_reset(is_stuck):
+            return
+        self._reset_s = now_s
+        self.counters.resets += 1
+        self.mode = "active" if self._wanted == "active" else "passive"
+        self._log.warning("ble_adapter_reset", reason=self.last_error)
+        try:
+            async with asyncio.timeout(limits.BLE_CALL_TIMEOUT_S):
+                await self.backend.reset()
+        except STACK_ERRORS as exc:
+            self._log.warning("ble_adapter_reset_failed", reason=explain(exc, "power cycle"))
 
     async def session(self) -> None:
         """One scanner from its start until it is deaf; raises when it cannot start or its adapter is gone."""
@@ -120,8 +148,13 @@ class Scanner:
             except STACK_ERRORS as exc:
                 if classify(exc) in (ADAPTER, DENIED):
                     raise
+                kind = classify(exc)
+                if kind in (BUSY, TIMEOUT) and self._backoff.in_a_row < limits.BLE_STUCK_AFTER:
+                    raise  # that passes, and says nothing of passive scans
                 if self._wanted == "passive":
-                    raise BleFault(OTHER, _no_passive(text_of(exc))) from exc
+                    raise BleFault(
+                        kind if kind in (BUSY, TIMEOUT) else OTHER, _no_passive(text_of(exc))
+                    ) from exc
                 self._log.warning("ble_scan_active", reason=_no_passive(text_of(exc)))
                 self.mode = "active"
         return await self._begin(self.mode)
@@ -164,6 +197,7 @@ class Scanner:
     def _works(self) -> None:
         self._backoff.worked()
         self._silence_s = limits.BLE_SILENCE_MIN_S
+        self._deaf_in_a_row = 0
         self.last_error = ""
 
     def _deaf(self, heard_any: bool) -> None:
@@ -171,6 +205,7 @@ class Scanner:
         self.last_error = f"nothing heard for {self._silence_s:.0f} s ({self.mode} scan)"
         self._log.warning("ble_scan_deaf", quiet_s=round(self._silence_s), mode=self.mode)
         if not heard_any:
+            self._deaf_in_a_row += 1
             self._silence_s = min(self._silence_s * 2, limits.BLE_SILENCE_MAX_S)
             if (
                 self._wanted == "auto"

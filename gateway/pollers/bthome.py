@@ -4,8 +4,11 @@
 
 An advert is a byte of flags, then objects: an id and a number of as many bytes as the id says. An id that is not known
 ends it, for nobody can say where the next one begins; what came before counts. A sealed advert carries a counter, by
-which a recording is told (bthome_counters.py). https://bthome.io/format and /encryption; sizes, signs and factors of
-all objects were compared with those of the Python package bthome-ble 3.25.
+which a recording is told (bthome_counters.py).
+
+Sources: https://bthome.io/format and /encryption. Every row of KINDS (size, sign, factor) is the same in the format's
+reference parser, the Python package bthome-ble 3.25 (its table MEAS_TYPES); 0x3B, 0x53 and 0x54 are read as it reads
+them. protocols/vectors/host/bthome.json has an example of every row: the format's own up to 0x55 and from 0xF0 on.
 """
 
 from __future__ import annotations

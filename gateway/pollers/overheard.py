@@ -51,6 +51,7 @@ class _Ear:
         self.device = device
         self.key = key
         self.mark: int | None = None
+        self.marked_s = float("-inf")
         self.kept_s = float("-inf")
         period_s = device.section.period_s
         self.period_s = limits.OVERHEARD_PERIOD_S if period_s is None else period_s
@@ -97,8 +98,11 @@ class Overheard:
         if news.mark is not None and news.mark == ear.mark:
             self._count(ear, "repeats")
             return
-        ear.mark = news.mark
         now_s = self._clock.monotonic()
+        if profile.bthome is not None and _is_late(ear, news.mark, now_s):
+            self._count(ear, "late")
+            return
+        ear.mark, ear.marked_s = news.mark, now_s
         # A tenth is forgiven, or a sensor of 60 s would be kept every second time.
         if not news.must and now_s - ear.kept_s < 0.9 * ear.period_s:
             self._count(ear, "passed_over")
@@ -136,6 +140,14 @@ class Overheard:
 
     def _count(self, ear: _Ear, what: str) -> None:
         ear.device.counters[what] = ear.device.counters.get(what, 0) + 1
+
+
+def _is_late(ear: _Ear, mark: int | None, now_s: float) -> bool:
+    """Whether an advert was overtaken by the one before it, as radios and their drivers have it: its packet id, which
+    goes round at 256, is a little lower. After a while a device may have begun anew."""
+    if mark is None or ear.mark is None or now_s - ear.marked_s > limits.BTHOME_LATE_S:
+        return False
+    return (ear.mark - mark) % 256 <= limits.BTHOME_LATE_PACKETS
 
 
 def _layout(profile: AdvertProfile, heard: Heard) -> _News | None:

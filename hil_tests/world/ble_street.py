@@ -384,13 +384,16 @@ class Peripheral:
             self.chip.cut(connection)
 
 
-async def offer(air: Air, port: int = 0) -> asyncio.Server:
-    """A radio in that street for whoever connects to this TCP port: `tcp-client:127.0.0.1:PORT`."""
+async def offer(air: Air, port: int = 0, lines: set[asyncio.StreamWriter] | None = None) -> asyncio.Server:
+    """A radio in that street for whoever connects to this TCP port: `tcp-client:127.0.0.1:PORT`. `lines`: filled with
+    the connections there are, for who wants to cut them."""
     clients = 0
+    lines = set() if lines is None else lines
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal clients
         clients += 1
+        lines.add(writer)
         source, sink = StreamPacketSource(), StreamPacketSink(writer.transport)
         chip = Chip(f"adapter {clients}", host_source=source, host_sink=sink, link=air)
         try:
@@ -401,6 +404,7 @@ async def offer(air: Air, port: int = 0) -> asyncio.Server:
         finally:
             chip.set_packet_sink(None)
             chip.leave()
+            lines.discard(writer)
             writer.close()
 
     return await asyncio.start_server(client, "127.0.0.1", port)

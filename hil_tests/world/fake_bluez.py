@@ -90,6 +90,10 @@ class FakeBlueZ:
         self.objects: dict[str, dict[str, dict[str, Variant]]] = {}
         self.has_monitors = True  # run with --experimental
         self.refuse: dict[str, Refused] = {}  # by method: answered with this until it is taken out
+        self.swallows: set[str] = (
+            set()
+        )  # methods that are not answered until `thaw`, as by a service that hangs
+        self._unanswered: list[Message] = []
         self.calls: Counter[str] = Counter()
         self.monitors: dict[tuple[str, str], list[Pattern]] = {}  # (client, path) → patterns, once exported
         self.discovering: set[str] = set()  # clients
@@ -150,6 +154,15 @@ class FakeBlueZ:
         self.monitors.clear()
         self.discovering.clear()
 
+    def thaw(self) -> None:
+        """Goes on where it hung."""
+        self.swallows.clear()
+        messages, self._unanswered = self._unanswered, []
+        for message in messages:
+            reply = self._handle(message)
+            if isinstance(reply, Message):
+                self._send(reply)
+
     def power(self, is_on: bool, name: str = "hci0") -> None:
         self._change(f"/org/bluez/{name}", ADAPTER, {"Powered": Variant("b", is_on)})
 
@@ -173,18 +186,30 @@ class FakeBlueZ:
         if path in self.objects:
             self._change(path, DEVICE, heard)
             return True
+        self._know(path, address, name, uuids, heard)
+        return True
+
+    def hold(self, address: str, name: str = "") -> None:
+        """A device is connected, and whoever had that done is gone: BlueZ keeps the connection."""
+        path = f"/org/bluez/hci0/dev_{address.replace(':', '_')}"
+        self._know(path, address, name, (), {})
+        self.objects[path][DEVICE]["Connected"] = Variant("b", True)
+        self.objects[path][DEVICE]["ServicesResolved"] = Variant("b", True)
+
+    def _know(
+        self, path: str, address: str, name: str, uuids: tuple[str, ...], heard: dict[str, Variant]
+    ) -> None:
         about = {
             "Address": Variant("s", address),
             "AddressType": Variant("s", "random"),
             "Alias": Variant("s", name or address.replace(":", "-")),
-            "Adapter": Variant("o", root),
+            "Adapter": Variant("o", path.rpartition("/")[0]),
             "Connected": Variant("b", False),
             "Paired": Variant("b", False),
             "ServicesResolved": Variant("b", False),
             "UUIDs": Variant("as", list(uuids)),
         }
         self._add(path, DEVICE, {**about, **({"Name": Variant("s", name)} if name else {}), **heard})
-        return True
 
     def characteristic(self, address: str, service: str, uuid: str, flags: list[str], value: bytes) -> str:
         """Give a device a characteristic (in a service of its own, made when missing)."""
@@ -280,6 +305,9 @@ class FakeBlueZ:
             return None
         member = message.member or ""
         self.calls[member] += 1
+        if member in self.swallows:
+            self._unanswered.append(message)
+            return True
         try:
             if member in self.refuse:
                 raise self.refuse[member]
@@ -307,6 +335,10 @@ class FakeBlueZ:
             return "a{oa{sa{sv}}}", [self.objects]
         if path not in self.objects:
             raise Refused("org.freedesktop.DBus.Error.UnknownObject", f"no such object {path}")
+        if member == "Set":
+            interface, name, value = message.body
+            self._set(path, interface, name, value)
+            return "", []
         if member == "Get":
             interface, name = message.body
             return "v", [self.objects[path][interface][name]]
@@ -317,6 +349,14 @@ class FakeBlueZ:
             raise Refused("org.freedesktop.DBus.Error.UnknownMethod", f"no method {member}")
         result: tuple[str, list[Any]] = answer(path, sender, message.body)
         return result
+
+    def _set(self, path: str, interface: str, name: str, value: Variant) -> None:
+        if name == "Powered" and not value.value:  # what was going on ends, and so does what was stuck
+            self.monitors.clear()
+            self.discovering.clear()
+            self.refuse.pop("StartDiscovery", None)
+            self.refuse.pop("RegisterMonitor", None)
+        self._change(path, interface, {name: value})
 
     def _on_RegisterMonitor(self, path: str, sender: str, body: list[Any]) -> tuple[str, list[Any]]:  # noqa: N802
         self._want_power(path)

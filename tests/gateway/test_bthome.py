@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from hypothesis import given
 from hypothesis import strategies as st
 
+import protocols
 from gateway.pollers import bthome
 from gateway.pollers.bthome import BthomeError, decode
 from gateway.profile_library import Library
 
 # bthome.io, "Encryption": key, address, and the advert of 25.06 Cel and 50.55 %.
+VECTORS = Path(protocols.__file__).parent / "vectors" / "host" / "bthome.json"
+CASES = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 ADDRESS = "54:48:E6:8F:80:A5"
 SEALED = bytes.fromhex("41a47266c95f730011223378237214")
@@ -24,14 +30,32 @@ def objects(text: str) -> tuple[tuple[int, int, float], ...]:
     return decode(bytes.fromhex("40" + text)).objects
 
 
-def test_the_example_of_the_format() -> None:
-    assert decode(PLAIN).objects == ((0x02, 0, 25.06), (0x03, 0, 50.55))
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_golden_cases(case: dict[str, Any]) -> None:
+    data, address = bytes.fromhex(case["hex"]), case.get("address", "")
+    key = bytes.fromhex(case["key"]) if "key" in case else None
+    if "refused" in case:
+        with pytest.raises(BthomeError) as info:
+            decode(data, key=key, address=address)
+        assert info.value.reason == case["refused"]
+        return
+    said = decode(data, key=key, address=address)
+    assert [(number, index) for number, index, _ in said.objects] == [
+        (one, at) for one, at, _ in case["objects"]
+    ]
+    assert [value for *_, value in said.objects] == pytest.approx([value for *_, value in case["objects"]])
+    assert said[1:] == (
+        case.get("packet_id"),
+        case.get("counter"),
+        case.get("is_triggered", False),
+        case.get("is_cut", False),
+    )
+    assert bthome.own_address(data) == case.get("own_address", "")
 
 
-def test_the_example_of_the_encryption_chapter() -> None:
-    said = decode(SEALED, key=KEY, address=ADDRESS)
-    assert said.objects == ((0x02, 0, 25.06), (0x03, 0, 50.55))
-    assert said.counter == 0x33221100
+def test_every_kind_of_object_has_a_golden_case() -> None:
+    there = {int(case["hex"][2:4], 16) for case in CASES if len(case["hex"]) > 2}
+    assert not set(bthome.KINDS) - there
 
 
 def test_an_advert_of_a_thermometer_in_the_shops() -> None:
@@ -44,24 +68,6 @@ def test_an_advert_of_a_thermometer_in_the_shops() -> None:
         "relative_humidity": 52.0,
         "battery": 100.0,
     }
-
-
-# The property table of bthome.io/format: each object with its example and its value.
-TABLE = [
-    ("0161", 97), ("02ca09", 25.06), ("03bf13", 50.55), ("04138a01", 1008.83), ("05138a14", 13460.67),
-    ("065e1f", 80.3), ("08ca06", 17.38), ("0960", 96), ("0a138a14", 1346.067), ("0b021b00", 69.14),
-    ("0c020c", 3.074), ("0d120c", 3090), ("0e021c", 7170), ("12e204", 1250), ("133301", 307), ("14020c", 30.74),
-    ("2e23", 35), ("3f020c", 307.4), ("400c00", 12), ("414e00", 7.8), ("424e3400", 13.39), ("434e34", 13.39),
-    ("444e34", 133.90), ("451101", 27.3), ("4632", 5.0), ("478756", 2215.1), ("48dc87", 34780), ("49dc87", 34.780),
-    ("4a020c", 307.4), ("4b138a14", 1346.067), ("4c41018a01", 25821.505), ("4d12138a14", 344593.170),
-    ("4e87562a01", 19551.879), ("4f87562a01", 19551.879), ("518756", 22.151), ("528756", 22.151),
-    ("5d02ea", -5.630), ("5c02fbffff", -12.78), ("57ea", -22), ("58ea", -7.7), ("5f2c01", 30.0), ("6507", 7),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "value"), TABLE)
-def test_the_examples_of_the_property_table(text: str, value: float) -> None:
-    assert objects(text) == ((int(text[:2], 16), 0, pytest.approx(value)),)
 
 
 def test_several_of_one_kind_are_told_apart_by_their_order() -> None:

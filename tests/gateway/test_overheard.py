@@ -95,6 +95,19 @@ async def test_a_repeated_packet_is_one_set_and_a_stranger_is_none(tmp_path: Pat
 
 
 @on_a_loop
+async def test_an_advert_that_was_overtaken_is_not_taken_for_a_newer_one(tmp_path: Path) -> None:
+    with street(tmp_path) as town:
+        for packet, hundredths in ((254, 2000), (0, 2002), (255, 2001), (1, 2003)):
+            town.ears.advert(plain(packet, hundredths))
+            town.desk.clock.pass_s(1)
+        assert await town.kept() == [(2000,), (2002,), (2003,)]
+        assert town.therm.counters["late"] == 1
+        town.desk.clock.pass_s(5)
+        town.ears.advert(plain(0, 2100))  # a battery was changed: it counts anew
+        assert (await town.kept())[-1] == (2100,)
+
+
+@on_a_loop
 async def test_a_chatty_device_is_kept_as_often_as_asked_and_a_trigger_always(tmp_path: Path) -> None:
     with street(tmp_path, period_s=None, key=KEY) as town:
         for second in range(180):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -273,6 +274,51 @@ def test_devices_that_change_their_addresses_stay_the_same_devices(tmp_path: Pat
             assert not {name for name in counters["pass"] if name.startswith("refused")}
             beacon.stop()
             await moving.stop()
+
+    asyncio.run(body())
+
+
+def test_a_radio_without_bluez_serves_a_gateway_goes_away_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon as it is, and its radio on a network line, as of a container whose host has the adapter."""
+    monkeypatch.setattr(limits, "BLE_CHECK_S", 0.05)
+    monkeypatch.setattr(limits, "BLE_SCAN_RETRY_MIN_S", 0.05)
+
+    async def body() -> None:
+        keys.write_file(tmp_path / "master.key")
+        (tmp_path / "sealed.key").write_text(KEY.hex())
+        (tmp_path / "sealed.key").chmod(0o600)
+        air = street.Air(random.Random(3))
+        lines: set[asyncio.StreamWriter] = set()
+        line = await street.offer(air, lines=lines)
+        port = line.sockets[0].getsockname()[1]
+        config = configs.parse(CONFIG.replace("127.0.0.1:1", f"127.0.0.1:{port}"), "gateway.toml", tmp_path)
+        beacons = sensors(air)
+        roof = street.Peripheral(air, "D0:00:00:00:00:01", "roof")
+        await roof.start()
+        with DataDir(tmp_path / "data"):
+            gateway = Gateway(config, structlog.get_logger())
+            task = asyncio.create_task(gateway.run())
+            heard = {name: gateway.devices.get(name) for name in ("shelf", "sealed", "roof")}
+            await until(lambda: all(one.last for one in heard.values()), "all three are heard")
+            line.close()
+            for writer in lines:
+                writer.close()
+            refused = f"the radio cannot be opened: [Errno {errno.ECONNREFUSED}]"
+            await until(lambda: refused in str(gateway.reasons()), "the loss is told")
+            sets = heard["roof"].counters["sets"]
+            line = await street.offer(air, port)
+            await until(lambda: not gateway.reasons(), "it is back")
+            await until(lambda: heard["roof"].counters["sets"] > sets, "and connects")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            gateway.store.close()
+        for beacon in beacons:
+            beacon.stop()
+        await roof.stop()
+        line.close()
+        await line.wait_closed()
 
     asyncio.run(body())
 

@@ -31,11 +31,11 @@ A_MINUTE = 36
 class Street:
     """An adapter with a poller, and peripherals on the air."""
 
-    def __init__(self, slots: int = limits.BLE_SLOTS) -> None:
+    def __init__(self, slots: int = limits.BLE_SLOTS, power_cycle: bool = False) -> None:
         self.air = street.Air(random.Random(5))
         self.adapter = street.Adapter(self.air)
         clock = WorldClock(asyncio.get_running_loop())
-        self.desk = Desk(self.adapter.backend(), clock, slots=slots)
+        self.desk = Desk(self.adapter.backend(), clock, slots=slots, power_cycle=power_cycle)
 
     async def peripheral(
         self, name: str, number: int, points: tuple[GattPoint, ...] = POINTS
@@ -228,6 +228,25 @@ def test_a_scanner_that_hears_nothing_is_started_anew_and_says_so() -> None:
             await asyncio.sleep(10.0)
             assert not desk.poller.reasons()
             beacon.stop()
+
+    on_street(body)
+
+
+@pytest.mark.parametrize(("power_cycle", "resets"), [(True, 3), (False, 0)])
+def test_an_adapter_that_hears_nothing_in_either_mode_is_switched_off_and_on_once_an_hour(
+    power_cycle: bool, resets: int
+) -> None:
+    async def body() -> None:
+        here = Street(power_cycle=power_cycle)
+        async with here.desk.running() as desk:
+            await asyncio.sleep(3 * limits.BLE_RESET_PAUSE_S)
+            assert desk.poller.scanner.counters.resets == resets
+            one, _device = await here.peripheral("one", 1)
+            desk.poller.devices.clear()
+            await asyncio.sleep(30.0)
+            assert desk.poller.scanner.is_scanning
+            assert not desk.poller.reasons()
+            await one.stop()
 
     on_street(body)
 
