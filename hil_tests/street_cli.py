@@ -65,6 +65,45 @@ def modbus(
         raise RigError(f"{link} or port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
 
 
+@app.command()
+def hj212(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0: a free one.")] = 8212,
+    mute: Annotated[bool, typer.Option("--mute", help="Take data and confirm none.")] = False,
+) -> None:
+    """Be an environmental platform that takes HJ 212 and HJ 1404, and show every row that a gateway sends it."""
+    try:
+        asyncio.run(_serve_hj212(port, mute))
+    except KeyboardInterrupt:
+        typer.echo("")
+    except OSError as exc:
+        raise RigError(f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
+
+
+async def _serve_hj212(port: int, mute: bool) -> None:
+    from hil_tests.world.hj_platform import HjPlatform
+    from protocols.northbound.hj212 import COMMANDS
+
+    platform = HjPlatform()
+    platform.faults.mute = mute
+    port = await platform.serve(port)
+    typer.echo(f"An environmental platform on port {port}. A gateway reports to it with:\n")
+    typer.echo(f'[[hj212]]\nname = "platform"\nhost = "127.0.0.1"\nport = {port}')
+    typer.echo('password_file = "hj.password"      # of mode 0600, with any six digits')
+    typer.echo('stations = { "bridge-1" = "010000A8900016F000169DC0" }\n')
+    shown = 0
+    while True:
+        await platform.arrived.wait()
+        platform.arrived.clear()
+        for one in platform.arrivals[shown:]:
+            mn, cn, at = one.key
+            words = " ".join(f"{key}={value}" for key, value in one.items.items())
+            typer.echo(f"{mn} {cn} {COMMANDS[cn][0]} {at}{' RF=1' if one.resent else ''}: {words}")
+        shown = len(platform.arrivals)
+        for error in platform.bad_frames:
+            typer.echo(f"no frame: {error}")
+        platform.bad_frames.clear()
+
+
 async def _serve_modbus(link: Path, port: int, baud: int, trouble: bool, seed: int) -> None:
     rng = random.Random(seed)
     slaves = [modbus_models.slave("geolux_lx80", 3, rng), modbus_models.slave("eastron_sdm120", 7, rng)]
