@@ -53,6 +53,7 @@ def test_a_result_goes_to_the_platform_and_a_correction_goes_again(tmp_path: Pat
         platform = HjPlatform()
         rig = Rig(tmp_path, platform)
         rig.open()
+        await pass_s(1)  # connected: what is due from now on is fresh
         operations = await offered(rig)
         assert await operations.handle(asked(), "wang") == {"platforms": ["river-city"]}
         await operations.handle(
