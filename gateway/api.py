@@ -27,7 +27,9 @@ from gateway.web import Page, Request, json_page
 
 ROOT = "/api/v1"
 # What an operator may change. All other changes are an admin's.
-OPERATORS = frozenset({"command.send", "settings.set", "device.write", "alarm.acknowledge", "alarm.silence"})
+OPERATORS = frozenset(
+    {"command.send", "settings.set", "device.write", "alarm.acknowledge", "alarm.silence", "quality.add"}
+)
 # Asked on this machine only.
 LOCAL = frozenset({"token.add", "token.list", "token.revoke"})
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{16,64}")

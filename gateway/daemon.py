@@ -28,6 +28,7 @@ from gateway import (
     keys,
     limits,
     marks,
+    quality_checks,
     radios,
     registry,
     report_rows,
@@ -40,6 +41,7 @@ from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
 from gateway.config import Config, SerialSection
+from gateway.config_hj212 import platforms
 from gateway.control import SOCKET_NAME, ControlServer
 from gateway.devices import Devices
 from gateway.downlink import Downlink
@@ -83,6 +85,7 @@ EXTRA_SCHEMA = (
     *modbus_memory.SCHEMA,
     *tokens.SCHEMA,
     *report_rows.SCHEMA,
+    *quality_checks.SCHEMA,
 )
 
 
@@ -221,6 +224,8 @@ class Gateway:
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
         )  # fmt: skip
+        checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config))
+        checks.serve(self.operations)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -553,6 +558,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
+        quality_checks.QualityChecks(store, known, clock, platforms(config)).serve(operations)
         return await operations.handle(request, who)
     finally:
         store.close()

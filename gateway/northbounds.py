@@ -6,7 +6,9 @@ broker must not carry an MQTT client in its memory.
 
 from __future__ import annotations
 
+import difflib
 import functools
+import logging
 import os
 import random
 import ssl
@@ -24,6 +26,7 @@ from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
 
+log = logging.getLogger(__name__)
 PASSWORD_BYTES_MAX = 1024
 HOUR_MS = 3_600_000
 
@@ -143,6 +146,7 @@ def build_hj212(section: Hj212Section, context: Context) -> Northbound:
     from gateway.northbound.hj212_northbound import build
 
     password = read_password(section.password_file, "hj212")
+    _tell_unknown_sites(section, [site.site for site in context.registry.sites()])
     set_password = None
     if section.may_set_password:
         set_password = functools.partial(write_password, section.password_file)
@@ -151,6 +155,17 @@ def build_hj212(section: Hj212Section, context: Context) -> Northbound:
         context.rng,
     )  # fmt: skip
     return RowsNorthbound(section.name, runner, context.clock)
+
+
+def _tell_unknown_sites(section: Hj212Section, known: list[str]) -> None:
+    """A name that is spelled wrong would be reported on never, without a word."""
+    for site in section.stations:
+        if site not in known:
+            near = difflib.get_close_matches(site, known, n=1, cutoff=0.6)
+            hint = f" Did you mean {near[0]}?" if near else " Make it: tidegate gateway site add."
+            log.warning(
+                "hj212 %s: there is no site %s yet, so nothing is reported of it.%s", section.name, site, hint
+            )
 
 
 def check_hj212(section: Hj212Section) -> str:

@@ -92,6 +92,10 @@ class Operations:
         """All there are."""
         return list(self._table)
 
+    def add(self, name: str, operation: Callable[[Request, By], Awaitable[Reply]]) -> None:
+        """Offer one more, of a part that has a file of its own."""
+        self._table[name] = operation
+
     async def handle(self, request: Request, who: str) -> Reply:
         """Carry out `request`, {"operation": name, …}. Raises an error of gateway.errors."""
         name = request.get("operation")

@@ -83,6 +83,7 @@ class Row(NamedTuple):
     due_ms: int
     sent: int
     digest: bytes
+    newest: int
 
 
 _MARK = """INSERT INTO report_row VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, 0, 0, x'')
@@ -103,13 +104,19 @@ def mark(
 ) -> None:
     """Make rows due for readings (`marks`: the highest id of each), and move the cursor (event, next reading)."""
     connection.executemany("INSERT OR IGNORE INTO report_index VALUES (?, ?, ?)", index)
-    connection.executemany(
-        _MARK, [_mark_row(northbound, mark, newest, now_ms) for mark, newest in marks.items()]
-    )
+    mark_rows(connection, northbound, marks, now_ms)
     connection.execute(
         "INSERT OR REPLACE INTO progress (northbound, event_cursor, next_reading, owed) VALUES (?, ?, ?, x'')",
         (northbound, *cursor),
     )
+
+
+def mark_rows(
+    connection: sqlite3.Connection, northbound: str, marks: Mapping[Mark, int], now_ms: int
+) -> None:
+    """Make rows due. The number of each grows with what belongs to it: its highest reading, its latest check."""
+    rows = [_mark_row(northbound, mark, newest, now_ms) for mark, newest in marks.items()]
+    connection.executemany(_MARK, rows)
 
 
 def _mark_row(northbound: str, mark: Mark, newest: int, now_ms: int) -> tuple[object, ...]:
@@ -124,7 +131,7 @@ def due(
 ) -> list[Row]:
     """Rows due from `since_ms` to before `until_ms`, those due longest first."""
     rows = connection.execute(
-        "SELECT site, kind, start_ms, end_ms, late, due_ms, sent, digest FROM report_row INDEXED BY report_due"
+        "SELECT site, kind, start_ms, end_ms, late, due_ms, sent, digest, newest FROM report_row INDEXED BY report_due"
         " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms >= ? AND due_ms < ? ORDER BY due_ms LIMIT ?",
         (northbound, int(late), since_ms, until_ms, limit),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gateway import quality_checks
 from gateway.clock import Clock
 from gateway.config_hj212 import Hj212Section
 from gateway.marks import Marks
@@ -58,7 +59,11 @@ def build(
         section.name, section.host, section.port, section.st, version, password, report_settings, section.ack,
         heartbeat_s, section.in_flight, section.mark_resent, set_password,
     )  # fmt: skip
-    report = Hj212Report(report_settings, told, marks.of)
+
+    def checks(site: str, kind: str, at_ms: int) -> list[tuple[str, dict[str, str], str]]:
+        return store.read(lambda connection: quality_checks.of_row(connection, site, kind, at_ms))
+
+    report = Hj212Report(report_settings, told, marks.of, checks)
     sender = Hj212Sender(settings, told, lambda: runner.desk, clock)
     runner = Hj212Runner(section.name, store, report, sender, places, clock, rng)
     runner.sender = sender

@@ -21,7 +21,7 @@ from gateway.marks import Mark as WorkMark
 from gateway.records import Reading
 from gateway.report_rows import Key, Mark
 from protocols.measurands import HjCode, Measurand, registry
-from protocols.northbound import hj212
+from protocols.northbound import hj212, hj1404
 from protocols.northbound.aggregate import NORMAL, Aggregate, Sample, aggregate, best_source, sample_flag
 from protocols.northbound.hj212 import Group, Hj212Error
 from protocols.wire.schemas import GOOD
@@ -68,11 +68,15 @@ class _Series(NamedTuple):
 class Hj212Report:
     """The Report of rows.py for one platform."""
 
-    def __init__(self, settings: ReportSettings, told: Told, marks: Callable[[Reading], WorkMark]) -> None:
+    def __init__(
+        self, settings: ReportSettings, told: Told, marks: Callable[[Reading], WorkMark],
+        checks: Callable[[str, str, int], list[tuple[str, dict[str, str], str]]] = lambda site, kind, at_ms: [],
+    ) -> None:  # fmt: skip
         self.sites = frozenset(settings.stations)
         self._settings = settings
         self._told = told
         self._marks = marks
+        self._checks = checks
         self._periods: dict[str, tuple[int, int, int]] = {}
         self._too_long: set[str] = set()
 
@@ -124,6 +128,8 @@ class Hj212Report:
 
     def message(self, key: Key, end_ms: int, readings: Sequence[Reading]) -> bytes | None:
         """The data area, None without any item."""
+        if key.kind in hj1404.BY_CN:
+            return self._checked(key)
         by_code = self._by_code(readings)
         if not by_code:
             return None
@@ -135,6 +141,16 @@ class Hj212Report:
             groups = self._figures(by_code, (end_ms - key.start_ms) // 1000)
         time: Group = (("DataTime", civil.text(moment_ms, self._settings.zone)),)
         return hj212.area_of([time, *groups]).encode()
+
+    def _checked(self, key: Key) -> bytes | None:
+        """What quality control found at that time."""
+        kind = hj1404.BY_CN[key.kind]
+        groups: list[Group] = [(("DataTime", civil.text(key.start_ms, self._settings.zone)),)]
+        for name, fields, flag in self._checks(key.site, kind, key.start_ms):
+            code = self._code(registry().by_name[name])
+            if code is not None:
+                groups.append(hj1404.group(kind, code.code, fields, flag))
+        return hj212.area_of(groups).encode() if len(groups) > 1 else None
 
     def _by_code(self, readings: Sequence[Reading]) -> dict[str, list[_Series]]:
         """Samples by code and instrument (a series of a node or device)."""

@@ -105,7 +105,6 @@ class Sender(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Sent:
     row: Row
-    upto: int
     digest: bytes
 
 
@@ -305,10 +304,9 @@ class RowsRunner:
         ]
 
     def _send(self, session: Session, row: Row) -> None:
-        upto = self._next_reading - 1
         message = self._report.message(row.key, row.end_ms, self.readings(row.key, row.end_ms))
         digest = b"" if message is None else hashlib.blake2b(message, digest_size=8).digest()
-        sent = _Sent(row, upto, digest)
+        sent = _Sent(row, digest)
         self._busy[row.key] = True
         if message is None or (row.sent and digest == row.digest):  # nothing (new) to say
             self._note(sent)
@@ -391,7 +389,7 @@ class RowsRunner:
             self._due.set()
 
     def _write_confirmed(self, connection: sqlite3.Connection, batch: list[_Sent]) -> None:
-        rows = [(sent.row.key, sent.upto, sent.digest, int(bool(sent.digest))) for sent in batch]
+        rows = [(sent.row.key, sent.row.newest, sent.digest, int(bool(sent.digest))) for sent in batch]
         report_rows.confirm(connection, self.name, rows, self._clock.unix_ms(), int(ROW_AGAIN_S * 1000))
 
     # ---- housekeeping --------------------------------------------------------------------------------------------

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from gateway.errors import NorthboundError
 from gateway.northbound.hj212 import Wire
-from protocols.northbound import hj212
+from protocols.northbound import hj212, hj1404
 from protocols.northbound.hj212 import Frame, Hj212Error, Joiner, Splitter
 
 RowKey = tuple[str, str, str]
-DATA = (hj212.REAL_TIME, hj212.MINUTE, hj212.HOUR, hj212.DAY)
+DATA = (hj212.REAL_TIME, hj212.MINUTE, hj212.HOUR, hj212.DAY, *hj1404.BY_CN)
 
 
 class Arrival(NamedTuple):

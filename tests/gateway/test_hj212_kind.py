@@ -52,6 +52,16 @@ def test_a_table_becomes_a_northbound(tmp_path: Path) -> None:
         assert told == "127.0.0.1:9, HJ 2017, 1 stations"
 
 
+def test_a_site_that_is_not_known_is_told_with_the_likely_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with desk(tmp_path) as office:
+        asyncio.run(office.enrol(0x12, site="lishui-33"))
+        build(office, tmp_path)
+        assert "there is no site lishui-3 yet" in caplog.text
+        assert "Did you mean lishui-33?" in caplog.text
+
+
 def test_a_password_file_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"hj212\.password_file: .*pw cannot be read"):
         northbounds.KINDS["hj212"].check(section(tmp_path))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from gateway import civil
+from gateway import civil, quality_checks
 from gateway.daemon import EXTRA_SCHEMA
 from gateway.marks import Marks
 from gateway.northbound.hj212 import Hj212Sender
@@ -113,7 +113,7 @@ class Rig:
             report,
             **self._settings,
         )
-        self.report = Hj212Report(report, self.told, Marks(self.store).of)
+        self.report = Hj212Report(report, self.told, Marks(self.store).of, self._checks)
         self.sender = Hj212Sender(
             self.settings, self.told, lambda: self.desk, self.clock, self.platform.open_wire
         )
@@ -124,6 +124,9 @@ class Rig:
         self.desk = Desk(self.settings, self.told, self.report, self.store, self.clock, self.runner.readings)
         self._task = asyncio.get_running_loop().create_task(self.runner.run())
         self._give_again()
+
+    def _checks(self, site: str, kind: str, at_ms: int) -> list[tuple[str, dict[str, str], str]]:
+        return self.store.read(lambda connection: quality_checks.of_row(connection, site, kind, at_ms))
 
     async def close(self, *, kill: bool = False) -> None:
         """Stop; with `kill` as kill -9 does: nothing is saved and what was not committed is gone."""

@@ -1,8 +1,10 @@
-"""What the gateway reads of other people's devices, for the fuzzer: adverts, answers on a bus, profiles."""
+"""What the gateway reads of others' devices and platforms, for the fuzzer: adverts, answers, profiles, HJ 212."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
@@ -12,6 +14,7 @@ from gateway.pollers import bthome
 from gateway.pollers.modbus_gate import Gate, crc16
 from gateway.pollers.modbus_types import Request
 from protocols import fields
+from protocols.northbound import hj212
 
 _KEY, _ADDRESS = bytes(range(16)), "54:48:E6:8F:80:A5"
 _FORMS = [
@@ -111,6 +114,38 @@ def profile(data: bytes) -> None:
         raise
 
 
+def hj212_frames() -> list[bytes]:
+    found = json.loads(
+        (Path(hj212.__file__).parents[1] / "vectors" / "northbound" / "hj212.json").read_text()
+    )
+    return [case["frame"].encode() + b"\r\n" for case in found["exact"] + found["field"]]
+
+
+class Platform:
+    """A stream that lives through all inputs: it must not grow, and hears the next frame after a pause."""
+
+    def __init__(self) -> None:
+        self._splitter, self._joiner = hj212.Splitter(), hj212.Joiner(4)
+        self._good = hj212_frames()[0]
+
+    def __call__(self, data: bytes) -> None:
+        error: hj212.Hj212Error | None = None
+        for found in self._splitter.feed(data):
+            try:
+                if isinstance(found, hj212.Hj212Error):
+                    raise found
+                whole = self._joiner.take(found)
+                hj212.items_of(found.area if whole is None else whole.area)
+                hj212.encode(hj212.data_ack(found))
+            except hj212.Hj212Error as caught:
+                error = caught
+        last = self._splitter.feed(b"x" * hj212.FRAME_MAX + self._good)[-1:]
+        if last != [hj212.decode(self._good)]:
+            raise AssertionError("the next frame was not heard")
+        if error is not None:
+            raise error
+
+
 # name, corpus, what it is fed to, share of the inputs (a profile takes milliseconds)
 TARGETS: list[tuple[str, list[bytes], Callable[[bytes], None], int]] = [
     ("bthome", adverts(), advert, 10),
@@ -118,5 +153,6 @@ TARGETS: list[tuple[str, list[bytes], Callable[[bytes], None], int]] = [
     ("modbus rtu", answers(), Ear(is_numbered=False), 10),
     ("modbus tcp", numbered(), Ear(is_numbered=True), 10),
     ("device profile", [_PROFILE], profile, 1),
+    ("hj212", hj212_frames(), Platform(), 10),
 ]
-ERRORS = (bthome.BthomeError, fields.FieldError, ConfigError)
+ERRORS = (bthome.BthomeError, fields.FieldError, ConfigError, hj212.Hj212Error)
