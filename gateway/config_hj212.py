@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,9 +14,6 @@ from gateway.config_types import FileName, Host, Name, Section, Zone, allowed
 from gateway.limits import STATIONS_MAX
 from protocols.measurands import registry
 from protocols.northbound import hj212
-
-if TYPE_CHECKING:
-    from gateway.config import Config
 
 _MN = re.compile(r"[A-Za-z0-9]{1,24}")
 _CODE = re.compile(r"[A-Za-z0-9]{0,12}")
@@ -85,9 +82,9 @@ class Hj212Section(Section):
     may_set_password: bool = Field(False, description="true lets the platform change password_file (1072)")
 
 
-def platforms(config: Config) -> dict[str, Collection[str]]:
+def platforms(sections: Iterable[Hj212Section]) -> dict[str, Collection[str]]:
     """The sites that each platform is told of, by the northbound's name."""
-    return {section.name: section.stations for section in config.hj212}
+    return {section.name: section.stations for section in sections}
 
 
 def check(raw: dict[str, Any]) -> Iterator[Problem]:

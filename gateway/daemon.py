@@ -224,7 +224,7 @@ class Gateway:
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
         )  # fmt: skip
-        checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config))
+        checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
         checks.serve(self.operations)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
@@ -558,7 +558,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
-        quality_checks.QualityChecks(store, known, clock, platforms(config)).serve(operations)
+        quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
         return await operations.handle(request, who)
     finally:
         store.close()
