@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from gateway.config_errors import Problem, rows_of
 from gateway.config_types import FileName, Host, Name, Section
+from gateway.toml_lines import Path
 
 
 class MqttSection(Section):
@@ -31,7 +34,14 @@ class MqttSection(Section):
         "tidegate/{area}/{site}/{node}/{stream}",
         min_length=1,
         max_length=512,
-        description="template with {area} {site} {node} {stream}",
+        description="template with {area} {site} {node} {stream}, {gateway}, and of area codes {province} {city} "
+        "{district} {street}",
+    )
+    status_topic: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="retained: online, and by the broker offline when we are gone; may have {gateway}",
     )
 
 
@@ -42,6 +52,7 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _check(index: int, row: dict[str, Any]) -> Iterator[Problem]:
+    path: Path = ("mqtt", index)
     for key in ("ca_file", "cert_file", "key_file"):
         if key in row and row.get("tls") is not True:
             yield Problem(("mqtt", index, key), "needs tls = true beside it.")
@@ -50,21 +61,26 @@ def _check(index: int, row: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(("mqtt", index, key), f"needs {other} beside it.")
     topic = row.get("topic")
     if isinstance(topic, str):
-        yield from _check_topic(index, topic)
+        yield from _check_topic((*path, "topic"), topic, TOPIC_FIELDS)
+        if "{node}" not in topic or "{stream}" not in topic:
+            told = f'"{topic}" would mix nodes or streams: it must contain {{node}} and {{stream}}.'
+            yield Problem((*path, "topic"), told)
+    status = row.get("status_topic")
+    if isinstance(status, str):
+        yield from _check_topic((*path, "status_topic"), status, ("gateway",))
 
 
-TOPIC_FIELDS = ("area", "site", "node", "stream")
+TOPIC_FIELDS = ("area", "site", "node", "stream", "gateway", "province", "city", "district", "street")
 
 
-def _check_topic(index: int, topic: str) -> Iterator[Problem]:
-    path = ("mqtt", index, "topic")
-    probe = topic
-    for field in TOPIC_FIELDS:
-        probe = probe.replace("{" + field + "}", "x")
-    if "{" in probe or "}" in probe:
-        allowed = ", ".join("{" + field + "}" for field in TOPIC_FIELDS)
-        yield Problem(path, f'"{topic}" holds an unknown field. Allowed are {allowed}.')
+def _check_topic(path: Path, topic: str, fields: Sequence[str]) -> Iterator[Problem]:
+    allowed = ", ".join("{" + field + "}" for field in fields)
+    for name in re.findall(r"\{([^{}]*)\}", topic):
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f" Did you mean {{{near[0]}}}?" if near else ""
+            yield Problem(path, f'"{topic}" holds an unknown field, {{{name}}}. Allowed are {allowed}.{hint}')
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", topic)):
+        yield Problem(path, f'"{topic}" holds a brace without its other one. Allowed are {allowed}.')
     if "+" in topic or "#" in topic or "\0" in topic:
         yield Problem(path, f'"{topic}" holds a wildcard; a topic to publish to has no "+" and no "#".')
-    if "{node}" not in topic or "{stream}" not in topic:
-        yield Problem(path, f'"{topic}" would mix nodes or streams: it must contain {{node}} and {{stream}}.')

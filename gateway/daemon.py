@@ -427,8 +427,8 @@ class Gateway:
         reasons += bluetooth.reasons(self.bluetooth)
         reasons += buses.reasons(self.buses)
         kinds = {section.name: kind for kind, section in self.config.northbounds}
-        offline = [name for name, northbound in self.northbounds.items() if not northbound.connected]
-        return reasons + [f"{kinds[name]}:{name}: not connected" for name in offline]
+        problems = {name: northbound.problem() for name, northbound in self.northbounds.items()}
+        return reasons + [f"{kinds[name]}:{name}: {problem}" for name, problem in problems.items() if problem]
 
     def picture(self) -> dict[str, Any]:
         """Everything countable, for /metrics and status."""

@@ -123,6 +123,7 @@ def _northbounds(northbounds: Mapping[str, Mapping[str, float]]) -> Iterator[Met
     gauges = {
         "connected": "1 while the far side answers.",
         "backlog_records": "Records not confirmed by the far side.",
+        "certificate_days": "Until the certificate that is shown ends.",
         "backlog_hours": "Age of the oldest record not confirmed, in hours.",
         "in_flight": "Records sent and not confirmed.",
     }

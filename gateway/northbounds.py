@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from gateway.certificates import Expiry
 from gateway.clock import Clock
 from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
@@ -42,8 +43,10 @@ class Runner(Protocol):
 class Northbound:
     """A northbound by name, with its state in the units that /metrics and people want."""
 
-    def __init__(self, name: str, runner: Runner, clock: Clock) -> None:
+    def __init__(self, name: str, runner: Runner, clock: Clock, certificate: Path | None = None) -> None:
+        """`certificate`: the file that it shows, whose end is watched."""
         self.name = name
+        self._expiry = None if certificate is None else Expiry(name, certificate)
         self.run = runner.run
         self._runner = runner
         self._clock = clock
@@ -59,12 +62,21 @@ class Northbound:
         """The far side has confirmed every event up to this id."""
         return int(self._runner.status()["event_cursor"])
 
+    def problem(self) -> str | None:
+        """Why it can not do its job, or soon will not; None when it can."""
+        if not self.connected:
+            return "not connected"
+        days = None if self._expiry is None else self._expiry.days_left(self._clock.unix_ms())
+        return f"its certificate ends in {days:.1f} days" if days is not None and days <= 7 else None
+
     def picture(self) -> dict[str, float]:
         """Counters and gauges."""
         status = self._runner.status()
         oldest_ms = status["oldest_undelivered_ms"]
         age_ms = 0 if oldest_ms is None else max(0, self._clock.unix_ms() - oldest_ms)
+        days = None if self._expiry is None else self._expiry.days_left(self._clock.unix_ms())
         return {
+            **({} if days is None else {"certificate_days": days}),
             "connected": float(status["connected"]),
             "backlog_records": status["backlog"],
             "backlog_hours": age_ms / HOUR_MS,
@@ -125,14 +137,18 @@ def build_mqtt(section: MqttSection, context: Context) -> Northbound:
         topic=section.topic,
         username=section.username,
         password=_password(section.password_file),
-        tls=tls_context(section),
+        tls=functools.partial(tls_context, section),
+        status_topic=section.status_topic and section.status_topic.format(gateway=context.gateway),
+        gateway=context.gateway,
     )
+    tls_context(section)  # what is wrong at the start is told at the start
     format = functools.partial(mqtt.format, marks=context.marks, devices=context.devices)
     delivery = Delivery(
         section.name, context.store, format, mqtt.MqttSender(settings), context.registry.place_of, context.clock,
         context.rng,
     )  # fmt: skip
-    return Northbound(section.name, delivery, context.clock)
+    shown = Path(section.cert_file) if section.tls and section.cert_file else None
+    return Northbound(section.name, delivery, context.clock, shown)
 
 
 def check_mqtt(section: MqttSection) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 from gmqtt.mqtt.handler import MQTTConnectError
 
 from gateway.devices import Devices
-from gateway.errors import NorthboundError
+from gateway.errors import ConfigError, NorthboundError
 from gateway.marks import Marks
 from gateway.northbound.runner import Destination, OnConfirm
 from gateway.records import KIND_RESULT, Event, Reading
@@ -38,6 +39,8 @@ _FAILURE = 0x80
 # CONNACK reasons of a broker that does not speak MQTT 5: one of 3.1.1, one of 5.
 _NOT_THIS_VERSION = (1, 0x84)
 _RECEIVE_MAXIMUM_DEFAULT = 65_535
+
+LEVELS = {"province": 2, "city": 4, "district": 6, "street": 9}
 
 _quiet = logging.getLogger("gateway.northbound.gmqtt")
 _quiet.setLevel(logging.CRITICAL)  # it logs each packet; what matters is in the errors raised here
@@ -54,7 +57,11 @@ class MqttSettings:
     topic: str = "tidegate/{area}/{site}/{node}/{stream}"
     username: str | None = None
     password: str | None = None
-    tls: ssl.SSLContext | None = None
+    # Read anew for each connection: a renewed certificate is shown from the next one on. Raises ConfigError.
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    # Retained, so that whoever subscribes knows at once whether we are there; the broker tells when we are gone.
+    status_topic: str | None = None
+    gateway: str = ""
     # A connection on which nothing came for two of these is taken for dead.
     keepalive_s: int = 4
     # Publishes that may be unconfirmed; the broker's receive maximum may lower it.
@@ -104,6 +111,15 @@ def format(
     )
 
 
+def prefixes(area: str) -> dict[str, str]:
+    """The levels above an area code (GB/T 2260, GB/T 10114): province 2 digits, city 4, district 6, street 9.
+
+    A code that is shorter than a level is that level's name, too; one that is no code at all is every level's.
+    """
+    is_code = area.isascii() and area.isdigit()
+    return {level: area[:size] if is_code else area for level, size in LEVELS.items()}
+
+
 class MqttSender:
     """Connects to one broker."""
 
@@ -119,6 +135,8 @@ class MqttSender:
             if self._version == MQTTv50 and _code_of(error) in _NOT_THIS_VERSION:
                 self._version = MQTTv311
             raise NorthboundError(f"{self._name()} refused us: {error}") from error
+        except ConfigError as error:  # a file that was there at the start, and is being renewed or is gone
+            raise NorthboundError(f"{self._name()}: {error}") from error
         except (OSError, TimeoutError, ssl.SSLError) as error:
             raise NorthboundError(f"{self._name()} cannot be reached: {error}") from error
 
@@ -129,7 +147,7 @@ class MqttSender:
             session.client.connect(
                 settings.host,
                 settings.port,
-                ssl=settings.tls or False,
+                ssl=settings.tls() or False,
                 keepalive=settings.keepalive_s,
                 version=self._version,
             )
@@ -145,6 +163,7 @@ class MqttSender:
             if not connecting.done():
                 raise TimeoutError(session.gone.result() if session.gone.done() else "no answer in time")
             connecting.result()
+            session.tell_birth()
         except BaseException:
             connecting.cancel()
             session.abort()
@@ -162,12 +181,18 @@ class MqttSession:
         self.window = settings.window
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._topic = settings.topic
+        self._gateway = settings.gateway
+        self._status_topic = settings.status_topic
         self._topics: dict[Destination, bytes] = {}
         self._silent_max_s = 2 * settings.keepalive_s
         self._on_confirm = on_confirm
         self._mids = _Mids()
         self.client = _Client(
-            settings.client_id, clean_session=True, persistent_storage=self._mids, logger=_quiet
+            settings.client_id,
+            clean_session=True,
+            persistent_storage=self._mids,
+            logger=_quiet,
+            will_message=self._status("offline"),
         )
         if settings.username is not None:
             self.client.set_auth_credentials(settings.username, settings.password)
@@ -177,11 +202,24 @@ class MqttSession:
         handler._handle_puback_packet = self._on_puback
         self._free_mid = handler.id_generator.free_id
 
+    def _status(self, state: str) -> gmqtt.Message | None:
+        if self._status_topic is None:
+            return None
+        told = {"gateway": self._gateway, "state": state}
+        return gmqtt.Message(self._status_topic, told, qos=1, retain=True)
+
+    def tell_birth(self) -> None:
+        """Say that we are here. Its PUBACK belongs to no record, and is nobody's token."""
+        birth = self._status("online")
+        if birth is not None:
+            self.client.publish(birth)
+
     def publish(self, destination: Destination, payload: bytes) -> int:
         """Hand a QoS 1 publish to the connection; its packet id."""
         topic = self._topics.get(destination)
         if topic is None:
-            topic = self._topic.format(**asdict(destination)).encode()
+            places = prefixes(destination.area)
+            topic = self._topic.format(gateway=self._gateway, **places, **asdict(destination)).encode()
             self._topics[destination] = topic
         try:
             self.client.publish(topic, payload, qos=1)
