@@ -276,6 +276,8 @@ ROW_LOOK_S = 0.5
 ROWS_BUSY_MAX = 512
 # At most so long the clock is not looked at: it may have been set.
 ROW_IDLE_S = 5.0
+# What rows hold in the store is asked for at most so often: an outage of days is 100,000 readings.
+ROW_HELD_S = 10.0
 # A row of which a reading came while it was under way goes again after this: those that trickle in go together.
 ROW_AGAIN_S = 60.0
 # Of one row: a day at one a second. What lies beyond is not in its figures.

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import recovery
+from gateway.intervals import Intervals
 from gateway.limits import REPORT_KEPT_S, REPORT_ROWS_MAX, ROW_READINGS_MAX
 from gateway.records import Reading
 
@@ -253,6 +254,30 @@ def readings(
         (site, -(-start_ms // 1000), -(-end_ms // 1000), upto, ROW_READINGS_MAX),
     )
     return recovery.decoded(known, rows)
+
+
+def gone(connection: sqlite3.Connection, site: str, start_ms: int, end_ms: int, upto: int) -> int:
+    """How many readings of a period there were that are in the store no more."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM report_index i WHERE i.site = ? AND i.time >= ? AND i.time < ? AND i.reading <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM reading r WHERE r.id = i.reading)",
+        (site, -(-start_ms // 1000), -(-end_ms // 1000), upto),
+    ).fetchone()
+    return int(count)
+
+
+def held(connection: sqlite3.Connection, northbound: str) -> Intervals:
+    """The readings that rows due are made of: they must stay."""
+    rows = connection.execute(
+        "SELECT DISTINCT i.reading FROM report_row w JOIN report_index i ON i.site = w.site"
+        " AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000"
+        " WHERE w.northbound = ? AND w.state = 0 ORDER BY i.reading",
+        (northbound,),
+    )
+    found = Intervals()
+    for (reading,) in rows:
+        found.add(reading, reading)
+    return found
 
 
 def settings(connection: sqlite3.Connection, northbound: str) -> dict[str, str]:

@@ -273,6 +273,23 @@ def test_heartbeats_keep_a_connection_and_end_one_without_a_sign(tmp_path: Path)
     in_world(story())
 
 
+def test_a_platform_that_hangs_up_at_once_is_not_stormed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform)
+        rig.open()
+        for _ in range(600):
+            platform.break_lines()
+            await pass_s(0.1)
+        assert platform.connections < 120
+        assert len(caplog.records) < 5
+        await rig.close()
+
+    in_world(story())
+
+
 # --- what a platform asks -----------------------------------------------------------------------
 
 
