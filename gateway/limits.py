@@ -290,8 +290,10 @@ REPORT_KEPT_S = 45 * 86_400
 # Rows due of one northbound, 200 bytes each: ten stations with ten-minute rows for two years. Beyond, the shortest
 # periods give way, the oldest first: their sums are in the longer ones.
 REPORT_ROWS_MAX = 1_000_000
-# How often the table is tidied.
-REPORT_TIDY_S = 600.0
+# How often the table is tidied, and of how many sites: a site with minute data has 7,500 rows, a millisecond to look
+# at.
+REPORT_TIDY_S = 60.0
+REPORT_TIDY_SITES = 8
 # A row that the far side did not take is offered again after a pause that doubles from here to there; so many may wait
 # so, beyond it the session ends.
 ROW_REFUSED_S = 60.0

@@ -51,6 +51,7 @@ SCHEMA = (
         PRIMARY KEY (northbound, site, kind, start_ms)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS report_due ON report_row (northbound, late, due_ms) WHERE state = 0",
+    "CREATE INDEX IF NOT EXISTS report_due_of_site ON report_row (site, start_ms) WHERE state = 0",
     # What the far side has set by its own commands, and what else a northbound of rows must not forget.
     """CREATE TABLE IF NOT EXISTS report_setting (
         northbound TEXT NOT NULL,
@@ -174,20 +175,28 @@ def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[st
     ).rowcount
 
 
-def tidy(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int:
-    """Forget what is old, and rows due beyond the bound: those of the shortest periods first, the oldest of these
-    first.
+def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], now_ms: int) -> None:
+    """Forget what is old of these sites: confirmed rows, and which readings there were. What is due keeps its readings.
 
-    How many rows due were given up. The digest of an old row is no loss: it would only be sent once more.
+    The digest of an old row is no loss: it would only be sent once more.
     """
     before_ms = now_ms - REPORT_KEPT_S * 1000
-    connection.execute(
-        "DELETE FROM report_row WHERE northbound = ? AND state = 1 AND end_ms < ?", (northbound, before_ms)
-    )
-    (oldest_ms,) = connection.execute(
-        "SELECT coalesce(min(start_ms), ?) FROM report_row WHERE state = 0", (before_ms,)
-    ).fetchone()
-    connection.execute("DELETE FROM report_index WHERE time < ?", (min(before_ms, oldest_ms) // 1000,))
+    for site in sites:
+        connection.execute(
+            "DELETE FROM report_row WHERE northbound = ? AND site = ? AND state = 1 AND end_ms < ?",
+            (northbound, site, before_ms),
+        )
+        (oldest_ms,) = connection.execute(  # of any northbound: they share the index
+            "SELECT coalesce(min(start_ms), ?1) FROM report_row WHERE site = ?2 AND state = 0",
+            (before_ms, site),
+        ).fetchone()
+        connection.execute(
+            "DELETE FROM report_index WHERE site = ? AND time < ?", (site, min(before_ms, oldest_ms) // 1000)
+        )
+
+
+def give_up(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int:
+    """Forget rows due beyond the bound: of the shortest periods first, the oldest of these first; how many."""
     beyond = count(connection, northbound, now_ms + 1000 * REPORT_KEPT_S) - REPORT_ROWS_MAX
     if beyond <= 0:
         return 0

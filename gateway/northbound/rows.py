@@ -35,6 +35,7 @@ from gateway.limits import (
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
     REPORT_TIDY_S,
+    REPORT_TIDY_SITES,
     ROW_AGAIN_S,
     ROW_CHUNK,
     ROW_HELD_S,
@@ -137,6 +138,7 @@ class RowsRunner:
         self._held: Intervals | None = None
         self._held_s = 0.0
         self._held_to = 0
+        self._untidied: list[str] = []
         self._refusals: dict[Key, int] = {}
         self._delivered_at: dict[Key, int] = {}
         # In flight, or confirmed and not yet written: the table still has them as due.
@@ -433,8 +435,14 @@ class RowsRunner:
             await asyncio.sleep(REPORT_TIDY_S)
 
     def _tidy_now(self, connection: sqlite3.Connection) -> None:
+        """Some sites each time: their confirmed rows are looked through."""
         self._drop_superseded(connection)
-        self.counters["given_up"] += report_rows.tidy(connection, self.name, self._clock.unix_ms())
+        now_ms = self._clock.unix_ms()
+        self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+        if not self._untidied:
+            self._untidied = sorted(self._report.sites)
+        sites = [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
+        report_rows.tidy(connection, self.name, sites, now_ms)
 
     def _drop_superseded(self, connection: sqlite3.Connection) -> None:
         before_ms = min(self._began_ms, self._clock.unix_ms())
