@@ -276,6 +276,8 @@ ROW_LOOK_S = 0.5
 ROWS_BUSY_MAX = 512
 # At most so long the clock is not looked at: it may have been set.
 ROW_IDLE_S = 5.0
+# What rows hold in the store is asked for at most so often: an outage of days is 100,000 readings.
+ROW_HELD_S = 10.0
 # A row of which a reading came while it was under way goes again after this: those that trickle in go together.
 ROW_AGAIN_S = 60.0
 # Of one row: a day at one a second. What lies beyond is not in its figures.
@@ -288,8 +290,10 @@ REPORT_KEPT_S = 45 * 86_400
 # Rows due of one northbound, 200 bytes each: ten stations with ten-minute rows for two years. Beyond, the shortest
 # periods give way, the oldest first: their sums are in the longer ones.
 REPORT_ROWS_MAX = 1_000_000
-# How often the table is tidied.
-REPORT_TIDY_S = 600.0
+# How often the table is tidied, and of how many sites: a site with minute data has 7,500 rows, a millisecond to look
+# at.
+REPORT_TIDY_S = 60.0
+REPORT_TIDY_SITES = 8
 # A row that the far side did not take is offered again after a pause that doubles from here to there; so many may wait
 # so, beyond it the session ends.
 ROW_REFUSED_S = 60.0

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import recovery
+from gateway.intervals import Intervals
 from gateway.limits import REPORT_KEPT_S, REPORT_ROWS_MAX, ROW_READINGS_MAX
 from gateway.records import Reading
 
@@ -50,6 +51,7 @@ SCHEMA = (
         PRIMARY KEY (northbound, site, kind, start_ms)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS report_due ON report_row (northbound, late, due_ms) WHERE state = 0",
+    "CREATE INDEX IF NOT EXISTS report_due_of_site ON report_row (site, start_ms) WHERE state = 0",
     # What the far side has set by its own commands, and what else a northbound of rows must not forget.
     """CREATE TABLE IF NOT EXISTS report_setting (
         northbound TEXT NOT NULL,
@@ -173,20 +175,28 @@ def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[st
     ).rowcount
 
 
-def tidy(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int:
-    """Forget what is old, and rows due beyond the bound: those of the shortest periods first, the oldest of these
-    first.
+def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], now_ms: int) -> None:
+    """Forget what is old of these sites: confirmed rows, and which readings there were. What is due keeps its readings.
 
-    How many rows due were given up. The digest of an old row is no loss: it would only be sent once more.
+    The digest of an old row is no loss: it would only be sent once more.
     """
     before_ms = now_ms - REPORT_KEPT_S * 1000
-    connection.execute(
-        "DELETE FROM report_row WHERE northbound = ? AND state = 1 AND end_ms < ?", (northbound, before_ms)
-    )
-    (oldest_ms,) = connection.execute(
-        "SELECT coalesce(min(start_ms), ?) FROM report_row WHERE state = 0", (before_ms,)
-    ).fetchone()
-    connection.execute("DELETE FROM report_index WHERE time < ?", (min(before_ms, oldest_ms) // 1000,))
+    for site in sites:
+        connection.execute(
+            "DELETE FROM report_row WHERE northbound = ? AND site = ? AND state = 1 AND end_ms < ?",
+            (northbound, site, before_ms),
+        )
+        (oldest_ms,) = connection.execute(  # of any northbound: they share the index
+            "SELECT coalesce(min(start_ms), ?1) FROM report_row WHERE site = ?2 AND state = 0",
+            (before_ms, site),
+        ).fetchone()
+        connection.execute(
+            "DELETE FROM report_index WHERE site = ? AND time < ?", (site, min(before_ms, oldest_ms) // 1000)
+        )
+
+
+def give_up(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int:
+    """Forget rows due beyond the bound: of the shortest periods first, the oldest of these first; how many."""
     beyond = count(connection, northbound, now_ms + 1000 * REPORT_KEPT_S) - REPORT_ROWS_MAX
     if beyond <= 0:
         return 0
@@ -253,6 +263,30 @@ def readings(
         (site, -(-start_ms // 1000), -(-end_ms // 1000), upto, ROW_READINGS_MAX),
     )
     return recovery.decoded(known, rows)
+
+
+def gone(connection: sqlite3.Connection, site: str, start_ms: int, end_ms: int, upto: int) -> int:
+    """How many readings of a period there were that are in the store no more."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM report_index i WHERE i.site = ? AND i.time >= ? AND i.time < ? AND i.reading <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM reading r WHERE r.id = i.reading)",
+        (site, -(-start_ms // 1000), -(-end_ms // 1000), upto),
+    ).fetchone()
+    return int(count)
+
+
+def held(connection: sqlite3.Connection, northbound: str) -> Intervals:
+    """The readings that rows due are made of: they must stay."""
+    rows = connection.execute(
+        "SELECT DISTINCT i.reading FROM report_row w JOIN report_index i ON i.site = w.site"
+        " AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000"
+        " WHERE w.northbound = ? AND w.state = 0 ORDER BY i.reading",
+        (northbound,),
+    )
+    found = Intervals()
+    for (reading,) in rows:
+        found.add(reading, reading)
+    return found
 
 
 def settings(connection: sqlite3.Connection, northbound: str) -> dict[str, str]:

@@ -30,12 +30,15 @@ from gateway import report_rows
 from gateway.batch import Batch
 from gateway.clock import Clock
 from gateway.errors import NorthboundError, StoreError
+from gateway.intervals import Intervals
 from gateway.limits import (
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
     REPORT_TIDY_S,
+    REPORT_TIDY_SITES,
     ROW_AGAIN_S,
     ROW_CHUNK,
+    ROW_HELD_S,
     ROW_IDLE_S,
     ROW_LOOK_S,
     ROW_REFUSED_MAX_S,
@@ -52,6 +55,9 @@ log = logging.getLogger(__name__)
 # A store that can not commit (a full disk) is asked again after this.
 _RETRY_S = 1.0
 _FOR_EVER_MS = 1 << 53
+_COUNTED = (
+    "delivered", "refused", "sessions", "attempts", "resent", "unplaced", "superseded", "given_up", "incomplete",
+)  # fmt: skip
 
 
 class Place(Protocol):
@@ -116,10 +122,7 @@ class RowsRunner:
         clock: Clock, rng: random.Random,
     ) -> None:  # fmt: skip
         self.name = name
-        self.counters = dict.fromkeys(
-            ("delivered", "refused", "sessions", "attempts", "resent", "unplaced", "superseded", "given_up"),
-            0,
-        )
+        self.counters = dict.fromkeys(_COUNTED, 0)
         self._store = store
         self._report = report
         self._sender = sender
@@ -132,6 +135,10 @@ class RowsRunner:
         self._in_flight: dict[int, _Sent] = {}
         self._confirmed: list[_Sent] = []
         self._refused_until: dict[Key, float] = {}
+        self._held: Intervals | None = None
+        self._held_s = 0.0
+        self._held_to = 0
+        self._untidied: list[str] = []
         self._refusals: dict[Key, int] = {}
         self._delivered_at: dict[Key, int] = {}
         # In flight, or confirmed and not yet written: the table still has them as due.
@@ -157,28 +164,32 @@ class RowsRunner:
         pause_s = RECONNECT_MIN_S
         told = ""
         while True:
+            delivered = self.counters["delivered"]
             try:
-                session = await self._sender.connect(self._on_confirm)
-            except NorthboundError as error:
-                if str(error) != told:  # an outage is one line in the log, not one a second
-                    told = str(error)
-                    log.warning("%s: %s; trying again until it works", self.name, told)
-                await asyncio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
-                pause_s = min(pause_s * 2, RECONNECT_MAX_S)
-                continue
-            pause_s = RECONNECT_MIN_S
-            told = ""
+                why = await self._one_session()
+            except (NorthboundError, StoreError) as error:
+                why = str(error)
+            if self.counters["delivered"] > delivered:
+                pause_s, told = RECONNECT_MIN_S, ""
+            if why != told:  # an outage is one line in the log, not one a second
+                told = why
+                log.warning("%s: %s; trying again until it works", self.name, why)
+            await asyncio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
+            pause_s = min(pause_s * 2, RECONNECT_MAX_S)
+
+    async def _one_session(self) -> str:
+        """Why it ended."""
+        session = await self._sender.connect(self._on_confirm)
+        try:
             self.counters["sessions"] += 1
-            log.info("%s: connected, %d rows are due", self.name, self.status()["backlog"])
-            try:
-                self._began_ms = self._clock.unix_ms()
-                await self._store.write(self._drop_superseded)
-                self._session = session
-                why = await self._watch(session)
-            finally:
-                session.abort()
-                self._end(mute=session.mute)
-            log.warning("%s: session ended: %s", self.name, why)
+            self._began_ms = self._clock.unix_ms()
+            await self._store.write(self._drop_superseded)
+            self._session = session
+            log.debug("%s: connected, %d rows are due", self.name, self.status()["backlog"])
+            return await self._watch(session)
+        finally:
+            session.abort()
+            self._end(mute=session.mute)
 
     async def _watch(self, session: Session) -> str:
         lost = asyncio.ensure_future(session.lost())
@@ -304,6 +315,11 @@ class RowsRunner:
         ]
 
     def _send(self, session: Session, row: Row) -> None:
+        if row.sent and self._is_incomplete(row):  # better what was told before than the mean of a part
+            self.counters["incomplete"] += 1
+            self._busy[row.key] = True
+            self._note(_Sent(row, row.digest))
+            return
         message = self._report.message(row.key, row.end_ms, self.readings(row.key, row.end_ms))
         digest = b"" if message is None else hashlib.blake2b(message, digest_size=8).digest()
         sent = _Sent(row, digest)
@@ -319,6 +335,14 @@ class RowsRunner:
         except NorthboundError:
             del self._busy[row.key]
             raise
+
+    def _is_incomplete(self, row: Row) -> bool:
+        """Whether readings of its period have left the store since."""
+        ask = functools.partial(
+            report_rows.gone, site=row.key.site, start_ms=row.key.start_ms, end_ms=row.end_ms,
+            upto=self._next_reading - 1,
+        )  # fmt: skip
+        return self._store.read(ask) > 0
 
     def readings(self, key: Key, end_ms: int) -> list[Reading]:
         """What the store has for a row."""
@@ -411,13 +435,30 @@ class RowsRunner:
             await asyncio.sleep(REPORT_TIDY_S)
 
     def _tidy_now(self, connection: sqlite3.Connection) -> None:
+        """Some sites each time: their confirmed rows are looked through."""
         self._drop_superseded(connection)
-        self.counters["given_up"] += report_rows.tidy(connection, self.name, self._clock.unix_ms())
+        now_ms = self._clock.unix_ms()
+        self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+        if not self._untidied:
+            self._untidied = sorted(self._report.sites)
+        sites = [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
+        report_rows.tidy(connection, self.name, sites, now_ms)
 
     def _drop_superseded(self, connection: sqlite3.Connection) -> None:
         before_ms = min(self._began_ms, self._clock.unix_ms())
         for kind in self._report.volatile:
             self.counters["superseded"] += report_rows.supersede(connection, self.name, kind, before_ms)
+
+    # ---- for who makes room in the store --------------------------------------------------------------------------
+
+    def held(self) -> tuple[int, int, Intervals]:
+        """What must stay in the store: (event cursor, next reading, what rows due are made of). A few seconds old."""
+        now_s = self._clock.monotonic()
+        if self._held is None or now_s - self._held_s > ROW_HELD_S:
+            self._held = self._store.read(lambda connection: report_rows.held(connection, self.name))
+            self._held_s = now_s
+            self._held_to = self._next_reading
+        return self._event_cursor, self._held_to, self._held
 
     # ---- for people ----------------------------------------------------------------------------------------------
 

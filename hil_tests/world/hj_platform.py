@@ -45,6 +45,7 @@ class Faults:
     mute_for: Callable[[Arrival], bool] = lambda arrival: False
     ack_after_s: float = 0.0
     acks: int = 1  # how often it confirms each
+    one_ack: bool = False  # to all packets of a message together, and without their number
     wrong_qn: bool = False
     wrong_mn: bool = False
     spoilt_acks: int = 0  # so many of its next answers have a bad check sum
@@ -88,6 +89,7 @@ class HjPlatform:
     heartbeats: list[Frame] = field(default_factory=list)
     bad_frames: list[str] = field(default_factory=list)
     connections: int = 0
+    packets: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     lines: list[Line] = field(default_factory=list)
     _server: asyncio.Server | None = None
@@ -157,7 +159,12 @@ class HjPlatform:
             self.heartbeats.append(packet)
             self._answer(line, packet, hj212.NOTICE_ACK)
         elif packet.cn in DATA and packet.wants_ack:
+            self.packets += 1
             arrival = None if whole is None else self._keep(whole)
+            if self.faults.one_ack and whole is None:
+                return
+            if self.faults.one_ack:
+                packet = packet._replace(pnum=0, pno=0)
             if not (self.faults.mute or (arrival is not None and self.faults.mute_for(arrival))):
                 self._answer(line, packet, hj212.DATA_ACK)
             if self.faults.ends_after and len(self.arrivals) >= self.faults.ends_after:

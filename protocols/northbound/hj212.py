@@ -335,35 +335,44 @@ class Splitter:
 # --- several packets ----------------------------------------------------------------------------
 
 
+# What stands at the head of each packet of a message: the time that it is about, and that it is sent late or again.
+HEAD_KEYS = ("DataTime", "RF")
+
+
 def split(frame: Frame, groups: Sequence[Group], area_max: int = AREA_MAX) -> list[Frame]:
-    """`frame` with these groups, in as many packets as it takes; each begins with the first group (DataTime).
+    """`frame` with these groups, in as many packets as it takes; each begins with the first group (DataTime) and RF.
 
     A packet is numbered only when there are several. Raises Hj212Error for a group that fits none.
     """
-    first, rest = groups[0], groups[1:]
-    areas, now = [], area_of([first])
-    size = len(now.encode())
-    for group in rest:
+    count = 2 if len(groups) > 1 and groups[1][0][0] in HEAD_KEYS else 1
+    head = area_of(groups[:count])
+    areas, now = [], head
+    for group in groups[count:]:
         text = area_of([group])
-        more = len(text.encode()) + 1
-        if size + more > area_max:
-            if now == area_of([first]):
+        if len(now.encode()) + 1 + len(text.encode()) > area_max:
+            if now != head:
+                areas.append(now)
+                now = head
+            if len(now.encode()) + 1 + len(text.encode()) > area_max:
                 raise Hj212Error(
-                    f"a group of {more} bytes does not fit into {area_max} beside {area_of([first])}"
+                    f"a group of {len(text.encode())} bytes does not fit into {area_max} beside {head}"
                 )
-            areas.append(now)
-            now = area_of([first])
-            size = len(now.encode())
-            if size + more > area_max:
-                raise Hj212Error(f"a group of {more} bytes does not fit into {area_max} beside {now}")
         now += f";{text}"
-        size += more
     areas.append(now)
     if len(areas) == 1:
         return [frame._replace(area=areas[0], pnum=0, pno=0)]
     if len(areas) > PACKETS_MAX:
         raise Hj212Error(f"{len(areas)} packets are needed; allowed are {PACKETS_MAX}")
     return [frame._replace(area=area, pnum=len(areas), pno=index + 1) for index, area in enumerate(areas)]
+
+
+def _without_head(area: str, first: str) -> str:
+    """The groups of a further packet without the first one's head, which each repeats."""
+    texts, heads = area.split(";"), first.split(";")[:2]
+    del texts[0]
+    if texts and len(heads) == 2 and texts[0] == heads[1] and texts[0].partition("=")[0].strip() in HEAD_KEYS:
+        del texts[0]
+    return ";".join(texts)
 
 
 class Joiner:
@@ -394,7 +403,8 @@ class Joiner:
             return None
         del self._open[key]
         first = packets[1]
-        areas = [first.area, *(packets[number].area.partition(";")[2] for number in range(2, frame.pnum + 1))]
+        areas = [first.area]
+        areas += [_without_head(packets[number].area, first.area) for number in range(2, frame.pnum + 1)]
         return first._replace(area=";".join(area for area in areas if area), pnum=0, pno=0)
 
 

@@ -106,7 +106,7 @@ def test_rows_beyond_the_bound_give_way_oldest_of_the_shortest_first(
         keys = [Key("a", "2051", now_ms - 600_000 * index) for index in range(1, 9)]
         marked(office, "x", keys, now_ms)
         connection = office.store._connection
-        assert report_rows.tidy(connection, "x", now_ms) == 3
+        assert report_rows.give_up(connection, "x", now_ms) == 3
         left = report_rows.due(connection, "x", late=False, since_ms=0, until_ms=now_ms + 1, limit=9)
         left += report_rows.due(connection, "x", late=True, since_ms=0, until_ms=now_ms + 1, limit=9)
         assert sorted(row.key.start_ms for row in left) == sorted(key.start_ms for key in keys[:5])
@@ -119,7 +119,12 @@ def test_confirmed_rows_are_forgotten_in_time_and_those_due_are_not(tmp_path: Pa
         marked(office, "x", [done, due], old_ms)
         connection = office.store._connection
         report_rows.confirm(connection, "x", [(done, 1, b"d", 1)], old_ms, 0)
-        report_rows.tidy(connection, "x", office.clock.unix_ms())
+        connection.execute(
+            "INSERT INTO report_index VALUES ('a', 5, 1), ('b', ?, 2), ('b', 5, 3)", (old_ms // 1000,)
+        )
+        report_rows.tidy(connection, "x", ["a", "b"], office.clock.unix_ms())
+        index = connection.execute("SELECT site, reading FROM report_index").fetchall()
+        assert index == [("b", 2)], "what a row that is due is made of stays"
         rows = connection.execute("SELECT site FROM report_row").fetchall()
         assert rows == [("b",)]
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -124,6 +125,15 @@ class Rig:
         self.desk = Desk(self.settings, self.told, self.report, self.store, self.clock, self.runner.readings)
         self._task = asyncio.get_running_loop().create_task(self.runner.run())
         self._give_again()
+
+    def another(self, name: str, platform: HjPlatform) -> RowsRunner:
+        """A northbound beside it, to another platform."""
+        settings = replace(self.settings, name=name)
+        sender = Hj212Sender(settings, self.told, lambda: self.desk, self.clock, platform.open_wire)
+        return RowsRunner(
+            name, self.store, self.report, sender,
+            lambda node, at_ms: Place(self.sites.get(node, "elsewhere"), "330106"), self.clock, self._rng,
+        )  # fmt: skip
 
     def _checks(self, site: str, kind: str, at_ms: int) -> list[tuple[str, dict[str, str], str]]:
         return self.store.read(lambda connection: quality_checks.of_row(connection, site, kind, at_ms))

@@ -190,6 +190,20 @@ def test_long_data_goes_in_numbered_packets_that_are_put_together_again() -> Non
     assert [(one.pno, one.pnum) for one in short] == [(0, 0)]
 
 
+def test_each_packet_of_a_late_message_says_that_it_is_late() -> None:
+    groups: list[hj212.Group] = [(("DataTime", "20261128060000"),), (("RF", "1"),)]
+    groups += [((f"w{index:05d}-Avg", "1.0"), (f"w{index:05d}-Flag", "N")) for index in range(100)]
+    packets = hj212.split(FRAME, groups)
+    assert len(packets) > 3
+    assert all(packet.area.startswith("DataTime=20261128060000;RF=1;w") for packet in packets)
+    assert all(len(packet.area) <= hj212.AREA_MAX for packet in packets)
+    joiner = Joiner()
+    whole = [joiner.take(packet) for packet in packets][-1]
+    assert whole is not None
+    assert hj212.groups_of(whole.area) == groups
+    assert hj212.items_of(whole.area)["RF"] == "1"
+
+
 def test_a_group_that_fits_no_packet_is_told() -> None:
     with pytest.raises(Hj212Error, match="does not fit into 950"):
         hj212.split(FRAME, [(("DataTime", "20261128060000"),), (("Info", "x" * 940),)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,25 +107,22 @@ def test_real_time_data_is_told_at_once_and_not_afterwards(tmp_path: Path) -> No
     in_world(story())
 
 
-def test_a_station_of_many_items_sends_packets_that_are_put_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("one_ack", [False, True])
+def test_a_row_of_several_packets_is_confirmed_by_each_or_by_one_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_ack: bool
+) -> None:
+    monkeypatch.setattr(hj212, "split", partial(hj212.split, area_max=150))
+
     async def story() -> None:
         platform = HjPlatform()
-        names = (
-            "water_temperature",
-            "ph",
-            "dissolved_oxygen",
-            "conductivity",
-            "turbidity",
-            "orp",
-            "ammonia_nitrogen",
-        )
-        long = {name: f"w{index:011d}" for index, name in enumerate(names)}
-        rig = Rig(tmp_path, platform, told={"minute_s": 0}, report={"items": {**long, "level": "i" * 12}})
+        platform.faults.one_ack = one_ack
+        rig = Rig(tmp_path, platform)
         rig.open()
-        await rig.live(3600)
-        await pass_s(100)
-        arrival = platform.rows[MN, "2061", "20260922000000"]
-        assert len(arrival.items) == 8 * 4
+        await hour(rig)
+        assert platform.packets >= 3 * len(platform.arrivals)
+        check_hour(rig)
+        assert rig.runner.status()["backlog"] == 0
+        assert rig.sender.counters["repeated"] == 0
         await rig.close()
 
     in_world(story())
@@ -268,6 +266,23 @@ def test_heartbeats_keep_a_connection_and_end_one_without_a_sign(tmp_path: Path)
         platform.faults.deaf = True
         await pass_s(600)
         assert platform.connections > 2
+        await rig.close()
+
+    in_world(story())
+
+
+def test_a_platform_that_hangs_up_at_once_is_not_stormed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform)
+        rig.open()
+        for _ in range(600):
+            platform.break_lines()
+            await pass_s(0.1)
+        assert platform.connections < 120
+        assert len(caplog.records) < 5
         await rig.close()
 
     in_world(story())

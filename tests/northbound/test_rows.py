@@ -104,6 +104,57 @@ def test_readings_that_trickle_in_late_do_not_send_their_row_each_time(tmp_path:
     in_world(story())
 
 
+def test_a_row_is_not_told_anew_of_a_part_of_its_readings(tmp_path: Path) -> None:
+    """Readings leave the store after their days; one that comes then for an old hour changes nothing."""
+
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform, told={"minute_s": 0})
+        rig.open()
+        await rig.live(3600)
+        assert rig.runner.held()[2].count() == 60
+        await pass_s(100)
+        assert rig.runner.held()[1] == 61
+        assert not rig.runner.held()[2]
+        before = dict(platform.rows)
+        await rig.store.write(lambda writer: writer.execute("DELETE FROM reading WHERE id <= 30"))
+        rig.give(START_S + 30, (1500, 700, *GOOD_SET[2:]))
+        await pass_s(200)
+        assert platform.rows == before
+        assert rig.runner.counters["incomplete"] == 1
+        assert rig.runner.status()["backlog"] == 0
+        await rig.close()
+
+    in_world(story())
+
+
+def test_a_platform_that_is_away_holds_up_no_other(tmp_path: Path) -> None:
+    async def story() -> None:
+        near, far = HjPlatform(), HjPlatform()
+        far.faults.refuses = True
+        rig = Rig(tmp_path, near)
+        rig.open()
+        other = rig.another("province", far)
+        running = asyncio.ensure_future(other.run())
+        await rig.live(3600)
+        await pass_s(100)
+        assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 3600)
+        books = rig.store.read(lambda c: audit.balance(c, ("river-city", "province")))
+        assert [(one.northbound, one.delivered, one.queued) for one in books] == [
+            ("province", 0, 60), ("river-city", 60, 0),
+        ]  # fmt: skip
+        far.faults.refuses = False
+        await pass_s(10)
+        assert {key: one.items for key, one in far.rows.items()} == {
+            key: one.items for key, one in near.rows.items()
+        }
+        assert all(one.resent for one in far.arrivals)
+        running.cancel()
+        await rig.close()
+
+    in_world(story())
+
+
 def outage(folder: Path, hours: int, *, nodes: int = 1) -> dict[str, float]:
     """The platform is away for so long, then back; what became of it."""
 
@@ -155,6 +206,42 @@ def outage(folder: Path, hours: int, *, nodes: int = 1) -> dict[str, float]:
 
 def test_an_outage_loses_nothing_and_fresh_rows_do_not_wait_for_its_backlog(tmp_path: Path) -> None:
     outage(tmp_path, 8)
+
+
+@pytest.mark.soak
+def test_72_hours_of_eight_stations_over_a_real_connection(tmp_path: Path) -> None:
+    """How fast rows are computed, sent, confirmed and noted on this machine, simulator included."""
+    from gateway.northbound.hj212 import open_tcp
+
+    async def story() -> None:
+        platform = HjPlatform()
+        sites = {0x20 + index: f"s{index}" for index in range(8)}
+        rig = Rig(tmp_path, platform, sites=sites, report={"grace_s": 0})
+        looked = asyncio.Event()
+        rig.open()
+        rig.settings.host, rig.settings.port = "127.0.0.1", await platform.serve()
+        rig.sender._open = open_tcp
+        platform.faults.refuses = True
+        for minute in range(72 * 60):
+            for node in sites:
+                rig.give(START_S - 80 * 3600 + 60 * minute, rig.set_of(60 * minute), node=node)
+        rig.store.on_commit.append(lambda batch: looked.set())
+        while rig.runner._next_reading <= len(rig.given):
+            looked.clear()
+            await looked.wait()
+        platform.faults.refuses = False
+        began_s = asyncio.get_running_loop().time()
+        while len(platform.rows) < 8 * 72 * 7:
+            platform.arrived.clear()
+            await platform.arrived.wait()
+        took_s = asyncio.get_running_loop().time() - began_s
+        print(
+            f"rows={len(platform.rows)} records={len(rig.given)} records_per_s={len(rig.given) / took_s:.0f}"
+        )
+        await rig.close()
+        await platform.close()
+
+    asyncio.run(story())
 
 
 @pytest.mark.soak
