@@ -95,9 +95,10 @@ def gateway_page(status: dict[str, Any], devices: Sequence[dict[str, Any]]) -> s
         (
             name,
             "passive" if row["passive"] else "active",
-            int(row["adverts"]),
+            _a_minute(row["adverts"], status),
             int(row["addresses"]),
             _slots(row),
+            f"{row['restarts']:g} restarts, {row['start_errors']:g} errors, {row['resets']:g} power cycles",
         )
         for name, row in status.get("ble", {}).items()
     ]
@@ -110,15 +111,26 @@ def gateway_page(status: dict[str, Any], devices: Sequence[dict[str, Any]]) -> s
         f"As it is {_now()}",
         [
             Part("Modbus buses", ("bus", "requests", "answered", "silent", "spoilt", "busy s"), buses),
-            Part("Bluetooth adapters", ("adapter", "scan", "adverts", "addresses", "connections"), adapters),
+            Part(
+                "Bluetooth adapters",
+                ("adapter", "scan", "adverts a minute", "addresses", "connections", "since it started"),
+                adapters,
+            ),
             Part(
                 "Devices",
                 ("device", "profile", "bus", "at", "state", "answered", "level", "last values"),
                 [_device(each, status) for each in devices],
+                _ANSWERED,
             ),
             Part("Nodes", ("node", "type", "site", "link", "level"), nodes),
         ],
     )
+
+
+_ANSWERED = (
+    "Answered: of a Modbus device the requests, of a connected Bluetooth device the reads and connections, of one that "
+    "advertises the adverts that could be read."
+)
 
 
 def _device(each: dict[str, Any], status: dict[str, Any]) -> tuple[object, ...]:
@@ -136,10 +148,26 @@ def _device(each: dict[str, Any], status: dict[str, Any]) -> tuple[object, ...]:
         each["bus"],
         each["at"],
         state,
-        _share(counts) if counts else "-",
+        _share(counts) if counts else _bluetooth_share(each, status),
         "-" if level is None else f"{level} dBm",
         values,
     )
+
+
+def _bluetooth_share(each: dict[str, Any], status: dict[str, Any]) -> object:
+    """Of a connected device what did not fail, of one that advertises what could be read."""
+    counts = status.get("ble_devices", {}).get(each["device"])
+    if counts is not None:
+        good, bad = counts["reads"] + counts["connects"], counts["read_errors"] + counts["faults"]
+    else:
+        heard: dict[str, int] = each.get("counters", {})
+        good = sum(heard.get(name, 0) for name in ("sets", "repeats", "passed_over", "late"))
+        bad = sum(count for name, count in heard.items() if name.startswith("refused_"))
+    return Share(good / (good + bad)) if each.get("source") == "ble" and good + bad else "-"
+
+
+def _a_minute(count: float, status: dict[str, Any]) -> float:
+    return 60 * count / max(1.0, float(status.get("running_s", 0.0)))
 
 
 def _share(row: dict[str, Any]) -> object:

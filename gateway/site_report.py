@@ -62,4 +62,11 @@ def _cell(cell: object) -> str:
         return f'<td class="n">{cell:.1f}</td>'
     if isinstance(cell, int):
         return f'<td class="n">{cell}</td>'
-    return f"<td>{escape(str(cell))}</td>"
+    return f"<td>{escape(_visible(str(cell)))}</td>"
+
+
+def _visible(text: str) -> str:
+    """A name from the air may hold anything: what does not print, or turns the line about, is written out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -493,8 +493,17 @@ async def _answered(work: Awaitable[_T]) -> _T:
 
 
 async def _hang_up(connection: device.Connection) -> None:
-    if connection.handle in connection.device.connections:
-        await connection.disconnect()
+    """Say farewell. bumble's own `disconnect` leaves an error that nobody asks for when the peer's crosses with it."""
+    if connection.handle not in connection.device.connections:
+        return
+    gone = asyncio.Event()
+    connection.once("disconnection", lambda _reason: gone.set())
+    reason = hci.HCI_ErrorCode.REMOTE_USER_TERMINATED_CONNECTION_ERROR
+    await connection.device.send_async_command(
+        hci.HCI_Disconnect_Command(connection_handle=connection.handle, reason=reason)
+    )
+    async with asyncio.timeout(_CANCEL_TIMEOUT_S):
+        await gone.wait()
 
 
 async def _quietly(work: Awaitable[Any]) -> None:

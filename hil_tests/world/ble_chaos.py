@@ -1,8 +1,9 @@
 """A gateway on a Bluetooth street where everything goes wrong, on a virtual clock, from one seed.
 
-Twenty sensors advertise, four peripherals are connected; connections are lost with and without a word, the adapter is
-pulled out and put back, packets come late and out of order. After each hundred events the street is left alone for a
-while, and the books are balanced: what each peripheral told is what the gateway heard, once.
+Twenty sensors advertise, four peripherals are connected and written to; connections are lost with and without a word,
+addresses change, the adapter is pulled out and put back, packets come late and out of order. After each hundred events
+the street is left alone for a while, and the books are balanced: what each peripheral told is what the gateway heard,
+once, and each write ended as was told.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from gateway.pollers.ble import BlePoller
 from gateway.pollers.ble_advert import Advert, uuid16
 from gateway.pollers.ble_gatt import GattDevice, GattPoint
 from gateway.pollers.ble_identity import Identities
+from gateway.pollers.ble_writes import Write
 from hil_tests.world import ble_street as street
 from hil_tests.world.clock import WorldClock, run
+from protocols.fields import Form
 
 SENSORS, PERIPHERALS = 20, 4
 ROUND = 100
@@ -38,7 +41,9 @@ _ESS = uuid16(street.ESS_UUID)
 TEMPERATURE = GattPoint(_ESS, uuid16(street.TEMPERATURE), "notify", 5.0)
 HUMIDITY = GattPoint(_ESS, uuid16(street.HUMIDITY), "notify", 5.0)
 PRESSURE = GattPoint(_ESS, uuid16(street.PRESSURE), "read", 10.0)
-POINTS = (TEMPERATURE, HUMIDITY, PRESSURE)
+SETTING = GattPoint(street.SETTINGS, street.SETTING, "read", 60.0)
+POINTS = (TEMPERATURE, HUMIDITY, PRESSURE, SETTING)
+SET_POINT = Form("s16", "DCBA", scale=0.1)
 
 
 class Checkpoint(NamedTuple):
@@ -49,6 +54,8 @@ class Checkpoint(NamedTuple):
     lost: int  # told by a peripheral and not heard
     doubled: int  # heard more often than told
     sensors_unheard: int
+    writes_open: int  # ordered, and not told how they ended
+    identities: int
     tasks: int
     objects: int
     rss_kb: int
@@ -68,6 +75,8 @@ class Chaos:
         self.loop_errors: list[str] = []
         self._passed_on: Counter[str] = Counter()
         self._adverts: Counter[str] = Counter()
+        self.writes: Counter[str] = Counter()  # ordered, and by how they ended
+        self.untrue: list[str] = []  # told as done, and not there; told as never sent, and there
 
     def run(self) -> Chaos:
         """Everything, from start to end, on a clock of its own."""
@@ -166,6 +175,8 @@ class Chaos:
     async def _event(self, kind: str) -> None:
         connected = await self._connected()
         self.done[kind] += 1
+        if self.rng.random() < 0.25:
+            self._order()
         one = self.rng.choice(connected)
         if kind == "disconnect":
             one.disconnect()
@@ -185,6 +196,25 @@ class Chaos:
         """What a sensor is known by."""
         name = f"irk:sensor{number}"
         return name if name in self.irks else str_address(self.sensors[number])
+
+    def _order(self) -> None:
+        """A write that may or may not make it. No two devices or orders have the same value, so that it is known."""
+        at = self.rng.randrange(PERIPHERALS)
+        one = self.peripherals[at]
+        self.writes["ordered"] += 1
+        number = self.writes["ordered"] % 3000
+        raw = number.to_bytes(2, "little")
+
+        def ended(result: str, detail: str) -> None:
+            self.writes[result] += 1
+            is_there = bytes(one.settings[:2]) == raw
+            if (result == "done" and not is_there) or (result == "expired" and is_there):
+                self.untrue.append(f"{one.name} {number}: {result} {detail}")
+
+        device = next(each for each in self.poller.devices.values() if each.name == one.name)
+        write = Write(SETTING, 0, SET_POINT, number / 10, True, ended)
+        if device.writes.add(write, self.rng.choice((1.0, 5.0, 30.0))):
+            self.writes["declined"] += 1
 
     async def _calm(self) -> None:
         self.air.jitter_s = 0.0
@@ -219,6 +249,8 @@ class Chaos:
                 lost=lost,
                 doubled=doubled,
                 sensors_unheard=sum(not self._adverts[self._who(number)] for number in range(SENSORS)),
+                writes_open=2 * self.writes["ordered"] - sum(self.writes.values()),
+                identities=len(self.identities),
                 tasks=len(asyncio.all_tasks()),
                 objects=len(gc.get_objects()),
                 rss_kb=rss_kb(),

@@ -58,7 +58,9 @@ class Air(link.LocalLink):
             self._later(lambda: there.on_link_acl_data(source, transport, data))
 
     def send_advertising_pdu(self, sender_controller: Any, packet: ll.AdvertisingPdu) -> None:
-        for one in list(self.controllers):
+        for one in sorted(
+            self.controllers, key=lambda one: one.name
+        ):  # a set has another order in each process
             if one is not sender_controller:
                 self._later(lambda one=one: one.on_ll_advertising_pdu(packet))  # type: ignore[misc]
 

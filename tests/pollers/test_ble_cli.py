@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.pollers.ble_advert import Advert
+from gateway.pollers.ble_survey import Survey
+from gateway.site_pages import air_page
+
 # A table as wide as its cells, and no colours.
 ENVIRONMENT = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 
@@ -64,6 +68,18 @@ def test_a_scan_is_a_page_to_print(radio: str, tmp_path: Path) -> None:
     assert re.search(r"<td>D0:00:00:00:00:03</td><td>weather 3</td><td>-70 dBm</td>", html)
     assert "environmental_sensing" in html
     assert "http" not in html, "the page loads nothing"
+
+
+def test_the_page_of_a_scan_takes_names_for_what_they_are_and_counts_what_was_heard() -> None:
+    survey = Survey()
+    name = '<img src=x onerror="alert(1)">\x1b[2J'
+    for rssi_dbm in (-91, -70, -88):
+        survey.heard(Advert("C0:00:00:00:00:01", name, rssi_dbm, {}, {}, (), 0.0))
+    html = air_page(survey, 30.0, {})
+    assert "<img" not in html
+    assert "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;" in html
+    assert "\x1b" not in html
+    assert '<td>-70 dBm</td><td>-88 dBm</td><td class="n">6.0</td>' in html
 
 
 def test_a_device_is_watched_with_what_it_lets_be_read_and_what_it_tells(radio: str) -> None:

@@ -128,7 +128,12 @@ def test_the_page_of_a_gateway_tells_states_levels_and_error_rates() -> None:
         },
         "modbus_devices": {"m1": {"requests": 50, "answered": 50, "refused": 0}},
         "rows": [{"node": "0001", "link": "lora", "air": {"rssi_dbm": -97.0, "margin_db": 12.0}}],
-        "ble": {"air-1": {"passive": 1.0, "adverts": 99, "addresses": 4, "slots_used": 2, "slots_waiting": 0}},
+        "ble": {
+            "air-1": {"passive": 1.0, "adverts": 90, "addresses": 4, "slots_used": 2, "slots_waiting": 0,
+                      "restarts": 3, "start_errors": 2, "resets": 1},
+        },
+        "ble_devices": {"roof": {"reads": 80, "connects": 10, "read_errors": 6, "faults": 4}},
+        "running_s": 120.0,
     }  # fmt: skip
     device = {
         "device": "m1",
@@ -140,7 +145,9 @@ def test_the_page_of_a_gateway_tells_states_levels_and_error_rates() -> None:
         "rssi_dbm": -61,
         "values": {"level": {"v": 12.5, "u": "cm"}},
     }
-    html = gateway_page(status, [device])
+    roof = {**device, "device": "roof", "source": "ble", "bus": "air-1", "at": "D0:00:00:00:00:01"}
+    tag = {**roof, "device": "tag", "counters": {"sets": 10, "repeats": 20, "refused_auth": 10}}
+    html = gateway_page(status, [device, roof, tag])
     for wanted in (
         "95.0 %",
         "100.0 %",
@@ -149,6 +156,12 @@ def test_the_page_of_a_gateway_tells_states_levels_and_error_rates() -> None:
         "river",
         "-61 dBm",
         "passive",
+        "90.0 %",
+        "75.0 %",
+        (
+            '<td class="n">45.0</td><td class="n">4</td><td>2, 0 waiting</td>'
+            "<td>3 restarts, 2 errors, 1 power cycles</td>"
+        ),
     ):
         assert wanted in html
     assert "down: does not &lt;answer&gt;" in html
