@@ -42,10 +42,11 @@ class Balance(NamedTuple):
         accounted = self.delivered + self.queued + self.missing + self.lost
         return self.produced == accounted and self.copies == 0 and min(self[2:]) >= 0
 
-    def line(self) -> str:
-        """The row as a person reads it."""
+    def line(self, device: str | None = None) -> str:
+        """The row as a person reads it; `device`: the name of one that is no node."""
+        who = f"device {device}" if device else f"node {self.node:04x}"
         counts = " ".join(f"{key}={getattr(self, key)}" for key in TOTALS)
-        return f"node {self.node:04x} {self.northbound or '(no northbound)'}: {counts}"
+        return f"{who} {self.northbound or '(no northbound)'}: {counts}"
 
 
 def balance(connection: sqlite3.Connection, northbounds: Sequence[str] = ()) -> list[Balance]:

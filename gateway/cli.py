@@ -187,12 +187,19 @@ def device_write(
 
 
 @app.command()
-def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+def audit(
+    records: Annotated[
+        bool,
+        typer.Option("--records", help="Also every run of records that is missing, lost or there twice."),
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
     """Balance the books from the store alone; exit code 1 unless they hold."""
     import sqlite3
 
     from gateway import audit as books
-    from gateway import daemon, schema
+    from gateway import audit_records, daemon, schema
 
     settings = load(config)
     file = Path(settings.gateway.data_dir, daemon.DATABASE_NAME)
@@ -201,15 +208,20 @@ def audit(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
     try:
         with closing(schema.connect_reader(str(file), cache_kib=4096)) as connection:
             rows = books.balance(connection, [section.name for _kind, section in settings.northbounds])
+            names = audit_records.names(connection)
+            runs = list(audit_records.runs(connection)) if records else []
     except sqlite3.Error as exc:
         raise GatewayError(f"{file}: cannot be read: {exc}.") from exc
     summary = books.summary(rows)
     if as_json:
-        typer.echo(json.dumps(summary, indent=1))
+        listed = {"records": [run._asdict() for run in runs]} if records else {}
+        typer.echo(json.dumps({**summary, **listed}, indent=1))
     else:
         typer.echo(books.one_line(summary))
         for row in rows:
-            typer.echo(f"  {row.line()}")
+            typer.echo(f"  {row.line(names.get(row.node))}")
+        for run in runs:
+            typer.echo(f"  {audit_records.line(run, names)}")
     for aside in sorted(file.parent.glob(f"{file.name}.corrupt-*")):
         typer.echo(f"{aside}: was set aside as damaged; what it held is not in these books.", err=True)
     if not summary["holds"]:

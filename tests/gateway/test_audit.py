@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway import schema
+from gateway import audit_records, schema
 from gateway.audit import Balance, balance, one_line, summary
 from gateway.intervals import Intervals
 
@@ -148,3 +151,58 @@ def test_the_totals_are_those_of_the_northbound_furthest_behind(books: Books) ->
     ]
     assert one_line(totals) == "produced=3 stored=3 delivered=0 queued=3 missing=0 lost=0 copies=0 holds=yes"
     assert summary([])["holds"]
+
+
+# --- to the record ------------------------------------------------------------------------------
+
+
+def listed(books: Books) -> list[tuple[str, int, int]]:
+    return [(run.what, run.first, run.last) for run in audit_records.runs(books.db)]
+
+
+def test_every_record_that_is_not_simply_there_is_listed(books: Books) -> None:
+    books.reading(1, 2, 3, 7, 7, 8, 8, 12)
+    books.event(1, 5)
+    books.lost(1, 9, 10)
+    books.lost(1, 1, 1, elsewhere=1)
+    assert listed(books) == [
+        ("in the epoch before", 1, 1),
+        ("missing", 4, 4),
+        ("missing", 6, 6),
+        ("lost", 9, 10),
+        ("missing", 11, 11),
+        ("twice", 7, 8),
+    ]
+
+
+def test_an_epoch_begins_where_it_says(books: Books) -> None:
+    books.epoch(2, first_seq=5)
+    books.reading(2, 6)
+    assert listed(books) == [("missing", 5, 5)]
+
+
+@given(st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)), st.lists(st.integers(1, 40), max_size=5))
+def test_the_list_and_the_books_count_alike(readings: set[int], lost: set[int], again: list[int]) -> None:
+    with closing(sqlite3.connect(":memory:")) as database:
+        schema.create(database, ())
+        books = Books(database)
+        books.epoch(1)
+        lost -= readings
+        doubled = [seq for seq in again if seq in readings]
+        books.reading(1, *sorted(readings), *doubled)
+        for seq in lost:
+            books.lost(1, seq, seq)
+        (row,) = balance(database)
+        found = list(audit_records.runs(database))
+        for what, count in (("missing", row.missing), ("lost", row.lost)):
+            assert sum(run.size for run in found if run.what == what) == count
+        assert sum(run.size for run in found if run.what == "twice") >= len(set(doubled))
+
+
+def test_a_run_is_told_in_a_line() -> None:
+    run = audit_records.Run(1 << 31, 7, "lost", 3, 5, 1_790_000_000_000)
+    told = "device level-1 epoch 7: lost 3 to 5 (3), known since 2026-09-21 14:13:20Z"
+    assert audit_records.line(run, {1 << 31: "level-1"}) == told
+    assert (
+        audit_records.line(run._replace(node=0x12, last=3, at_ms=None), {}) == "node 0012 epoch 7: lost 3 (1)"
+    )
