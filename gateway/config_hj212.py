@@ -79,6 +79,9 @@ class Hj212Section(Section):
         16, ge=2, le=64, description="rows under way at once; 2 for a platform that takes one at a time"
     )
     mark_resent: bool = Field(True, description="false leaves out RF=1 with data that is sent late or again")
+    may_set: bool = Field(
+        True, description="false refuses intervals, time-outs and real-time on or off that the platform sets"
+    )
     may_set_password: bool = Field(False, description="true lets the platform change password_file (1072)")
 
 

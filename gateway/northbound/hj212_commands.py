@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 READY, REFUSED, WRONG_PASSWORD, WRONG_MN, WRONG_CN = 1, 2, 3, 4, 8
 DONE, FAILED, NOT_MET, BUSY, NO_DATA = 1, 2, 3, 5, 100
 HISTORY = (hj212.MINUTE, hj212.HOUR, hj212.DAY)
+# Requests that change how a station reports.
+SETS = (
+    hj212.SET_TIMEOUT, hj212.SET_RTD_INTERVAL, hj212.SET_MINUTE_INTERVAL, hj212.REAL_TIME, hj212.REAL_TIME_STOP,
+)  # fmt: skip
 NOTICES = (hj212.REAL_TIME_STOP, hj212.STATE_STOP)
 # What HJ 212-2017 allows.
 RTD_S = range(30, 3601)
@@ -62,11 +66,24 @@ class Desk:
         self._readings = readings
         self._sites = {mn: site for site, mn in settings.report.stations.items()}
         self._busy_with: str | None = None
-        for key, value in store.read(
-            functools.partial(report_rows.settings, northbound=settings.name)
-        ).items():
-            if hasattr(told, key) and value.isdigit():
-                setattr(told, key, type(getattr(told, key))(int(value)))
+        if settings.may_set:
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """What the platform set before the last restart; it goes before gateway.toml, so it is told."""
+        name, told = self._settings.name, self._told
+        kept = self._store.read(functools.partial(report_rows.settings, northbound=name))
+        for key, text in kept.items():
+            before = getattr(told, key, None)
+            if before is None or not text.isdigit():
+                continue
+            value = type(before)(int(text))
+            setattr(told, key, value)
+            if value != before:
+                log.warning(
+                    "%s: %s is %s, as the platform has set it; gateway.toml has %s. may_set = false would keep to that",
+                    name, key, value, before,
+                )  # fmt: skip
 
     async def answer(self, request: Frame, write: Write) -> None:
         """Answer one request. Nothing that a platform sends raises."""
@@ -118,6 +135,8 @@ class Desk:
         }.get(request.cn)
         if work is None:
             raise Refused(WRONG_CN)
+        if request.cn in SETS and not self._settings.may_set:
+            raise Refused(REFUSED)
         if request.cn == hj212.SET_PASSWORD and self._settings.set_password is None:
             raise Refused(REFUSED)
         return work

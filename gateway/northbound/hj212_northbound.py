@@ -57,7 +57,7 @@ def build(
     told = Told(section.real_time_s, section.minutes * 60, section.timeout_s, section.resends)
     settings = Hj212Settings(
         section.name, section.host, section.port, section.st, version, password, report_settings, section.ack,
-        heartbeat_s, section.in_flight, section.mark_resent, set_password,
+        heartbeat_s, section.in_flight, section.mark_resent, section.may_set, set_password,
     )  # fmt: skip
 
     def checks(site: str, kind: str, at_ms: int) -> list[tuple[str, dict[str, str], str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.northbound.hj212_report import ReportSettings
 
@@ -17,10 +17,11 @@ class Hj212Settings:
     port: int
     st: str
     version: int
-    password: str
+    password: str = field(repr=False)
     report: ReportSettings
     wants_ack: bool = True
     heartbeat_s: int = 0
     in_flight: int = 16
     mark_resent: bool = True
+    may_set: bool = True  # intervals, time-outs, real-time data on and off
     set_password: Callable[[str], None] | None = None

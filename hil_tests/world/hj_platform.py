@@ -44,6 +44,7 @@ class Faults:
     deaf: bool = False  # neither
     mute_for: Callable[[Arrival], bool] = lambda arrival: False
     ack_after_s: float = 0.0
+    shuffles: bool = False  # confirms in another order than it got them
     acks: int = 1  # how often it confirms each
     one_ack: bool = False  # to all packets of a message together, and without their number
     wrong_qn: bool = False
@@ -195,9 +196,12 @@ class HjPlatform:
         if self.faults.spoilt_acks:
             self.faults.spoilt_acks -= 1
             data = data[:-6] + b"0000\r\n"
+        after_s = self.faults.ack_after_s
+        if self.faults.shuffles:
+            after_s += (9 - int(packet.qn[-1])) * 0.3
         for _ in range(self.faults.acks):
-            if self.faults.ack_after_s:
-                asyncio.get_running_loop().call_later(self.faults.ack_after_s, self._say, line, data)
+            if after_s:
+                asyncio.get_running_loop().call_later(after_s, self._say, line, data)
             else:
                 self._say(line, data)
 

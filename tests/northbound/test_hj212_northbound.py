@@ -151,6 +151,11 @@ async def twice(rig: Rig, platform: HjPlatform) -> None:
     assert rig.sender.counters["foreign_acks"] == len(platform.arrivals)
 
 
+async def out_of_order(rig: Rig, platform: HjPlatform) -> None:
+    platform.faults.shuffles = True
+    await hour(rig)
+
+
 async def in_pieces(rig: Rig, platform: HjPlatform) -> None:
     platform.faults.cut_bytes = 7
     platform.faults.noise = b"\r\n garbage ##12"
@@ -179,7 +184,9 @@ async def away_at_first(rig: Rig, platform: HjPlatform) -> None:
     await pass_s(150)
 
 
-@pytest.mark.parametrize("story", [slow, too_late, twice, in_pieces, broken, spoilt, away_at_first])
+@pytest.mark.parametrize(
+    "story", [slow, too_late, twice, out_of_order, in_pieces, broken, spoilt, away_at_first]
+)
 def test_what_a_platform_does_costs_no_row(tmp_path: Path, story: Any) -> None:
     async def told() -> None:
         platform = HjPlatform()
@@ -334,7 +341,7 @@ def test_intervals_and_time_outs_are_told_set_and_kept(tmp_path: Path) -> None:
     assert kept == {"real_time_s": "120", "minute_s": "300", "timeout_s": "5", "resends": "2"}
 
 
-def test_what_a_platform_set_holds_after_a_restart(tmp_path: Path) -> None:
+def test_what_a_platform_set_holds_after_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         platform = HjPlatform()
         rig = Rig(tmp_path, platform)
@@ -347,9 +354,17 @@ def test_what_a_platform_set_holds_after_a_restart(tmp_path: Path) -> None:
         await rig.close(kill=True)
         rig.open()
         assert (rig.told.minute_s, rig.told.real_time_on) == (1800, False)
+        assert "minute_s is 1800, as the platform has set it; gateway.toml has 600" in caplog.text
         await rig.close()
 
     in_world(story())
+
+
+def test_what_a_platform_may_not_set_is_refused(tmp_path: Path) -> None:
+    *answers, kept = asked(tmp_path, ("1062", "RtdInterval=120"), ("2012", ""), ("1061", ""), may_set=False)
+    assert answers[0] == answers[1] == [("9011", "QnRtn=2")]
+    assert answers[2][0] == READY
+    assert kept == {}
 
 
 def test_the_clock_is_told_and_not_set(tmp_path: Path) -> None:
