@@ -195,26 +195,27 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[Frame | Sl651Error]:
         """Frames in their order, and what was no frame. Bytes between frames are passed over."""
-        self._held += data
+        held, at = self._held + data, 0
         found: list[Frame | Sl651Error] = []
         while True:
-            at = self._held.find(MAGIC)
-            if at < 0:
-                self._held = self._held[-1:] if self._held.endswith(MAGIC[:1]) else b""
+            begin = held.find(MAGIC, at)
+            if begin < 0:
+                self._held = held[-1:] if held.endswith(MAGIC[:1]) and at < len(held) else b""
                 return found
-            self._held = self._held[at:]
-            taken = self._take(found)
+            taken = self._take(held[begin : begin + FRAME_MAX], found)
             if not taken:
+                self._held = held[begin:]
                 return found
-            self._held = self._held[taken:]
+            at = begin + taken
 
-    def _take(self, found: list[Frame | Sl651Error]) -> int:
+    @staticmethod
+    def _take(held: bytes, found: list[Frame | Sl651Error]) -> int:
         """How many bytes are dealt with; 0 while the rest of a frame is to come."""
         try:
-            length = frame_length(self._held)
-            if length is None or len(self._held) < length:
+            length = frame_length(held)
+            if length is None or len(held) < length:
                 return 0
-            found.append(decode(self._held[:length]))
+            found.append(decode(held[:length]))
             return length
         except Sl651Error as error:
             found.append(error)

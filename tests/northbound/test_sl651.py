@@ -17,7 +17,7 @@ from protocols.northbound import sl651_codes as codes
 from protocols.northbound.sl651 import Frame, Sl651Error, Splitter, decode, encode
 from protocols.northbound.sl651_body import Body, Element, Group, Series
 
-VECTORS = json.loads((Path(sl651.__file__).parent.parent / "vectors" / "sl651.json").read_text())
+VECTORS = json.loads((Path(sl651.__file__).parents[1] / "vectors" / "northbound" / "sl651.json").read_text())
 CASES = VECTORS["exact"]
 EXACT = [bytes.fromhex(case["frame"]) for case in CASES]
 TIMED = decode(EXACT[2])
