@@ -132,7 +132,9 @@ class Radio:
         made = await self.powered()
         # bumble's own time-out would give the attempt up as well, and cross with ours.
         attempt = asyncio.ensure_future(made.connect_le(address, timeout=None))
-        attempt.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, whoever is left
+        attempt.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # asked for, whoever is left
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await asyncio.shield(attempt)
