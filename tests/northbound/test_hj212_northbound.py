@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -281,6 +282,8 @@ def test_heartbeats_keep_a_connection_and_end_one_without_a_sign(tmp_path: Path)
 def test_a_platform_that_hangs_up_at_once_is_not_stormed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)  # another test of this process may have wanted more
+
     async def story() -> None:
         platform = HjPlatform()
         rig = Rig(tmp_path, platform)
