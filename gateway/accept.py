@@ -127,7 +127,7 @@ class Accept:
         store = self.store
         ledger = self._epochs.of(device.address).ledger
         seq = ledger.highest + 1
-        if store.depth() >= DEVICE_SETS_WAITING_MAX:
+        if store.depth() >= DEVICE_SETS_WAITING_MAX or not store.takes_readings:
             ledger.highest = seq
             store.batch.gone(ledger, seq)
             store.schedule()

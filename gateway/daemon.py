@@ -62,8 +62,10 @@ from gateway.pollers import bthome_counters, modbus_memory
 from gateway.presence import Presence
 from gateway.registry import By, Registry
 from gateway.silence import Silence
+from gateway.space import disk_free_bytes
 from gateway.store import Store
 from gateway.tokens import Tokens
+from gateway.upkeep import Upkeep
 from gateway.web import HttpServer, Page, json_page
 from gateway.wishes import Wishes
 from protocols.wire import codes
@@ -220,6 +222,7 @@ class Gateway:
         self.bluetooth = self._build_bluetooth()
         self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log, self.store)
         self.northbounds = self._build_northbounds()
+        self.upkeep = self._build_upkeep()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
@@ -297,6 +300,20 @@ class Gateway:
             self.devices,
         )
         return KINDS[kind].build(section, context)
+
+    def _build_upkeep(self) -> Upkeep:
+        upkeep = Upkeep(
+            self.store, self.clock, self.config.store, self.log,
+            lambda: [section.name for _, section in self.config.northbounds], lambda: self.northbounds,
+            free_bytes=self._free_bytes,
+        )  # fmt: skip
+        upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)
+        upkeep.on_progress = self._part("upkeep", upkeep.run).beat
+        upkeep.retention.on_progress = self._part("retention", upkeep.retention.run).beat
+        return upkeep
+
+    def _free_bytes(self, folder: Path) -> int:
+        return disk_free_bytes(folder)
 
     def _build_health(self) -> HealthServer | None:
         section = self.config.health
@@ -417,6 +434,7 @@ class Gateway:
         reasons += [f"{part.name}: stalled" for part in self.parts if part.stalled]
         if self.store.failing is not None:
             reasons.append(f"store: {self.store.failing}")
+        reasons += self.upkeep.reasons()
         reasons += [
             f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
         ]
@@ -445,7 +463,8 @@ class Gateway:
                 **self.store.counters,
                 "depth_frames": self.store.depth(),
                 "failing": float(self.store.failing is not None),
-                "disk_free_bytes": _disk_free_bytes(self.store.path),
+                "disk_free_bytes": self._free_bytes(self.store.path.parent),
+                **self.upkeep.picture(),
             },
             "refused": dict(self.ingest.refused),
             "links": self._links_picture(),
@@ -522,12 +541,6 @@ class Gateway:
         if air is not None:
             row["air"] = air
         return row
-
-
-def _disk_free_bytes(path: Path) -> int:
-    """What an unprivileged process may still write beside `path`."""
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _answers_only() -> None:

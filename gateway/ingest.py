@@ -139,6 +139,9 @@ class Ingest:
         ledger: Ledger | None
         has_row = new = True
         if type(message) is messages.Readings:
+            if not self.store.takes_readings:
+                self._turn_away(link, node, channel, piv, message, received_ms)
+                return
             ledger, has_row = self._take_readings(channel, piv, message, received_ms)
             new = has_row
         elif isinstance(message, (messages.Event, messages.Result)):
@@ -156,6 +159,15 @@ class Ingest:
         batch.heard.append(Heard(link, node, channel, piv, message, received_ms, ledger, new))
         if channel.pivs_left < DN_PIV_LOW:
             channel.reserve(batch)
+
+    def _turn_away(
+        self, link: Link, node: Node, channel: Channel, piv: int, message: messages.Readings, received_ms: int
+    ) -> None:
+        """The disk is full: the node is there, and keeps what it wanted to hand over."""
+        self.refuse("disk_full")
+        channel.window.accept(piv)
+        channel.epoch.heard_ms = received_ms
+        self.store.batch.heard.append(Heard(link, node, channel, piv, message, received_ms, None, False))
 
     def _find(self, kid: bytes) -> Node:
         node = self.channels.find(kid)

@@ -23,6 +23,7 @@ from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
 from gateway.devices import Devices
 from gateway.errors import ConfigError, NorthboundError
+from gateway.intervals import Intervals
 from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
@@ -84,6 +85,17 @@ class Northbound:
             "delivered": status["delivered"],
             "refused": status["refused"],
         }
+
+    def held(self) -> tuple[int, int, Intervals] | None:
+        """What must stay in the store for it; None when only its saved progress tells."""
+        held = getattr(self._runner, "held", None)
+        return None if held is None else held()
+
+    def evicted(self, runs: Intervals) -> None:
+        """These readings are not in the store any more."""
+        evicted = getattr(self._runner, "evicted", None)
+        if evicted is not None:
+            evicted(runs)
 
     def progress(self) -> object | None:
         """Changes with each delivery; None while there is nothing to deliver or nobody to deliver to."""

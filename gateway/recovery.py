@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.epoch import Epoch
 
 _CORRUPTION = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OF_THE_DISK = (*_CORRUPTION, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 # What can be lived without, or is meaningless without the rows that are gone.
 _NOT_CARRIED_OVER = (
     "meta",
@@ -51,6 +52,11 @@ class Opened:
 def is_corruption(error: BaseException) -> bool:
     """Whether the database itself is damaged, rather than the disk full or the file locked."""
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPTION
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether the disk or the file on it failed, and not the statement."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK
 
 
 def open_database(path: Path, clock: Clock, extra: Sequence[str], wal_pages: int, cache_kib: int) -> Opened:

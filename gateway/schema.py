@@ -122,6 +122,23 @@ TABLES = (
         next_reading INTEGER NOT NULL, -- everything from here on is owed
         owed BLOB NOT NULL             -- what is owed below it (intervals.py)
     ) STRICT, WITHOUT ROWID""",
+    # Rows that were removed to make room (retention.py). Northbound '*': all of them; of a name: those that it had.
+    """CREATE TABLE IF NOT EXISTS retired (
+        northbound TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        records INTEGER NOT NULL,
+        highest INTEGER NOT NULL,      -- highest seq among them
+        PRIMARY KEY (northbound, epoch)
+    ) STRICT, WITHOUT ROWID""",
+    # Those of them that this northbound never had: lost to it.
+    """CREATE TABLE IF NOT EXISTS evicted (
+        northbound TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (northbound, epoch, first)
+    ) STRICT, WITHOUT ROWID""",
 )
 
 VIEWS = (
@@ -143,6 +160,8 @@ EVENT_COLUMNS = "id, kind, epoch, seq, piv, print, received_ms, time, boot_time,
 def connect(path: str, *, wal_pages: int, cache_kib: int) -> sqlite3.Connection:
     """The writing connection: WAL, every commit on the disk before it returns, one writer at a time."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it is being made
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")

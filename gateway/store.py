@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from gateway import epoch as epochs
 from gateway import incarnation, recovery, schema
@@ -36,9 +36,6 @@ from gateway.intervals import Intervals
 from gateway.ledger import Ledger
 from gateway.limits import CONFLICTS_KEPT_MAX, SWEEP_EPOCHS_PER_COMMIT, SWEEP_ROWS
 from gateway.records import Event, Reading
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -93,6 +90,9 @@ class Store:
         self.restored = False
         self.notes: list[str] = []
         self.failing: str | None = None
+        self.failing_code = 0  # SQLite's, while `failing`
+        self.takes_readings = True  # not while the disk is full (space.py)
+        self.want_sweep = False
         self.corrupt = False
         self.counters = dict.fromkeys(
             ("commits", "commit_failures", "readings", "events", "copies", "conflicts", "lost", "sweeps"), 0
@@ -168,11 +168,21 @@ class Store:
         else:  # what is kept for another try must not be tried with each set that comes
             self._arm(_RETRY_MS)
 
+    def probe(self) -> None:
+        """Commits fail: try one, though nothing waits, so that a disk which works again is known to."""
+        if self.failing is not None and self._in_flight is None:
+            self._arm(0)
+
     def save_progress(self, northbound: str, event_cursor: int, next_reading: int, owed: bytes) -> None:
         """How far a northbound has delivered: travels with the next commit, or alone when none comes."""
         self._progress[northbound] = (event_cursor, next_reading, owed)
         if self._in_flight is None:
             self._arm(self.settings.progress_linger_ms)
+
+    @property
+    def swept_to(self) -> tuple[int, int]:
+        """Readings and events up to these ids are in the durable ledgers: a start reads them no more."""
+        return self._swept_to
 
     def depth(self) -> int:
         """Frames and sets taken in and not committed."""
@@ -278,7 +288,9 @@ class Store:
             batch.lost += [(ledger.row_id, *run, 0, now_ms) for run in gone]
         batch.progress, self._progress = self._progress, {}
         batch.marks, self._marks = self._marks, None
-        if not self._sweep and sum(batch.upto) - sum(self._swept_to) > SWEEP_ROWS:
+        unswept = sum(batch.upto) - sum(self._swept_to)
+        if not self._sweep and (unswept > SWEEP_ROWS or (self.want_sweep and unswept)):
+            self.want_sweep = False
             self._begin_sweep(batch.upto)
         batch.swept = self._sweep[-SWEEP_EPOCHS_PER_COMMIT:]
 
@@ -312,6 +324,8 @@ class Store:
     def _execute(self, batch: Batch) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
+        if self.failing is not None:  # a transaction that writes nothing would succeed on any disk
+            connection.execute(_PUT_META, ("probed_ms", self.clock.unix_ms()))
         if batch.new_epochs:
             connection.executemany(epochs.INSERT, [epoch.new_row() for epoch in batch.new_epochs])
         if batch.reading_rows:
@@ -356,7 +370,9 @@ class Store:
         connection.execute("SAVEPOINT job")
         try:
             result = work(connection)
-        except Exception as error:  # noqa: BLE001  (whatever it is belongs to the caller, who awaits it)
+        except Exception as error:  # whatever it is belongs to the caller, who awaits it
+            if recovery.is_of_the_disk(error):
+                raise  # not the caller's fault: nothing of this transaction will be
             connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
             return None, error
@@ -377,7 +393,7 @@ class Store:
 
     def _settle(self, batch: Batch) -> None:
         """The batch is on the disk: only now does anybody hear of it."""
-        self.failing = None
+        self.failing, self.failing_code = None, 0
         for epoch in batch.swept:
             epoch.ledger.changed_pages.clear()
             epoch.ledger.drop_clean_pages()
@@ -421,6 +437,7 @@ class Store:
         except sqlite3.Error as also:
             log.error("rollback failed: %s", also)
         self.failing = str(error)
+        self.failing_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         self.corrupt = self.corrupt or recovery.is_corruption(error)
         self.counters["commit_failures"] += 1
         log.error("commit of %d frames failed: %s; nothing of it is acknowledged", batch.frames(), error)
