@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 
 from gateway import report_rows
 from gateway.intervals import Intervals
+from gateway.schema import ALL
 
-# In `retired`: whatever northbound had them, or none. No northbound can have that name.
-ALL = "*"
 TOTALS = ("produced", "stored", "delivered", "queued", "missing", "lost", "copies")
 
 

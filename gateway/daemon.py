@@ -24,6 +24,7 @@ from gateway import (
     buses,
     commands,
     config_api,
+    damage,
     devices,
     keys,
     limits,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 
 DATABASE_NAME = "tidegate.db"
 LOCK_NAME = "lock"
+STOP = "stop"
 EXTRA_SCHEMA = (
     *registry.SCHEMA,
     *commands.SCHEMA,
@@ -167,11 +169,14 @@ class Gateway:
     ) -> None:
         self.config = config
         self.log = log
+        # Set to end this life: "stop", or why another one shall begin in its place.
+        self.ending: asyncio.Future[str] | None = None
         self.clock = clock or SystemClock(assume_synchronised=config.clock.assume_synchronised)
         vault = load_vault(config, random_bytes=random_bytes)
         self.store = open_store(config, self.clock, random_bytes, executor)
         for note in self.store.notes:
             log.warning("store_recovery", note=note)
+        self.store.on_corrupt = lambda: self.end("the database is damaged")
         self.marks = marks.Marks(self.store)  # hears of commits before any northbound
         self.registry = Registry(self.store, vault, self.clock, config.gateway.area)
         self._damaged_keys: set[int] = set()
@@ -226,6 +231,7 @@ class Gateway:
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
+            damage.operations(self.store, self.clock),
         )  # fmt: skip
         checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
         checks.serve(self.operations)
@@ -380,13 +386,15 @@ class Gateway:
 
     async def run(
         self, manager: ServiceManager | None = None, started: Callable[[], None] | None = None
-    ) -> None:
-        """Run every part until SIGTERM or SIGINT."""
+    ) -> str:
+        """Run every part until SIGTERM or SIGINT ("stop"), or until another life shall begin: why."""
         manager = manager or ServiceManager()
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        self.ending = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.end, STOP)
+        if self.store.corrupt:
+            self.end("the database is damaged")
         open_commands = await self.commands.recover()
         await self.devices.begin(self.registry)
         self.log.info(
@@ -399,12 +407,19 @@ class Gateway:
             manager.notify("READY=1", f"STATUS={len(self.links)} links, {len(self.northbounds)} northbounds")
             if started:
                 started()
-            await stop.wait()
-            manager.notify("STOPPING=1")
-            self.log.info("stopping")
+            why = await self.ending
+            if why == STOP:
+                manager.notify("STOPPING=1")
+            self.log.info("stopping", why=why)
             for task in tasks:
                 task.cancel()
         self.log.info("stopped")
+        return why
+
+    def end(self, why: str) -> None:
+        """End this life; STOP ends the process with it."""
+        if self.ending is not None and not self.ending.done():
+            self.ending.set_result(why)
 
     def _store_progress(self) -> object | None:
         """Changes while the store commits; None while there is nothing to commit, or the disk refuses.
@@ -435,6 +450,7 @@ class Gateway:
         if self.store.failing is not None:
             reasons.append(f"store: {self.store.failing}")
         reasons += self.upkeep.reasons()
+        reasons += damage.reasons(self.store)
         reasons += [
             f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
         ]
@@ -547,20 +563,6 @@ def _answers_only() -> None:
     """The watch of a part that only answers when asked: nothing to do is its normal state."""
 
 
-def run(config: Config, log: Logger) -> None:
-    """Run the gateway until it is told to stop. Raises GatewayError when it cannot start."""
-    with DataDir(Path(config.gateway.data_dir)):
-        asyncio.run(_main(config, log))
-
-
-async def _main(config: Config, log: Logger) -> None:
-    gateway = Gateway(config, log)
-    try:
-        await gateway.run()
-    finally:
-        gateway.store.close()
-
-
 async def offline(config: Config, request: dict[str, Any], who: str, log: Logger) -> dict[str, Any]:
     """Carry out an operation while no daemon runs; the caller holds the data directory."""
     clock = SystemClock(assume_synchronised=config.clock.assume_synchronised)
@@ -570,8 +572,14 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
     try:
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
+<<<<<<< HEAD
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
+=======
+        operations = Operations(
+            known, orders, wanted, Tokens(store, clock, os.urandom), more=damage.operations(store, clock)
+        )
+>>>>>>> 33c4489 (Gateway: a damaged database is salvaged page by page, whatever shows the damage, and what is gone is listed; the daemon goes on in the same process)
         return await operations.handle(request, who)
     finally:
         store.close()

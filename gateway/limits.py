@@ -209,6 +209,10 @@ SWEEP_ROWS = 50_000
 SWEEP_EPOCHS_PER_COMMIT = 64
 # Conflicts are mistakes for a person to look at; the oldest give way.
 CONFLICTS_KEPT_MAX = 10_000
+# Reports of databases that were damaged; and how many of those are kept aside, for the disk is not endless. The oldest
+# give way.
+DAMAGES_KEPT_MAX = 100
+ASIDES_KEPT_MAX = 3
 # Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged
 # and counted, the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
 UNCOMMITTED_FRAMES_MAX = 8192

@@ -23,6 +23,7 @@ from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
 from gateway.devices import Devices
 from gateway.errors import ConfigError, NorthboundError
+from gateway.held import Held
 from gateway.intervals import Intervals
 from gateway.marks import Marks
 from gateway.registry import Registry
@@ -39,6 +40,8 @@ class Runner(Protocol):
     async def run(self) -> None: ...
 
     def status(self) -> dict[str, Any]: ...
+
+    def held(self) -> tuple[Any, ...]: ...  # as Held has it
 
 
 class Northbound:
@@ -86,10 +89,9 @@ class Northbound:
             "refused": status["refused"],
         }
 
-    def held(self) -> tuple[int, int, Intervals] | None:
-        """What must stay in the store for it; None when only its saved progress tells."""
-        held = getattr(self._runner, "held", None)
-        return None if held is None else held()
+    def held(self) -> Held:
+        """What must stay in the store for it."""
+        return Held(*self._runner.held())
 
     def evicted(self, runs: Intervals) -> None:
         """These readings are not in the store any more."""

@@ -257,14 +257,15 @@ def readings(
 ) -> list[Reading]:  # fmt: skip
     """The readings of a site in a period, by time, without those that came after `upto`."""
     rows = connection.execute(
-        "SELECT r.id, r.epoch, r.seq, r.backlog, r.received_ms, r.time, r.tq, r.schema, r.flags, r.body"
-        " FROM report_index i JOIN reading r ON r.id = i.reading"
+        "SELECT r.id, r.epoch, r.seq, r.backlog, r.received_ms, r.time, r.tq, r.schema, r.flags, r.body,"
+        " r.print, r.boot_time FROM report_index i JOIN reading r ON r.id = i.reading"
         " WHERE i.site = ? AND i.time >= ? AND i.time < ? AND i.reading <= ? ORDER BY i.time, i.reading LIMIT ?",
         (site, -(-start_ms // 1000), -(-end_ms // 1000), upto, ROW_READINGS_MAX),
     )
     return recovery.decoded(known, rows)
 
 
+<<<<<<< HEAD
 def gone(connection: sqlite3.Connection, site: str, start_ms: int, end_ms: int, upto: int) -> int:
     """How many readings of a period there were that are in the store no more."""
     (count,) = connection.execute(
@@ -287,6 +288,17 @@ def held(connection: sqlite3.Connection, northbound: str) -> Intervals:
     for (reading,) in rows:
         found.add(reading, reading)
     return found
+=======
+def lowest_owed(connection: sqlite3.Connection, northbound: str) -> int | None:
+    """The first reading that a row still waits to be confirmed with; None when no row waits."""
+    (lowest,) = connection.execute(
+        "SELECT min(i.reading) FROM report_row w JOIN report_index i ON i.site = w.site AND i.reading > w.upto"
+        " AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000"
+        " WHERE w.northbound = ? AND w.state = 0",
+        (northbound,),
+    ).fetchone()
+    return None if lowest is None else int(lowest)
+>>>>>>> 33c4489 (Gateway: a damaged database is salvaged page by page, whatever shows the damage, and what is gone is listed; the daemon goes on in the same process)
 
 
 def settings(connection: sqlite3.Connection, northbound: str) -> dict[str, str]:

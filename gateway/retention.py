@@ -25,11 +25,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import NamedTuple
 
-from gateway.audit import ALL
 from gateway.clock import TrustedClock
 from gateway.config_store import StoreSection
+from gateway.held import NOTHING, Held
 from gateway.intervals import Intervals
 from gateway.limits import (
     RETENTION_PERIOD_S,
@@ -40,6 +39,7 @@ from gateway.limits import (
     VACUUM_PAGES,
 )
 from gateway.records import KIND_EVENT
+from gateway.schema import ALL
 from gateway.store import Store
 from protocols.wire import codes
 
@@ -57,21 +57,6 @@ _JOIN = "UPDATE evicted SET last = ? WHERE northbound = ? AND epoch = ? AND last
 _LIST = "INSERT OR REPLACE INTO evicted (northbound, epoch, first, last, at_ms) VALUES (?, ?, ?, ?, ?)"
 
 
-class Held(NamedTuple):
-    """What one northbound still owes: events after the cursor, readings in `owed` and from `next_reading` on."""
-
-    event_cursor: int
-    next_reading: int
-    owed: Intervals
-
-    def owes(self, table: str, row_id: int) -> bool:
-        if table == "event":
-            return row_id > self.event_cursor
-        return row_id >= self.next_reading or row_id in self.owed
-
-
-# Nobody has had anything.
-NOTHING = Held(0, 1, Intervals())
 _Row = tuple[int, int, int]  # id, epoch, seq
 
 
@@ -127,7 +112,8 @@ class Retention:
             self._store.want_sweep = True
             return False
         if self._clock.synchronised():
-            before_ms = self._clock.unix_ms() - self._settings.keep_days * DAY_MS
+            days = max(self._settings.keep_days, *(held.keep_days for held in holders.values()))
+            before_ms = self._clock.unix_ms() - days * DAY_MS
             rows = self._delivered("reading", holders, before_ms)
             if rows:
                 await self._store.write(lambda writer: self._remove(writer, "reading", rows, holders))

@@ -9,11 +9,12 @@ from pathlib import Path
 from gateway.clock import TrustedClock
 from gateway.clock_watch import ClockWatch
 from gateway.config_store import StoreSection
+from gateway.held import Held
 from gateway.intervals import Intervals
 from gateway.limits import GROWTH_PERIOD_S, UPKEEP_PERIOD_S
 from gateway.log import Logger
 from gateway.northbounds import Northbound
-from gateway.retention import Held, Retention
+from gateway.retention import Retention
 from gateway.space import Space, disk_free_bytes
 from gateway.store import Store
 
@@ -118,8 +119,7 @@ class Upkeep:
         held = {}
         for name in self._names():
             northbound = there.get(name)
-            told = None if northbound is None else northbound.held()
-            held[name] = Held(*(self._store.progress(name) if told is None else told))
+            held[name] = Held(*self._store.progress(name)) if northbound is None else northbound.held()
         return held
 
     def _evicted(self, runs: Intervals) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from gateway import audit
 from gateway.config_store import StoreSection
+from gateway.held import Held
 from gateway.intervals import Intervals
 from gateway.records import Reading
-from gateway.retention import Held, Retention
+from gateway.retention import Retention
 from hil_tests.southbound import South, TestNode, tell
 from protocols.wire import codes
 
