@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-<<<<<<< HEAD
-from gateway import backup_cli, command_cli, node_cli, quality_cli, token_cli
-=======
-from gateway import backup_cli, command_cli, damage_cli, node_cli, token_cli
->>>>>>> 33c4489 (Gateway: a damaged database is salvaged page by page, whatever shows the damage, and what is gone is listed; the daemon goes on in the same process)
+from gateway import backup_cli, command_cli, damage_cli, node_cli, quality_cli, token_cli
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask_running, load
 from gateway.errors import GatewayError
 

@@ -231,10 +231,10 @@ class Gateway:
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
-            damage.operations(self.store, self.clock),
         )  # fmt: skip
         checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
         checks.serve(self.operations)
+        damage.serve(self.operations, self.store, self.clock)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -572,14 +572,9 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
     try:
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
-<<<<<<< HEAD
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
+        damage.serve(operations, store, clock)
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
-=======
-        operations = Operations(
-            known, orders, wanted, Tokens(store, clock, os.urandom), more=damage.operations(store, clock)
-        )
->>>>>>> 33c4489 (Gateway: a damaged database is salvaged page by page, whatever shows the damage, and what is gone is listed; the daemon goes on in the same process)
         return await operations.handle(request, who)
     finally:
         store.close()

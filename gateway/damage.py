@@ -9,7 +9,7 @@ from gateway.limits import DAMAGES_KEPT_MAX
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
-    from gateway.operations import Operation, Reply, Request
+    from gateway.operations import Operations, Reply, Request
     from gateway.registry import By
     from gateway.store import Store
 
@@ -61,7 +61,7 @@ def acknowledge(connection: sqlite3.Connection, at_ms: int, who: str) -> int:
     ).rowcount
 
 
-def operations(store: Store, clock: Clock) -> dict[str, Operation]:
+def serve(operations: Operations, store: Store, clock: Clock) -> None:
     """What a person may ask and say of it."""
 
     async def list_(request: Request, by: By) -> Reply:
@@ -71,4 +71,5 @@ def operations(store: Store, clock: Clock) -> dict[str, Operation]:
         now_ms = clock.unix_ms()
         return {"count": await store.write(lambda writer: acknowledge(writer, now_ms, by.who))}
 
-    return {"damage.list": list_, "damage.acknowledge": acknowledge_}
+    operations.add("damage.list", list_)
+    operations.add("damage.acknowledge", acknowledge_)

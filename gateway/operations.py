@@ -8,7 +8,7 @@ caller proves it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
-Operation = Callable[[Request, By], Awaitable[Reply]]
 # Operations that change nothing.
 LOOKS = frozenset(
     {
@@ -57,7 +56,6 @@ class Operations:
         devices: Callable[[], list[Reply]] | None = None,
         reset_device: Callable[[str, By], Awaitable[int]] | None = None,
         write_device: Callable[[str, str, float, float, By], Awaitable[tuple[str, str]]] | None = None,
-        more: Mapping[str, Operation] | None = None,
     ) -> None:
         self._registry = registry
         self._commands = commands
@@ -88,7 +86,6 @@ class Operations:
             "token.add": self._do_token_add,
             "token.list": self._do_token_list,
             "token.revoke": self._do_token_revoke,
-            **(more or {}),
         }
 
     @property

@@ -265,7 +265,6 @@ def readings(
     return recovery.decoded(known, rows)
 
 
-<<<<<<< HEAD
 def gone(connection: sqlite3.Connection, site: str, start_ms: int, end_ms: int, upto: int) -> int:
     """How many readings of a period there were that are in the store no more."""
     (count,) = connection.execute(
@@ -288,17 +287,6 @@ def held(connection: sqlite3.Connection, northbound: str) -> Intervals:
     for (reading,) in rows:
         found.add(reading, reading)
     return found
-=======
-def lowest_owed(connection: sqlite3.Connection, northbound: str) -> int | None:
-    """The first reading that a row still waits to be confirmed with; None when no row waits."""
-    (lowest,) = connection.execute(
-        "SELECT min(i.reading) FROM report_row w JOIN report_index i ON i.site = w.site AND i.reading > w.upto"
-        " AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000"
-        " WHERE w.northbound = ? AND w.state = 0",
-        (northbound,),
-    ).fetchone()
-    return None if lowest is None else int(lowest)
->>>>>>> 33c4489 (Gateway: a damaged database is salvaged page by page, whatever shows the damage, and what is gone is listed; the daemon goes on in the same process)
 
 
 def settings(connection: sqlite3.Connection, northbound: str) -> dict[str, str]:

@@ -34,7 +34,6 @@ from gateway.intervals import Intervals
 from gateway.limits import (
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
-    REPORT_KEPT_S,
     REPORT_TIDY_S,
     REPORT_TIDY_SITES,
     ROW_AGAIN_S,
@@ -131,8 +130,6 @@ class RowsRunner:
         self._clock = clock
         self._rng = rng
         self._event_cursor, self._next_reading, _ = store.progress(name)
-        self._lowest_owed: int | None = None
-        self._held_until_s = 0.0
         self._session: Session | None = None
         self._began_ms = _FOR_EVER_MS
         self._in_flight: dict[int, _Sent] = {}
@@ -452,7 +449,6 @@ class RowsRunner:
         for kind in self._report.volatile:
             self.counters["superseded"] += report_rows.supersede(connection, self.name, kind, before_ms)
 
-<<<<<<< HEAD
     # ---- for who makes room in the store --------------------------------------------------------------------------
 
     def held(self) -> tuple[int, int, Intervals]:
@@ -463,18 +459,6 @@ class RowsRunner:
             self._held_s = now_s
             self._held_to = self._next_reading
         return self._event_cursor, self._held_to, self._held
-=======
-    def held(self) -> tuple[int, int, Intervals, int]:
-        """What must stay in the store: (event cursor, next reading, what is owed below it, days of rows made again)."""
-        now_s = self._clock.monotonic()
-        if now_s >= self._held_until_s:  # looked for seldom: it is a join over all that waits
-            self._held_until_s = now_s + REPORT_TIDY_S
-            self._lowest_owed = self._store.read(lambda reader: report_rows.lowest_owed(reader, self.name))
-        owed = Intervals()
-        if self._lowest_owed is not None and self._lowest_owed < self._next_reading:
-            owed.add(self._lowest_owed, self._next_reading - 1)
-        return self._event_cursor, self._next_reading, owed, REPORT_KEPT_S // 86_400
->>>>>>> 33c4489 (Gateway: a damaged database is salvaged page by page, whatever shows the damage, and what is gone is listed; the daemon goes on in the same process)
 
     # ---- for people ----------------------------------------------------------------------------------------------
 

@@ -168,10 +168,9 @@ def test_a_database_that_is_damaged_while_it_runs_is_salvaged_without_a_person(f
             note = str((await child.logged("store_recovery"))["note"])
             assert "3 event" in note
             await child.logged("port_open")
-            peer.node.epoch = None  # nothing is sent down in the old one until the node has told what it heard
-            await joined(peer)
             peer.node.keep()
-            peer.send(*peer.node.pending())
+            # Nothing is sent down until the node has told what it heard, and that cannot be a recording.
+            peer.send(peer.node.status(), *peer.node.pending())
             await peer.until(lambda: peer.node.acked == 4)
             assert await command(folder, "damage", "--acknowledge") == 0
             child.process.send_signal(signal.SIGTERM)
