@@ -18,11 +18,11 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
-from zlib import crc32
 
 from gateway.batch import Batch
 from gateway.clock import TrustedClock
 from gateway.devices import Device, Devices, Last, Quantity, State
+from gateway.fingerprints import of_reading
 from gateway.limits import DEVICE_SETS_WAITING_MAX
 from gateway.own_epochs import OwnEpochs
 from gateway.records import NO_PIV, OWN_EPOCHS, Reading
@@ -127,7 +127,7 @@ class Accept:
         store = self.store
         ledger = self._epochs.of(device.address).ledger
         seq = ledger.highest + 1
-        if store.depth() >= DEVICE_SETS_WAITING_MAX:
+        if store.depth() >= DEVICE_SETS_WAITING_MAX or not store.takes_readings:
             ledger.highest = seq
             store.batch.gone(ledger, seq)
             store.schedule()
@@ -137,7 +137,7 @@ class Accept:
         body = readings.encode(
             readings.schema(schema.id), tq, (0,), (row,), None if flags is None else (flags,)
         )
-        fingerprint = crc32(body, (time ^ time >> 32 ^ schema.id * 2654435761) & 0xFFFFFFFF) & 0x7FFFFFFF or 1
+        fingerprint = of_reading(ledger.row_id, seq, body, time, schema.id)
         ledger.offer(seq, fingerprint)
         ledger.highest_set = seq
         row_id = store.next_reading
@@ -177,13 +177,16 @@ class Accept:
             if ledger.row_id not in store.epochs:
                 ledger = self._epochs.of(ledger.node).ledger
                 seq = ledger.highest + 1
-            ledger.offer(seq, old[4])
+            fingerprint = of_reading(ledger.row_id, seq, old[12], old[7], old[10])
+            ledger.offer(seq, fingerprint)
             is_late = int(seq < ledger.highest_set)
             ledger.highest_set = max(seq, ledger.highest_set)
             row_id = store.next_reading
             store.next_reading = row_id + 1
             store.batch.sets += 1
-            store.batch.reading_rows.append((row_id, ledger.row_id, seq, *old[3:5], is_late, *old[6:]))
+            store.batch.reading_rows.append(
+                (row_id, ledger.row_id, seq, old[3], fingerprint, is_late, *old[6:])
+            )
             store.batch.readings.append(reading._replace(id=row_id, ledger=ledger, seq=seq, backlog=is_late))
         again = {reading.schema for reading in batch.readings}
         for device in self.devices.by_name.values():

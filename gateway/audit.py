@@ -4,9 +4,11 @@ else.
 Worked out from the rows alone, by anyone who can read the database file, while the daemon runs or not:
 the ledgers that the daemon acknowledges by are checked here, not believed.
 
-    produced  = highest seq known of an epoch, from its first one on, without those made in the epoch before
-    stored    = delivered + queued, for each northbound
+    produced  = highest seq known of an epoch, from its first one on, without those made in the epoch before, and
+                those that were removed before this northbound was there
+    stored    = delivered + queued, for each northbound; what was removed after it was delivered is delivered
     missing   = neither stored nor lost: the node still holds them and will send them
+    lost      = listed: no node holds them and we never had them, or there was no room until this northbound had them
     copies    = rows beyond one for a seq: must be 0
 """
 
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 
 from gateway import report_rows
 from gateway.intervals import Intervals
+from gateway.schema import ALL
 
 TOTALS = ("produced", "stored", "delivered", "queued", "missing", "lost", "copies")
 
@@ -57,7 +60,7 @@ def balance(connection: sqlite3.Connection, northbounds: Sequence[str] = ()) -> 
     rows = []
     for name in names:
         queued = _queued(connection, name, progress.get(name))
-        rows += _by_node(epochs, name, queued)
+        rows += _by_node(epochs, name, queued, _retired(connection, name))
     return rows
 
 
@@ -70,17 +73,32 @@ class _Epoch(NamedTuple):
     lost: int
 
 
-def _by_node(epochs: list[_Epoch], name: str, queued: dict[int, int]) -> list[Balance]:
+class _Retired(NamedTuple):
+    """Rows of one epoch that were removed: all, those that a northbound had had, and those it never had."""
+
+    all: int
+    delivered: int
+    evicted: int
+
+
+_NONE_RETIRED = _Retired(0, 0, 0)
+
+
+def _by_node(
+    epochs: list[_Epoch], name: str, queued: dict[int, int], retired: dict[int, _Retired]
+) -> list[Balance]:
     sums: dict[int, list[int]] = defaultdict(lambda: [0] * 7)
     for epoch in epochs:
         waiting = queued.get(epoch.row_id, 0)
+        gone = retired.get(epoch.row_id, _NONE_RETIRED)
+        stored = epoch.stored + gone.delivered
         values = (
-            epoch.produced,
-            epoch.stored,
-            epoch.stored - waiting,
+            epoch.produced - (gone.all - gone.delivered - gone.evicted),
+            stored,
+            stored - waiting,
             waiting,
-            epoch.produced - epoch.distinct - epoch.lost,
-            epoch.lost,
+            epoch.produced - epoch.distinct - gone.all - epoch.lost,
+            epoch.lost + gone.evicted,
             epoch.stored - epoch.distinct,
         )
         total = sums[epoch.node]
@@ -105,15 +123,34 @@ def _epochs(connection: sqlite3.Connection) -> list[_Epoch]:
             "max(last) FROM lost GROUP BY epoch"
         )
     }
+    highest_gone = dict(
+        connection.execute("SELECT epoch, highest FROM retired WHERE northbound = ?", (ALL,)).fetchall()
+    )
     found = []
     for row_id, node, first_seq in connection.execute(
         "SELECT id, node, first_seq FROM epoch ORDER BY node, id"
     ):
         count, distinct, highest = stored.get(row_id, (0, 0, first_seq - 1))
         gone, elsewhere, last = lost.get(row_id, (0, 0, first_seq - 1))
-        produced = max(highest, last) - first_seq + 1 - elsewhere
+        produced = max(highest, last, highest_gone.get(row_id, 0)) - first_seq + 1 - elsewhere
         found.append(_Epoch(row_id, node, produced, count, distinct, gone))
     return found
+
+
+def _retired(connection: sqlite3.Connection, name: str) -> dict[int, _Retired]:
+    def of(northbound: str) -> dict[int, int]:
+        rows = connection.execute("SELECT epoch, records FROM retired WHERE northbound = ?", (northbound,))
+        return dict(rows.fetchall())
+
+    delivered = of(name)
+    listed = connection.execute(
+        "SELECT epoch, sum(last - first + 1) FROM evicted WHERE northbound = ? GROUP BY epoch", (name,)
+    )
+    evicted = dict(listed.fetchall())
+    return {
+        epoch: _Retired(count, delivered.get(epoch, 0), evicted.get(epoch, 0))
+        for epoch, count in of(ALL).items()
+    }
 
 
 class _Progress(NamedTuple):

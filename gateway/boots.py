@@ -26,6 +26,15 @@ class Boots:
         self._store = store
         # node: {boot modulo 256: (boots in full, start_ms)}
         self._known: dict[int, dict[int, tuple[int, int]]] = {}
+        # (node, boot) of which something was heard since this process began.
+        self._heard: set[tuple[int, int]] = set()
+
+    def clock_jumped(self, by_ms: int) -> None:
+        """What was learned by the clock as it was, in its new time: else one hour on a wrong clock would move all."""
+        for node, boot in self._heard:
+            full, start_ms = self._known[node][boot]
+            entry = self._known[node][boot] = (full, start_ms + by_ms)
+            self._store.batch.boots[node, boot] = entry
 
     def hear_hello(self, node: int, hello: Hello, received_ms: int) -> None:
         """A node says hello when it has booted, or later: it booted no later than now."""
@@ -56,6 +65,7 @@ class Boots:
         full, best_ms = known.get(boot, (_UNKNOWN, start_ms))
         if boots != _UNKNOWN and full not in (_UNKNOWN, boots):
             best_ms = start_ms  # the same number, 256 boots later
+        self._heard.add((node, boot))
         entry = (full if boots == _UNKNOWN else boots, min(best_ms, start_ms))
         if known.get(boot) != entry:
             known[boot] = entry

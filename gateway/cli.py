@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import backup_cli, command_cli, node_cli, quality_cli, token_cli
+from gateway import backup_cli, command_cli, damage_cli, node_cli, quality_cli, token_cli
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask_running, load
 from gateway.errors import GatewayError
 
@@ -24,6 +24,7 @@ app.add_typer(command_cli.settings_app, name="settings")
 app.add_typer(token_cli.app, name="token")
 app.add_typer(quality_cli.app, name="quality")
 app.add_typer(backup_cli.key_app, name="master-key")
+app.command()(damage_cli.damage)
 app.command()(backup_cli.backup)
 app.command()(backup_cli.restore)
 
@@ -32,10 +33,10 @@ app.command()(backup_cli.restore)
 def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     from gateway import config as configs
-    from gateway import daemon, log
+    from gateway import lives, log
 
     settings = configs.load(config)
-    daemon.run(settings, log.setup(settings.log.level, settings.log.format))
+    lives.run(settings, log.setup(settings.log.level, settings.log.format))
 
 
 @app.command()

@@ -28,6 +28,7 @@ from gateway.config_devices import BleSection, DeviceSection, DevicesSection, Mo
 from gateway.config_errors import Problem, explain_all, hide_keys, rows_of, unique, unique_names
 from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
+from gateway.config_store import StoreSection
 from gateway.config_types import ARRAY, Address, Area, Baud, FileName, Name, Section, allowed
 from gateway.device_check import DeviceCheck
 from gateway.errors import ConfigError
@@ -189,6 +190,7 @@ class Config(Section):
     clock: ClockSection
     health: HealthSection
     log: LogSection
+    store: StoreSection
     api: ApiSection | None = None
     serial: Annotated[tuple[SerialSection, ...], ARRAY] = Field((), max_length=limits.SERIAL_PORTS_MAX)
     lora: LoraSection | None = None
@@ -218,7 +220,7 @@ class Config(Section):
 # Tables that are northbounds, each with a line in gateway/northbounds.py; their names are unique among them all.
 NORTHBOUNDS = ("mqtt", "hj212")
 # Tables that need not be in the file: all their keys have defaults.
-OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log", "devices")
+OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log", "store", "devices")
 
 
 def load(file: str | os.PathLike[str]) -> Config:

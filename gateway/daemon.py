@@ -24,6 +24,7 @@ from gateway import (
     buses,
     commands,
     config_api,
+    damage,
     devices,
     keys,
     limits,
@@ -62,8 +63,10 @@ from gateway.pollers import bthome_counters, modbus_memory
 from gateway.presence import Presence
 from gateway.registry import By, Registry
 from gateway.silence import Silence
+from gateway.space import disk_free_bytes
 from gateway.store import Store
 from gateway.tokens import Tokens
+from gateway.upkeep import Upkeep
 from gateway.web import HttpServer, Page, json_page
 from gateway.wishes import Wishes
 from protocols.wire import codes
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
 
 DATABASE_NAME = "tidegate.db"
 LOCK_NAME = "lock"
+STOP = "stop"
 EXTRA_SCHEMA = (
     *registry.SCHEMA,
     *commands.SCHEMA,
@@ -165,11 +169,14 @@ class Gateway:
     ) -> None:
         self.config = config
         self.log = log
+        # Set to end this life: "stop", or why another one shall begin in its place.
+        self.ending: asyncio.Future[str] | None = None
         self.clock = clock or SystemClock(assume_synchronised=config.clock.assume_synchronised)
         vault = load_vault(config, random_bytes=random_bytes)
         self.store = open_store(config, self.clock, random_bytes, executor)
         for note in self.store.notes:
             log.warning("store_recovery", note=note)
+        self.store.on_corrupt = lambda: self.end("the database is damaged")
         self.marks = marks.Marks(self.store)  # hears of commits before any northbound
         self.registry = Registry(self.store, vault, self.clock, config.gateway.area)
         self._damaged_keys: set[int] = set()
@@ -220,12 +227,14 @@ class Gateway:
         self.bluetooth = self._build_bluetooth()
         self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log, self.store)
         self.northbounds = self._build_northbounds()
+        self.upkeep = self._build_upkeep()
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
         )  # fmt: skip
         checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
         checks.serve(self.operations)
+        damage.serve(self.operations, self.store, self.clock)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -298,6 +307,20 @@ class Gateway:
         )
         return KINDS[kind].build(section, context)
 
+    def _build_upkeep(self) -> Upkeep:
+        upkeep = Upkeep(
+            self.store, self.clock, self.config.store, self.log,
+            lambda: [section.name for _, section in self.config.northbounds], lambda: self.northbounds,
+            free_bytes=self._free_bytes,
+        )  # fmt: skip
+        upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)
+        upkeep.on_progress = self._part("upkeep", upkeep.run).beat
+        upkeep.retention.on_progress = self._part("retention", upkeep.retention.run).beat
+        return upkeep
+
+    def _free_bytes(self, folder: Path) -> int:
+        return disk_free_bytes(folder)
+
     def _build_health(self) -> HealthServer | None:
         section = self.config.health
         if not section.enabled:
@@ -363,13 +386,15 @@ class Gateway:
 
     async def run(
         self, manager: ServiceManager | None = None, started: Callable[[], None] | None = None
-    ) -> None:
-        """Run every part until SIGTERM or SIGINT."""
+    ) -> str:
+        """Run every part until SIGTERM or SIGINT ("stop"), or until another life shall begin: why."""
         manager = manager or ServiceManager()
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        self.ending = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.end, STOP)
+        if self.store.corrupt:
+            self.end("the database is damaged")
         open_commands = await self.commands.recover()
         await self.devices.begin(self.registry)
         self.log.info(
@@ -382,12 +407,19 @@ class Gateway:
             manager.notify("READY=1", f"STATUS={len(self.links)} links, {len(self.northbounds)} northbounds")
             if started:
                 started()
-            await stop.wait()
-            manager.notify("STOPPING=1")
-            self.log.info("stopping")
+            why = await self.ending
+            if why == STOP:
+                manager.notify("STOPPING=1")
+            self.log.info("stopping", why=why)
             for task in tasks:
                 task.cancel()
         self.log.info("stopped")
+        return why
+
+    def end(self, why: str) -> None:
+        """End this life; STOP ends the process with it."""
+        if self.ending is not None and not self.ending.done():
+            self.ending.set_result(why)
 
     def _store_progress(self) -> object | None:
         """Changes while the store commits; None while there is nothing to commit, or the disk refuses.
@@ -417,6 +449,8 @@ class Gateway:
         reasons += [f"{part.name}: stalled" for part in self.parts if part.stalled]
         if self.store.failing is not None:
             reasons.append(f"store: {self.store.failing}")
+        reasons += self.upkeep.reasons()
+        reasons += damage.reasons(self.store)
         reasons += [
             f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
         ]
@@ -445,7 +479,8 @@ class Gateway:
                 **self.store.counters,
                 "depth_frames": self.store.depth(),
                 "failing": float(self.store.failing is not None),
-                "disk_free_bytes": _disk_free_bytes(self.store.path),
+                "disk_free_bytes": self._free_bytes(self.store.path.parent),
+                **self.upkeep.picture(),
             },
             "refused": dict(self.ingest.refused),
             "links": self._links_picture(),
@@ -524,28 +559,8 @@ class Gateway:
         return row
 
 
-def _disk_free_bytes(path: Path) -> int:
-    """What an unprivileged process may still write beside `path`."""
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
-
-
 def _answers_only() -> None:
     """The watch of a part that only answers when asked: nothing to do is its normal state."""
-
-
-def run(config: Config, log: Logger) -> None:
-    """Run the gateway until it is told to stop. Raises GatewayError when it cannot start."""
-    with DataDir(Path(config.gateway.data_dir)):
-        asyncio.run(_main(config, log))
-
-
-async def _main(config: Config, log: Logger) -> None:
-    gateway = Gateway(config, log)
-    try:
-        await gateway.run()
-    finally:
-        gateway.store.close()
 
 
 async def offline(config: Config, request: dict[str, Any], who: str, log: Logger) -> dict[str, Any]:
@@ -558,6 +573,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
+        damage.serve(operations, store, clock)
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
         return await operations.handle(request, who)
     finally:

@@ -22,6 +22,8 @@ import sqlite3
 import struct
 from pathlib import Path
 
+from gateway.limits import ASIDES_KEPT_MAX
+
 _SUFFIX = ".run"
 # linux/stat.h: struct statx, and its member stx_btime.
 _AT_FDCWD = -100
@@ -69,6 +71,12 @@ def set_aside(database: Path, stamp: str) -> Path:
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{database}{suffix}", f"{target}{suffix}")
+    asides = sorted(
+        path for path in database.parent.glob(f"{database.name}.corrupt-*") if path.name.endswith("Z")
+    )
+    for old in asides[:-ASIDES_KEPT_MAX]:
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{old}{suffix}").unlink(missing_ok=True)
     _sync_folder(database.parent)
     return target
 

@@ -20,13 +20,13 @@ import logging
 from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import NamedTuple, Protocol
-from zlib import crc32
 
 from gateway.batch import Batch
 from gateway.boots import Boots
 from gateway.channels import Channel, Channels, Node
 from gateway.clock import Clock
 from gateway.epoch import Epoch
+from gateway.fingerprints import of_event, of_reading
 from gateway.ledger import COPY, NEW, RUNS_MAX, Ledger
 from gateway.limits import DN_PIV_LOW, UNCOMMITTED_FRAMES_MAX, UNPROVEN_PERIOD_S
 from gateway.quality import merged
@@ -139,6 +139,9 @@ class Ingest:
         ledger: Ledger | None
         has_row = new = True
         if type(message) is messages.Readings:
+            if not self.store.takes_readings:
+                self._turn_away(link, node, channel, piv, message, received_ms)
+                return
             ledger, has_row = self._take_readings(channel, piv, message, received_ms)
             new = has_row
         elif isinstance(message, (messages.Event, messages.Result)):
@@ -156,6 +159,15 @@ class Ingest:
         batch.heard.append(Heard(link, node, channel, piv, message, received_ms, ledger, new))
         if channel.pivs_left < DN_PIV_LOW:
             channel.reserve(batch)
+
+    def _turn_away(
+        self, link: Link, node: Node, channel: Channel, piv: int, message: messages.Readings, received_ms: int
+    ) -> None:
+        """The disk is full: the node is there, and keeps what it wanted to hand over."""
+        self.refuse("disk_full")
+        channel.window.accept(piv)
+        channel.epoch.heard_ms = received_ms
+        self.store.batch.heard.append(Heard(link, node, channel, piv, message, received_ms, None, False))
 
     def _find(self, kid: bytes) -> Node:
         node = self.channels.find(kid)
@@ -237,7 +249,7 @@ class Ingest:
         values: tuple[int | None, ...], flags: tuple[int, ...] | None, body: bytes, received_ms: int,
     ) -> bool:  # fmt: skip
         """Put one set into the batch if it is new; whether it is."""
-        fingerprint = crc32(body, (time ^ time >> 32 ^ schema * 2654435761) & 0xFFFFFFFF) & 0x7FFFFFFF or 1
+        fingerprint = of_reading(ledger.row_id, seq, body, time, schema)
         backlog = seq < ledger.highest_set
         was_lost = seq <= ledger.cum
         verdict = ledger.offer(seq, fingerprint)
@@ -289,7 +301,7 @@ class Ingest:
         # After the kind: time, tq, code or command id, state or outcome, detail.
         time, tq, code, state, detail = message[2:7]
         text = json.dumps(detail)
-        fingerprint = crc32(f"{message.KIND} {time} {tq} {code} {state} {text}".encode()) & 0x7FFFFFFF or 1
+        fingerprint = of_event(ledger.row_id, message.seq, message.KIND, time, tq, code, state, text)
         was_lost = message.seq <= ledger.cum
         verdict = ledger.offer(message.seq, fingerprint)
         if verdict != NEW:

@@ -165,6 +165,8 @@ CLOCK_OFFSET_MAX_S = 2
 TIME_PERIOD_S = 6 * 3600
 # The kernel is asked at most this often whether the clock is synchronised.
 CLOCK_CHECK_S = 5.0
+# Between two looks NTP slews a clock by milliseconds; what differs by more was set.
+CLOCK_JUMP_S = 2.0
 
 # --- health and control --------------------------------------------------------------------------
 # One scraper, one load balancer, one person with curl. Further connections are closed at once.
@@ -207,6 +209,10 @@ SWEEP_ROWS = 50_000
 SWEEP_EPOCHS_PER_COMMIT = 64
 # Conflicts are mistakes for a person to look at; the oldest give way.
 CONFLICTS_KEPT_MAX = 10_000
+# Reports of databases that were damaged; and how many of those are kept aside, for the disk is not endless. The oldest
+# give way.
+DAMAGES_KEPT_MAX = 100
+ASIDES_KEPT_MAX = 3
 # Frames opened and not yet committed. Beyond, the disk is not keeping up: frames are dropped unacknowledged
 # and counted, the nodes keep their copies. At 400 frames/s this is 20 s of a stalled SD card.
 UNCOMMITTED_FRAMES_MAX = 8192
@@ -222,6 +228,23 @@ UNPROVEN_PERIOD_S = 10.0
 OPEN_EPOCHS = 4
 # Epochs of one node that we know only by name; more are refused: a node makes one per loss of its state.
 NAMED_EPOCHS_MAX = 64
+
+# Free on the disk beside the reserve before readings are taken again: so that it is not full at once.
+SPACE_MARGIN_BYTES = 8 << 20
+# The growth of the database is taken over so long, to tell for how many hours its room will do.
+GROWTH_PERIOD_S = 600.0
+# How often disk and clock are looked at.
+UPKEEP_PERIOD_S = 5.0
+# Rows are removed so many at a time, 2 ms on the loop, with room for other work between.
+RETENTION_ROWS = 256
+RETENTION_STEP_PAUSE_S = 0.02
+# Rows that are looked at for backlog at once: 2 ms.
+RETENTION_SCAN_ROWS = 8192
+# How often it is looked whether there is something to remove.
+RETENTION_PERIOD_S = 10.0
+# Pages that are given back to the disk at once, 1 ms; free ones below this much are kept for what comes.
+VACUUM_PAGES = 64
+VACUUM_KEEP_BYTES = 16 << 20
 
 # --- devices -------------------------------------------------------------------------------------
 # Sets of devices taken in and not yet committed: 4 s at 1,000 a second, and half of what frames of nodes may wait, so

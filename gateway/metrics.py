@@ -173,6 +173,12 @@ def _store(store: Mapping[str, float]) -> Iterator[Metric]:
         "depth_frames": "Frames opened and not committed.",
         "failing": "1 while commits fail: nothing is acknowledged.",
         "disk_free_bytes": "What the disk of the database still holds.",
+        "disk_full": "1 while readings are not acknowledged because the disk is full.",
+        "reserve": "1 while the reserve for events is there.",
+        "used_bytes": "Pages of the database in use.",
+        "buffer_left_bytes": "What it may still hold before anything undelivered is given up.",
+        "buffer_left_hours": "The same in hours at the rate of the last day; -1: not known yet.",
+        "retention_longest_ms": "The longest time on the loop of one step that made room.",
     }
     for key, value in store.items():
         if key in gauges:

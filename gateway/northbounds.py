@@ -23,6 +23,8 @@ from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
 from gateway.devices import Devices
 from gateway.errors import ConfigError, NorthboundError
+from gateway.held import Held
+from gateway.intervals import Intervals
 from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
@@ -38,6 +40,8 @@ class Runner(Protocol):
     async def run(self) -> None: ...
 
     def status(self) -> dict[str, Any]: ...
+
+    def held(self) -> tuple[Any, ...]: ...  # as Held has it
 
 
 class Northbound:
@@ -84,6 +88,16 @@ class Northbound:
             "delivered": status["delivered"],
             "refused": status["refused"],
         }
+
+    def held(self) -> Held:
+        """What must stay in the store for it."""
+        return Held(*self._runner.held())
+
+    def evicted(self, runs: Intervals) -> None:
+        """These readings are not in the store any more."""
+        evicted = getattr(self._runner, "evicted", None)
+        if evicted is not None:
+            evicted(runs)
 
     def progress(self) -> object | None:
         """Changes with each delivery; None while there is nothing to deliver or nobody to deliver to."""

@@ -7,9 +7,9 @@ gateway's own (own_epochs.py), so the two never share an id.
 from __future__ import annotations
 
 import json
-from zlib import crc32
 
 from gateway.clock import TrustedClock
+from gateway.fingerprints import of_event
 from gateway.own_epochs import OwnEpochs
 from gateway.records import KIND_EVENT, NO_PIV, Event
 from gateway.store import Store
@@ -34,7 +34,7 @@ class Notices:
         text = json.dumps(detail)
         now_ms = self._clock.unix_ms()
         time, tq = now_ms // 1000, SYNCHRONISED if self._clock.synchronised() else UNSYNCHRONISED
-        fingerprint = crc32(f"{KIND_EVENT} {time} {tq} {code} {state} {text}".encode()) & 0x7FFFFFFF or 1
+        fingerprint = of_event(ledger.row_id, seq, KIND_EVENT, time, tq, code, state, text)
         ledger.offer(seq, fingerprint)
         row_id = store.next_event
         store.next_event = row_id + 1

@@ -1,44 +1,39 @@
 """Bringing a database up: opening it, setting a corrupt one aside, and reading rows back into records.
 
-A corrupt database does not stop a gateway: it is moved aside with every byte, a new one takes its place, and what can
-still be read of the small tables (nodes, keys, sites, assignments, commands, epochs) is carried over. The epochs come
-over with empty ledgers, so the nodes offer again whatever they still hold; rows that were not delivered stay in the
-file that was set aside.
+A corrupt database does not stop a gateway: it is moved aside with every byte, a new one takes its place, and every row
+that can still be read is carried over (salvage.py). What was committed and cannot be read any more is listed as lost.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from gateway import damage, incarnation, schema
 from gateway import epoch as epochs
-from gateway import incarnation, schema
 from gateway.clock import Clock
 from gateway.errors import StoreError
+from gateway.fingerprints import of_event, of_reading
+from gateway.ledger import NEW
 from gateway.records import NO_PIV, Event, Reading
+from gateway.salvage import note_roots, roots_noted, salvage
 from protocols.wire import readings as codec
 
 if TYPE_CHECKING:
     from gateway.epoch import Epoch
+    from gateway.store import Store
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _CORRUPTION = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# What can be lived without, or is meaningless without the rows that are gone.
-_NOT_CARRIED_OVER = (
-    "meta",
-    "seen",
-    "reading",
-    "event",
-    "lost",
-    "conflict",
-    "progress",
-    "report_index",
-    "report_row",
-)
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
 @dataclass
@@ -50,29 +45,80 @@ class Opened:
 
 def is_corruption(error: BaseException) -> bool:
     """Whether the database itself is damaged, rather than the disk full or the file locked."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPTION
+    if not isinstance(error, sqlite3.Error):
+        return False
+    is_text_spoilt = str(error).startswith("Could not decode to UTF-8")
+    return is_text_spoilt or getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPTION
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether the disk or the file on it failed, and not the statement."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return is_corruption(error) or (isinstance(error, sqlite3.Error) and code in _OF_THE_DISK)
+
+
+def noticed(read: Callable[P, T]) -> Callable[P, T]:
+    """A method of the store that reads: damage that it meets is noted before its caller hears of it."""
+
+    @functools.wraps(read)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            store: Store = args[0]  # type: ignore[assignment]
+            store.notice(error)
+            raise
+
+    return guarded
 
 
 def open_database(path: Path, clock: Clock, extra: Sequence[str], wal_pages: int, cache_kib: int) -> Opened:
     """A usable database at `path`; StoreError when there is none to be had."""
-    try:
-        return _open(path, extra, wal_pages, cache_kib)
-    except sqlite3.Error as error:
-        if not is_corruption(error):
-            raise StoreError(f"{path}: {error}: check the disk, the folder and its owner") from error
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock.unix_ms() / 1000))
-        aside = incarnation.set_aside(path, stamp)
-        reason = str(error)
+    suspicion = _suspicion(path)
+    if suspicion is None:
+        try:
+            return _open(path, extra, wal_pages, cache_kib)
+        except sqlite3.Error as error:
+            if not is_corruption(error):
+                raise StoreError(f"{path}: {error}: check the disk, the folder and its owner") from error
+            suspicion = str(error)
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # the schema, or what says which database this is, is no text any more
+            suspicion = str(error)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock.unix_ms() / 1000))
+    aside = incarnation.set_aside(path, stamp)
     try:
         opened = _open(path, extra, wal_pages, cache_kib)
-        carried = _carry_over(opened.connection, aside)
+        salvaged = salvage(opened.connection, aside, roots_noted(path), clock.unix_ms())
+        note = f"the database was corrupt ({suspicion}) and was moved to {aside}; {salvaged.text()}"
+        damage.record(opened.connection, clock.unix_ms(), note)
     except sqlite3.Error as error:
         raise StoreError(
             f"{path}: {error}: and the database before it was corrupt and is now {aside}"
         ) from error
+    _suspect_file(path).unlink(missing_ok=True)
     opened.restored = True
-    opened.notes = [f"the database was corrupt ({reason}) and was moved to {aside}; carried over: {carried}"]
+    opened.notes = [note]
     return opened
+
+
+def suspect(path: Path, reason: str) -> None:
+    """Note that this database is damaged: the next start sets it aside, even if it opens."""
+    with contextlib.suppress(OSError):  # a disk that takes nothing: it will be found again
+        _suspect_file(path).write_text(reason, encoding="utf-8")
+
+
+def _suspicion(path: Path) -> str | None:
+    try:
+        return _suspect_file(path).read_text(encoding="utf-8", errors="replace")[:200]
+    except OSError:
+        return None
+
+
+def _suspect_file(path: Path) -> Path:
+    return path.with_name(path.name + ".suspect")
 
 
 def _open(path: Path, extra: Sequence[str], wal_pages: int, cache_kib: int) -> Opened:
@@ -95,6 +141,7 @@ def _open(path: Path, extra: Sequence[str], wal_pages: int, cache_kib: int) -> O
             if verdict != "ok":
                 raise _corrupt(verdict)
             connection.execute("UPDATE epoch SET dn_hold = 1")
+        note_roots(connection, path)
         return opened
     except BaseException:
         connection.close()
@@ -107,43 +154,16 @@ def _corrupt(verdict: str) -> sqlite3.DatabaseError:
     return error
 
 
-def _carry_over(connection: sqlite3.Connection, aside: Path) -> str:
-    """Copy what can be read of the small tables; says which."""
-    try:
-        connection.execute("ATTACH DATABASE ? AS old", (str(aside),))
-    except sqlite3.Error as error:
-        return f"nothing ({error})"
-    carried = []
-    names = [
-        name for (name,) in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'")
-    ]
-    for name in names:
-        if name in _NOT_CARRIED_OVER or name.startswith("sqlite_"):
-            continue
-        try:
-            both = set(schema.columns(connection, name, "old"))
-            shared = ", ".join(column for column in schema.columns(connection, name) if column in both)
-            count = connection.execute(
-                f"INSERT OR IGNORE INTO main.{name} ({shared}) SELECT {shared} FROM old.{name}"
-            ).rowcount
-            carried.append(f"{count} {name}")
-        except sqlite3.Error:
-            carried.append(f"no {name}")
-    connection.execute(
-        "UPDATE main.epoch SET cum = first_seq - 1, runs = x'', highest_set = first_seq - 1, dn_hold = 1,"
-        " upto_reading = 0, upto_event = 0"
-    )
-    connection.execute("DETACH DATABASE old")
-    return ", ".join(carried)
-
-
 # ---- reading back ----------------------------------------------------------------------------------------------------
 
 
 def load_epochs(connection: sqlite3.Connection, page_loader: schema.PageLoaders) -> dict[int, Epoch]:
     """Every epoch as it was when its ledger was last written; `replay` does the rest."""
     rows = connection.execute(f"SELECT {epochs.COLUMNS} FROM epoch")
-    return {row[0]: epochs.Epoch.from_row(row, page_loader(row[0])) for row in rows}
+    try:
+        return {row[0]: epochs.Epoch.from_row(row, page_loader(row[0])) for row in rows}
+    except ValueError as error:
+        raise _corrupt(f"an epoch is not what was stored: {error}") from error
 
 
 def replay(connection: sqlite3.Connection, known: Mapping[int, Epoch]) -> set[int]:
@@ -156,13 +176,15 @@ def replay(connection: sqlite3.Connection, known: Mapping[int, Epoch]) -> set[in
             (marks.get(mark, 0),),
         )
         for row_id, epoch_id, seq, piv, fingerprint, received_ms in rows:
-            epoch = known[epoch_id]
+            epoch = known.get(epoch_id)
+            if epoch is None:
+                raise _corrupt(f"{table} {row_id} is of no epoch")
             if row_id > (epoch.upto_reading if table == "reading" else epoch.upto_event):
                 if piv != NO_PIV:
                     epoch.window.accept(piv)
                     epoch.heard_ms = max(epoch.heard_ms, received_ms)
-                epoch.ledger.offer(seq, fingerprint)
-                epoch.ledger.settle(seq)
+                if epoch.ledger.offer(seq, fingerprint) == NEW:
+                    epoch.ledger.settle(seq)
                 if table == "reading":
                     epoch.ledger.highest_set = max(epoch.ledger.highest_set, seq)
                 changed.add(epoch_id)
@@ -173,12 +195,23 @@ def replay(connection: sqlite3.Connection, known: Mapping[int, Epoch]) -> set[in
     return changed
 
 
+def last_ids(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Of readings and events. An id that a northbound knows is never given again, whatever became of its row."""
+    (readings,) = connection.execute(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM reading), coalesce(max(next_reading) - 1, 0)) FROM progress"
+    ).fetchone()
+    (events,) = connection.execute(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM event), coalesce(max(event_cursor), 0)) FROM progress"
+    ).fetchone()
+    return readings, events
+
+
 def load_readings(
     connection: sqlite3.Connection, known: Mapping[int, Epoch], first: int, last: int, limit: int
 ) -> list[Reading]:
     """Committed readings with first <= id <= last, in order."""
     rows = connection.execute(
-        "SELECT id, epoch, seq, backlog, received_ms, time, tq, schema, flags, body FROM reading"
+        "SELECT id, epoch, seq, backlog, received_ms, time, tq, schema, flags, body, print, boot_time FROM reading"
         " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
         (first, last, limit),
     ).fetchall()
@@ -186,11 +219,13 @@ def load_readings(
 
 
 def decoded(known: Mapping[int, Epoch], rows: Iterable[tuple[Any, ...]]) -> list[Reading]:
-    """Rows (id, epoch, seq, backlog, received_ms, time, tq, schema, flags, body) as readings."""
+    """Rows (id, epoch, seq, backlog, received_ms, time, tq, schema, flags, body, print, boot_time) as readings."""
     found = []
     schema_of = codec.schema
     decode = codec.decode
-    for row_id, epoch, seq, backlog, received_ms, time_s, tq, schema_id, flags, body in rows:
+    for row_id, epoch, seq, backlog, received_ms, time_s, tq, schema_id, flags, body, mark, boot_time in rows:
+        if of_reading(epoch, seq, body, time_s if boot_time is None else boot_time, schema_id) != mark:
+            raise _corrupt(f"reading {row_id} is not what was stored")
         values = decode(schema_of(schema_id), 0, body).rows[0]
         merged = None if flags is None else tuple(flags)
         found.append(
@@ -206,16 +241,32 @@ def load_events(
 ) -> list[Event]:
     """Committed events and results with id > after, in order."""
     rows = connection.execute(
-        "SELECT id, epoch, seq, kind, received_ms, time, tq, code, state, detail FROM event"
+        "SELECT id, epoch, seq, kind, received_ms, time, tq, code, state, detail, print, boot_time FROM event"
         " WHERE id > ? ORDER BY id LIMIT ?",
         (after, limit),
     )
-    return [
-        Event(
-            row_id, known[epoch].ledger, seq, kind, received_ms, time_s, tq, code, state, json.loads(detail)
+    found = []
+    for row_id, epoch, seq, kind, received_ms, time_s, tq, code, state, detail, mark, boot_time in rows:
+        if (
+            of_event(epoch, seq, kind, time_s if boot_time is None else boot_time, tq, code, state, detail)
+            != mark
+        ):
+            raise _corrupt(f"event {row_id} is not what was stored")
+        found.append(
+            Event(
+                row_id,
+                known[epoch].ledger,
+                seq,
+                kind,
+                received_ms,
+                time_s,
+                tq,
+                code,
+                state,
+                json.loads(detail),
+            )
         )
-        for row_id, epoch, seq, kind, received_ms, time_s, tq, code, state, detail in rows
-    ]
+    return found
 
 
 def take_from_lost(connection: sqlite3.Connection, epoch_id: int, seq: int) -> None:

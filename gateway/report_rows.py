@@ -257,8 +257,8 @@ def readings(
 ) -> list[Reading]:  # fmt: skip
     """The readings of a site in a period, by time, without those that came after `upto`."""
     rows = connection.execute(
-        "SELECT r.id, r.epoch, r.seq, r.backlog, r.received_ms, r.time, r.tq, r.schema, r.flags, r.body"
-        " FROM report_index i JOIN reading r ON r.id = i.reading"
+        "SELECT r.id, r.epoch, r.seq, r.backlog, r.received_ms, r.time, r.tq, r.schema, r.flags, r.body,"
+        " r.print, r.boot_time FROM report_index i JOIN reading r ON r.id = i.reading"
         " WHERE i.site = ? AND i.time >= ? AND i.time < ? AND i.reading <= ? ORDER BY i.time, i.reading LIMIT ?",
         (site, -(-start_ms // 1000), -(-end_ms // 1000), upto, ROW_READINGS_MAX),
     )

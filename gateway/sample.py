@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_api, config_devices, config_hj212, config_mqtt
+from gateway import config, config_api, config_devices, config_hj212, config_mqtt, config_store
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -51,6 +51,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "clock": config.ClockSection,
     "health": config.HealthSection,
     "log": config.LogSection,
+    "store": config_store.StoreSection,
     "devices": config_devices.DevicesSection,
 }
 

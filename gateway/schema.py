@@ -12,13 +12,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 
+from gateway import damage
+from gateway.fingerprints import of_event, of_reading
 from gateway.ledger import PageLoader
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # (version, table) whose columns that version declares otherwise, with the same names in the same order.
 REMADE = ((2, "command"),)  # args: an integer before, JSON since
 # (table, column, declaration) that a later version has more, behind those there were.
 ADDED = (("epoch", "heard_ms", "INTEGER NOT NULL DEFAULT 0"),)  # 3
+
+# In `retired`: whatever northbound had them, or none. No northbound can have that name.
+ALL = "*"
 
 PageLoaders = Callable[[int], PageLoader]
 
@@ -122,6 +127,24 @@ TABLES = (
         next_reading INTEGER NOT NULL, -- everything from here on is owed
         owed BLOB NOT NULL             -- what is owed below it (intervals.py)
     ) STRICT, WITHOUT ROWID""",
+    # Rows that were removed to make room (retention.py). Northbound '*': all of them; of a name: those that it had.
+    """CREATE TABLE IF NOT EXISTS retired (
+        northbound TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        records INTEGER NOT NULL,
+        highest INTEGER NOT NULL,      -- highest seq among them
+        PRIMARY KEY (northbound, epoch)
+    ) STRICT, WITHOUT ROWID""",
+    # Those of them that this northbound never had: lost to it.
+    """CREATE TABLE IF NOT EXISTS evicted (
+        northbound TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (northbound, epoch, first)
+    ) STRICT, WITHOUT ROWID""",
+    damage.TABLE,
 )
 
 VIEWS = (
@@ -143,6 +166,8 @@ EVENT_COLUMNS = "id, kind, epoch, seq, piv, print, received_ms, time, boot_time,
 def connect(path: str, *, wal_pages: int, cache_kib: int) -> sqlite3.Connection:
     """The writing connection: WAL, every commit on the disk before it returns, one writer at a time."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it is being made
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")
@@ -167,6 +192,7 @@ def connect_reader(path: str, *, cache_kib: int) -> sqlite3.Connection:
 def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
     """Make what is missing, and bring what an older version made up to this one, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
+    before = _version_there(connection)
     old = _set_old_tables_aside(connection)
     for statement in (*TABLES, *extra, *VIEWS):
         connection.execute(statement)
@@ -176,6 +202,8 @@ def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
     for table, column, declaration in ADDED:
         if column not in columns(connection, table):
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
+    if before < 4:
+        _fingerprint_anew(connection)
     connection.execute(
         "INSERT INTO meta VALUES ('schema_version', ?)"
         " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
@@ -184,10 +212,30 @@ def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
     connection.execute("COMMIT")
 
 
+def _version_there(connection: sqlite3.Connection) -> int:
+    """What made it; this version, when it is being made."""
+    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
+    return SCHEMA_VERSION if there is None else version(connection)
+
+
+def _fingerprint_anew(connection: sqlite3.Connection) -> None:
+    """Since 4 a fingerprint covers epoch and seq. The ledgers take theirs from the rows when the store is loaded."""
+    for name, function, count in (("of_reading", of_reading, 5), ("of_event", of_event, 8)):
+        connection.create_function(name, count, function, deterministic=True)
+    time = "coalesce(boot_time, time)"
+    connection.execute(f"UPDATE reading SET print = of_reading(epoch, seq, body, {time}, schema)")
+    connection.execute(
+        f"UPDATE event SET print = of_event(epoch, seq, kind, {time}, tq, code, state, detail)"
+    )
+    connection.execute("DELETE FROM seen")
+    connection.execute("DELETE FROM meta WHERE key LIKE 'replay_%'")
+    connection.execute("UPDATE epoch SET upto_reading = 0, upto_event = 0")
+
+
 def _set_old_tables_aside(connection: sqlite3.Connection) -> list[str]:
     """Rename the tables whose columns a later version declares otherwise; their rows go into the new ones."""
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    found = version(connection) if "meta" in there else SCHEMA_VERSION
+    found = _version_there(connection)
     old = [table for since, table in REMADE if found < since and table in there]
     for table in old:
         indexes = connection.execute(

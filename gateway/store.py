@@ -22,9 +22,8 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from gateway import epoch as epochs
 from gateway import incarnation, recovery, schema
@@ -36,9 +35,9 @@ from gateway.intervals import Intervals
 from gateway.ledger import Ledger
 from gateway.limits import CONFLICTS_KEPT_MAX, SWEEP_EPOCHS_PER_COMMIT, SWEEP_ROWS
 from gateway.records import Event, Reading
+from gateway.store_settings import StoreSettings
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["Store", "StoreSettings"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ _INSERT_READING = (
     f"INSERT INTO reading ({schema.READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_EVENT = f"INSERT INTO event ({schema.EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_GET_PAGE = "SELECT prints FROM seen WHERE epoch = ? AND page = ?"
 _PUT_PAGE = "INSERT OR REPLACE INTO seen (epoch, page, prints) VALUES (?, ?, ?)"
 _PUT_LOST = "INSERT OR IGNORE INTO lost (epoch, first, last, elsewhere, at_ms) VALUES (?, ?, ?, ?, ?)"
 _PUT_PROGRESS = (
@@ -58,22 +58,6 @@ _PUT_PROGRESS = (
 _PUT_BOOT = "INSERT OR REPLACE INTO boot (node, boot, boots, at_ms) VALUES (?, ?, ?, ?)"
 _PUT_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 _PUT_CONFLICT = "INSERT INTO conflict (epoch, seq, piv, received_ms, message) VALUES (?, ?, ?, ?, ?)"
-
-
-@dataclass(frozen=True)
-class StoreSettings:
-    """What an integrator may turn; the defaults suit an SD card."""
-
-    # How long the first frame of a batch waits for company. More costs latency, less costs syncs: an SD card wears by
-    # the sync, and no node minds when its ack comes 20 ms later.
-    linger_ms: int = 20
-    # A batch this large is committed at once.
-    batch_frames: int = 512
-    # The log is folded into the database file when it has grown to this; it is also the longest stall of a commit.
-    wal_mib: int = 16
-    cache_kib: int = 8192
-    # How long a northbound's progress may wait for a commit to travel with; after kill -9 that much is sent again.
-    progress_linger_ms: int = 5000
 
 
 class Store:
@@ -93,6 +77,9 @@ class Store:
         self.restored = False
         self.notes: list[str] = []
         self.failing: str | None = None
+        self.failing_code = 0  # SQLite's, while `failing`
+        self.takes_readings = True  # not while the disk is full (space.py)
+        self.want_sweep = False
         self.corrupt = False
         self.counters = dict.fromkeys(
             ("commits", "commit_failures", "readings", "events", "copies", "conflicts", "lost", "sweeps"), 0
@@ -105,6 +92,7 @@ class Store:
         self.last_event = 0  # committed; an id may be skipped when a commit fails
         # Called on the loop after each commit, in this order; the first one sends the acks.
         self.on_commit: list[Callable[[Batch], None]] = []
+        self.on_corrupt: Callable[[], None] = lambda: None
         # Called after a commit that failed: nothing of the batch happened.
         self.on_undo: list[Callable[[Batch], None]] = []
         self._connection = connection
@@ -135,13 +123,22 @@ class Store:
     ) -> Store:
         """Open or make the database, set a corrupt one aside, and bring the ledgers up to the last commit."""
         settings = settings or StoreSettings()
-        opened = recovery.open_database(path, clock, extra_schema, settings.wal_mib * 256, settings.cache_kib)
-        store = cls(opened.connection, path, clock, settings, executor)
-        store.notes = opened.notes
-        store.restored = opened.restored
-        incarnation.begin(opened.connection, path, random_bytes(16).hex())
-        store._load()
-        return store
+        for may_try_again in (True, False):
+            opened = recovery.open_database(
+                path, clock, extra_schema, settings.wal_mib * 256, settings.cache_kib
+            )
+            store = cls(opened.connection, path, clock, settings, executor)
+            store.notes, store.restored = opened.notes, opened.restored
+            try:
+                incarnation.begin(opened.connection, path, random_bytes(16).hex())
+                store._load()
+                return store
+            except sqlite3.DatabaseError as error:
+                store.notice(error)  # then the next try salvages it
+                store._let_go()
+                if not (store.corrupt and may_try_again):
+                    raise StoreError(f"{path}: {error}") from error
+        raise AssertionError("unreachable")
 
     # ---- writing: what ingest and everybody else puts into the next transaction ----------------------------------
 
@@ -168,11 +165,29 @@ class Store:
         else:  # what is kept for another try must not be tried with each set that comes
             self._arm(_RETRY_MS)
 
+    def probe(self) -> None:
+        """Commits fail: try one, though nothing waits, so that a disk which works again is known to."""
+        if self.failing is not None and self._in_flight is None:
+            self._arm(0)
+
     def save_progress(self, northbound: str, event_cursor: int, next_reading: int, owed: bytes) -> None:
         """How far a northbound has delivered: travels with the next commit, or alone when none comes."""
         self._progress[northbound] = (event_cursor, next_reading, owed)
         if self._in_flight is None:
             self._arm(self.settings.progress_linger_ms)
+
+    def notice(self, error: BaseException) -> None:
+        """When it is damage of the database: this store has no future, and the next start salvages what it can."""
+        if not self.corrupt and recovery.is_corruption(error):
+            self.corrupt = True
+            log.error("the database is damaged: %s; it will be set aside and salvaged", error)
+            recovery.suspect(self.path, str(error))
+            self.on_corrupt()
+
+    @property
+    def swept_to(self) -> tuple[int, int]:
+        """Readings and events up to these ids are in the durable ledgers: a start reads them no more."""
+        return self._swept_to
 
     def depth(self) -> int:
         """Frames and sets taken in and not committed."""
@@ -194,10 +209,12 @@ class Store:
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
+    @recovery.noticed
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a read-only connection, at once: for short reads of what is committed."""
         return work(self._reader)
 
+    @recovery.noticed
     def progress(self, northbound: str) -> tuple[int, int, Intervals]:
         """(event cursor, next reading, what is owed below it); a northbound we do not know is owed everything."""
         row = self._reader.execute(
@@ -207,14 +224,17 @@ class Store:
             return 0, 1, Intervals()
         return row[0], row[1], Intervals.unpack(row[2])
 
+    @recovery.noticed
     def readings(self, first: int, last: int, limit: int) -> list[Reading]:
         """Committed readings with first <= id <= last, in order."""
         return recovery.load_readings(self._reader, self.epochs, first, last, limit)
 
+    @recovery.noticed
     def events(self, after: int, limit: int) -> list[Event]:
         """Committed events and results with id > after, in order."""
         return recovery.load_events(self._reader, self.epochs, after, limit)
 
+    @recovery.noticed
     def count_events(self, after: int) -> int:
         """How many committed events have id > after."""
         if after >= self.last_event:
@@ -222,6 +242,7 @@ class Store:
         (count,) = self._reader.execute("SELECT count(*) FROM event WHERE id > ?", (after,)).fetchone()
         return int(count)
 
+    @recovery.noticed
     def oldest_received_ms(self, reading: int | None, after_event: int) -> int | None:
         """When the first of these was received: readings from that id on, events after that id."""
         queries = []
@@ -278,7 +299,9 @@ class Store:
             batch.lost += [(ledger.row_id, *run, 0, now_ms) for run in gone]
         batch.progress, self._progress = self._progress, {}
         batch.marks, self._marks = self._marks, None
-        if not self._sweep and sum(batch.upto) - sum(self._swept_to) > SWEEP_ROWS:
+        unswept = sum(batch.upto) - sum(self._swept_to)
+        if not self._sweep and (unswept > SWEEP_ROWS or (self.want_sweep and unswept)):
+            self.want_sweep = False
             self._begin_sweep(batch.upto)
         batch.swept = self._sweep[-SWEEP_EPOCHS_PER_COMMIT:]
 
@@ -312,6 +335,8 @@ class Store:
     def _execute(self, batch: Batch) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
+        if self.failing is not None:  # a transaction that writes nothing would succeed on any disk
+            connection.execute(_PUT_META, ("probed_ms", self.clock.unix_ms()))
         if batch.new_epochs:
             connection.executemany(epochs.INSERT, [epoch.new_row() for epoch in batch.new_epochs])
         if batch.reading_rows:
@@ -356,7 +381,9 @@ class Store:
         connection.execute("SAVEPOINT job")
         try:
             result = work(connection)
-        except Exception as error:  # noqa: BLE001  (whatever it is belongs to the caller, who awaits it)
+        except Exception as error:  # whatever it is belongs to the caller, who awaits it
+            if recovery.is_of_the_disk(error):
+                raise  # not the caller's fault: nothing of this transaction will be
             connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
             return None, error
@@ -377,7 +404,7 @@ class Store:
 
     def _settle(self, batch: Batch) -> None:
         """The batch is on the disk: only now does anybody hear of it."""
-        self.failing = None
+        self.failing, self.failing_code = None, 0
         for epoch in batch.swept:
             epoch.ledger.changed_pages.clear()
             epoch.ledger.drop_clean_pages()
@@ -421,7 +448,8 @@ class Store:
         except sqlite3.Error as also:
             log.error("rollback failed: %s", also)
         self.failing = str(error)
-        self.corrupt = self.corrupt or recovery.is_corruption(error)
+        self.failing_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        self.notice(error)
         self.counters["commit_failures"] += 1
         log.error("commit of %d frames failed: %s; nothing of it is acknowledged", batch.frames(), error)
         for record in batch.records():
@@ -499,8 +527,7 @@ class Store:
         self.epochs = recovery.load_epochs(connection, self._page_loader)
         self._dirty = {row_id: self.epochs[row_id] for row_id in recovery.replay(connection, self.epochs)}
         self._next_epoch = max(self.epochs, default=0) + 1
-        (last_reading,) = connection.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()
-        (last_event,) = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+        last_reading, last_event = recovery.last_ids(connection)
         self.next_reading = last_reading + 1
         self.next_event = last_event + 1
         self.last_reading = last_reading
@@ -526,6 +553,10 @@ class Store:
             else:
                 self._undo(batch, error)
         self._flush()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._closed = True
         if self._owns_executor:
             self._executor.shutdown()
         self._reader.close()
@@ -551,9 +582,7 @@ class Store:
 
     def _page_loader(self, row_id: int) -> Callable[[int], bytes | None]:
         def load(page: int) -> bytes | None:
-            row = self._reader.execute(
-                "SELECT prints FROM seen WHERE epoch = ? AND page = ?", (row_id, page)
-            ).fetchone()
+            row = self.read(lambda reader: reader.execute(_GET_PAGE, (row_id, page)).fetchone())
             return None if row is None else row[0]
 
         return load

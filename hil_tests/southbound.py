@@ -27,6 +27,10 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now_ms = START_MS
+        self.is_synchronised = True
+
+    def synchronised(self) -> bool:
+        return self.is_synchronised
 
     def unix_ms(self) -> int:
         return self.now_ms

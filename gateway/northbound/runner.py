@@ -383,6 +383,17 @@ class Runner:
         """Readings handed over and not yet sent."""
         return len(self._live)
 
+    def held(self) -> tuple[int, int, Intervals]:
+        """What must stay in the store for this far side: (event cursor, next reading, what is owed below it)."""
+        self._settle()
+        return self._event_cursor, self._next_reading, self._owed
+
+    def evicted(self, runs: Intervals) -> None:
+        """There was no room: these readings are not there any more."""
+        for first, last in runs:
+            self._owed.remove(first, last)
+            self._backlog.remove(first, last)
+
     # ---- for people ----------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:

@@ -146,3 +146,59 @@ def test_a_config_that_is_wrong_ends_the_start_with_its_problems_and_code_2(fold
             assert "Traceback" not in told
 
     asyncio.run(scenario())
+
+
+def test_a_database_that_is_damaged_while_it_runs_is_salvaged_without_a_person(folder: Path) -> None:
+    """The same process: what was acknowledged is there afterwards, and somebody is told."""
+
+    async def scenario() -> None:
+        await import_node(folder)
+        peer = PtyNode(FakeNode(), Pty(folder / "port"))
+        async with daemon(folder) as child:
+            await child.logged("port_open")
+            await joined(peer)
+            for _ in range(3):
+                peer.node.keep()
+            peer.send(*peer.node.pending())
+            await peer.until(lambda: peer.node.acked == 3)
+            database = folder / "data" / "tidegate.db"
+            spoil(database, "audit")
+            assert await command(folder, "site", "add", "bridge-9") != 0, "it meets the damage"
+            assert "damaged" in str((await child.logged("begins_again"))["why"])
+            note = str((await child.logged("store_recovery"))["note"])
+            assert "3 event" in note
+            await child.logged("port_open")
+            peer.node.keep()
+            # Nothing is sent down until the node has told what it heard, and that cannot be a recording.
+            peer.send(peer.node.status(), *peer.node.pending())
+            await peer.until(lambda: peer.node.acked == 4)
+            assert await command(folder, "damage", "--acknowledge") == 0
+            child.process.send_signal(signal.SIGTERM)
+            assert await child.process.wait() == 0
+        peer.detach()
+        with sqlite3.connect(database) as connection:
+            assert connection.execute("SELECT count(*) FROM event").fetchone() == (4,)
+            assert connection.execute("SELECT known_by IS NOT NULL FROM damage").fetchall() == [(1,)]
+        connection.close()
+
+    asyncio.run(scenario())
+
+
+def spoil(database: Path, table: str) -> None:
+    """Overwrite the page at which a table begins, under the running daemon."""
+    with sqlite3.connect(database) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with database.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+
+
+async def command(folder: Path, *words: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tidegate", "gateway", *words, "--config", str(folder / "gateway.toml"), cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    await process.communicate()
+    return process.returncode or 0
