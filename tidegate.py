@@ -32,6 +32,7 @@ class Group(NamedTuple):
 GROUPS = {
     "gateway": Group("gateway.cli", "Run and check the gateway daemon (integrator).", ""),
     "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
+    "inspect": Group("gateway.inspect_cli", "A frame of HJ 212 or SL 651: what it says, what is wrong.", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"

@@ -46,6 +46,12 @@ class CommandError(GatewayError):
     exit_code = 2
 
 
+class FrameError(GatewayError):
+    """What was given to look at is no frame at all, nor a file with one."""
+
+    exit_code = 1
+
+
 class ControlError(GatewayError):
     """The running daemon could not be asked, or refused."""
 

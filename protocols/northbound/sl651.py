@@ -124,7 +124,7 @@ def decode(data: bytes) -> Frame:
         raise Sl651Error(f"{len(data) - length} bytes are left over after the {length} bytes of the frame")
     found, wanted = int.from_bytes(data[-2:], "big"), crc16(data[:-2])
     if found != wanted:
-        raise Sl651Error(f"check sum {found:04X}, it would be {wanted:04X}{_crc_hint(data, found)}")
+        raise Sl651Error(f"check sum {found:04X}, it would be {wanted:04X}{crc_hint(data, found)}")
     return _decoded(data)
 
 
@@ -172,7 +172,7 @@ def _listed(ends: dict[int, str]) -> str:
     return ", ".join(f"{value:02X} ({text.partition(':')[0]})" for value, text in ends.items())
 
 
-def _crc_hint(data: bytes, found: int) -> str:
+def crc_hint(data: bytes, found: int) -> str:
     """The usual mistakes, when this is one."""
     wanted = crc16(data[:-2])
     if found == (wanted & 0xFF) << 8 | wanted >> 8:
