@@ -130,9 +130,15 @@ class Radio:
     async def connect(self, address: hci.Address, timeout_s: float) -> device.Connection:
         """Connect; a caller that goes away meanwhile leaves no attempt behind in the controller."""
         made = await self.powered()
-        attempt = asyncio.ensure_future(made.connect_le(address, timeout=timeout_s))
+        # bumble's own time-out would give the attempt up as well, and cross with ours.
+        attempt = asyncio.ensure_future(made.connect_le(address, timeout=None))
+        attempt.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, whoever is left
         try:
-            connection = await asyncio.shield(attempt)
+            async with asyncio.timeout(timeout_s):
+                connection = await asyncio.shield(attempt)
+        except TimeoutError:
+            await self._give_up(made, attempt)
+            raise
         except asyncio.CancelledError:
             if not _is_cancelled():
                 raise BleakError("disconnected: the radio went away") from None

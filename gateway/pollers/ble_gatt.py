@@ -254,7 +254,7 @@ class GattDevice:
             await self._disconnect(client)
 
     async def _connect(self, client: BleakClient) -> None:
-        """Connect in time, or leave the attempt behind: one that is given up first asks a stack that may be frozen."""
+        """Connect in the client's time, or leave the attempt behind: to give up it asks a stack that may be frozen."""
         if self._left is not None and not self._left.done():
             raise BleFault(BUSY, "an attempt to connect has not ended yet")
         self._left = attempt = asyncio.create_task(client.connect())
@@ -262,11 +262,12 @@ class GattDevice:
             lambda task: task.cancelled() or task.exception()
         )  # asked for, whoever is left
         try:
-            done, _ = await asyncio.wait((attempt,), timeout=limits.BLE_CONNECT_TIMEOUT_S)
+            longest_s = limits.BLE_CONNECT_TIMEOUT_S + limits.BLE_CALL_TIMEOUT_S
+            done, _ = await asyncio.wait((attempt,), timeout=longest_s)
             if not done:
                 attempt.cancel()
-                await asyncio.wait((attempt,), timeout=limits.BLE_CALL_TIMEOUT_S)
-                raise TimeoutError(f"not connected within {limits.BLE_CONNECT_TIMEOUT_S:.0f} s")
+                await asyncio.wait((attempt,), timeout=1.0)
+                raise TimeoutError(f"neither connected nor given up within {longest_s:.0f} s")
         except asyncio.CancelledError:
             attempt.cancel()
             await asyncio.wait((attempt,), timeout=1.0)
