@@ -22,6 +22,13 @@ _FORMS = [
     for type_, size in (("u16", 0), ("s32", 0), ("f32", 0), ("f64", 0), ("u64", 0), ("bcd", 4), ("string", 6))
     for order in ("ABCD", "CDAB", "BADC", "DCBA")
 ]
+_TAG = profile_library.Library().get("ruuvitag")
+_WRITTEN = [
+    fields.Form("u8", "DCBA", bits=(3, 3)),
+    fields.Form("s16", "DCBA"),
+    fields.Form("u32", "CDAB", bits=(17, 4)),
+    fields.Form("f32", "BADC"),
+]
 _READ = Request(17, 3, 0x6B, 3)
 _PROFILE = b"""title = "t"
 vendor = "v"
@@ -41,16 +48,62 @@ writable = { min = 0, max = 7 }
 range = [0, 1000]
 """
 
+_GATT = b"""title = "t"
+vendor = "v"
+model = "m"
+sources = ["s"]
+checked = "c"
+[gatt]
+service = "181a"
+stay_connected = true
+[[gatt.point]]
+measurand = "level"
+unit = "cm"
+characteristic = "2a6e"
+mode = "notify"
+at = 1
+type = "s16"
+scale = 0.01
+writable = { min = -5, max = 7.5 }
+"""
+_ADVERT = b"""title = "t"
+vendor = "v"
+model = "m"
+sources = ["s"]
+checked = "c"
+[advert]
+company = 1177
+prefix = "05"
+length = 12
+address_at = 6
+sequence = { at = 4, type = "u16", order = "ABCD" }
+[[advert.point]]
+measurand = "battery"
+unit = "%"
+type = "u8"
+at = 1
+bits = [0, 7]
+invalid = [127]
+"""
+
 
 def adverts() -> list[bytes]:
     return [
         bytes.fromhex(text)
-        for text in ("4002ca0903bf13", "40002e01641e012e34451601", "44530548656c6c6f3b42a1b2c3")
+        for text in (
+            "4002ca0903bf13",
+            "40002e01641e012e34451601",
+            "44530548656c6c6f3b42a1b2c3",
+            "42b2188d38c1a404138a01",
+        )
     ]
 
 
 def advert(data: bytes) -> None:
     """As it was heard; and sealed by somebody who has the key, so that the inside is reached."""
+    own = bthome.own_address(data)
+    if own and (len(own) != len(_ADDRESS) or not data[0] & 2):
+        raise AssertionError(f"an address from nowhere: {own}")
     try:
         bthome.decode(data, key=_KEY if len(data) % 2 else None, address=_ADDRESS)
     finally:
@@ -64,6 +117,28 @@ def advert(data: bytes) -> None:
 def field(data: bytes) -> None:
     form = _FORMS[len(data) % len(_FORMS)]
     fields.decode(form, data[: form.length])
+
+
+def layout(data: bytes) -> None:
+    """An advert of a maker's own layout, as short or long as it comes."""
+    points = _TAG.advert.point if _TAG.advert is not None and _TAG.advert.matches(data) else ()
+    for point in points:
+        point.value(data)
+    if _TAG.advert is None or _TAG.advert.sequence is None:
+        raise AssertionError("the tag has a sequence")
+    _TAG.advert.sequence.value(data)
+
+
+def written(data: bytes) -> None:
+    """What a characteristic holds, with a value written into it: no byte of the rest changes, and it reads back."""
+    form = _WRITTEN[data[0] % len(_WRITTEN)] if data else _WRITTEN[0]
+    old = data[1 : 1 + form.length]
+    if len(old) < form.length:
+        raise fields.FieldError("short")
+    value = data[-1] % 8
+    new = fields.encode(form, value, old)
+    if fields.decode(form, new) != value or len(new) != len(old):
+        raise AssertionError(f"{old.hex()} became {new.hex()}")
 
 
 def answers() -> list[bytes]:
@@ -180,9 +255,11 @@ class Centre:
 TARGETS: list[tuple[str, list[bytes], Callable[[bytes], None], int]] = [
     ("bthome", adverts(), advert, 10),
     ("device field", [bytes(range(8)), b"\x7f\xc0\0\0", b"\x12\x34\xab\xcd"], field, 5),
+    ("advert layout", [bytes.fromhex("0512fc5394c37c0004fffc040cac364200cdcbb8334c884f")], layout, 5),
+    ("characteristic", [bytes(range(9)), b"\1\xff\x7f\3", b"\2\x12\x34\xab\xcd\5"], written, 5),
     ("modbus rtu", answers(), Ear(is_numbered=False), 10),
     ("modbus tcp", numbered(), Ear(is_numbered=True), 10),
-    ("device profile", [_PROFILE], profile, 1),
+    ("device profile", [_PROFILE, _GATT, _ADVERT], profile, 1),
     ("hj212", hj212_frames(), Platform(), 10),
     ("sl651", sl651_frames(), Centre(), 10),
 ]
