@@ -49,7 +49,7 @@ class Room:
         await self.south.commit()
 
     def save(self, name: str) -> None:
-        cursor, next_reading, owed = self.holders[name]
+        cursor, next_reading, owed = self.holders[name][:3]
         self.south.store.save_progress(name, cursor, next_reading, owed.pack())
 
     def books(self) -> dict[str, audit.Balance]:

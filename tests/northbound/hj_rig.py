@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from gateway import civil, quality_checks
 from gateway.daemon import EXTRA_SCHEMA
+from gateway.fingerprints import of_reading
 from gateway.marks import Marks
 from gateway.northbound.hj212 import Hj212Sender
 from gateway.northbound.hj212_commands import Desk
@@ -181,18 +182,33 @@ class Rig:
                 given.node, 1 << 48 | given.node, None, None, 1
             )
         ledger = epoch.ledger
-        ledger.offer(seq, seq)
         now_ms = self.clock.unix_ms()
         flags = None if given.flags is None else bytes(given.flags)
         body = codec.encode(
             codec.schema(1), 1, (0,), (given.values,), None if flags is None else (given.flags,)
         )
+        fingerprint = of_reading(ledger.row_id, seq, body, given.time_s, 1)
+        ledger.offer(seq, fingerprint)
         row_id = store.next_reading
         store.next_reading += 1
         batch = store.batch
         batch.sets += 1
         batch.reading_rows.append(
-            (row_id, ledger.row_id, seq, NO_PIV, seq, 0, now_ms, given.time_s, None, 1, 1, flags, body)
+            (
+                row_id,
+                ledger.row_id,
+                seq,
+                NO_PIV,
+                fingerprint,
+                0,
+                now_ms,
+                given.time_s,
+                None,
+                1,
+                1,
+                flags,
+                body,
+            )
         )
         batch.readings.append(
             Reading(row_id, ledger, seq, 0, now_ms, given.time_s, 1, 1, given.values, given.flags)
