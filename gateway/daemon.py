@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import (
+    alarm_rows,
     bluetooth,
     buses,
     commands,
+    config_alarms,
     config_api,
     devices,
     keys,
@@ -37,6 +39,9 @@ from gateway import (
     wishes,
 )
 from gateway.accept import Accept
+from gateway.alarm_operations import AlarmOperations
+from gateway.alarms import Alarms
+from gateway.areas import Areas
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
@@ -86,6 +91,7 @@ EXTRA_SCHEMA = (
     *tokens.SCHEMA,
     *report_rows.SCHEMA,
     *quality_checks.SCHEMA,
+    *alarm_rows.SCHEMA,
 )
 
 
@@ -214,6 +220,15 @@ class Gateway:
         self.downlink.on_progress = downlink.beat
         waiting = self._part("silence", self.silence.run)
         self.silence.on_progress = waiting.beat
+        self.alarms = Alarms(
+            self.store,
+            self.registry,
+            self.marks,
+            self.clock,
+            config_alarms.rules(config.alarm),
+            Areas(config.area),
+        )
+        self.alarms.on_progress = self._part("alarms", self.alarms.run).beat
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)
@@ -226,6 +241,7 @@ class Gateway:
         )  # fmt: skip
         checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
         checks.serve(self.operations)
+        AlarmOperations(self.store, self.clock).serve(self.operations)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -287,7 +303,10 @@ class Gateway:
         return made
 
     def _northbound(self, kind: str, section: Any) -> Northbound:
-        context = Context(
+        return KINDS[kind].build(section, self._context())
+
+    def _context(self) -> Context:
+        return Context(
             self.config.gateway.name,
             self.store,
             self.registry,
@@ -295,8 +314,9 @@ class Gateway:
             random.Random(),
             self.marks,
             self.devices,
+            self.alarms.rules,
+            self.alarms.areas,
         )
-        return KINDS[kind].build(section, context)
 
     def _build_health(self) -> HealthServer | None:
         section = self.config.health
@@ -344,6 +364,7 @@ class Gateway:
         self.channels.forget(address)
         self.downlink.forget(address)
         self.silence.forget(address)
+        self.alarms.forget(address)
         if self.hearing is not None:
             self.hearing.forget(address)
 
@@ -454,6 +475,7 @@ class Gateway:
             "downlinks": dict(self.downlink.counters),
             "adr": dict(self.hearing.counters) if self.hearing else {},
             "commands": dict(self.commands.counters),
+            "alarms": dict(self.alarms.counters),
             "http": dict(self.health.counters) if self.health else {},
             "api": dict(self.api.counters) if self.api else {},
             "devices": self.devices.picture(),
@@ -559,6 +581,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
+        AlarmOperations(store, clock).serve(operations)
         return await operations.handle(request, who)
     finally:
         store.close()
