@@ -46,7 +46,7 @@ def ask_running(settings: Config, request: dict[str, Any]) -> dict[str, Any]:
 
 def ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Have the running daemon carry out `request`, or do it here when none runs: there is one writer at a time."""
-    from gateway import control, daemon, log
+    from gateway import control, daemon, log, offline
 
     settings = load(config)
     data_dir = Path(settings.gateway.data_dir)
@@ -55,7 +55,7 @@ def ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
         return reply
     logger = log.setup("warning", settings.log.format)
     with daemon.DataDir(data_dir):
-        return asyncio.run(daemon.offline(settings, request, control.user_name(os.getuid()), logger))
+        return asyncio.run(offline.offline(settings, request, control.user_name(os.getuid()), logger))
 
 
 def date_of(unix_ms: int) -> str:

@@ -37,6 +37,7 @@ LOOKS = frozenset(
         "settings.list",
         "device.list",
         "token.list",
+        "alarm.list",
         "damage.list",
     }
 )
