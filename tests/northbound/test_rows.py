@@ -285,6 +285,7 @@ def killed_at(folder: Path, at: int, before: bool) -> bool:
         killed = asyncio.ensure_future(executor.killed.wait())
         await asyncio.wait({stream, killed}, return_when=asyncio.FIRST_COMPLETED)
         was_killed = killed.done()
+        executor.disarm()
         if was_killed:
             await rig.close(kill=True)
             platform.break_lines()
