@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_api, config_devices, config_hj212, config_mqtt, config_store
+from gateway import config, config_api, config_devices, config_hj212, config_mqtt, config_sl651, config_store
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -33,6 +33,16 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
             "port": 9001,
             "password_file": "province.password",
             "stations": {"lishui-3": "010000A8900016F000169DC0"},
+        },
+    ),
+    "sl651": (
+        config_sl651.Sl651Section,
+        {
+            "name": "hydrology",
+            "host": "centre.example",
+            "port": 6510,
+            "password_file": "hydrology.password",
+            "stations": {"lishui-3": "0012345678"},
         },
     ),
     "modbus": (
