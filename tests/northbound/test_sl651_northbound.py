@@ -298,7 +298,7 @@ def outage(folder: Path, hours: int, *, nodes: int = 1) -> None:
         )
         assert delay_s < 5
 
-    world(folder, story, sites={0x12 + index: f"s{index}" for index in range(nodes)})
+    world(folder, story, sites={0x12 + index: f"s{index}" for index in range(nodes)}, link_keep_s=600)
 
 
 def due_s(arrival: Arrival) -> float:
@@ -309,6 +309,28 @@ def due_s(arrival: Arrival) -> float:
 
 def test_an_outage_loses_nothing_and_fresh_reports_do_not_wait_for_its_backlog(tmp_path: Path) -> None:
     outage(tmp_path, 8)
+
+
+def test_a_centre_that_is_not_there_at_the_start_gets_all_when_it_comes(tmp_path: Path) -> None:
+    async def story(rig: SlRig, centre: SlCentre) -> None:
+        await rig.live(HOUR + 1)
+        await pass_s(100)
+        assert centre.arrivals == []
+        centre.faults.refuses = False
+        await pass_s(100)
+        all_is_there(rig, START_S + HOUR)
+        assert len(centre.arrivals) == len(centre.rows)
+        assert queued(rig) == 1, "of the hour that goes on"
+
+    async def whole() -> None:
+        centre = SlCentre()
+        centre.faults.refuses = True
+        rig = SlRig(tmp_path, centre)
+        rig.open()
+        await story(rig, centre)
+        await rig.close()
+
+    in_world(whole())
 
 
 @pytest.mark.soak
