@@ -22,13 +22,14 @@ import tomlkit
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from tomlkit.exceptions import ParseError, TOMLKitError
 
-from gateway import config_alarms, config_api, config_hj212, config_lora, config_mqtt, limits
+from gateway import config_alarms, config_api, config_hj212, config_lora, config_mqtt, config_sl651, limits
 from gateway.config_alarms import AlarmSection, AreaSection, WorkOrdersSection
 from gateway.config_api import ApiSection
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
 from gateway.config_errors import Problem, explain_all, hide_keys, rows_of, unique, unique_names
 from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
+from gateway.config_sl651 import Sl651Section
 from gateway.config_store import StoreSection
 from gateway.config_types import ARRAY, Address, Area, Baud, FileName, Name, Section, allowed
 from gateway.device_check import DeviceCheck
@@ -199,6 +200,7 @@ class Config(Section):
     bridge: Annotated[tuple[BridgeSection, ...], ARRAY] = Field((), max_length=limits.RADIOS_MAX)
     mqtt: Annotated[tuple[MqttSection, ...], ARRAY] = Field((), max_length=limits.NORTHBOUNDS_MAX)
     hj212: Annotated[tuple[Hj212Section, ...], ARRAY] = Field((), max_length=limits.NORTHBOUNDS_MAX)
+    sl651: Annotated[tuple[Sl651Section, ...], ARRAY] = Field((), max_length=limits.NORTHBOUNDS_MAX)
     work_orders: Annotated[tuple[WorkOrdersSection, ...], ARRAY] = Field(
         (), max_length=limits.NORTHBOUNDS_MAX
     )
@@ -228,7 +230,7 @@ class Config(Section):
 
 
 # Tables that are northbounds, each with a line in gateway/northbounds.py; their names are unique among them all.
-NORTHBOUNDS = ("mqtt", "hj212", "work_orders")
+NORTHBOUNDS = ("mqtt", "hj212", "sl651", "work_orders")
 # Those that deliver alarms: they owe no records, and stand in no books of records.
 OF_ALARMS = ("work_orders",)
 # Tables that need not be in the file: all their keys have defaults.
@@ -337,6 +339,7 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     yield from config_mqtt.check(raw)
     yield from config_hj212.check(raw)
     yield from config_alarms.check(raw)
+    yield from config_sl651.check(raw)
     yield from unique_names(raw, NORTHBOUNDS)
 
 

@@ -326,7 +326,7 @@ ROWS_REFUSED_MAX = 256
 # --- HJ 212 --------------------------------------------------------------------------------------
 # Sites of one platform: a county has dozens.
 STATIONS_MAX = 256
-HJ_CONNECT_TIMEOUT_S = 5.0
+REGULATOR_CONNECT_TIMEOUT_S = 5.0
 # Rows that may be under way to a platform that confirms none of them; each is believed after a time-out.
 HJ_UNACKED_WINDOW = 256
 # A platform that answers once to a message of several packets has said all after this.
@@ -335,6 +335,22 @@ HJ_PACKETS_SETTLE_S = 1.0
 HJ_REQUESTS_MAX = 16
 # Periods looked at for one request for history: a month of ten-minute data, and some.
 HISTORY_ROWS_MAX = 10_000
+
+# --- SL 651 --------------------------------------------------------------------------------------
+# Serial numbers are made durable this many at a time: a kill skips the rest of them, a report costs no write.
+SL_SERIALS_RESERVED = 1024
+# Reports under way to a centre that confirms none (mode M1); each is believed after a time-out.
+SL_UNACKED_WINDOW = 256
+# Added reports of one site at most so often: a value dances at its limit.
+SL_ADDED_GAP_S = 60
+# No added report of what is older: the timed reports have told it.
+SL_ADDED_AGE_S = 3600
+# Questions of a centre that wait for their answer; more are dropped, and the centre asks again.
+SL_QUESTIONS_MAX = 16
+# Of one question for a span: 38H asks by the hour, and a month of five minutes is the most that a centre shows.
+SL_SPAN_VALUES_MAX = 10_000
+# Bytes of values in one frame of an answer: a frame stays below a kilobyte, which every centre takes.
+SL_ANSWER_BYTES = 800
 
 # --- Modbus --------------------------------------------------------------------------------------
 # An RS-485 segment carries 32 unit loads, and repeaters make 247 unit ids of it. More are refused by the check.

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import random
+import re
 import ssl
 import stat
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from gateway.clock import Clock
 from gateway.config_alarms import WorkOrdersSection
 from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
+from gateway.config_sl651 import Sl651Section
 from gateway.devices import Devices
 from gateway.errors import ConfigError, NorthboundError
 from gateway.held import Held
@@ -190,7 +192,7 @@ def build_hj212(section: Hj212Section, context: Context) -> Northbound:
     from gateway.northbound.hj212_northbound import build
 
     password = read_password(section.password_file, "hj212")
-    _tell_unknown_sites(section, [site.site for site in context.registry.sites()])
+    _tell_unknown_sites("hj212", section, [site.site for site in context.registry.sites()])
     set_password = None
     if section.may_set_password:
         set_password = functools.partial(write_password, section.password_file)
@@ -201,14 +203,18 @@ def build_hj212(section: Hj212Section, context: Context) -> Northbound:
     return RowsNorthbound(section.name, runner, context.clock)
 
 
-def _tell_unknown_sites(section: Hj212Section, known: list[str]) -> None:
+def _tell_unknown_sites(kind: str, section: Hj212Section | Sl651Section, known: list[str]) -> None:
     """A name that is spelled wrong would be reported on never, without a word."""
     for site in section.stations:
         if site not in known:
             near = difflib.get_close_matches(site, known, n=1, cutoff=0.6)
             hint = f" Did you mean {near[0]}?" if near else " Make it: tidegate gateway site add."
             log.warning(
-                "hj212 %s: there is no site %s yet, so nothing is reported of it.%s", section.name, site, hint
+                "%s %s: there is no site %s yet, so nothing is reported of it.%s",
+                kind,
+                section.name,
+                site,
+                hint,
             )
 
 
@@ -261,11 +267,44 @@ def check_work_orders(section: WorkOrdersSection) -> str:
     return section.url.partition("?")[0]
 
 
+def build_sl651(section: Sl651Section, context: Context) -> Northbound:
+    """A northbound to a hydrological centre."""
+    from gateway.northbound.sl651_northbound import build
+
+    password = _sl651_password(section)
+    _tell_unknown_sites("sl651", section, [site.site for site in context.registry.sites()])
+    runner = build(
+        section,
+        password,
+        context.store,
+        context.registry.place_of,
+        context.marks.of,
+        context.clock,
+        context.rng,
+    )
+    return RowsNorthbound(section.name, runner, context.clock)
+
+
+def _sl651_password(section: Sl651Section) -> str:
+    password = read_password(section.password_file, "sl651").upper()
+    if not re.fullmatch(r"[0-9A-F]{4}", password):
+        raise ConfigError(
+            [f"sl651.password_file: {section.password_file} must hold four hexadecimal digits, such as 03E8."]
+        )
+    return password
+
+
+def check_sl651(section: Sl651Section) -> str:
+    _sl651_password(section)
+    return f"{section.host}:{section.port}, centre {section.centre}, {section.mode}, {len(section.stations)} stations"
+
+
 # By the name of their table; config.NORTHBOUNDS has the same names.
 KINDS: dict[str, Kind] = {
     "mqtt": Kind(build_mqtt, check_mqtt),
     "hj212": Kind(build_hj212, check_hj212),
     "work_orders": Kind(build_work_orders, check_work_orders),
+    "sl651": Kind(build_sl651, check_sl651),
 }
 
 

@@ -79,6 +79,50 @@ def hj212(
         raise RigError(f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
 
 
+@app.command()
+def sl651(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0: a free one.")] = 8651,
+    mute: Annotated[bool, typer.Option("--mute", help="Take reports and confirm none.")] = False,
+) -> None:
+    """Be a hydrological centre that takes SL 651-2014, and show every report that a gateway sends it."""
+    try:
+        asyncio.run(_serve_sl651(port, mute))
+    except KeyboardInterrupt:
+        typer.echo("")
+    except OSError as exc:
+        raise RigError(f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
+
+
+async def _serve_sl651(port: int, mute: bool) -> None:
+    from hil_tests.world.sl_centre import SlCentre
+    from protocols.northbound import sl651_body
+    from protocols.northbound import sl651_codes as codes
+
+    centre = SlCentre()
+    centre.faults.mute = mute
+    port = await centre.serve(port)
+    typer.echo(f"A hydrological centre on port {port}. A gateway reports to it with:\n")
+    typer.echo(f'[[sl651]]\nname = "centre"\nhost = "127.0.0.1"\nport = {port}')
+    typer.echo(f'password_file = "sl.password"      # of mode 0600, with {centre.password}')
+    typer.echo('stations = { "bridge-1" = "0012345678" }\n')
+    shown = 0
+    while True:
+        await centre.arrived.wait()
+        centre.arrived.clear()
+        for one in centre.arrivals[shown:]:
+            station, function, at = one.key
+            words = " ".join(
+                f"{codes.ELEMENTS[number].letters}={sl651_body.text_of(element.data, element.definition & 7)}"
+                for number, element in one.elements.items()
+                if number in codes.ELEMENTS and sl651_body.is_number(number)
+            )
+            typer.echo(f"{station} {function}H {codes.FUNCTIONS[int(function, 16)][1]} {at}: {words}")
+        shown = len(centre.arrivals)
+        for error in centre.bad_frames:
+            typer.echo(f"no report: {error}")
+        centre.bad_frames.clear()
+
+
 async def _serve_hj212(port: int, mute: bool) -> None:
     from hil_tests.world.hj_platform import HjPlatform
     from protocols.northbound.hj212 import COMMANDS

@@ -11,16 +11,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
 from gateway import civil
 from gateway.clock import Clock
-from gateway.errors import NorthboundError
-from gateway.limits import HJ_CONNECT_TIMEOUT_S, HJ_PACKETS_SETTLE_S, HJ_REQUESTS_MAX, HJ_UNACKED_WINDOW
+from gateway.limits import HJ_PACKETS_SETTLE_S, HJ_REQUESTS_MAX, HJ_UNACKED_WINDOW
 from gateway.northbound.hj212_commands import Desk
 from gateway.northbound.hj212_report import Told
 from gateway.northbound.hj212_settings import Hj212Settings
 from gateway.northbound.rows import OnConfirm
+from gateway.northbound.wire import Wire, open_tcp
 from gateway.report_rows import Key
 from protocols.northbound import hj212
 from protocols.northbound.hj212 import Frame, Group, Hj212Error, Splitter
@@ -29,31 +28,6 @@ log = logging.getLogger(__name__)
 _READ_BYTES = 65_536
 # Without any sign of the platform for so many heartbeats it is gone.
 _HEARTBEATS_MISSED = 3
-
-
-class Writer(Protocol):
-    """What of asyncio.StreamWriter is used; a simulated world has its own."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Wire(NamedTuple):
-    """One connection."""
-
-    reader: asyncio.StreamReader
-    writer: Writer
-
-
-async def open_tcp(host: str, port: int) -> Wire:
-    """A TCP connection, in bounded time. Raises NorthboundError."""
-    try:
-        async with asyncio.timeout(HJ_CONNECT_TIMEOUT_S):
-            return Wire(*await asyncio.open_connection(host, port))
-    except (OSError, TimeoutError) as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise NorthboundError(f"{host}:{port} can not be reached: {why}") from error
 
 
 @dataclass

@@ -106,11 +106,11 @@ class Hj212Report:
                    hj212.HOUR: self._settings.hour_s or HOUR_S, hj212.DAY: DAY_S}  # fmt: skip
         return periods.get(cn, 0)
 
-    def marks(self, site: str, time_s: int) -> list[Mark]:
+    def marks(self, site: str, reading: Reading) -> list[Mark]:
         """The rows that a reading belongs to."""
         found = []
         for cn, period_s, grace_s in self.kinds():
-            start_ms, end_ms = self.period(cn, period_s, time_s * 1000)
+            start_ms, end_ms = self.period(cn, period_s, reading.time * 1000)
             found.append(Mark(Key(site, cn, start_ms), end_ms, grace_s * 1000))
         return found
 

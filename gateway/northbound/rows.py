@@ -76,8 +76,8 @@ class Report(Protocol):
     def volatile(self) -> Collection[str]:
         """Kinds of which only the newest row is wanted."""
 
-    def marks(self, site: str, time_s: int) -> Sequence[Mark]:
-        """The rows that a reading of that site and time belongs to."""
+    def marks(self, site: str, reading: Reading) -> Sequence[Mark]:
+        """The rows that a reading of that site belongs to; its time is known."""
 
     def message(self, key: Key, end_ms: int, readings: Sequence[Reading]) -> bytes | None:
         """What the row says, without what differs from one sending to the next; None when it says nothing."""
@@ -258,7 +258,7 @@ class RowsRunner:
                 self.counters["unplaced"] += 1
                 continue
             index.append((site, reading.time, reading.id))
-            marks.update(dict.fromkeys(self._report.marks(site, reading.time), reading.id))
+            marks.update(dict.fromkeys(self._report.marks(site, reading), reading.id))
         now_ms = self._clock.unix_ms()
         volatile = self._report.volatile
         wanted = {

@@ -11,13 +11,13 @@ that came, in order. What it does wrong is switched by the attributes of `Faults
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.errors import NorthboundError
-from gateway.northbound.hj212 import Wire
+from gateway.northbound.wire import Wire
+from hil_tests.world.wires import InOrder
 from protocols.northbound import hj212, hj1404
 from protocols.northbound.hj212 import Frame, Hj212Error, Joiner, Splitter
 
@@ -115,7 +115,7 @@ class HjPlatform:
                 reader.feed_eof()
 
         ended: list[bool] = []
-        down = _InOrder(loop, self.latency_s, feed)
+        down = InOrder(loop, self.latency_s, feed)
         line = Line(self, down.put, lambda: down.put(b""))
         self.lines.append(line)
         self.connections += 1
@@ -231,7 +231,7 @@ class _Pipe:
         self._platform = platform
         self._line = line
         self._closed = False
-        self._up = _InOrder(asyncio.get_running_loop(), platform.latency_s, self._arrive)
+        self._up = InOrder(asyncio.get_running_loop(), platform.latency_s, self._arrive)
 
     def write(self, data: bytes) -> None:
         self._up.put(data)
@@ -244,22 +244,3 @@ class _Pipe:
         self._closed = True
         if self._line in self._platform.lines:
             self._platform.lines.remove(self._line)
-
-
-class _InOrder:
-    """Bytes under way: timers of one moment come in any order, bytes of a connection do not."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, latency_s: float, arrive: Callable[[bytes], None]
-    ) -> None:
-        self._loop = loop
-        self._latency_s = latency_s
-        self._arrive = arrive
-        self._under_way: deque[bytes] = deque()
-
-    def put(self, data: bytes) -> None:
-        self._under_way.append(data)
-        self._loop.call_later(self._latency_s, self._next)
-
-    def _next(self) -> None:
-        self._arrive(self._under_way.popleft())

@@ -438,7 +438,7 @@ def test_requests_in_between_and_broken_ones_do_no_harm(tmp_path: Path) -> None:
 
 def test_over_tcp_as_in_the_street(tmp_path: Path) -> None:
     """The real sender on a real port; time is real, so the rows are of yesterday."""
-    from gateway.northbound.hj212 import open_tcp
+    from gateway.northbound.wire import open_tcp
 
     async def story() -> None:
         platform = HjPlatform()

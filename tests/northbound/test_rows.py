@@ -211,7 +211,7 @@ def test_an_outage_loses_nothing_and_fresh_rows_do_not_wait_for_its_backlog(tmp_
 @pytest.mark.soak
 def test_72_hours_of_eight_stations_over_a_real_connection(tmp_path: Path) -> None:
     """How fast rows are computed, sent, confirmed and noted on this machine, simulator included."""
-    from gateway.northbound.hj212 import open_tcp
+    from gateway.northbound.wire import open_tcp
 
     async def story() -> None:
         platform = HjPlatform()
