@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import Field
 
 from gateway.config_errors import Problem, rows_of
 from gateway.config_types import FileName, Host, Name, Section
-from gateway.toml_lines import Path
+from protocols.northbound import topics
+
+Payload = Literal["json", "cbor", "senml", "thingsboard"]
+Version = Literal["auto", "5", "3.1.1"]
+DEVICE = "{site}-{node}"
+DEVICE_FIELDS = ("site", "node", "area", *topics.AREA_LEVELS)
 
 
 class MqttSection(Section):
@@ -30,18 +33,37 @@ class MqttSection(Section):
     client_id: str | None = Field(
         None, min_length=1, max_length=64, description="default: tidegate-<gateway name>-<name>"
     )
+    token_file: FileName | None = Field(
+        None, description="file with an access token, mode 0600, which goes in the place of a user name"
+    )
+    version: Version = Field("auto", description="auto: MQTT 5, and 3.1.1 with a broker that knows no other")
+    payload: Payload = Field(
+        "json", description="thingsboard: the gateway API of ThingsBoard, with its own topics"
+    )
     topic: str = Field(
         "tidegate/{area}/{site}/{node}/{stream}",
         min_length=1,
         max_length=512,
-        description="template with {area} {site} {node} {stream}, {gateway}, and of area codes {province} {city} "
-        "{district} {street}",
+        description="template with {area} or its levels {province} {city} {district} {street} {community}, {site} "
+        "{node} {stream} {gateway}; with {measurand} each value has a topic of its own",
     )
     status_topic: str | None = Field(
         None,
         min_length=1,
         max_length=512,
         description="retained: online, and by the broker offline when we are gone; may have {gateway}",
+    )
+    device: str = Field(
+        DEVICE,
+        min_length=1,
+        max_length=255,
+        description="name of a device in ThingsBoard; {site} alone stays the same when a node is replaced",
+    )
+    homeassistant: str = Field(
+        "",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_/-]*$",
+        description='prefix of discovery, mostly "homeassistant": sensors appear by themselves; "" for none',
     )
 
 
@@ -52,35 +74,40 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _check(index: int, row: dict[str, Any]) -> Iterator[Problem]:
-    path: Path = ("mqtt", index)
     for key in ("ca_file", "cert_file", "key_file"):
         if key in row and row.get("tls") is not True:
             yield Problem(("mqtt", index, key), "needs tls = true beside it.")
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file"), ("password_file", "username")):
         if key in row and other not in row:
             yield Problem(("mqtt", index, key), f"needs {other} beside it.")
-    topic = row.get("topic")
-    if isinstance(topic, str):
-        yield from _check_topic((*path, "topic"), topic, TOPIC_FIELDS)
-        if "{node}" not in topic or "{stream}" not in topic:
-            told = f'"{topic}" would mix nodes or streams: it must contain {{node}} and {{stream}}.'
-            yield Problem((*path, "topic"), told)
-    status = row.get("status_topic")
-    if isinstance(status, str):
-        yield from _check_topic((*path, "status_topic"), status, ("gateway",))
+    for problem in _check_texts(row):
+        yield Problem(("mqtt", index, problem[0]), problem[1])
 
 
-TOPIC_FIELDS = ("area", "site", "node", "stream", "gateway", "province", "city", "district", "street")
-
-
-def _check_topic(path: Path, topic: str, fields: Sequence[str]) -> Iterator[Problem]:
-    allowed = ", ".join("{" + field + "}" for field in fields)
-    for name in re.findall(r"\{([^{}]*)\}", topic):
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f" Did you mean {{{near[0]}}}?" if near else ""
-            yield Problem(path, f'"{topic}" holds an unknown field, {{{name}}}. Allowed are {allowed}.{hint}')
-    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", topic)):
-        yield Problem(path, f'"{topic}" holds a brace without its other one. Allowed are {allowed}.')
-    if "+" in topic or "#" in topic or "\0" in topic:
-        yield Problem(path, f'"{topic}" holds a wildcard; a topic to publish to has no "+" and no "#".')
+def _check_texts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it)."""
+    if "token_file" in row and "username" in row:
+        yield "token_file", "goes in the place of username: remove one of the two."
+    payload = row.get("payload", "json")
+    if payload == "thingsboard":
+        for key in ("topic", "status_topic", "homeassistant"):
+            if row.get(key):
+                yield (
+                    key,
+                    'cannot stand beside payload = "thingsboard", which has topics of its own: remove it.',
+                )
+    elif row.get("device", DEVICE) != DEVICE:
+        yield "device", 'needs payload = "thingsboard" beside it.'
+    if row.get("homeassistant") and payload != "json":
+        yield "homeassistant", 'needs payload = "json": Home Assistant reads nothing else.'
+    templates = (
+        ("topic", topics.RECORD_FIELDS, ("node", "stream")),
+        ("status_topic", topics.GATEWAY_FIELDS, ()),
+        ("device", DEVICE_FIELDS, ()),
+    )
+    for key, fields, needed in templates:
+        text = row.get(key)
+        if isinstance(text, str):
+            told = topics.problem(text, fields, needed)
+            if told is not None:
+                yield key, told

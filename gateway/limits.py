@@ -277,6 +277,9 @@ LIVE_QUEUE_MAX = 2560
 BACKLOG_CHUNK = 256
 # Events are few and strictly in order.
 EVENTS_IN_FLIGHT_MAX = 16
+# Events that go on although an earlier one was refused: the cursor waits for that one, and after a restart they are
+# sent once more. Beyond, events wait.
+EVENTS_HELD_MAX = 4096
 # Runs of undelivered readings that are made durable, 16 bytes each; beyond, the last ones are joined and some
 # rows are delivered twice.
 OWED_RUNS_MAX = 256
@@ -287,6 +290,11 @@ RECONNECT_MIN_S = 0.1
 RECONNECT_MAX_S = 1.0
 # After a record was refused (not authorised, quota): asking at once would be refused too.
 REFUSED_PAUSE_S = 5.0
+# So many refusals without a yes between them, and it is not the records: the whole delivery is paused.
+REFUSED_IN_A_ROW_MAX = 64
+# Whatever a broker has to say to one that subscribes to nothing. A CONNACK or DISCONNECT with a reason in words is
+# below 1 kB; beyond, the connection ends.
+MQTT_PACKET_IN_MAX = 16 * 1024
 # How often progress is handed to the store; after a kill, what was delivered since then is delivered again.
 PROGRESS_PERIOD_S = 0.5
 

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from gateway.areas import Areas
-from gateway.certificates import Expiry
-from gateway.clock import Clock
+from gateway.clock import Clock, SystemClock
 from gateway.config_alarms import WorkOrdersSection
 from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
@@ -33,6 +32,7 @@ from gateway.intervals import Intervals
 from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
+from gateway.tls_files import TlsFiles
 from protocols.alarm_rules import Rule
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,9 @@ class Runner(Protocol):
 class Northbound:
     """A northbound by name, with its state in the units that /metrics and people want."""
 
-    def __init__(self, name: str, runner: Runner, clock: Clock, certificate: Path | None = None) -> None:
-        """`certificate`: the file that it shows, whose end is watched."""
+    def __init__(self, name: str, runner: Runner, clock: Clock, tls: TlsFiles | None = None) -> None:
         self.name = name
-        self._expiry = None if certificate is None else Expiry(name, certificate)
+        self._tls = tls
         self.run = runner.run
         self._runner = runner
         self._clock = clock
@@ -76,7 +75,7 @@ class Northbound:
         """Why it can not do its job, or soon will not; None when it can."""
         if not self.connected:
             return "not connected"
-        days = None if self._expiry is None else self._expiry.days_left(self._clock.unix_ms())
+        days = None if self._tls is None else self._tls.days_left()
         return f"its certificate ends in {days:.1f} days" if days is not None and days <= 7 else None
 
     def picture(self) -> dict[str, float]:
@@ -84,9 +83,7 @@ class Northbound:
         status = self._runner.status()
         oldest_ms = status["oldest_undelivered_ms"]
         age_ms = 0 if oldest_ms is None else max(0, self._clock.unix_ms() - oldest_ms)
-        days = None if self._expiry is None else self._expiry.days_left(self._clock.unix_ms())
-        return {
-            **({} if days is None else {"certificate_days": days}),
+        picture = {
             "connected": float(status["connected"]),
             "backlog_records": status["backlog"],
             "backlog_hours": age_ms / HOUR_MS,
@@ -94,6 +91,8 @@ class Northbound:
             "delivered": status["delivered"],
             "refused": status["refused"],
         }
+        days = None if self._tls is None else self._tls.days_left()
+        return picture if days is None else {**picture, "certificate_days": days}
 
     def held(self) -> Held:
         """What must stay in the store for it."""
@@ -157,34 +156,42 @@ class Kind(NamedTuple):
 
 def build_mqtt(section: MqttSection, context: Context) -> Northbound:
     """An MQTT northbound."""
-    from gateway.northbound import mqtt
-    from gateway.northbound.runner import Runner as Delivery
+    from gateway.northbound import mqtt_build
 
-    settings = mqtt.MqttSettings(
-        host=section.host,
-        port=section.port,
-        client_id=section.client_id or f"tidegate-{context.gateway}-{section.name}",
-        topic=section.topic,
-        username=section.username,
-        password=_password(section.password_file),
-        tls=functools.partial(tls_context, section),
-        status_topic=section.status_topic and section.status_topic.format(gateway=context.gateway),
-        gateway=context.gateway,
-    )
-    tls_context(section)  # what is wrong at the start is told at the start
-    format = functools.partial(mqtt.format, marks=context.marks, devices=context.devices)
-    delivery = Delivery(
-        section.name, context.store, format, mqtt.MqttSender(settings), context.registry.place_of, context.clock,
-        context.rng,
+    token, password = mqtt_secrets(section)
+    tls = tls_files(section, context.clock.unix_ms)
+    delivery = mqtt_build.build(
+        section, context.gateway, token, password, tls, context.store, context.registry.place_of, context.marks,
+        context.devices, context.clock, context.rng,
     )  # fmt: skip
-    shown = Path(section.cert_file) if section.tls and section.cert_file else None
-    return Northbound(section.name, delivery, context.clock, shown)
+    return Northbound(section.name, delivery, context.clock, tls)
 
 
 def check_mqtt(section: MqttSection) -> str:
-    _password(section.password_file)
-    tls_context(section)
-    return f"{section.host}:{section.port}, topic {section.topic}"
+    _, password = mqtt_secrets(section)
+    tls = tls_files(section, SystemClock().unix_ms)
+    told = f"{section.host}:{section.port}, {section.payload}"
+    if section.payload != "thingsboard":
+        told += f", topic {section.topic}"
+    if tls is None and (password is not None or section.token_file is not None):
+        told += "; the password goes there unencrypted: tls = true"
+    days = None if tls is None else tls.days_left()
+    if days is not None:
+        told += f"; certificate good for {days:.0f} days" if days > 0 else "; its certificate HAS EXPIRED"
+    return told
+
+
+def mqtt_secrets(section: MqttSection) -> tuple[str | None, str | None]:
+    """(access token, password)."""
+    token = None if section.token_file is None else read_password(section.token_file, "mqtt", "token_file")
+    return token, None if section.password_file is None else read_password(section.password_file, "mqtt")
+
+
+def tls_files(section: MqttSection, now_ms: Callable[[], int]) -> TlsFiles | None:
+    """What encrypts the connection and checks the broker; None without TLS."""
+    if not section.tls:
+        return None
+    return TlsFiles(f"mqtt {section.name}", section.ca_file, section.cert_file, section.key_file, now_ms)
 
 
 def build_hj212(section: Hj212Section, context: Context) -> Northbound:
@@ -308,10 +315,6 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _password(file: str | None) -> str | None:
-    return None if file is None else read_password(file, "mqtt")
-
-
 def read_password(file: str, kind: str, key: str = "password_file") -> str:
     """The password in `file`, which only its owner may read."""
     what = f"{kind}.{key}: {file}"
@@ -344,30 +347,3 @@ def write_password(file: str, password: str) -> None:
         beside.replace(file)
     except OSError as exc:
         raise NorthboundError(f"{file} cannot be written: {exc.strerror}") from exc
-
-
-def _readable(name: str, key: str, file: str | None) -> None:
-    """ssl says that a file is missing, but not which one."""
-    try:
-        if file is not None:
-            Path(file).open("rb").close()
-    except OSError as exc:
-        raise ConfigError(
-            [f"mqtt {name}: its TLS files cannot be used: {key} {file}: {exc.strerror}."]
-        ) from exc
-
-
-def tls_context(section: MqttSection) -> ssl.SSLContext | None:
-    """What encrypts the connection and checks the broker; None without TLS."""
-    if not section.tls:
-        return None
-    for key in ("ca_file", "cert_file", "key_file"):
-        _readable(section.name, key, getattr(section, key))
-    try:
-        context = ssl.create_default_context(cafile=section.ca_file)
-        if section.cert_file is not None:
-            context.load_cert_chain(section.cert_file, section.key_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError([f"mqtt {section.name}: its TLS files cannot be used: {exc}."]) from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

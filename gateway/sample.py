@@ -11,7 +11,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_alarms, config_api, config_devices, config_hj212, config_mqtt, config_sl651, config_store
+from gateway import (
+    config,
+    config_alarms,
+    config_api,
+    config_devices,
+    config_hj212,
+    config_mqtt,
+    config_sl651,
+    config_store,
+)
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -43,6 +52,7 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "area": (
         config_alarms.AreaSection,
         {"code": "330106", "name": "Xihu", "level": "district"},
+    ),
     "sl651": (
         config_sl651.Sl651Section,
         {

@@ -8,8 +8,9 @@ it, and only then; nothing else moves the cursor. While a session is up there ar
     backlog     everything else that is owed, read from the store in order, `resent` true
 
 Live goes first, but a quarter of the window is the backlog's while there is one. What was in flight when a session
-ends is owed again. Readings that come faster than the far side takes them join the backlog: memory is bounded, the disk
-is the queue.
+ends is owed again. What the far side refuses is put aside and offered again after a pause, and holds nobody up: only
+while it refuses everything is the whole delivery paused. Readings that come faster than the far side takes them join
+the backlog: memory is bounded, the disk is the queue.
 
 Prior art: the outbox pattern; TCP's selective acknowledgement for "what is owed" (RFC 2018).
 """
@@ -31,12 +32,14 @@ from gateway.intervals import Intervals
 from gateway.limits import (
     BACKLOG_CHUNK,
     CONFIRM_TIMEOUT_S,
+    EVENTS_HELD_MAX,
     EVENTS_IN_FLIGHT_MAX,
     LIVE_QUEUE_MAX,
     OWED_RUNS_MAX,
     PROGRESS_PERIOD_S,
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
+    REFUSED_IN_A_ROW_MAX,
     REFUSED_PAUSE_S,
 )
 from gateway.records import EVENTS, KIND_RESULT, READINGS, RESULTS, Event, Reading
@@ -67,7 +70,8 @@ class Destination:
 
 # (token, whether the far side took it). A token that was confirmed before is ignored.
 OnConfirm = Callable[[int, bool], None]
-Format = Callable[[Reading | Event, str, bool], bytes]
+# What a format makes goes to the session of its own sender as it is.
+Format = Callable[[Reading | Event, str, bool], Any]
 
 
 class Session(Protocol):
@@ -75,7 +79,7 @@ class Session(Protocol):
 
     window: int  # how many may be unconfirmed
 
-    def publish(self, destination: Destination, payload: bytes) -> int:
+    def publish(self, destination: Destination, payload: Any) -> int:
         """Send; a token by which it will be confirmed, unique among those in flight. Raises NorthboundError."""
 
     async def lost(self) -> str:
@@ -117,7 +121,9 @@ class Runner:
         self._chunk: deque[Reading] = deque()
         self._backlog_keys: set[int] = set()
         self._event_sent = self._event_cursor
-        self._events_in_flight: deque[int] = deque()
+        # Those between the cursor and the last one sent; and how many of them are unconfirmed and not refused.
+        self._events_held: deque[int] = deque()
+        self._events_out = 0
         self._events_confirmed: set[int] = set()
         self._events_resent_to = 0
         self._events: deque[Event] = deque()
@@ -126,6 +132,11 @@ class Runner:
         self._saved_s = 0.0
         self._progressed_s = 0.0
         self._paused_until_s = 0.0
+        # Refused, and when they are offered again.
+        self._refused_readings = Intervals()
+        self._refused_events: list[int] = []
+        self._again_s: float | None = None
+        self._refused_in_a_row = 0
         self._saved: tuple[int, int, bytes] | None = None
         store.on_commit.append(self._committed)
         self._catch_up()
@@ -146,17 +157,25 @@ class Runner:
                 await asyncio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
                 continue
-            pause_s = RECONNECT_MIN_S
-            told = ""
             self.counters["sessions"] += 1
-            log.info("%s: connected, %d records are owed", self.name, self.status()["backlog"])
+            began_s, before = self._clock.monotonic(), self.counters["delivered"]
+            if not told:
+                log.info("%s: connected, %d records are owed", self.name, self.status()["backlog"])
             try:
                 self._begin(session)
                 why = await self._watch(session)
             finally:
                 session.abort()
                 self._end()
-            log.warning("%s: session ended: %s", self.name, why)
+            if why != told:
+                log.warning("%s: session ended: %s", self.name, why)
+            if self.counters["delivered"] > before or self._clock.monotonic() - began_s > CONFIRM_TIMEOUT_S:
+                pause_s, told = RECONNECT_MIN_S, ""
+                continue
+            # Somebody who only accepts and hangs up: no reason to come back faster than to one who is away.
+            told = why
+            await asyncio.sleep(pause_s * (0.5 + 0.5 * self._rng.random()))
+            pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 
     async def _watch(self, session: Session) -> str:
         """Until the session ends by itself, or confirms nothing for too long: then it is half open."""
@@ -191,8 +210,12 @@ class Runner:
         self._live.clear()
         self._chunk.clear()
         self._events.clear()
-        self._events_in_flight.clear()
+        self._events_held.clear()
+        self._events_out = 0
         self._events_confirmed.clear()
+        self._refused_readings = Intervals()
+        self._refused_events.clear()
+        self._again_s = None
         self._backlog_keys.clear()
         self._save(force=True)
 
@@ -231,6 +254,8 @@ class Runner:
         if self._confirmed:
             self._settle()
         try:
+            if self._again_s is not None and self._clock.monotonic() >= self._again_s:
+                self._offer_again(session)
             self._pump_events(session)
             self._pump_live(session)
             self._pump_backlog(session)
@@ -240,17 +265,23 @@ class Runner:
 
     def _pump_events(self, session: Session) -> None:
         while self._event_sent < self._store.last_event:
-            if len(self._in_flight) >= session.window or len(self._events_in_flight) >= EVENTS_IN_FLIGHT_MAX:
+            if len(self._in_flight) >= session.window or self._events_out >= EVENTS_IN_FLIGHT_MAX:
+                return
+            if len(self._events_held) >= EVENTS_HELD_MAX:
                 return
             if not self._events:
                 self._events.extend(self._store.events(self._event_sent, EVENTS_IN_FLIGHT_MAX))
                 if not self._events:
                     return
             event = self._events.popleft()
-            stream = RESULTS if event.kind == KIND_RESULT else EVENTS
-            self._send(session, event, stream, event.id <= self._events_resent_to, -event.id)
+            self._send_event(session, event, event.id <= self._events_resent_to)
             self._event_sent = event.id
-            self._events_in_flight.append(event.id)
+            self._events_held.append(event.id)
+
+    def _send_event(self, session: Session, event: Event, resent: bool) -> None:
+        stream = RESULTS if event.kind == KIND_RESULT else EVENTS
+        self._events_out += 1
+        self._send(session, event, stream, resent, -event.id)
 
     def _pump_live(self, session: Session) -> None:
         live = self._live
@@ -314,7 +345,10 @@ class Runner:
         key = self._in_flight.pop(token, None)
         if key is None:
             return
+        if key < 0:
+            self._events_out -= 1
         if taken:
+            self._refused_in_a_row = 0
             self._confirmed.append(key)
         else:
             self._refused(key)
@@ -323,14 +357,37 @@ class Runner:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _refused(self, key: int) -> None:
-        """The far side said no: still owed, and tried again after a pause."""
+        """The far side said no: still owed, and offered again after a pause."""
         self.counters["refused"] += 1
-        self._paused_until_s = self._clock.monotonic() + REFUSED_PAUSE_S
+        now_s = self._clock.monotonic()
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= REFUSED_IN_A_ROW_MAX:
+            self._paused_until_s = now_s + REFUSED_PAUSE_S
+        if self._again_s is None:
+            self._again_s = now_s + REFUSED_PAUSE_S
         if key > 0:
             self._backlog_keys.discard(key)
-            self._backlog.add(key, key)
-        elif self._session is not None:
-            self._session.abort()  # events are strictly in order: begin again at the cursor
+            self._refused_readings.add(key, key)
+        else:
+            self._refused_events.append(-key)
+
+    def _offer_again(self, session: Session) -> None:
+        """What was refused a while ago. An event goes at once, behind those that overtook it; the cursor waits."""
+        self._again_s = None
+        readings, self._refused_readings = self._refused_readings, Intervals()
+        for first, last in readings:
+            self._backlog.add(first, last)
+        events, self._refused_events = self._refused_events, []
+        for event_id in sorted(events):
+            if len(self._in_flight) >= session.window or self._events_out >= EVENTS_IN_FLIGHT_MAX:
+                self._refused_events.append(event_id)
+                self._again_s = self._clock.monotonic() + REFUSED_PAUSE_S
+                continue
+            found = self._store.events(event_id - 1, 1)
+            if found and found[0].id == event_id:
+                self._send_event(session, found[0], True)
+            else:  # evicted meanwhile
+                self._confirmed.append(-event_id)
 
     def _settle(self) -> None:
         """Take what was confirmed out of what is owed."""
@@ -353,8 +410,8 @@ class Runner:
                 first = last = key
         if first:
             owed.remove(first, last)
-        while self._events_in_flight and self._events_in_flight[0] in self._events_confirmed:
-            self._event_cursor = self._events_in_flight.popleft()
+        while self._events_held and self._events_held[0] in self._events_confirmed:
+            self._event_cursor = self._events_held.popleft()
             self._events_confirmed.discard(self._event_cursor)
         if self._backlog_keys:
             self._backlog_keys.difference_update(confirmed)

@@ -99,6 +99,19 @@ def reading(
     ).encode()
 
 
+def value(
+    head: str, seq: int, backlog: int, resent: bool, time: int, tq: int, received_ms: int, schema: int, index: int,
+    value: int | None, flag: int,
+) -> bytes:  # fmt: skip
+    """One value of a set: "measurand", "v", "u" and "q" in the place of "readings"."""
+    piece = _series(schema)[index].flagged(value, flag)
+    name, _, rest = piece.partition(":{")
+    return (
+        f'{head},"seq":{seq},"lane":"{LANES[backlog]}","resent":{_BOOLEANS[resent]},"time":{time},"tq":{tq},'
+        f'"received_ms":{received_ms},"schema":{schema},"measurand":{name},{rest}'
+    ).encode()
+
+
 def _beside(schema: int, values: tuple[int | None, ...], flags: tuple[int, ...] | None) -> str:
     what = derived.of(schema, values, flags)
     if what is None:

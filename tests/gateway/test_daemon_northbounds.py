@@ -59,11 +59,12 @@ def test_a_password_file_that_is_open_to_others_or_holds_none_is_refused(
 
 def test_tls_checks_the_broker_and_unusable_files_are_told(tmp_path: Path) -> None:
     build(tmp_path, "tls = true\n")
-    context = northbounds.tls_context(section(tmp_path, "tls = true\n"))
-    assert context is not None
+    files = northbounds.tls_files(section(tmp_path, "tls = true\n"), lambda: 0)
+    assert files is not None
+    context = files.context()
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
-    assert northbounds.tls_context(section(tmp_path)) is None
+    assert northbounds.tls_files(section(tmp_path), lambda: 0) is None
     for extra in ('ca_file = "none"\n', 'cert_file = "none"\nkey_file = "none"\n'):
         with pytest.raises(ConfigError, match="mqtt city: its TLS files cannot be used"):
             build(tmp_path, "tls = true\n" + extra)

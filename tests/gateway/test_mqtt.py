@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import NorthboundError
-from gateway.northbound.mqtt import MqttSender, MqttSettings, _Client
+from gateway.northbound.mqtt import MqttSender, MqttSettings
 from gateway.northbound.runner import Destination, OnConfirm
 from hil_tests.northbound_contract import WINDOW, Bench, Contract, FarSide
 from tests.gateway.mqtt_far_side import Mosquitto, MqttFarSide
+from tests.gateway.mqtt_subscriber import Subscriber
 
 DESTINATION = Destination("330106", "lishui-3", "0012", "readings")
 
@@ -31,25 +32,12 @@ class TestMqtt(Contract):
     def test_a_subscriber_gets_the_json_under_the_topic_of_the_template(self, tmp_path: Path) -> None:
         async def story(bench: Bench) -> None:
             assert isinstance(bench.far, MqttFarSide)
-            got: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
-
-            def on_message(client: object, topic: str, payload: bytes, *rest: object) -> int:
-                got.set_result((topic, payload))
-                return 0
-
-            subscriber = _Client("subscriber")
-            subscriber.on_message = on_message
-            subscribed = asyncio.Event()
-            subscriber.on_subscribe = lambda *granted: subscribed.set()
-            await subscriber.connect("127.0.0.1", bench.far.broker_port)
-            subscriber.subscribe("tidegate/#", qos=1)
-            await subscribed.wait()
-            bench.begin()
-            await bench.connected()
-            await bench.readings(1)
-            topic, payload = await asyncio.wait_for(got, 10)
-            await subscriber.disconnect()
-            assert topic == "tidegate/330106/lishui-3/0012/readings"
+            async with Subscriber(bench.far.broker_port, "tidegate/#") as subscriber:
+                bench.begin()
+                await bench.connected()
+                await bench.readings(1)
+                topic = "tidegate/330106/lishui-3/0012/readings"
+                payload = await subscriber.until(topic)
             record = json.loads(payload)
             assert record["readings"]["ph"] == {"v": 7.8, "u": "[pH]", "q": 1}
             assert (record["node"], record["site"], record["seq"]) == ("0012", "lishui-3", 1)

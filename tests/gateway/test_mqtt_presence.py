@@ -5,46 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from gateway.certificates import DAY_MS, Expiry
 from gateway.config_mqtt import MqttSection
-from gateway.errors import NorthboundError
-from gateway.northbound.mqtt import MqttSender, MqttSession, MqttSettings, _Client, prefixes
+from gateway.errors import ConfigError, NorthboundError
+from gateway.northbound.mqtt import MqttSender, MqttSession, MqttSettings
 from gateway.northbound.runner import Destination
-from gateway.northbounds import tls_context
+from gateway.northbounds import tls_files
 from tests.certificates import authority, certificate
 from tests.gateway.mqtt_far_side import Mosquitto
+from tests.gateway.mqtt_subscriber import Subscriber
 
 pytestmark = pytest.mark.xdist_group("mosquitto")
-
-
-class Subscriber:
-    """Everything that a broker tells, in order."""
-
-    def __init__(self) -> None:
-        self.heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-        self._client = _Client(f"subscriber-{id(self)}")
-
-    async def begin(self, port: int) -> None:
-        subscribed = asyncio.Event()
-        self._client.on_message = self._on_message
-        self._client.on_subscribe = lambda *granted: subscribed.set()
-        await self._client.connect("127.0.0.1", port)
-        self._client.subscribe("#", qos=1)
-        await asyncio.wait_for(subscribed.wait(), 10)
-
-    def _on_message(self, client: object, topic: str, payload: bytes, *rest: object) -> int:
-        self.heard.put_nowait((topic, payload))
-        return 0
-
-    async def next(self) -> tuple[str, bytes]:
-        return await asyncio.wait_for(self.heard.get(), 10)
 
 
 def ignore(token: int, taken: bool) -> None:
@@ -67,16 +51,15 @@ async def refusal(sender: MqttSender) -> str:
 def test_whoever_subscribes_knows_whether_the_gateway_is_there() -> None:
     async def scenario(broker: Mosquitto) -> None:
         settings = MqttSettings("127.0.0.1", broker.port, "gw", status_topic="t/gw-1/status", gateway="gw-1")
-        early, late = Subscriber(), Subscriber()
-        await early.begin(broker.port)
-        session = await connected(settings)
-        online = ("t/gw-1/status", json.dumps({"gateway": "gw-1", "state": "online"}).encode())
-        assert await early.next() == online
-        await late.begin(broker.port)
-        assert await late.next() == online, "it is retained"
-        session.abort()  # as when the machine loses its power: nobody says goodbye
-        topic, payload = await early.next()
-        assert (topic, json.loads(payload)["state"]) == ("t/gw-1/status", "offline")
+        async with Subscriber(broker.port, "#") as early:
+            session = await connected(settings)
+            online = json.dumps({"gateway": "gw-1", "state": "online"}).encode()
+            assert await early.until("t/gw-1/status") == online
+            async with Subscriber(broker.port, "#") as late:
+                assert await late.until("t/gw-1/status") == online
+                assert late.got[0].retained
+            session.abort()  # as when the machine loses its power: nobody says goodbye
+            await early.until("t/gw-1/status", online.replace(b"online", b"offline"))
 
     broker = Mosquitto()
     try:
@@ -104,23 +87,13 @@ def test_the_confirmation_of_a_birth_confirms_no_record() -> None:
 
 
 def test_topics_may_have_the_levels_of_an_area_code() -> None:
-    assert prefixes("330110001001") == {
-        "province": "33",
-        "city": "3301",
-        "district": "330110",
-        "street": "330110001",
-    }
-    assert prefixes("330106")["street"] == "330106"
-    assert prefixes("unassigned")["city"] == "unassigned"
-
     async def scenario(broker: Mosquitto) -> None:
-        subscriber = Subscriber()
-        await subscriber.begin(broker.port)
         topic = "{gateway}/{city}/{district}/{street}/{area}/{node}/{stream}"
-        session = await connected(MqttSettings("127.0.0.1", broker.port, "gw", topic, gateway="gw-1"))
-        session.publish(Destination("330110001001", "s", "0001", "events"), b"{}")
-        assert (await subscriber.next())[0] == "gw-1/3301/330110/330110001/330110001001/0001/events"
-        session.abort()
+        async with Subscriber(broker.port, "#") as subscriber:
+            session = await connected(MqttSettings("127.0.0.1", broker.port, "gw", topic, gateway="gw-1"))
+            session.publish(Destination("330110001001", "s", "0001", "events"), b"{}")
+            await subscriber.until("gw-1/3301/330110/330110001/330110001001/0001/events")
+            session.abort()
 
     broker = Mosquitto()
     try:
@@ -130,66 +103,109 @@ def test_topics_may_have_the_levels_of_an_area_code() -> None:
 
 
 class Secured:
-    """A broker that lets in who shows a certificate of the authority in `folder`."""
+    """A broker that lets in who shows a certificate of the authority in `folder`; a gateway that shows gw.pem."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         authority(folder)
         certificate(folder, "localhost")
-        for file in folder.iterdir():
+        self.serve("localhost")
+
+    def serve(self, name: str) -> None:
+        """With that certificate."""
+        for file in self.folder.iterdir():
             file.chmod(0o644)  # Mosquitto leaves root before it reads them
-        folder.chmod(0o755)
+        self.folder.chmod(0o755)
         self.broker = Mosquitto(
-            cafile=folder / "ca.pem", certfile=folder / "localhost.pem", keyfile=folder / "localhost.key",
+            cafile=self.folder / "ca.pem", certfile=self.folder / f"{name}.pem", keyfile=self.folder / f"{name}.key",
             require_certificate="true",
         )  # fmt: skip
+
+    def settings(self) -> MqttSettings:
+        """Of a gateway whose files are read now."""
         section = MqttSection(
-            name="city", host="localhost", port=self.broker.port, tls=True, ca_file=str(folder / "ca.pem"),
-            cert_file=str(folder / "gw.pem"), key_file=str(folder / "gw.key"),
+            name="city", host="localhost", port=self.broker.port, tls=True, ca_file=str(self.folder / "ca.pem"),
+            cert_file=str(self.folder / "gw.pem"), key_file=str(self.folder / "gw.key"),
         )  # fmt: skip
-        tls = partial(tls_context, section)
-        self.settings = MqttSettings("localhost", self.broker.port, "gw", tls=tls)
+        tls = tls_files(section, lambda: time.time_ns() // 1_000_000)
+        return MqttSettings("localhost", self.broker.port, "gw", tls=tls, keepalive_s=1)
 
 
 @pytest.fixture
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("tls")
     for parent in (folder, *folder.parents[:3]):
         parent.chmod(parent.stat().st_mode | 0o055)
-    return Secured(folder)
+    secured = Secured(folder)
+    yield secured
+    secured.broker.close()
 
 
-def test_a_renewed_certificate_is_shown_without_a_restart(secured: Secured) -> None:
+def test_a_renewed_certificate_is_shown_without_a_restart(
+    secured: Secured, caplog: pytest.LogCaptureFixture
+) -> None:
     """The sender is the one of a running daemon: only the files change under it."""
-    folder = Path(secured.settings.tls.args[0].ca_file).parent  # type: ignore[attr-defined]
-    sender = MqttSender(secured.settings)
+    folder = secured.folder
+    certificate(folder, "gw", valid=timedelta(days=-1))
+    sender = MqttSender(secured.settings())
 
     async def scenario() -> None:
-        certificate(folder, "gw", valid=timedelta(days=-1))
         assert await refusal(sender)
+        assert "gw.pem ended" in caplog.text
         (folder / "gw.pem").unlink()
-        assert "gw.pem: No such file" in await refusal(sender)
+        await refusal(sender)
+        assert "gw.pem: No such file" in caplog.text
         certificate(folder, "gw")
+        session = await sender.connect(ignore)
+        # Half written, and then whole, while the session is up.
+        whole = (folder / "gw.key").read_bytes()
+        (folder / "gw.key").write_bytes(whole[:40])
+        assert not sender._settings.tls.renewed()  # type: ignore[union-attr]
+        assert not session.gone.done()
+        certificate(folder, "gw")
+        assert "were renewed" in await asyncio.wait_for(session.lost(), 10)
+        session.abort()
         session = await sender.connect(ignore)
         session.abort()
 
-    try:
-        asyncio.run(scenario())
-    finally:
-        secured.broker.close()
+    asyncio.run(scenario())
 
 
 def test_an_impostor_of_the_broker_is_told_and_gets_nothing(secured: Secured, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     authority(other)
-    folder = Path(secured.settings.tls.args[0].ca_file).parent  # type: ignore[attr-defined]
-    certificate(folder, "gw")
-    (folder / "ca.pem").write_bytes((other / "ca.pem").read_bytes())
-    try:
-        with pytest.raises(NorthboundError, match="certificate verify failed"):
-            asyncio.run(connected(secured.settings))
-    finally:
-        secured.broker.close()
+    certificate(secured.folder, "gw")
+    (secured.folder / "ca.pem").write_bytes((other / "ca.pem").read_bytes())
+    with pytest.raises(NorthboundError, match=r"is not trusted: .*ca_file"):
+        asyncio.run(connected(secured.settings()))
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "told"),
+    [
+        ("elsewhere", 90, r"is not trusted: .*`host` must be one"),
+        ("localhost", -1, r"is not trusted: .*expired.* owner must renew"),
+    ],
+)
+def test_a_broker_with_a_wrong_certificate_is_told_with_what_to_do(
+    secured: Secured, name: str, days: int, told: str
+) -> None:
+    secured.broker.close()
+    certificate(secured.folder, "gw")
+    certificate(secured.folder, name, valid=timedelta(days=days))
+    secured.serve(name)
+    with pytest.raises(NorthboundError, match=told):
+        asyncio.run(connected(secured.settings()))
+
+
+def test_a_key_under_a_password_is_told_at_the_start_and_nobody_is_asked(secured: Secured) -> None:
+    certificate(secured.folder, "gw")
+    key = load_pem_private_key((secured.folder / "gw.key").read_bytes(), None)
+    sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (secured.folder / "gw.key").write_bytes(sealed)
+    with pytest.raises(ConfigError, match="protected by a password"):
+        secured.settings()
 
 
 def test_the_end_of_a_certificate_is_told_before_it_comes(
