@@ -28,6 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import rig
+from gateway.fingerprints import of_reading
 from gateway.ingest import Heard
 from gateway.northbound.mqtt import MqttSender, MqttSettings, format
 from gateway.northbound.runner import Runner
@@ -126,7 +127,8 @@ def fill(path: Path, rows: int) -> None:
         insert = f"INSERT INTO reading ({READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         for first in range(1, rows + 1, 20_000):
             chunk = [
-                (row, epochs[row % NODES], 10_001 + row // NODES, 300 + row // NODES, 1 + row % 1000, 0,
+                (row, epochs[row % NODES], 10_001 + row // NODES, 300 + row // NODES,
+                 of_reading(epochs[row % NODES], 10_001 + row // NODES, body, 1_790_000_000 + row, rig.SCHEMA), 0,
                  1_790_000_000_000 + row, 1_790_000_000 + row, None, 1, rig.SCHEMA, None, body)
                 for row in range(first, min(first + 20_000, rows + 1))
             ]  # fmt: skip

@@ -31,13 +31,27 @@ app.command()(backup_cli.restore)
 
 
 @app.command()
-def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C."""
-    from gateway import config as configs
-    from gateway import lives, log
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse to start with a broken file, also when an older one is known to work."
+        ),
+    ] = False,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP reads the configuration again."""
+    from gateway import lives
 
-    settings = configs.load(config)
-    lives.run(settings, log.setup(settings.log.level, settings.log.format))
+    lives.start(config, is_strict=strict)
+
+
+@app.command()
+def reload(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Let the running gateway read its configuration again; with a problem in it, it goes on as it was."""
+    settings = load(config)
+    for line in ask_running(settings, {"operation": "config.reload"})["done"]:
+        typer.echo(line)
 
 
 @app.command()

@@ -85,6 +85,12 @@ class GatewaySection(Section):
     name: Name = Field("gateway", description="names this gateway in logs, metrics and MQTT client ids")
     area: Area = Field("unassigned", description="area code of sites that have none, e.g. 330106")
     data_dir: FileName = Field("data", description="folder of the database; made with mode 0700 when missing")
+    trial_s: int = Field(
+        300,
+        ge=10,
+        le=86_400,
+        description="a reload after which no changed northbound connects within so long is taken back",
+    )
     sender_id: Annotated[int, AfterValidator(_sender_id)] = Field(
         1,
         ge=1,

@@ -10,7 +10,6 @@ stop, so there is nothing in an orderly stop that correctness depends on.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import random
 import signal
@@ -49,9 +48,10 @@ from gateway.commands import Commands, OpenCommand
 from gateway.config import Config, SerialSection
 from gateway.config_hj212 import platforms
 from gateway.control import SOCKET_NAME, ControlServer
+from gateway.data_dir import DataDir as DataDir  # where others look for it
 from gateway.devices import Devices
 from gateway.downlink import Downlink
-from gateway.errors import AlreadyRunning, GatewayError, KeyFileError
+from gateway.errors import KeyFileError
 from gateway.health import HealthServer
 from gateway.hearing import Hearing
 from gateway.ingest import Heard, Ingest
@@ -79,9 +79,9 @@ from protocols.wire import codes
 if TYPE_CHECKING:
     from gateway.api import Api
     from gateway.pollers.ble import BlePoller
+    from gateway.reload import Reload
 
 DATABASE_NAME = "tidegate.db"
-LOCK_NAME = "lock"
 STOP = "stop"
 EXTRA_SCHEMA = (
     *registry.SCHEMA,
@@ -97,35 +97,6 @@ EXTRA_SCHEMA = (
     *quality_checks.SCHEMA,
     *alarm_rows.SCHEMA,
 )
-
-
-class DataDir:
-    """The data directory, held by one process at a time: the lock dies with the process, however it dies."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = -1
-
-    def __enter__(self) -> DataDir:
-        os.umask(0o077)  # everything in here is for this user alone
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise GatewayError(f"{self.path}: the data directory cannot be used: {exc.strerror}.") from exc
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(self._fd)
-            raise AlreadyRunning(
-                f"{self.path}: another tidegate process is using this data directory. Stop it first, or give "
-                f"this "
-                "one a data_dir of its own."
-            ) from exc
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self._fd)
 
 
 def load_vault(
@@ -177,6 +148,9 @@ class Gateway:
         self.log = log
         # Set to end this life: "stop", or why another one shall begin in its place.
         self.ending: asyncio.Future[str] | None = None
+        self.reload: Reload | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.clock = clock or SystemClock(assume_synchronised=config.clock.assume_synchronised)
         vault = load_vault(config, random_bytes=random_bytes)
         self.store = open_store(config, self.clock, random_bytes, executor)
@@ -311,6 +285,27 @@ class Gateway:
             self._part(f"{kind}:{section.name}", northbound.run, watch=northbound.progress)
         return made
 
+    def begin_northbound(self, kind: str, section: Any) -> None:
+        """One more, while everything runs."""
+        northbound = self.northbounds[section.name] = self._northbound(kind, section)
+        part = self._part(f"{kind}:{section.name}", northbound.run, watch=northbound.progress)
+        if self._group is not None:
+            self._tasks[part.name] = self._group.create_task(part.supervise(self.log), name=part.name)
+
+    async def drop_northbound(self, name: str) -> None:
+        """End it, while everything else runs. What it has not delivered stays owed."""
+        northbound = self.northbounds.pop(name, None)
+        if northbound is None:
+            return
+        (part,) = [
+            part for part in self.parts if part.name.partition(":")[2] == name and part.run == northbound.run
+        ]
+        self.parts.remove(part)
+        task = self._tasks.pop(part.name)
+        task.cancel()
+        await asyncio.wait({task})
+        northbound.close()
+
     def _northbound(self, kind: str, section: Any) -> Northbound:
         return KINDS[kind].build(section, self._context())
 
@@ -406,7 +401,10 @@ class Gateway:
     # --- running ---------------------------------------------------------------------------------
 
     async def run(
-        self, manager: ServiceManager | None = None, started: Callable[[], None] | None = None
+        self,
+        manager: ServiceManager | None = None,
+        started: Callable[[], None] | None = None,
+        reload: Reload | None = None,
     ) -> str:
         """Run every part until SIGTERM or SIGINT ("stop"), or until another life shall begin: why."""
         manager = manager or ServiceManager()
@@ -414,6 +412,10 @@ class Gateway:
         self.ending = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end, STOP)
+        if reload is not None:
+            self.reload = reload
+            loop.add_signal_handler(signal.SIGHUP, reload.hang_up)
+            self._part("config", reload.run, watch=_answers_only)
         if self.store.corrupt:
             self.end("the database is damaged")
         open_commands = await self.commands.recover()
@@ -423,8 +425,10 @@ class Gateway:
         )
         quieten_gc()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part.supervise(self.log), name=part.name) for part in self.parts]
-            tasks.append(group.create_task(watch(self.parts, manager, self.log)))
+            self._group = group
+            for part in self.parts:
+                self._tasks[part.name] = group.create_task(part.supervise(self.log), name=part.name)
+            watching = group.create_task(watch(self.parts, manager, self.log))
             manager.notify("READY=1", f"STATUS={len(self.links)} links, {len(self.northbounds)} northbounds")
             if started:
                 started()
@@ -432,7 +436,7 @@ class Gateway:
             if why == STOP:
                 manager.notify("STOPPING=1")
             self.log.info("stopping", why=why)
-            for task in tasks:
+            for task in (*self._tasks.values(), watching):
                 task.cancel()
         self.log.info("stopped")
         return why
@@ -472,6 +476,8 @@ class Gateway:
             reasons.append(f"store: {self.store.failing}")
         reasons += self.upkeep.reasons()
         reasons += damage.reasons(self.store)
+        if self.reload is not None and self.reload.reason:
+            reasons.append(self.reload.reason)
         reasons += [
             f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
         ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 # --- configuration -------------------------------------------------------------------------------
 # A gateway with 64 ports and four brokers needs about 8 KiB; a larger file is a mistake. It is refused.
 CONFIG_BYTES_MAX = 256 * 1024
+# How often it is looked how a configuration does.
+RELOAD_LOOK_S = 2.0
 # Ports of one gateway: USB hubs of 16, four of them. More are refused by the config check.
 SERIAL_PORTS_MAX = 64
 # Northbounds of one kind. More are refused by the config check.

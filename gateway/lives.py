@@ -1,6 +1,7 @@
 """The lives of a gateway in one process: each begins from the disk alone, as after kill -9.
 
-A database that is found damaged ends a life; the next one sets it aside and salvages it (recovery.py).
+A database that is found damaged ends a life; the next one sets it aside and salvages it (recovery.py). So does a
+configuration that cannot be taken on part by part (reload.py).
 """
 
 from __future__ import annotations
@@ -10,40 +11,67 @@ import sqlite3
 import time
 from pathlib import Path
 
-from gateway import daemon, limits, recovery
+from gateway import config as configs
+from gateway import daemon, known_good, limits, recovery
+from gateway import log as logs
 from gateway.config import Config
+from gateway.errors import ConfigError, GatewayError
 from gateway.log import Logger
+from gateway.reload import NEW_LIFE, Reload
 
 
-def run(config: Config, log: Logger) -> None:
+def start(file: Path, *, is_strict: bool) -> None:
+    """Run by `file` until told to stop; with a broken file by the last one that worked, unless `is_strict`."""
+    reason = None
+    try:
+        config = configs.load(file)
+    except ConfigError as error:
+        good = None if is_strict else known_good.load(known_good.data_dir_of(file))
+        if good is None:
+            raise
+        config = good
+        reason = f"config: {file} is not usable, the last configuration that worked is in use: {error}"
+    log = logs.setup(config.log.level, config.log.format)
+    if reason:
+        log.error("config_broken", reason=reason, file=str(file))
+    run(config, log, file, reason)
+
+
+def run(config: Config, log: Logger, file: Path | None = None, reason: str | None = None) -> None:
     """Run the gateway until it is told to stop. Raises GatewayError when it cannot start."""
     with daemon.DataDir(Path(config.gateway.data_dir)):
-        asyncio.run(_main(config, log))
+        asyncio.run(_main(Reload(config, file, reason), log))
 
 
-async def _main(config: Config, log: Logger) -> None:
-    """Lives of a gateway in one process, until it is told to stop. A life ends as kill -9 would end it, in order."""
+async def _main(reload: Reload, log: Logger) -> None:
+    """Life after life, until it is told to stop."""
     pause_s = 0.0
     while True:
         began_s = time.monotonic()
         try:
-            why = await _life(config, log)
+            why = await _life(reload, log)
         except sqlite3.DatabaseError as error:
             if not recovery.is_corruption(error):
                 raise
-            recovery.suspect(Path(config.gateway.data_dir, daemon.DATABASE_NAME), str(error))
+            recovery.suspect(Path(reload.config.gateway.data_dir, daemon.DATABASE_NAME), str(error))
             why = f"the database is damaged: {error}"
+        except GatewayError as error:
+            if not reload.fall_back(error):
+                raise
+            why = NEW_LIFE
         if why == daemon.STOP:
             return
         lasted_s = time.monotonic() - began_s
-        pause_s = 0.0 if lasted_s > limits.PART_SETTLED_S else min(2 * pause_s + 1, limits.PART_RETRY_MAX_S)
+        is_wanted = why == NEW_LIFE or lasted_s > limits.PART_SETTLED_S
+        pause_s = 0.0 if is_wanted else min(2 * pause_s + 1, limits.PART_RETRY_MAX_S)
         log.warning("begins_again", why=why, in_s=pause_s)
         await asyncio.sleep(pause_s)
 
 
-async def _life(config: Config, log: Logger) -> str:
-    gateway = daemon.Gateway(config, log)
+async def _life(reload: Reload, log: Logger) -> str:
+    gateway = daemon.Gateway(reload.config, log)
     try:
-        return await gateway.run()
+        reload.begin(gateway)
+        return await gateway.run(reload=reload)
     finally:
         gateway.store.close()

@@ -49,6 +49,8 @@ class Runner(Protocol):
 
     def held(self) -> tuple[Any, ...]: ...  # as Held has it
 
+    def close(self) -> None: ...
+
 
 class Northbound:
     """A northbound by name, with its state in the units that /metrics and people want."""
@@ -97,6 +99,10 @@ class Northbound:
     def held(self) -> Held:
         """What must stay in the store for it."""
         return Held(*self._runner.held())
+
+    def close(self) -> None:
+        """It was ended for good: the store tells it nothing any more."""
+        self._runner.close()
 
     def evicted(self, runs: Intervals) -> None:
         """These readings are not in the store any more."""

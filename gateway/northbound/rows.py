@@ -449,6 +449,10 @@ class RowsRunner:
         for kind in self._report.volatile:
             self.counters["superseded"] += report_rows.supersede(connection, self.name, kind, before_ms)
 
+    def close(self) -> None:
+        """`run` has ended for good: hear of no further commit."""
+        self._store.on_commit.remove(self._on_commit)
+
     # ---- for who makes room in the store --------------------------------------------------------------------------
 
     def held(self) -> tuple[int, int, Intervals]:

@@ -440,6 +440,10 @@ class Runner:
         """Readings handed over and not yet sent."""
         return len(self._live)
 
+    def close(self) -> None:
+        """`run` has ended for good: hear of no further commit."""
+        self._store.on_commit.remove(self._committed)
+
     def held(self) -> tuple[int, int, Intervals]:
         """What must stay in the store for this far side: (event cursor, next reading, what is owed below it)."""
         self._settle()

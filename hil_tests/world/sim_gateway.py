@@ -209,7 +209,7 @@ class SimGateway(Gateway):
         self._broker = broker
         self._senders: list[SimSender] = []
         self._sim_links: list[SimLink | SimBridgePort] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._sim_tasks: list[asyncio.Task[None]] = []
         self.runners: dict[str, Runner] = {}
         self.loop = NetLoop(net)
         self.loop.now_s = world.now_s
@@ -255,13 +255,13 @@ class SimGateway(Gateway):
         return Northbound(section.name, runner, self.clock)
 
     def _start(self) -> None:
-        self._tasks.append(self.loop.create_task(self._run_parts()))
+        self._sim_tasks.append(self.loop.create_task(self._run_parts()))
 
     async def _run_parts(self) -> None:
         await self.commands.recover()
         for part in self.parts:
             if part.name not in _NOT_HERE:
-                self._tasks.append(self.loop.create_task(part.supervise(self.log)))
+                self._sim_tasks.append(self.loop.create_task(part.supervise(self.log)))
 
     def kill(self) -> None:
         """The end of the process, at this very moment: what was not committed never was."""

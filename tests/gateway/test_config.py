@@ -81,7 +81,7 @@ def test_a_value_where_a_table_belongs_is_told_with_its_keys() -> None:
     assert problems("gateway = 3\n" + KEYS) == [
         (
             "gateway.toml:1: gateway = 3 is not allowed. Allowed is a table with the keys name, area, data_dir, "
-            "sender_id."
+            "trial_s, sender_id."
         )
     ]
 
