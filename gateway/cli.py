@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import backup_cli, command_cli, damage_cli, node_cli, quality_cli, token_cli
+from gateway import alarm_cli, backup_cli, command_cli, damage_cli, node_cli, quality_cli, token_cli
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask_running, load
 from gateway.errors import GatewayError
 
@@ -23,6 +23,7 @@ app.add_typer(command_cli.app, name="command")
 app.add_typer(command_cli.settings_app, name="settings")
 app.add_typer(token_cli.app, name="token")
 app.add_typer(quality_cli.app, name="quality")
+app.add_typer(alarm_cli.app, name="alarm")
 app.add_typer(backup_cli.key_app, name="master-key")
 app.command()(damage_cli.damage)
 app.command()(backup_cli.backup)
@@ -43,7 +44,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration, the master key and the ports, and change nothing."""
     settings = load(config)
-    from gateway import bind_key, bluetooth, config_api, daemon, northbounds
+    from gateway import bind_key, bluetooth, config_alarms, config_api, daemon, northbounds
 
     daemon.load_vault(settings)
     if settings.api is not None:
@@ -76,6 +77,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         typer.echo(
             f"device {device.name}: {device.profile} behind {device.modbus or device.ble}, {at}{state}."
         )
+    for told in config_alarms.warnings(settings):
+        typer.echo(f"note: {told}")
     typer.echo(f"{config}: in order. Data in {settings.gateway.data_dir}.")
 
 
@@ -208,7 +211,7 @@ def audit(
         raise GatewayError(f"{file}: no such database; has this gateway run yet?")
     try:
         with closing(schema.connect_reader(str(file), cache_kib=4096)) as connection:
-            rows = books.balance(connection, [section.name for _kind, section in settings.northbounds])
+            rows = books.balance(connection, settings.of_records)
             names = audit_records.names(connection)
             runs = list(audit_records.runs(connection)) if records else []
     except sqlite3.Error as exc:

@@ -22,7 +22,8 @@ import tomlkit
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from tomlkit.exceptions import ParseError, TOMLKitError
 
-from gateway import config_api, config_hj212, config_lora, config_mqtt, limits
+from gateway import config_alarms, config_api, config_hj212, config_lora, config_mqtt, limits
+from gateway.config_alarms import AlarmSection, AreaSection, WorkOrdersSection
 from gateway.config_api import ApiSection
 from gateway.config_devices import BleSection, DeviceSection, DevicesSection, ModbusSection
 from gateway.config_errors import Problem, explain_all, hide_keys, rows_of, unique, unique_names
@@ -198,6 +199,11 @@ class Config(Section):
     bridge: Annotated[tuple[BridgeSection, ...], ARRAY] = Field((), max_length=limits.RADIOS_MAX)
     mqtt: Annotated[tuple[MqttSection, ...], ARRAY] = Field((), max_length=limits.NORTHBOUNDS_MAX)
     hj212: Annotated[tuple[Hj212Section, ...], ARRAY] = Field((), max_length=limits.NORTHBOUNDS_MAX)
+    work_orders: Annotated[tuple[WorkOrdersSection, ...], ARRAY] = Field(
+        (), max_length=limits.NORTHBOUNDS_MAX
+    )
+    alarm: Annotated[tuple[AlarmSection, ...], ARRAY] = Field((), max_length=limits.ALARM_RULES_MAX)
+    area: Annotated[tuple[AreaSection, ...], ARRAY] = Field((), max_length=limits.AREAS_MAX)
     devices: DevicesSection
     modbus: Annotated[tuple[ModbusSection, ...], ARRAY] = Field((), max_length=limits.BUSES_MAX)
     ble: Annotated[tuple[BleSection, ...], ARRAY] = Field((), max_length=limits.ADAPTERS_MAX)
@@ -212,13 +218,20 @@ class Config(Section):
                 yield kind, section
 
     @property
+    def of_records(self) -> list[str]:
+        """Names of the northbounds that owe records, and so stand in the books."""
+        return [section.name for kind, section in self.northbounds if kind not in OF_ALARMS]
+
+    @property
     def profiles(self) -> dict[str, Profile]:
         """The profiles that its devices have, by name; checked."""
         return self._profiles
 
 
 # Tables that are northbounds, each with a line in gateway/northbounds.py; their names are unique among them all.
-NORTHBOUNDS = ("mqtt", "hj212")
+NORTHBOUNDS = ("mqtt", "hj212", "work_orders")
+# Those that deliver alarms: they owe no records, and stand in no books of records.
+OF_ALARMS = ("work_orders",)
 # Tables that need not be in the file: all their keys have defaults.
 OPTIONAL_TABLES = ("gateway", "keys", "clock", "health", "log", "store", "devices")
 
@@ -324,6 +337,7 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
         yield from unique("serial", key, rows_of(raw, "serial"))
     yield from config_mqtt.check(raw)
     yield from config_hj212.check(raw)
+    yield from config_alarms.check(raw)
     yield from unique_names(raw, NORTHBOUNDS)
 
 

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import (
+    alarm_rows,
     bluetooth,
     buses,
     commands,
+    config_alarms,
     config_api,
     damage,
     devices,
@@ -38,6 +40,9 @@ from gateway import (
     wishes,
 )
 from gateway.accept import Accept
+from gateway.alarm_operations import AlarmOperations
+from gateway.alarms import Alarms
+from gateway.areas import Areas
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
@@ -90,6 +95,7 @@ EXTRA_SCHEMA = (
     *tokens.SCHEMA,
     *report_rows.SCHEMA,
     *quality_checks.SCHEMA,
+    *alarm_rows.SCHEMA,
 )
 
 
@@ -221,6 +227,15 @@ class Gateway:
         self.downlink.on_progress = downlink.beat
         waiting = self._part("silence", self.silence.run)
         self.silence.on_progress = waiting.beat
+        self.alarms = Alarms(
+            self.store,
+            self.registry,
+            self.marks,
+            self.clock,
+            config_alarms.rules(config.alarm),
+            Areas(config.area),
+        )
+        self.alarms.on_progress = self._part("alarms", self.alarms.run).beat
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)
@@ -235,6 +250,7 @@ class Gateway:
         checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
         checks.serve(self.operations)
         damage.serve(self.operations, self.store, self.clock)
+        AlarmOperations(self.store, self.clock).serve(self.operations)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -296,7 +312,10 @@ class Gateway:
         return made
 
     def _northbound(self, kind: str, section: Any) -> Northbound:
-        context = Context(
+        return KINDS[kind].build(section, self._context())
+
+    def _context(self) -> Context:
+        return Context(
             self.config.gateway.name,
             self.store,
             self.registry,
@@ -304,13 +323,14 @@ class Gateway:
             random.Random(),
             self.marks,
             self.devices,
+            self.alarms.rules,
+            self.alarms.areas,
         )
-        return KINDS[kind].build(section, context)
 
     def _build_upkeep(self) -> Upkeep:
         upkeep = Upkeep(
             self.store, self.clock, self.config.store, self.log,
-            lambda: [section.name for _, section in self.config.northbounds], lambda: self.northbounds,
+            lambda: self.config.of_records, lambda: self.northbounds,
             free_bytes=self._free_bytes,
         )  # fmt: skip
         upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)
@@ -367,6 +387,7 @@ class Gateway:
         self.channels.forget(address)
         self.downlink.forget(address)
         self.silence.forget(address)
+        self.alarms.forget(address)
         if self.hearing is not None:
             self.hearing.forget(address)
 
@@ -489,6 +510,7 @@ class Gateway:
             "downlinks": dict(self.downlink.counters),
             "adr": dict(self.hearing.counters) if self.hearing else {},
             "commands": dict(self.commands.counters),
+            "alarms": dict(self.alarms.counters),
             "http": dict(self.health.counters) if self.health else {},
             "api": dict(self.api.counters) if self.api else {},
             "devices": self.devices.picture(),
@@ -575,6 +597,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
         damage.serve(operations, store, clock)
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
+        AlarmOperations(store, clock).serve(operations)
         return await operations.handle(request, who)
     finally:
         store.close()

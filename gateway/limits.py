@@ -440,3 +440,40 @@ BLE_WRITES_MAX = 16
 BLE_WRITE_ATTEMPTS_MAX = 3
 # A write that was sent and not answered is looked for so long after its time, then told as unknown.
 BLE_READ_BACK_S = 30.0
+
+# --- alarms --------------------------------------------------------------------------------------
+# Raises that a machine remembers to tell flapping. A rule's flap_count may not be more.
+ALARM_FLAPS_KEPT = 32
+# Records looked at in one transaction; what is more goes with the next.
+ALARM_CHUNK = 256
+# Readings are looked at together so often; events at once.
+ALARM_LOOK_S = 0.5
+# With nothing due, the clock is looked at so often: it may have been set.
+ALARM_IDLE_S = 5.0
+# After a commit that failed.
+ALARM_RETRY_S = 1.0
+# A record that was on its way longer than this is late: its alarm says since when, and that it was heard of late.
+ALARM_LATE_S = 900
+# A node that said how long maintenance will last and not that it is over is believed so much longer.
+MAINTENANCE_MARGIN_S = 120
+# Alarms that are over are kept so many, 500 bytes each; the oldest give way.
+ALARMS_KEPT_MAX = 20_000
+# [[alarm]] and [[area]] tables: Hangzhou has 190 streets, and a gateway serves a few. More are refused.
+ALARM_RULES_MAX = 256
+AREAS_MAX = 2048
+# A silence longer than a month is a rule that should be changed.
+ALARM_SILENCE_MAX_S = 31 * 86_400
+
+# --- work orders ---------------------------------------------------------------------------------
+# Orders under way at once; the others wait.
+ORDERS_IN_FLIGHT_MAX = 4
+# An order that was not taken is sent again after a pause that doubles from here to there: one while nobody answers,
+# the other while the platform answers no.
+ORDER_RETRY_MIN_S = 0.5
+ORDER_RETRY_MAX_S = 5.0
+ORDER_REFUSED_MAX_S = 900.0
+# How soon after a commit changes of alarms are looked for.
+ORDER_LOOK_S = 0.1
+ORDER_IDLE_S = 5.0
+# An answer: a platform that says more is cut off.
+HTTP_ANSWER_BYTES_MAX = 65_536

@@ -13,12 +13,15 @@ import os
 import random
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
 
+from gateway.areas import Areas
 from gateway.certificates import Expiry
 from gateway.clock import Clock
+from gateway.config_alarms import WorkOrdersSection
 from gateway.config_hj212 import Hj212Section
 from gateway.config_mqtt import MqttSection
 from gateway.devices import Devices
@@ -28,6 +31,7 @@ from gateway.intervals import Intervals
 from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
+from protocols.alarm_rules import Rule
 
 log = logging.getLogger(__name__)
 PASSWORD_BYTES_MAX = 1024
@@ -119,6 +123,14 @@ class RowsNorthbound(Northbound):
         return status["attempts"], status["refused"]
 
 
+class OrdersNorthbound(Northbound):
+    """One that delivers alarms. Each exchange has its own time limit, and a refused order waits for its next try."""
+
+    def progress(self) -> object | None:
+        """None: there is no moment at which nothing moving would mean that it hangs."""
+        return None
+
+
 class Context(NamedTuple):
     """What a northbound is made from, beside its own table."""
 
@@ -129,6 +141,8 @@ class Context(NamedTuple):
     rng: random.Random
     marks: Marks
     devices: Devices | None
+    rules: Mapping[str, Rule] = {}
+    areas: Areas = Areas()
 
 
 class Kind(NamedTuple):
@@ -203,10 +217,55 @@ def check_hj212(section: Hj212Section) -> str:
     return f"{section.host}:{section.port}, HJ {section.version}, {len(section.stations)} stations"
 
 
+def build_work_orders(section: WorkOrdersSection, context: Context) -> Northbound:
+    """A northbound to a platform that takes alarms as work orders."""
+    from gateway.northbound.http_post import HttpPoster
+
+    token = (
+        None if section.token_file is None else read_password(section.token_file, "work_orders", "token_file")
+    )
+    poster = HttpPoster(section.timeout_s, token, orders_tls(section))
+    return work_orders_by(poster, section, context)
+
+
+def work_orders_by(poster: Any, section: WorkOrdersSection, context: Context) -> Northbound:
+    """The same with another way to the platform."""
+    from gateway.northbound.work_orders import Settings, WorkOrders
+
+    settings = Settings(
+        section.name, context.gateway, section.url, section.answer_url, section.severity_min, section.language,
+        section.days, ZoneInfo(section.timezone),
+    )  # fmt: skip
+    runner = WorkOrders(
+        settings, context.store, poster, context.rules, context.areas, context.clock, context.rng
+    )
+    return OrdersNorthbound(section.name, runner, context.clock)
+
+
+def orders_tls(section: WorkOrdersSection) -> ssl.SSLContext | None:
+    """What checks the platform's certificate; None without TLS."""
+    if not section.url.startswith("https:"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=section.ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError([f"work_orders.ca_file: {section.ca_file} cannot be used: {exc}."]) from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def check_work_orders(section: WorkOrdersSection) -> str:
+    if section.token_file is not None:
+        read_password(section.token_file, "work_orders", "token_file")
+    orders_tls(section)
+    return section.url.partition("?")[0]
+
+
 # By the name of their table; config.NORTHBOUNDS has the same names.
 KINDS: dict[str, Kind] = {
     "mqtt": Kind(build_mqtt, check_mqtt),
     "hj212": Kind(build_hj212, check_hj212),
+    "work_orders": Kind(build_work_orders, check_work_orders),
 }
 
 
@@ -214,9 +273,9 @@ def _password(file: str | None) -> str | None:
     return None if file is None else read_password(file, "mqtt")
 
 
-def read_password(file: str, kind: str) -> str:
+def read_password(file: str, kind: str, key: str = "password_file") -> str:
     """The password in `file`, which only its owner may read."""
-    what = f"{kind}.password_file: {file}"
+    what = f"{kind}.{key}: {file}"
     try:
         with Path(file).open("rb") as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)

@@ -38,6 +38,7 @@ LOOKS = frozenset(
         "device.list",
         "token.list",
         "damage.list",
+        "alarm.list",
     }
 )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway import config, config_api, config_devices, config_hj212, config_mqtt, config_store
+from gateway import config, config_alarms, config_api, config_devices, config_hj212, config_mqtt, config_store
 
 WIDTH = 110
 ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -34,6 +34,15 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
             "password_file": "province.password",
             "stations": {"lishui-3": "010000A8900016F000169DC0"},
         },
+    ),
+    "work_orders": (
+        config_alarms.WorkOrdersSection,
+        {"name": "hotline", "url": "https://12345.example/api/workorder"},
+    ),
+    "alarm": (config_alarms.AlarmSection, {"name": "node_silent", "severity": 1}),
+    "area": (
+        config_alarms.AreaSection,
+        {"code": "330106", "name": "Xihu", "level": "district"},
     ),
     "modbus": (
         config_devices.ModbusSection,

@@ -121,7 +121,7 @@ class CoverRig(SimRig):
         rng = self.random(f"openings {node}")
         at_s = self.world.now_s + rng.uniform(10, 600)
         for _ in range(count):
-            opening = Opening(node, _angle(rng), _over_s(rng))
+            opening = Opening(node, self._angle(rng), _over_s(rng))
             stays_s = rng.uniform(30, 200) + (_DISPLACED_S + 60 if opening.calls_for == DISPLACED else 0)
             azimuth = rng.uniform(0, 360)
             self.openings.append(opening)
@@ -129,6 +129,9 @@ class CoverRig(SimRig):
             at_s += opening.over_s + stays_s
             self.world.at(at_s, self._closer(opening, azimuth, rng.uniform(0.8, 3)))
             at_s += self._pace_s + rng.uniform(0, 200)
+
+    def _angle(self, rng: random.Random) -> float:
+        return _angle(rng)
 
     def _opener(self, opening: Opening, azimuth: float) -> Any:
         def act() -> None:

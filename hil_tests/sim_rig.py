@@ -23,6 +23,7 @@ from hil_tests.errors import RigError
 from hil_tests.street import AREA, FIRST_ADDRESS, QUIET_INTERVAL_S, STATUS_S
 from hil_tests.system import Books, told_by_gateway
 from hil_tests.world.flash import Flash, LittleFs
+from hil_tests.world.order_desk import OrderDesk
 from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
 from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
@@ -65,6 +66,7 @@ class SimRig:
         self.world = World()
         self.judge = Judge()
         self.broker = SimBroker(self.world, self.random("broker"), self._taken)
+        self.desk = OrderDesk()
         self.net = SimNet(self.world, self.random("net"))
         self.lines: dict[str, SimLine] = {}
         self.bridge_lines: dict[str, SimLine] = {}  # by the names of their tables
@@ -152,7 +154,9 @@ class SimRig:
         rng = self.random(f"gateway {self._starts}")
         clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
         lines = self._links | self.bridge_lines
-        self.gateway = SimGateway(self.config, self.world, lines, self.broker, clock, rng, self.net)
+        self.gateway = SimGateway(
+            self.config, self.world, lines, self.broker, clock, rng, self.net, self.desk
+        )
         if self.gateway.store.restored:
             self.judge.gateway_restored()
         self.world.note("gateway started")

@@ -28,8 +28,9 @@ from gateway.links.bridge import Bridge
 from gateway.links.port import Counters
 from gateway.northbound import mqtt
 from gateway.northbound.runner import Runner
-from gateway.northbounds import Northbound
+from gateway.northbounds import Northbound, work_orders_by
 from hil_tests.world.clock import VirtualLoop
+from hil_tests.world.order_desk import OrderDesk, SimPoster
 from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_net import NetLoop, SimNet
@@ -198,7 +199,9 @@ class SimGateway(Gateway):
         clock: GatewayClock,
         rng: random.Random,
         net: SimNet,
+        desk: OrderDesk | None = None,
     ) -> None:
+        self._desk = desk or OrderDesk()
         self._world = world
         self._net = net
         self._lines = lines
@@ -240,6 +243,9 @@ class SimGateway(Gateway):
         return port
 
     def _northbound(self, kind: str, section: Any) -> Northbound:
+        if kind == "work_orders":
+            poster = SimPoster(self._world, self._desk, self._rng)
+            return work_orders_by(poster, section, self._context())
         sender = SimSender(self._broker)
         self._senders.append(sender)
         places = self.registry.place_of

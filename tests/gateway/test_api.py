@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from gateway import config as configs
 from gateway import limits
+from gateway.alarm_operations import AlarmOperations
 from gateway.api import OPERATORS, Api, role_for
 from gateway.errors import CommandError, ConfigError
 from gateway.operations import LOOKS, Operations
@@ -88,6 +89,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     with desk(folder) as made:
         tokens = Tokens(made.store, made.clock, random.Random(1).randbytes)
         operations = Operations(made.registry, made.commands, made.wishes, tokens)
+        AlarmOperations(made.store, made.clock).serve(operations)
         api = Api(operations, tokens, made.clock, structlog.get_logger())
         listening = asyncio.Event()
         server = HttpServer(

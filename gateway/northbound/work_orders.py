@@ -1,0 +1,293 @@
+"""Alarms to a platform that takes work orders. What is owed is every change of an alarm that it has not confirmed.
+
+It follows `alarm_change` from the store, and keeps how far each alarm was delivered (`order_sent`): changes of one
+alarm go strictly in their order, one at a time, and an order that the platform refuses holds up no other. A change that
+was sent and not yet noted is sent again after a kill, under the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import random
+import sqlite3
+from collections import deque
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+from gateway import alarm_rows, civil
+from gateway.alarm_rows import Alarm, Changed
+from gateway.areas import Areas
+from gateway.batch import Batch
+from gateway.clock import Clock
+from gateway.errors import NorthboundError, StoreError
+from gateway.limits import (
+    ORDER_IDLE_S,
+    ORDER_LOOK_S,
+    ORDER_REFUSED_MAX_S,
+    ORDER_RETRY_MAX_S,
+    ORDER_RETRY_MIN_S,
+    ORDERS_IN_FLIGHT_MAX,
+)
+from gateway.northbound.http_post import Answer
+from gateway.store import Store
+from protocols.alarm_rules import Rule
+from protocols.northbound import work_order
+
+log = logging.getLogger(__name__)
+_SECONDS = "%Y-%m-%d %H:%M:%S"
+
+
+class Poster(Protocol):
+    async def post(self, url: str, body: bytes) -> Answer: ...
+
+
+class Settings(NamedTuple):
+    """As [[work_orders]] has them."""
+
+    name: str
+    gateway: str
+    url: str
+    answer_url: str | None
+    severity_min: int
+    language: str
+    days: int
+    zone: ZoneInfo
+
+
+class _Owed:
+    """The changes of one alarm that are still to be delivered."""
+
+    def __init__(self) -> None:
+        self.changes: deque[Changed] = deque()
+        self.due_s = 0.0
+        self.pause_s = ORDER_RETRY_MIN_S
+        self.is_busy = False
+        self.told = ""
+
+
+class WorkOrders:
+    """`run` is supervised by the daemon."""
+
+    def __init__(
+        self, settings: Settings, store: Store, poster: Poster, rules: Mapping[str, Rule], areas: Areas, clock: Clock,
+        rng: random.Random,
+    ) -> None:  # fmt: skip
+        self.counters = dict.fromkeys(("delivered", "refused", "unanswered"), 0)
+        self._settings = settings
+        self._store = store
+        self._poster = poster
+        self._rules = rules
+        self._areas = areas
+        self._clock = clock
+        self._rng = rng
+        self._owed: dict[int, _Owed] = {}
+        self._seen = 0
+        self._is_answered = True
+        self._wake = asyncio.Event()
+        store.on_commit.append(self._committed)
+
+    def _committed(self, batch: Batch) -> None:
+        if batch.jobs:  # alarms are written by jobs
+            self._wake.set()
+
+    # ---- the story -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver, for ever."""
+        await self._store.write(self._begin)
+        self._owed.clear()
+        self._seen = 0
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                self._look()
+                for number, owed in self._due():
+                    owed.is_busy = True
+                    group.create_task(self._deliver(number, owed))
+                try:
+                    await asyncio.wait_for(self._wake.wait(), self._wait_s())
+                    await asyncio.sleep(ORDER_LOOK_S)
+                except TimeoutError:
+                    pass
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """A platform that is new hears of the alarms that are open, not of those that are over."""
+        name = self._settings.name
+        if (
+            connection.execute("SELECT 1 FROM order_sent WHERE northbound = ? LIMIT 1", (name,)).fetchone()
+            is None
+        ):
+            connection.execute(
+                "INSERT INTO order_sent SELECT ?, c.alarm, max(c.id) FROM alarm_change c"
+                " JOIN alarm a ON a.id = c.alarm WHERE a.cleared_ms IS NOT NULL GROUP BY c.alarm",
+                (name,),
+            )
+            connection.execute("INSERT OR IGNORE INTO order_sent VALUES (?, 0, 0)", (name,))
+
+    def _look(self) -> None:
+        """What has happened to alarms since the last look."""
+        rows = self._store.read(
+            lambda reader: reader.execute(
+                "SELECT c.* FROM alarm_change c"
+                " LEFT JOIN order_sent s ON s.northbound = ? AND s.alarm = c.alarm"
+                " WHERE c.id > ? AND c.id > coalesce(s.change, 0) ORDER BY c.id",
+                (self._settings.name, self._seen),
+            ).fetchall()
+        )
+        for change in map(Changed._make, rows):
+            self._seen = change.id
+            owed = self._owed.setdefault(change.alarm, _Owed())
+            owed.changes.append(change)
+            if change.kind == "silenced":
+                owed.due_s = 0.0  # it may have ended
+
+    def _due(self) -> list[tuple[int, _Owed]]:
+        now_s = self._clock.monotonic()
+        busy = sum(owed.is_busy for owed in self._owed.values())
+        due = [item for item in self._owed.items() if not item[1].is_busy and item[1].due_s <= now_s]
+        due.sort(key=lambda item: (item[1].due_s, item[0]))  # those that were never tried come first
+        return due[: ORDERS_IN_FLIGHT_MAX - busy]
+
+    def _wait_s(self) -> float:
+        now_s = self._clock.monotonic()
+        if sum(owed.is_busy for owed in self._owed.values()) >= ORDERS_IN_FLIGHT_MAX:
+            return ORDER_IDLE_S  # who ends wakes us
+        dues = [owed.due_s for owed in self._owed.values() if not owed.is_busy]
+        return max(0.0, min([now_s + ORDER_IDLE_S, *dues]) - now_s)
+
+    async def _deliver(self, number: int, owed: _Owed) -> None:
+        """The changes of one alarm, until there are none or one is not taken."""
+        try:
+            while owed.changes:
+                change = owed.changes[0]
+                alarm = self._store.read(lambda reader: alarm_rows.get(reader, number))
+                if alarm is not None:
+                    wait_s = (alarm.silent_until_ms - self._clock.unix_ms()) / 1000
+                    if wait_s > 0 and alarm.cleared_ms is None:
+                        owed.due_s = self._clock.monotonic() + min(wait_s, 3600)
+                        return
+                    await self._send(alarm, change)
+                await self._store.write(functools.partial(self._note, number, change.id))
+                owed.changes.popleft()
+                owed.pause_s = ORDER_RETRY_MIN_S
+            del self._owed[number]
+        except NorthboundError as error:
+            self._again(number, owed, str(error), ORDER_RETRY_MAX_S)
+            self._is_answered = False
+            self.counters["unanswered"] += 1
+        except _Refused as error:
+            self._again(number, owed, str(error), ORDER_REFUSED_MAX_S)
+            self.counters["refused"] += 1
+        except StoreError as error:
+            self._again(number, owed, str(error), ORDER_RETRY_MAX_S)
+        finally:
+            owed.is_busy = False
+            self._wake.set()
+
+    def _again(self, number: int, owed: _Owed, why: str, pause_max_s: float) -> None:
+        if why != owed.told:
+            owed.told = why
+            log.warning("%s: order of alarm %d: %s; trying again", self._settings.name, number, why)
+        owed.due_s = self._clock.monotonic() + owed.pause_s * (0.5 + 0.5 * self._rng.random())
+        owed.pause_s = min(2 * owed.pause_s, pause_max_s)
+
+    def _note(self, alarm: int, change: int, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT OR REPLACE INTO order_sent (northbound, alarm, change) VALUES (?, ?, ?)",
+            (self._settings.name, alarm, change),
+        )
+
+    # ---- what is said ----------------------------------------------------------------------------------------------
+
+    async def _send(self, alarm: Alarm, change: Changed) -> None:
+        if alarm.severity < self._settings.severity_min or change.kind == "silenced":
+            return
+        code = work_order.code_of(alarm.node, alarm.epoch, alarm.seq, alarm.rule)
+        await self._post(self._settings.url, work_order.encode(self._order(alarm, change, code)))
+        if change.kind == "cleared" and self._settings.answer_url is not None:
+            tier = self._tier(alarm, change)
+            body = work_order.encode_answer(
+                code, tier.handler or tier.code, tier.code, self._civil(change.at_ms), work_order.DONE
+            )
+            await self._post(self._settings.answer_url, body)
+        self.counters["delivered"] += 1
+
+    async def _post(self, url: str, body: bytes) -> None:
+        answer = await self._poster.post(url, body)
+        self._is_answered = True
+        why = work_order.refusal(*answer)
+        if why is not None:
+            raise _Refused(f"the platform said {why}")
+
+    def _order(self, alarm: Alarm, change: Changed, code: str) -> work_order.Order:
+        settings = self._settings
+        rule = self._rules.get(alarm.rule) or Rule(
+            alarm.rule, alarm.rule, alarm.rule, alarm.severity, "event"
+        )
+        tier = self._tier(alarm, change)
+        until = civil.at(alarm.noticed_ms, settings.zone) + timedelta(days=settings.days)
+        story = work_order.Story(
+            zh=rule.zh, en=rule.en, severity=alarm.severity, place=alarm.site, node=f"{alarm.node:04x}",
+            since=self._civil(alarm.raised_ms), detail=_detail(alarm.detail), tier=tier.name, handler=tier.handler,
+            escalated=change.tier, is_late=bool(alarm.late), is_flapping=bool(alarm.flapping),
+        )  # fmt: skip
+        return work_order.Order(
+            code=code,
+            scene=alarm.rule,
+            content=work_order.content(story, settings.language),
+            place=alarm.site,
+            area=tier.code,
+            dispatched=self._civil(alarm.noticed_ms),
+            until=until.strftime("%Y-%m-%d"),
+            state=_state(alarm, change),
+            kind=rule.order,
+            sender=f"tidegate {settings.gateway}",
+        )
+
+    def _tier(self, alarm: Alarm, change: Changed) -> Any:
+        tiers = self._areas.tiers(alarm.area)
+        return tiers[min(change.tier, len(tiers) - 1)]
+
+    def _civil(self, unix_ms: int) -> str:
+        return civil.at(unix_ms, self._settings.zone).strftime(_SECONDS)
+
+    # ---- for people ------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """As the northbounds of records say it; `backlog` counts changes."""
+        backlog = sum(len(owed.changes) for owed in self._owed.values())
+        oldest = min((owed.changes[0].at_ms for owed in self._owed.values() if owed.changes), default=None)
+        return {
+            **self.counters,
+            "connected": self._is_answered,
+            "backlog": backlog,
+            "in_flight": sum(owed.is_busy for owed in self._owed.values()),
+            "event_cursor": 0 if backlog else self._store.last_event,
+            "oldest_undelivered_ms": oldest,
+        }
+
+
+class _Refused(Exception):
+    """The platform answered, and it was no yes."""
+
+
+def _state(alarm: Alarm, change: Changed) -> int:
+    if change.kind == "cleared":
+        return work_order.DONE
+    is_known = alarm.acknowledged_ms is not None and change.at_ms >= alarm.acknowledged_ms
+    return work_order.DOING if change.kind == "acknowledged" or is_known else work_order.PENDING
+
+
+def _detail(text: str) -> str:
+    """["cover_tilted", 40] as cover_tilted 40."""
+    try:
+        what, detail = json.loads(text)
+    except (ValueError, TypeError):
+        return ""
+    words = " ".join(map(str, detail)) if isinstance(detail, list) else "" if detail is None else str(detail)
+    return f"{what} {words}".strip()
