@@ -110,7 +110,8 @@ class WorkOrders:
                     owed.is_busy = True
                     group.create_task(self._deliver(number, owed))
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._wait_s())
+                    async with asyncio.timeout(self._wait_s()):  # wait_for may swallow a cancellation
+                        await self._wake.wait()
                     await asyncio.sleep(ORDER_LOOK_S)
                 except TimeoutError:
                     pass
