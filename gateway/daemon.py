@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import (
     alarm_rows,
+    alarming,
     bluetooth,
     buses,
     commands,
-    config_alarms,
     config_api,
     damage,
     devices,
@@ -41,8 +41,6 @@ from gateway import (
 )
 from gateway.accept import Accept
 from gateway.alarm_operations import AlarmOperations
-from gateway.alarms import Alarms
-from gateway.areas import Areas
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
@@ -227,15 +225,7 @@ class Gateway:
         self.downlink.on_progress = downlink.beat
         waiting = self._part("silence", self.silence.run)
         self.silence.on_progress = waiting.beat
-        self.alarms = Alarms(
-            self.store,
-            self.registry,
-            self.marks,
-            self.clock,
-            config_alarms.rules(config.alarm),
-            Areas(config.area),
-        )
-        self.alarms.on_progress = self._part("alarms", self.alarms.run).beat
+        self.alarms = alarming.build(config, self._part, self.store, self.registry, self.marks, self.clock)
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)

@@ -25,6 +25,7 @@ from gateway.areas import Areas
 from gateway.batch import Batch
 from gateway.clock import Clock
 from gateway.errors import NorthboundError, StoreError
+from gateway.intervals import Intervals
 from gateway.limits import (
     ORDER_IDLE_S,
     ORDER_LOOK_S,
@@ -256,6 +257,10 @@ class WorkOrders:
 
     def _civil(self, unix_ms: int) -> str:
         return civil.at(unix_ms, self._settings.zone).strftime(_SECONDS)
+
+    def held(self) -> tuple[int, int, Intervals]:
+        """Nothing of the records: an alarm has all that is said of it."""
+        return self._store.last_event, self._store.last_reading + 1, Intervals()
 
     # ---- for people ------------------------------------------------------------------------------------------------
 
