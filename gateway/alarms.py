@@ -13,6 +13,7 @@ that was long on its way (a backlog) may still begin an alarm, which then says s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sqlite3
@@ -103,10 +104,9 @@ class Alarms:
         await self.look()
         while True:
             wait_s = min(self._due_in_s(), limits.ALARM_LOOK_S if self.of_measurand else limits.ALARM_IDLE_S)
-            try:
-                await asyncio.wait_for(self._wake.wait(), wait_s)
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
+                    await self._wake.wait()
             self.on_progress()
             if self._wake.is_set() or self._readings_wait or self._due_in_s() <= 0:
                 await self.look()

@@ -225,7 +225,7 @@ def audit(
         raise GatewayError(f"{file}: no such database; has this gateway run yet?")
     try:
         with closing(schema.connect_reader(str(file), cache_kib=4096)) as connection:
-            rows = books.balance(connection, settings.of_records())
+            rows = books.balance(connection, settings.of_records)
             names = audit_records.names(connection)
             runs = list(audit_records.runs(connection)) if records else []
     except sqlite3.Error as exc:

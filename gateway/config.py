@@ -225,6 +225,7 @@ class Config(Section):
             for section in getattr(self, kind):
                 yield kind, section
 
+    @property
     def of_records(self) -> list[str]:
         """Names of the northbounds that owe records, and so stand in the books."""
         return [section.name for kind, section in self.northbounds if kind not in OF_ALARMS]

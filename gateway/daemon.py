@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import (
     alarm_rows,
+    alarming,
     bluetooth,
     buses,
     commands,
-    config_alarms,
     config_api,
     damage,
     devices,
@@ -40,8 +40,6 @@ from gateway import (
 )
 from gateway.accept import Accept
 from gateway.alarm_operations import AlarmOperations
-from gateway.alarms import Alarms
-from gateway.areas import Areas
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
@@ -201,15 +199,7 @@ class Gateway:
         self.downlink.on_progress = downlink.beat
         waiting = self._part("silence", self.silence.run)
         self.silence.on_progress = waiting.beat
-        self.alarms = Alarms(
-            self.store,
-            self.registry,
-            self.marks,
-            self.clock,
-            config_alarms.rules(config.alarm),
-            Areas(config.area),
-        )
-        self.alarms.on_progress = self._part("alarms", self.alarms.run).beat
+        self.alarms = alarming.build(config, self._part, self.store, self.registry, self.marks, self.clock)
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)
@@ -325,7 +315,7 @@ class Gateway:
     def _build_upkeep(self) -> Upkeep:
         upkeep = Upkeep(
             self.store, self.clock, self.config.store, self.log,
-            self.config.of_records, lambda: self.northbounds,
+            lambda: self.config.of_records, lambda: self.northbounds,
             free_bytes=self._free_bytes,
         )  # fmt: skip
         upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)

@@ -93,6 +93,21 @@ def sl651(
         raise RigError(f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
 
 
+@app.command()
+def orders(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0: a free one.")] = 8345,
+    trouble: Annotated[bool, typer.Option("--trouble", help="Refuse, lose and delay now and then.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the trouble.")] = 1,
+) -> None:
+    """Be a hotline platform (12345) that takes work orders, and show them on a page."""
+    try:
+        asyncio.run(_serve_orders(port, trouble, seed))
+    except KeyboardInterrupt:
+        typer.echo("")
+    except OSError as exc:
+        raise RigError(f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}.") from exc
+
+
 async def _serve_sl651(port: int, mute: bool) -> None:
     from hil_tests.world.sl_centre import SlCentre
     from protocols.northbound import sl651_body
@@ -121,6 +136,31 @@ async def _serve_sl651(port: int, mute: bool) -> None:
         for error in centre.bad_frames:
             typer.echo(f"no report: {error}")
         centre.bad_frames.clear()
+
+
+async def _serve_orders(port: int, trouble: bool, seed: int) -> None:
+    from gateway.log import setup
+    from hil_tests.order_page import OrderServer
+    from hil_tests.world.order_desk import FAULTS, DeskOrder, OrderDesk
+
+    desk, rng = OrderDesk(), random.Random(seed)
+    if trouble:
+        desk.fail = lambda _: rng.choice(FAULTS) if rng.random() < 0.3 else ""
+
+    def told(order: DeskOrder) -> None:
+        words = ("pending", "in progress", "done")[order.fields["state"]]
+        typer.echo(f"{order.code} {words}: {order.fields['workordercontent']} ({order.fields['area']})")
+
+    desk.on_change = told
+    server = OrderServer(desk, setup("warning", "auto"), port)
+    task = asyncio.create_task(server.run())
+    waiting = asyncio.create_task(server.ready.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        url = f"http://127.0.0.1:{server.port}"
+        typer.echo(f"A hotline desk; its page is {url}/ . A gateway sends it orders with:\n")
+        typer.echo(f'[[work_orders]]\nname = "hotline"\nurl = "{url}/orders"\nanswer_url = "{url}/answers"\n')
+    await task
 
 
 async def _serve_hj212(port: int, mute: bool) -> None:

@@ -111,7 +111,8 @@ class WorkOrders:
                     owed.is_busy = True
                     group.create_task(self._deliver(number, owed))
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._wait_s())
+                    async with asyncio.timeout(self._wait_s()):  # wait_for may swallow a cancellation
+                        await self._wake.wait()
                     await asyncio.sleep(ORDER_LOOK_S)
                 except TimeoutError:
                     pass
@@ -257,9 +258,13 @@ class WorkOrders:
     def _civil(self, unix_ms: int) -> str:
         return civil.at(unix_ms, self._settings.zone).strftime(_SECONDS)
 
+    def close(self) -> None:
+        """`run` has ended for good: hear of no further commit."""
+        self._store.on_commit.remove(self._committed)
+
     def held(self) -> tuple[int, int, Intervals]:
-        """Nothing of the records: alarms are rows of their own."""
-        return self._store.last_event, self._store.next_reading, Intervals()
+        """Nothing of the records: an alarm has all that is said of it."""
+        return self._store.last_event, self._store.last_reading + 1, Intervals()
 
     # ---- for people ------------------------------------------------------------------------------------------------
 

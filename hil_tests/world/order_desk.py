@@ -45,6 +45,7 @@ class DeskOrder:
     closed_s: float | None = None
     answers: int = 0
     seen_by_clerk: bool = False
+    closed_by_clerk: bool = False
     history: list[tuple[float, int, str]] = field(default_factory=list)  # when, state, area
 
     @property
