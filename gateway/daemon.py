@@ -34,6 +34,7 @@ from gateway import (
     report_rows,
     silence,
     tokens,
+    twice,
     wishes,
 )
 from gateway.accept import Accept
@@ -80,6 +81,7 @@ DATABASE_NAME = "tidegate.db"
 STOP = "stop"
 EXTRA_SCHEMA = (
     *registry.SCHEMA,
+    *twice.schema(registry.SCHEMA),
     *commands.SCHEMA,
     *wishes.SCHEMA,
     *marks.SCHEMA,
