@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gateway import limits, schema
+from gateway import limits, recovery, schema
 from gateway.errors import GatewayError
 
 FORMAT = 1
@@ -172,6 +172,7 @@ def restore(
             _check(connection)
         aside = _set_aside(database)
         os.replace(new, database)
+        recovery.trust(database)
         sync_folder(database.parent)
     except (OSError, sqlite3.Error) as exc:
         raise GatewayError(f"{file}: was not restored: {exc}.") from exc

@@ -36,6 +36,7 @@ from gateway import (
     report_rows,
     silence,
     tokens,
+    twice,
     wishes,
 )
 from gateway.accept import Accept
@@ -83,6 +84,7 @@ DATABASE_NAME = "tidegate.db"
 STOP = "stop"
 EXTRA_SCHEMA = (
     *registry.SCHEMA,
+    *twice.schema(registry.SCHEMA),
     *commands.SCHEMA,
     *wishes.SCHEMA,
     *marks.SCHEMA,

@@ -98,7 +98,7 @@ def open_database(path: Path, clock: Clock, extra: Sequence[str], wal_pages: int
         raise StoreError(
             f"{path}: {error}: and the database before it was corrupt and is now {aside}"
         ) from error
-    _suspect_file(path).unlink(missing_ok=True)
+    trust(path)
     opened.restored = True
     opened.notes = [note]
     return opened
@@ -108,6 +108,11 @@ def suspect(path: Path, reason: str) -> None:
     """Note that this database is damaged: the next start sets it aside, even if it opens."""
     with contextlib.suppress(OSError):  # a disk that takes nothing: it will be found again
         _suspect_file(path).write_text(reason, encoding="utf-8")
+
+
+def trust(path: Path) -> None:
+    """Another database stands there now: what was said of the one before it does not hold."""
+    _suspect_file(path).unlink(missing_ok=True)
 
 
 def _suspicion(path: Path) -> str | None:

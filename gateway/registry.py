@@ -152,6 +152,8 @@ class Registry:
         rows = connection.execute("SELECT node, from_ms, to_ms, site FROM assignment ORDER BY node, from_ms")
         for row in rows:
             self._assignments.setdefault(row[0], []).append(Assignment(*row))
+            if row[3] not in self._sites:  # its row could not be salvaged
+                self._sites[row[3]] = Site(row[3], self._default_area, "")
 
     def _check_master_key(self) -> None:
         """A wrong master key opens nothing: told at the start, not by nodes that are refused one by one."""

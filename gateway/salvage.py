@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway import fingerprints
+from gateway import fingerprints, twice
 from gateway.intervals import Intervals
 from gateway.records import OWN_EPOCHS
 from gateway.schema import ALL
@@ -104,6 +104,7 @@ def salvage(
         told.rows[table.name] = _carry(connection, table, pages, numbers, told)
         if may_stray:
             told.rows[table.name] += _carry(connection, table, pages, stray, None)
+    twice.restore(connection)
     spoken_for = _own(connection, pages, roots, told)
     _list_gaps(connection, told, at_ms, spoken_for)
     connection.execute("UPDATE epoch SET dn_hold = 1, upto_reading = 0, upto_event = 0")

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from boards.virtual.line import LineFaults
 from flash_tools.mint import IDENTITY_PATH, MINT_FILE, mint
-from gateway import audit, node_file
+from gateway import audit, node_file, recovery
+from gateway.daemon import DATABASE_NAME
 from gateway.registry import By
 from hil_tests.consumer import Judge, RecordId
 from hil_tests.errors import RigError
@@ -26,7 +28,7 @@ from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.order_desk import OrderDesk
 from hil_tests.world.river import River
 from hil_tests.world.sim_broker import SimBroker
-from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, write_config
+from hil_tests.world.sim_gateway import NORTHBOUND, GatewayClock, SimGateway, SimRoom, write_config
 from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_net import SimNet
 from hil_tests.world.sim_node import SimNode
@@ -81,6 +83,8 @@ class SimRig:
         self.config = write_config(folder / "gateway", list(links), key, self.tables())
         self.gateway: SimGateway | None = None
         self.clock_is_synchronised = True
+        self.clock_offset_s = 0.0
+        self.room = SimRoom()
         self._starts = 0
         self._problems: list[str] = []
         self.start_gateway()
@@ -152,14 +156,36 @@ class SimRig:
     def start_gateway(self) -> None:
         self._starts += 1
         rng = self.random(f"gateway {self._starts}")
-        clock = GatewayClock(self.world, lambda: self.clock_is_synchronised)
+        clock = GatewayClock(self.world, lambda: self.clock_is_synchronised, lambda: self.clock_offset_s)
         lines = self._links | self.bridge_lines
-        self.gateway = SimGateway(
-            self.config, self.world, lines, self.broker, clock, rng, self.net, self.desk
-        )
+        try:
+            gateway = SimGateway(
+                self.config, self.world, lines, self.broker, clock, rng, self.net, self.desk, self.room
+            )
+        except sqlite3.DatabaseError as error:  # as gateway/lives.py does
+            if not recovery.is_corruption(error):
+                raise
+            recovery.suspect(self.data / DATABASE_NAME, str(error))
+            gateway = SimGateway(
+                self.config, self.world, lines, self.broker, clock, rng, self.net, self.desk, self.room
+            )
+        self.gateway = gateway
+        gateway.on_end = lambda why: self._begin_again(gateway)
+        if gateway.store.corrupt:  # met while it was built
+            self._begin_again(gateway)
         if self.gateway.store.restored:
             self.judge.gateway_restored()
         self.world.note("gateway started")
+
+    def _begin_again(self, gateway: SimGateway) -> None:
+        """That life asks for its end, from within: it comes when its loop has stopped."""
+
+        def again() -> None:
+            if self.gateway is gateway:
+                self.kill_gateway()
+                self.start_gateway()
+
+        self.world.after(0.0, again)
 
     def enrol(self) -> None:
         """Register the minted nodes, as `tidegate gateway node import` does."""

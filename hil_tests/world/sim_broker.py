@@ -51,6 +51,7 @@ class SimBroker:
         self.connect_timeout_s = connect_timeout_s
         self.confirms_twice = False
         self.refuse_next = 0
+        self.fails_with = ""  # why no connection can be made, on the way or before it
         self._delays_s = delays_s
         self._held: list[tuple[SimSession, int]] | None = None
         self.running = True
@@ -140,6 +141,8 @@ class SimSender:
         if broker.silent:
             await asyncio.sleep(broker.connect_timeout_s)
             raise NorthboundError("the broker cannot be reached: no answer in time")
+        if broker.fails_with:
+            raise NorthboundError(f"the broker cannot be reached: {broker.fails_with}")
         if not broker.running or self._killed:
             raise NorthboundError("the broker cannot be reached: connection refused")
         session = SimSession(broker, on_confirm, self._window)

@@ -49,12 +49,15 @@ _COMMIT_MAX_S = 0.060
 class GatewayClock:
     """`TrustedClock` of one process: the world's wall time, the loop's monotonic time."""
 
-    def __init__(self, world: World, synchronised: Callable[[], bool]) -> None:
+    def __init__(
+        self, world: World, synchronised: Callable[[], bool], offset_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._world = world
+        self._offset_s = offset_s
         self.synchronised = synchronised
 
     def unix_ms(self) -> int:
-        return self._world.unix_ms()
+        return self._world.unix_ms() + round(self._offset_s() * 1000)
 
     def monotonic(self) -> float:
         return self._world.now_s
@@ -64,6 +67,9 @@ class SimDisk(Executor):
     """Commits take their time: a kill finds them begun and not done, or done and not reported."""
 
     def __init__(self, loop: VirtualLoop, rng: random.Random) -> None:
+        # Of the log, while a commit is under way: what a loss of power may tear.
+        self.unsynced: tuple[int, int] | None = None
+        self.log: Path | None = None
         self._loop = loop
         self._rng = rng
         self._dead = False
@@ -81,12 +87,22 @@ class SimDisk(Executor):
     def _do(self, future: Future[Any], rest_s: float, fn: Any, args: Any, kwargs: Any) -> None:
         if self._dead:
             return
+        before = self._log_bytes()
         try:
             result = fn(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  (an executor hands every error to whoever awaits)
             self._loop.call_later(rest_s, future.set_exception, error)
         else:
-            self._loop.call_later(rest_s, future.set_result, result)
+            after = self._log_bytes()
+            self.unsynced = (before, after) if after > before else None
+            self._loop.call_later(rest_s, self._synced, future, result)
+
+    def _synced(self, future: Future[Any], result: Any) -> None:
+        self.unsynced = None
+        future.set_result(result)
+
+    def _log_bytes(self) -> int:
+        return 0 if self.log is None or not self.log.exists() else self.log.stat().st_size
 
 
 class SimLink:
@@ -187,6 +203,12 @@ class SimBridgePort(Bridge):
             self._came(data)
 
 
+class SimRoom:
+    """How much the disk of the gateway still holds, whichever life it is in."""
+
+    free_bytes = 1 << 40
+
+
 class SimGateway(Gateway):
     """`Gateway` with the world's clock, randomness, disk, lines and broker in it."""
 
@@ -200,8 +222,12 @@ class SimGateway(Gateway):
         rng: random.Random,
         net: SimNet,
         desk: OrderDesk | None = None,
+        room: SimRoom | None = None,
     ) -> None:
         self._desk = desk or OrderDesk()
+        self.room = room or SimRoom()
+        # Asked for when this life shall end and another begin: the rig does it.
+        self.on_end: Callable[[str], None] = lambda why: None
         self._world = world
         self._net = net
         self._lines = lines
@@ -222,6 +248,7 @@ class SimGateway(Gateway):
             random_bytes=rng.randbytes,
             executor=self._disk,
         )
+        self._disk.log = self.store.path.with_name(self.store.path.name + "-wal")
         # A kill is no power cut: what the process wrote is with the kernel, and syncing it only costs the test time.
         self.store._connection.execute("PRAGMA synchronous = OFF")
         self.loop.call_soon(self._start)
@@ -262,6 +289,17 @@ class SimGateway(Gateway):
         for part in self.parts:
             if part.name not in _NOT_HERE:
                 self._sim_tasks.append(self.loop.create_task(part.supervise(self.log)))
+
+    def _free_bytes(self, folder: Path) -> int:
+        return self.room.free_bytes
+
+    def end(self, why: str) -> None:
+        self.on_end(why)
+
+    @property
+    def unsynced(self) -> tuple[int, int] | None:
+        """Of the log: what the disk was not told to keep yet."""
+        return self._disk.unsynced
 
     def kill(self) -> None:
         """The end of the process, at this very moment: what was not committed never was."""
