@@ -26,6 +26,7 @@ from gateway.fingerprints import of_reading
 from gateway.limits import DEVICE_SETS_WAITING_MAX
 from gateway.own_epochs import OwnEpochs
 from gateway.records import NO_PIV, OWN_EPOCHS, Reading
+from gateway.restamp import since_boot
 from gateway.store import Store
 from protocols.device_schemas import DeviceSchema
 from protocols.wire import quality, readings
@@ -132,12 +133,14 @@ class Accept:
             store.batch.gone(ledger, seq)
             store.schedule()
             return False
-        tq = SYNCHRONISED if self._clock.synchronised() else UNSYNCHRONISED
-        time = at_ms // 1000
+        time, tq, boot_time = at_ms // 1000, SYNCHRONISED, None
+        if not self._clock.synchronised():  # restamp.py places it when the clock is
+            tq, boot_time = UNSYNCHRONISED, since_boot(self._clock, at_ms, now_ms)
         body = readings.encode(
             readings.schema(schema.id), tq, (0,), (row,), None if flags is None else (flags,)
         )
-        fingerprint = of_reading(ledger.row_id, seq, body, time, schema.id)
+        said = time if boot_time is None else boot_time
+        fingerprint = of_reading(ledger.row_id, seq, body, said, schema.id)
         ledger.offer(seq, fingerprint)
         ledger.highest_set = seq
         row_id = store.next_reading
@@ -145,7 +148,7 @@ class Accept:
         batch = store.batch
         batch.sets += 1
         batch.reading_rows.append(
-            (row_id, ledger.row_id, seq, NO_PIV, fingerprint, 0, now_ms, time, None, tq, schema.id,
+            (row_id, ledger.row_id, seq, NO_PIV, fingerprint, 0, now_ms, time, boot_time, tq, schema.id,
              None if flags is None else bytes(flags), body)
         )  # fmt: skip
         batch.readings.append(Reading(row_id, ledger, seq, 0, now_ms, time, tq, schema.id, row, flags))
@@ -177,7 +180,8 @@ class Accept:
             if ledger.row_id not in store.epochs:
                 ledger = self._epochs.of(ledger.node).ledger
                 seq = ledger.highest + 1
-            fingerprint = of_reading(ledger.row_id, seq, old[12], old[7], old[10])
+            said = old[7] if old[8] is None else old[8]
+            fingerprint = of_reading(ledger.row_id, seq, old[12], said, old[10])
             ledger.offer(seq, fingerprint)
             is_late = int(seq < ledger.highest_set)
             ledger.highest_set = max(seq, ledger.highest_set)
