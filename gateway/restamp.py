@@ -5,8 +5,8 @@
 
 The monotonic clock begins with the machine and not with the daemon, so kill -9 in between loses nothing; the table
 `meta` says which boot of the machine the records are of, and from which rows on. After a power cut nobody knows how
-long it was: such records stay as they are. Whatever happens tq stays 3, as with nodes that did not know the time (boots.py),
-whose records are placed anew here too: they were placed by the clock as it was.
+long it was: such records stay as they are. Whatever happens tq stays 3, as with nodes that did not know the time
+(boots.py), whose records are placed anew here too: they were placed by the clock as it was.
 """
 
 from __future__ import annotations
