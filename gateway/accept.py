@@ -2,7 +2,8 @@
 
     values of a poller
       → scaled integers in the point's unit and decimals       no value: MISSING
-      → quality: the poller's flags and the profile's ranges   values are never altered
+      → quality: the poller's flags, the profile's ranges,     values are never altered
+        rate of change and flat line (device_quality.py)
       → an id: (address, epoch of the gateway's own, seq)      minted here; durable with the record itself
       → the store's next transaction                           too many waiting: dropped, counted, listed as lost
       → committed: northbounds have it
@@ -21,6 +22,7 @@ from typing import Protocol
 
 from gateway.batch import Batch
 from gateway.clock import TrustedClock
+from gateway.device_quality import trend_of
 from gateway.devices import Device, Devices, Last, Quantity, State
 from gateway.fingerprints import of_reading
 from gateway.limits import DEVICE_SETS_WAITING_MAX
@@ -62,6 +64,13 @@ class Accept:
         self._clock = clock
         self._epochs = epochs
         self._saved = devices.stored_schemas
+        self._trends = {
+            (device.address, key): trend
+            for device in devices.by_name.values()
+            if device.section.trend
+            for key, quantity in device.quantities.items()
+            if (trend := trend_of(quantity)) is not None
+        }
         store.on_undo.append(self._undo)
 
     def accept(
@@ -98,6 +107,9 @@ class Accept:
             flag = MISSING if scaled is None else quality.worst(told, _range_flag(quantity, scaled))
             if flag == MISSING:
                 scaled = None
+            trend = self._trends.get((device.address, key))
+            if trend is not None:
+                flag = quality.worst(flag, trend.next(since_boot(self._clock, at_ms, now_ms), scaled))
             row.append(scaled)
             of_row.append(flag)
             device.last[key] = Last(None if scaled is None else values[key], flag, at_ms)
