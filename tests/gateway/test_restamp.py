@@ -14,18 +14,23 @@ import structlog
 
 from gateway import audit
 from gateway.boots import Boots
+from gateway.clock_watch import ClockWatch
 from gateway.errors import StoreError
+from gateway.fingerprints import of_reading
 from gateway.intervals import Intervals
 from gateway.northbound import mqtt
 from gateway.northbound.runner import Destination, OnConfirm, Runner
 from gateway.notices import Notices
+from gateway.records import NO_PIV, Reading
 from gateway.restamp import Restamp
 from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
 from protocols.northbound import hj212
+from protocols.wire import readings
+from protocols.wire.messages import unsynced_time
 from tests.gateway.desk import HandClock
 from tests.gateway.device_desk import DeviceDesk, device_desk, on_a_loop
-from tests.northbound.hj_rig import START_S, Rig, in_world
+from tests.northbound.hj_rig import GOOD_SET, START_S, Rig, in_world
 
 TRUE_S = 1_790_000_000
 LOG = structlog.get_logger()
@@ -175,6 +180,38 @@ async def test_events_of_the_gateway_are_placed_too(tmp_path: Path) -> None:
         (event,) = desk.store.events(0, 10)
         assert abs(event.time - told_s) <= 1.0
         assert event.tq == 3
+
+
+@on_a_loop
+async def test_records_of_nodes_without_a_clock_are_placed_anew(tmp_path: Path) -> None:
+    """They were placed by the gateway's clock, which was as lost as theirs."""
+    clock = LostClock()
+    with device_desk(tmp_path, clock=clock) as desk:
+        boots = Boots(desk.store)
+        watch = ClockWatch(clock, LOG)
+        watch.on_jump.append(boots.clock_jumped)
+        restamp = Restamp(desk.store, clock, boots, LOG, before=watch.look, boot="boot-a")
+        await restamp.begin()
+        ledger = desk.store.add_epoch(0x12, 77, bytes(8), None, 1).ledger
+        since_boot_s, booted_s = 40, clock.true_s()
+        clock.pass_s(since_boot_s)
+        time = unsynced_time(5, since_boot_s)
+        placed = boots.place(0x12, time, clock.unix_ms())
+        assert abs(placed - TRUE_S) > 1e8
+        body = readings.encode(readings.schema(1), 3, (0,), (GOOD_SET,), None)
+        fingerprint = of_reading(ledger.row_id, 1, body, time, 1)
+        ledger.offer(1, fingerprint)
+        desk.store.next_reading += 1
+        desk.store.batch.reading_rows.append(
+            (1, ledger.row_id, 1, NO_PIV, fingerprint, 0, clock.now_ms, placed, time, 3, 1, None, body)
+        )
+        desk.store.batch.readings.append(Reading(1, ledger, 1, 0, clock.now_ms, placed, 3, 1, GOOD_SET, None))
+        await committed(desk)
+        clock.pass_s(7)
+        clock.synchronise()
+        await restamp.look()
+        ((_, at, tq),) = times_of(desk)
+        assert (tq, abs(at - (booted_s + since_boot_s)) <= 1.0) == (3, True)
 
 
 # ---- what is delivered -----------------------------------------------------------------------------------------------
