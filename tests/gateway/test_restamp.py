@@ -363,7 +363,7 @@ def test_rows_of_reports_move_with_their_readings(tmp_path: Path) -> None:
         wrong = set(rig.got(hj212.MINUTE))
         assert len(wrong) == 3
         arrivals = len(platform.arrivals)
-        await rig.store.write(lambda c: c.execute("UPDATE reading SET time = time + 86400"))
+        await rig.store.write(lambda c: c.execute("UPDATE reading SET boot_time = time, time = time + 86400"))
         rows = Intervals()
         rows.add(1, 30)
         await rig.runner.restamped(
