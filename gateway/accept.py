@@ -2,7 +2,8 @@
 
     values of a poller
       → scaled integers in the point's unit and decimals       no value: MISSING
-      → quality: the poller's flags and the profile's ranges   values are never altered
+      → quality: the poller's flags, the profile's ranges,     values are never altered
+        rate of change and flat line (device_quality.py)
       → an id: (address, epoch of the gateway's own, seq)      minted here; durable with the record itself
       → the store's next transaction                           too many waiting: dropped, counted, listed as lost
       → committed: northbounds have it
@@ -21,11 +22,13 @@ from typing import Protocol
 
 from gateway.batch import Batch
 from gateway.clock import TrustedClock
+from gateway.device_quality import trend_of
 from gateway.devices import Device, Devices, Last, Quantity, State
 from gateway.fingerprints import of_reading
 from gateway.limits import DEVICE_SETS_WAITING_MAX
 from gateway.own_epochs import OwnEpochs
 from gateway.records import NO_PIV, OWN_EPOCHS, Reading
+from gateway.restamp import since_boot
 from gateway.store import Store
 from protocols.device_schemas import DeviceSchema
 from protocols.wire import quality, readings
@@ -61,6 +64,13 @@ class Accept:
         self._clock = clock
         self._epochs = epochs
         self._saved = devices.stored_schemas
+        self._trends = {
+            (device.address, key): trend
+            for device in devices.by_name.values()
+            if device.section.trend
+            for key, quantity in device.quantities.items()
+            if (trend := trend_of(quantity)) is not None
+        }
         store.on_undo.append(self._undo)
 
     def accept(
@@ -97,6 +107,9 @@ class Accept:
             flag = MISSING if scaled is None else quality.worst(told, _range_flag(quantity, scaled))
             if flag == MISSING:
                 scaled = None
+            trend = self._trends.get((device.address, key))
+            if trend is not None:
+                flag = quality.worst(flag, trend.next(since_boot(self._clock, at_ms, now_ms), scaled))
             row.append(scaled)
             of_row.append(flag)
             device.last[key] = Last(None if scaled is None else values[key], flag, at_ms)
@@ -132,12 +145,14 @@ class Accept:
             store.batch.gone(ledger, seq)
             store.schedule()
             return False
-        tq = SYNCHRONISED if self._clock.synchronised() else UNSYNCHRONISED
-        time = at_ms // 1000
+        time, tq, boot_time = at_ms // 1000, SYNCHRONISED, None
+        if not self._clock.synchronised():  # restamp.py places it when the clock is
+            tq, boot_time = UNSYNCHRONISED, since_boot(self._clock, at_ms, now_ms)
         body = readings.encode(
             readings.schema(schema.id), tq, (0,), (row,), None if flags is None else (flags,)
         )
-        fingerprint = of_reading(ledger.row_id, seq, body, time, schema.id)
+        said = time if boot_time is None else boot_time
+        fingerprint = of_reading(ledger.row_id, seq, body, said, schema.id)
         ledger.offer(seq, fingerprint)
         ledger.highest_set = seq
         row_id = store.next_reading
@@ -145,7 +160,7 @@ class Accept:
         batch = store.batch
         batch.sets += 1
         batch.reading_rows.append(
-            (row_id, ledger.row_id, seq, NO_PIV, fingerprint, 0, now_ms, time, None, tq, schema.id,
+            (row_id, ledger.row_id, seq, NO_PIV, fingerprint, 0, now_ms, time, boot_time, tq, schema.id,
              None if flags is None else bytes(flags), body)
         )  # fmt: skip
         batch.readings.append(Reading(row_id, ledger, seq, 0, now_ms, time, tq, schema.id, row, flags))
@@ -177,7 +192,8 @@ class Accept:
             if ledger.row_id not in store.epochs:
                 ledger = self._epochs.of(ledger.node).ledger
                 seq = ledger.highest + 1
-            fingerprint = of_reading(ledger.row_id, seq, old[12], old[7], old[10])
+            said = old[7] if old[8] is None else old[8]
+            fingerprint = of_reading(ledger.row_id, seq, old[12], said, old[10])
             ledger.offer(seq, fingerprint)
             is_late = int(seq < ledger.highest_set)
             ledger.highest_set = max(seq, ledger.highest_set)

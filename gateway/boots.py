@@ -58,10 +58,20 @@ class Boots:
         start_ms = self._hear(node, boot, _UNKNOWN, received_ms - since_boot_s * 1000)
         return start_ms // 1000 + since_boot_s
 
-    def _hear(self, node: int, boot: int, boots: int, start_ms: int) -> int:
+    def placed(self, node: int, time: int) -> int:
+        """The same of a record that was placed before, by what is known now."""
+        boot, since_boot_s = split_unsynced(time)
+        known = self._of(node)
+        return known[boot][1] // 1000 + since_boot_s if boot in known else -1
+
+    def _of(self, node: int) -> dict[int, tuple[int, int]]:
         known = self._known.get(node)
         if known is None:
             known = self._known[node] = self._store.read(lambda reader: _load(reader, node))
+        return known
+
+    def _hear(self, node: int, boot: int, boots: int, start_ms: int) -> int:
+        known = self._of(node)
         full, best_ms = known.get(boot, (_UNKNOWN, start_ms))
         if boots != _UNKNOWN and full not in (_UNKNOWN, boots):
             best_ms = start_ms  # the same number, 256 boots later

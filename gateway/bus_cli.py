@@ -27,6 +27,7 @@ from gateway.profile_library import Library
 from gateway.profiles import Profile
 from gateway.site_pages import bus_page, fit_words, gateway_page, line_words
 from protocols import fields
+from protocols.measurands import registry
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -118,8 +119,15 @@ def scan(
         console.print(_found_table(place, work.found))
         _advise(console, work)
     if report is not None:
-        report.write_text(bus_page(place, work), encoding="utf-8")
+        _write(report, bus_page(place, work))
         console.print(f"{report}: written; print it or open it in a browser.")
+
+
+def _write(page: Path, text: str) -> None:
+    try:
+        page.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise BusError(f"{page}: cannot be written: {exc.strerror}.") from exc
 
 
 def _progress(console: Console) -> Progress:
@@ -249,7 +257,8 @@ async def _watch(
     pieces = [Span(request.address, request.quantity)]
     last: list[int | None] = []
     try:
-        with Live(console=Console(), auto_refresh=False, transient=False) as live:
+        console = Console()
+        with Live(console=console, auto_refresh=False) as live:
             while True:
                 pieces, now = await _block(client, place, settings, request, pieces)
                 changed = {
@@ -258,7 +267,11 @@ async def _watch(
                     if old != new
                 }
                 last = now
-                live.update(modbus_watch.table(function, request.address, last, changed), refresh=True)
+                table = modbus_watch.table(function, request.address, last, changed)
+                if console.is_terminal:
+                    live.update(table, refresh=True)
+                else:  # into a file or a pipe: one table after the other
+                    console.print(table)
                 if once:
                     return
                 await asyncio.sleep(interval_s)
@@ -310,7 +323,7 @@ def _why_not(outcome: Outcome, request: Request) -> str:
         words = EXCEPTIONS.get(outcome.code, "not in the standard")
         return (
             f"unit {request.unit} refuses {request.quantity} registers from {request.address}: exception "
-            f"{outcome.code}, {words}. Try fewer (--count), another --at, or --function input."
+            f"{outcome.code}, {words}. Try fewer registers, another --at, or the other --function."
         )
     if outcome.kind == ANSWERED:
         return ""
@@ -353,7 +366,10 @@ def pick(
         raise BusError(_why_not(outcome, request))
     value = modbus_watch.value_of(kind, order, outcome.values, scale)
     written = modbus_watch.pick(into, function, at, kind, order, measurand, scale=scale, name=name)
-    typer.echo(f"{measurand} = {value} now. Written into {into}:\n\n{written}")
+    shown = (
+        f"{value:.7g} {registry().by_name[measurand].unit}" if isinstance(value, (int, float)) else "no value"
+    )
+    typer.echo(f"{measurand} = {shown} now. Written into {into}:\n\n{written}")
 
 
 # --- report --------------------------------------------------------------------------------------
@@ -374,5 +390,5 @@ def report(
     listed = control.ask(folder, {"operation": "device.list"})
     if status is None or listed is None:
         raise ControlError(f"no gateway is running on {folder}. Start it: tidegate gateway run")
-    out.write_text(gateway_page(status, listed.get("devices", [])), encoding="utf-8")
+    _write(out, gateway_page(status, listed.get("devices", [])))
     typer.echo(f"{out}: written; print it or open it in a browser.")

@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.config_devices import ModbusSection
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(node_cli.app, name="node")
@@ -100,6 +101,7 @@ def _bus_loads(settings: Config) -> list[str]:
     """How full each bus is; what no bus can carry was refused already."""
     if not settings.modbus:
         return []
+    from gateway import device_status
     from gateway.pollers import modbus_load, modbus_profile
 
     told = []
@@ -107,8 +109,19 @@ def _bus_loads(settings: Config) -> list[str]:
         polled = modbus_profile.on_bus(bus, settings.device, settings.profiles)
         load = modbus_load.bus_load(modbus_profile.line_of(bus), polled)
         high = "; little room for writes and repeats" if load > modbus_load.LOAD_HIGH else ""
-        told.append(f"modbus {bus.name}: {len(polled)} devices, {100 * load:.1f} % of its time{high}.")
+        told.append(
+            f"modbus {bus.name}: {_where(bus)}, {len(polled)} devices, {100 * load:.1f} % of its time{high}."
+        )
+        told += device_status.line_hints(bus, settings.device, settings.profiles)
     return told
+
+
+def _where(bus: ModbusSection) -> str:
+    """Where a bus is, and whether its port is there now."""
+    if bus.path is None:
+        return f"{bus.transport} {bus.host}:{bus.port}"
+    there = "" if Path(bus.path).exists() else " (not there now; it is waited for)"
+    return f"{bus.path}{there} at {bus.baud} baud"
 
 
 @app.command()

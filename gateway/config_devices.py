@@ -103,6 +103,9 @@ class DeviceSection(Section):
     periods: dict[PointName, Annotated[float, Field(ge=0.1, le=86_400)]] = Field(
         {}, description="seconds by point, where one differs: { flow = 10 }"
     )
+    trend: bool = Field(
+        True, description="false: no flags for values that change too fast or stand still for too long"
+    )
     enabled: bool = Field(True, description="false leaves it alone")
 
     @property

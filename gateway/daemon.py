@@ -66,6 +66,7 @@ from gateway.parts import Part, ServiceManager, watch
 from gateway.pollers import bthome_counters, modbus_memory
 from gateway.presence import Presence
 from gateway.registry import By, Registry
+from gateway.restamp import Restamp
 from gateway.silence import Silence
 from gateway.space import disk_free_bytes
 from gateway.store import Store
@@ -209,6 +210,11 @@ class Gateway:
         self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log, self.store)
         self.northbounds = self._build_northbounds()
         self.upkeep = self._build_upkeep()
+        self.restamp = Restamp(
+            self.store, self.clock, self.ingest.boots, log, lambda: self.northbounds.values(),
+            before=self.upkeep.clock_watch.look,
+        )  # fmt: skip
+        self.restamp.on_progress = self._part("clock", self.restamp.run).beat
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
@@ -412,6 +418,7 @@ class Gateway:
             self.end("the database is damaged")
         open_commands = await self.commands.recover()
         await self.devices.begin(self.registry)
+        await self.restamp.begin()
         self.log.info(
             "started", nodes=len(self.registry.nodes()), open_commands=open_commands, pid=os.getpid()
         )
@@ -496,6 +503,7 @@ class Gateway:
             },
             "store": {
                 **self.store.counters,
+                **self.restamp.counters,
                 "depth_frames": self.store.depth(),
                 "failing": float(self.store.failing is not None),
                 "disk_free_bytes": self._free_bytes(self.store.path.parent),

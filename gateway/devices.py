@@ -56,6 +56,7 @@ class Quantity(NamedTuple):
     unit: str
     decimals: int
     series: DeviceSeries
+    measurand_decimals: int
 
 
 class Last(NamedTuple):
@@ -121,7 +122,7 @@ def quantities(profile: Profile) -> dict[str, Quantity]:
         low, high = point.range or measurand.range
         suspect = point.suspect or (None, None)
         series = DeviceSeries(point.key, point.measurand, decimals, float(low), float(high), *suspect)
-        found[point.key] = Quantity(point.key, point, measurand.unit, decimals, series)
+        found[point.key] = Quantity(point.key, point, measurand.unit, decimals, series, measurand.decimals)
     return found
 
 

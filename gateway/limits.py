@@ -252,6 +252,10 @@ VACUUM_KEEP_BYTES = 16 << 20
 # Sets of devices taken in and not yet committed: 4 s at 1,000 a second, and half of what frames of nodes may wait, so
 # that devices never crowd out nodes. Beyond, the new set gives way: dropped, counted by device, its id listed as lost.
 DEVICE_SETS_WAITING_MAX = 4096
+# How often the gateway looks whether its clock is synchronised, for records that wait for it (restamp.py), and how many
+# of them get their time in one transaction.
+RESTAMP_LOOK_S = 5.0
+RESTAMP_ROWS = 1000
 # Different sets (which points, not which values) of one device. Beyond, its values travel one to a set.
 DEVICE_SCHEMAS_MAX = 32
 # A device that speaks by itself is kept this often when nothing else is said: what a cold chain asks for.

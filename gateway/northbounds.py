@@ -51,6 +51,8 @@ class Runner(Protocol):
 
     def close(self) -> None: ...
 
+    async def restamped(self, rows: Intervals, old: tuple[int, int], new: tuple[int, int]) -> None: ...
+
 
 class Northbound:
     """A northbound by name, with its state in the units that /metrics and people want."""
@@ -72,6 +74,10 @@ class Northbound:
     def event_cursor(self) -> int:
         """The far side has confirmed every event up to this id."""
         return int(self._runner.status()["event_cursor"])
+
+    async def restamped(self, rows: Intervals, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """These readings have other times (restamp.py): the far side must have them once more."""
+        await self._runner.restamped(rows, old, new)
 
     def problem(self) -> str | None:
         """Why it can not do its job, or soon will not; None when it can."""

@@ -12,6 +12,7 @@ from gateway.clock import TrustedClock
 from gateway.fingerprints import of_event
 from gateway.own_epochs import OwnEpochs
 from gateway.records import KIND_EVENT, NO_PIV, Event
+from gateway.restamp import since_boot
 from gateway.store import Store
 from protocols.wire.messages import SYNCHRONISED, UNSYNCHRONISED
 
@@ -33,14 +34,18 @@ class Notices:
             seq += 1
         text = json.dumps(detail)
         now_ms = self._clock.unix_ms()
-        time, tq = now_ms // 1000, SYNCHRONISED if self._clock.synchronised() else UNSYNCHRONISED
-        fingerprint = of_event(ledger.row_id, seq, KIND_EVENT, time, tq, code, state, text)
+        time, tq, boot_time = now_ms // 1000, SYNCHRONISED, None
+        if not self._clock.synchronised():  # restamp.py places it when the clock is
+            tq, boot_time = UNSYNCHRONISED, since_boot(self._clock, now_ms, now_ms)
+        said = time if boot_time is None else boot_time
+        fingerprint = of_event(ledger.row_id, seq, KIND_EVENT, said, tq, code, state, text)
         ledger.offer(seq, fingerprint)
         row_id = store.next_event
         store.next_event = row_id + 1
         batch = store.batch
         batch.event_rows.append(
-            (row_id, KIND_EVENT, ledger.row_id, seq, NO_PIV, fingerprint, now_ms, time, None, tq, code, state, text)
+            (row_id, KIND_EVENT, ledger.row_id, seq, NO_PIV, fingerprint, now_ms, time, boot_time, tq, code, state,
+             text)
         )  # fmt: skip
         batch.events.append(Event(row_id, ledger, seq, KIND_EVENT, now_ms, time, tq, code, state, detail))
         store.schedule()

@@ -84,6 +84,10 @@ class Point(Section):
         None, description="what the device can report at all: outside is FAIL; default: the measurand's"
     )
     suspect: Pair | None = Field(None, description="outside is SUSPECT; default: no such test")
+    trend: bool = Field(
+        True,
+        description="false where it may change faster, or stand still longer, than the measurand's registry has it",
+    )
     invalid: Annotated[tuple[int, ...], ARRAY] = Field(
         (), max_length=8, description="raw numbers by which the device says that it has no value"
     )

@@ -2,8 +2,7 @@
 
 A node runs all tests of protocols.wire.quality on its own samples, with every sample in order. What the gateway can add
 without keeping state per series is the range test against the registry's limits: it catches a node with wrong or older
-limits, and costs 1 µs per set. Devices that are polled or overheard have no node in front; for them the full Checker
-is the place to start.
+limits, and costs 1 µs per set. Devices that are polled or overheard have no node in front: device_quality.py.
 """
 
 from __future__ import annotations

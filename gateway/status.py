@@ -20,7 +20,10 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
     ready = "ready" if not reasons else "not ready: " + "; ".join(reasons)
     # Names and texts come from nodes and files: Text takes them as they are, without markup or emoji.
     out.print(Text(f"{status['name']}: up {span(status['running_s'])}, {ready}"))
-    out.print(_nodes(status["rows"]))
+    if status["rows"] or not status.get("devices"):
+        out.print(_nodes(status["rows"]))
+    if status.get("devices"):
+        out.print(Text(_devices(status["devices"])))
     if status["links"]:
         out.print(_links(status["links"]))
     if status.get("radios"):
@@ -30,6 +33,14 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
         out.print(_northbounds(status["northbounds"]))
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(status["refused"].items()) if count)
     out.print(Text(f"refused frames: {refused or 'none'}"))
+
+
+def _devices(devices: dict[str, dict[str, float]]) -> str:
+    """One line; `tidegate gateway devices` has the rest."""
+    quiet = [name for name, row in devices.items() if not row.get("up")]
+    shown = ", ".join(map(printable, quiet[:5])) + (" …" if len(quiet) > 5 else "")
+    told = f"; not up: {shown}" if quiet else ""
+    return f"devices: {len(devices) - len(quiet)} of {len(devices)} up{told} (tidegate gateway devices)"
 
 
 def _nodes(rows: list[dict[str, Any]]) -> Table:

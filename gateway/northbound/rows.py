@@ -248,6 +248,19 @@ class RowsRunner:
     async def _look_at(self, last: int) -> None:
         readings = self._store.readings(self._next_reading, last, ROW_CHUNK)
         following = readings[-1].id + 1 if len(readings) == ROW_CHUNK else last + 1
+        index, wanted = self._rows_of(readings)
+        now_ms = self._clock.unix_ms()
+        events = self._store.last_event  # none of ours: what is reported are readings
+        write = functools.partial(
+            report_rows.mark, northbound=self.name, marks=wanted, index=index, now_ms=now_ms,
+            cursor=(events, following),
+        )  # fmt: skip
+        await self._store.write(write)
+        self._next_reading, self._event_cursor = following, events
+        self._due.set()
+
+    def _rows_of(self, readings: Sequence[Reading]) -> tuple[list[tuple[str, int, int]], dict[Mark, int]]:
+        """Which readings are of our sites, and the rows that they make due."""
         marks: dict[Mark, int] = {}
         index = []
         for reading in readings:
@@ -265,13 +278,25 @@ class RowsRunner:
             mark: newest for mark, newest in marks.items()
             if mark.key.kind not in volatile or now_ms <= mark.end_ms + mark.grace_ms
         }  # fmt: skip
-        events = self._store.last_event  # none of ours: what is reported are readings
-        write = functools.partial(
-            report_rows.mark, northbound=self.name, marks=wanted, index=index, now_ms=now_ms,
-            cursor=(events, following),
-        )  # fmt: skip
+        return index, wanted
+
+    async def restamped(self, rows: Intervals, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """These readings have other times: the rows they were in and those they are in now are computed again."""
+        moved = [
+            reading for first, last in rows for reading in self._store.readings(first, last, last - first + 1)
+            if reading.id < self._next_reading
+        ]  # fmt: skip
+        if not moved:
+            return
+        index, wanted = self._rows_of(moved)
+
+        def write(connection: sqlite3.Connection) -> None:
+            for times in (old, new):
+                report_rows.unmark(connection, self.name, moved[0].id, moved[-1].id, times)
+            report_rows.mark_rows(connection, self.name, wanted, self._clock.unix_ms())
+            connection.executemany("INSERT OR IGNORE INTO report_index VALUES (?, ?, ?)", index)
+
         await self._store.write(write)
-        self._next_reading, self._event_cursor = following, events
         self._due.set()
 
     # ---- what goes out -------------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ class Runner:
         self._backlog = Intervals()
         self._chunk: deque[Reading] = deque()
         self._backlog_keys: set[int] = set()
+        # In flight with a time that is another one by now.
+        self._outdated: set[int] = set()
         self._event_sent = self._event_cursor
         # Those between the cursor and the last one sent; and how many of them are unconfirmed and not refused.
         self._events_held: deque[int] = deque()
@@ -217,6 +219,7 @@ class Runner:
         self._refused_events.clear()
         self._again_s = None
         self._backlog_keys.clear()
+        self._outdated.clear()
         self._save(force=True)
 
     # ---- what comes in -------------------------------------------------------------------------------------------
@@ -235,6 +238,23 @@ class Runner:
                     self._live.extend(readings)
         if (readings or batch.events) and self._session is not None:
             self._pump()
+
+    async def restamped(self, rows: Intervals, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """These readings have other times: owed once more. Durable with the caller's next write."""
+        in_flight = {key for key in self._in_flight.values() if key in rows} | {
+            key for key in self._confirmed if key in rows
+        }
+        for first, last in rows:
+            self._owed.add(first, last)
+            if self._session is not None:
+                self._backlog.add(first, last)
+        self._live = deque(reading for reading in self._live if reading.id not in rows)
+        self._chunk = deque(reading for reading in self._chunk if reading.id not in rows)
+        self._outdated |= in_flight
+        for key in in_flight:
+            self._backlog.remove(key, key)
+        self._save(force=True)
+        self._pump()
 
     def _catch_up(self) -> None:
         """Rows committed before this northbound was made, or while it was switched off."""
@@ -366,6 +386,7 @@ class Runner:
         if self._again_s is None:
             self._again_s = now_s + REFUSED_PAUSE_S
         if key > 0:
+            self._outdated.discard(key)
             self._backlog_keys.discard(key)
             self._refused_readings.add(key, key)
         else:
@@ -415,6 +436,10 @@ class Runner:
             self._events_confirmed.discard(self._event_cursor)
         if self._backlog_keys:
             self._backlog_keys.difference_update(confirmed)
+        for key in self._outdated.intersection(confirmed):
+            self._outdated.discard(key)
+            owed.add(key, key)
+            self._backlog.add(key, key)
         self._save(force=False)
 
     def _save(self, *, force: bool) -> None:

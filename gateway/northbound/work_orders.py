@@ -258,6 +258,9 @@ class WorkOrders:
     def _civil(self, unix_ms: int) -> str:
         return civil.at(unix_ms, self._settings.zone).strftime(_SECONDS)
 
+    async def restamped(self, rows: Intervals, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """Readings got another time: an alarm keeps the one that it began with."""
+
     def close(self) -> None:
         """`run` has ended for good: hear of no further commit."""
         self._store.on_commit.remove(self._committed)

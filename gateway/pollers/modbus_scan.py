@@ -158,19 +158,21 @@ class Scan:
         registers: list[Register] = [*profile.point, *profile.identity]
         values = await self._read(asker, finding, profile, registers)
         points = [(point, values.get(index)) for index, point in enumerate(profile.point)]
-        identity = [
-            f"{each.name} {_decoded(profile, each, found)}"
-            for each, found in zip(
-                profile.identity, (values.get(len(points) + i) for i in range(99)), strict=False
-            )
-            if found is not None
-        ]
+        told, is_other = [], False
+        for index, each in enumerate(profile.identity, len(points)):
+            if index in values:
+                said = _decoded(profile, each, values[index])
+                told.append(f"{each.name} {said}")
+                if each.expect not in (None, said):
+                    is_other = True
+                    told[-1] += f", not {each.expect}"
+        plausible = sum(found is not None and _is_plausible(profile, point, found) for point, found in points)
         return Fit(
             name,
             len(points),
             sum(found is not None for _point, found in points),
-            sum(found is not None and _is_plausible(profile, point, found) for point, found in points),
-            ", ".join(identity),
+            0 if is_other else plausible,  # it says itself that it is something else
+            ", ".join(told),
         )
 
     async def _read(

@@ -7,16 +7,18 @@ two registers is shown in all four byte orders, as float and as integer, and wha
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import tomlkit
 from rich.table import Table
 from rich.text import Text
+from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
 from gateway.errors import GatewayError
-from gateway.profile_library import load
+from gateway.profile_library import parse
 from protocols import fields
 from protocols.measurands import registry
 
@@ -98,7 +100,17 @@ def pick(
         raise GatewayError(
             f"there is no measurand '{measurand}': protocols/measurands.toml has them all.{hint}"
         )
-    document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else _skeleton(file))
+    if not file.parent.is_dir():
+        raise GatewayError(f"{file}: there is no folder {file.parent}. Make it: mkdir -p {file.parent}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}\.toml", file.name):
+        raise GatewayError(
+            f"{file.name}: no name for a profile. Allowed are a-z, 0-9, '_' and '-', and .toml at the end."
+        )
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else _skeleton(file)
+        document = tomlkit.parse(text)
+    except (OSError, UnicodeDecodeError, TOMLKitError) as exc:
+        raise GatewayError(f"{file}: cannot be read: {exc}.") from exc
     modbus = document.setdefault("modbus", tomlkit.table())
     points = modbus.setdefault("point", tomlkit.aot())
     if not isinstance(points, AoT):
@@ -112,16 +124,12 @@ def pick(
     if scale != 1.0:
         point["scale"] = scale
     points.append(point)
-    before = file.read_bytes() if file.exists() else None
-    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    written = tomlkit.dumps(document)
+    parse(written.encode(), str(file))  # what would be refused later is refused now, and nothing is written
     try:
-        load(file)
-    except GatewayError:
-        if before is None:
-            file.unlink()
-        else:
-            file.write_bytes(before)
-        raise
+        file.write_text(written, encoding="utf-8")
+    except OSError as exc:
+        raise GatewayError(f"{file}: cannot be written: {exc.strerror}.") from exc
     return "[[modbus.point]]\n" + point.as_string()
 
 

@@ -19,6 +19,8 @@ USUAL = {
     "frequency": 50.02,
     "power_factor": 0.97,
     "level": 142.0,
+    "distance": 3.58,
+    "air_temperature": 21.0,
 }
 
 

@@ -56,11 +56,13 @@ def section(name: str, **more: Any) -> DeviceSection:
 class DeviceDesk:
     """What a poller and a northbound have around them."""
 
-    def __init__(self, office: Desk, names: tuple[str, ...], profile: Profile, seed: int) -> None:
+    def __init__(
+        self, office: Desk, names: tuple[str, ...], profile: Profile, seed: int, **more: Any
+    ) -> None:
         self.office = office
         self.store: Store = office.store
         self.clock = office.clock
-        sections = [section(name, site=f"site-{name}") for name in names]
+        sections = [section(name, site=f"site-{name}", **more) for name in names]
         self.devices = Devices(self.store, self.clock, sections, {"level": profile})
         self.epochs = OwnEpochs(self.store, lambda size: bytes([seed] * size))
         self.accept = Accept(self.store, self.clock, self.epochs, self.devices)
@@ -73,7 +75,8 @@ def device_desk(
     profile: Profile = LEVEL,
     clock: HandClock | None = None,
     seed: int = 7,
+    **more: Any,
 ) -> Iterator[DeviceDesk]:
     """Open the database in `folder` with these devices configured; opening it again is a restart."""
     with desk(folder, clock) as office:
-        yield DeviceDesk(office, names or ("level-1",), profile, seed)
+        yield DeviceDesk(office, names or ("level-1",), profile, seed, **more)

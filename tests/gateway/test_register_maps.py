@@ -84,6 +84,13 @@ def test_the_makers_own_example_02_18(profile: str, key: str, value: float) -> N
     assert values(profile, {0: 0x0218}) == {key: pytest.approx(value)}
 
 
+def test_the_turbidity_probe_s_example_0d_2e_00_db() -> None:
+    assert values("dfrobot_sen0710", block(0, bytes.fromhex("0D2E00DB"))) == {
+        "turbidity": pytest.approx(337.4),
+        "water_temperature": pytest.approx(21.9),
+    }
+
+
 def test_the_level_meter_s_first_register_is_number_one() -> None:
     # Table 7 of its manual less one: average distance 2345 mm, average relative level -120 mm, 31 Cel.
     assert values("geolux_lx80", {0x0001: 2345, 0x0020: 0xFF88, 0x0019: 31}) == {
