@@ -86,7 +86,7 @@ def test_check_names_ports_and_brokers_and_refuses_what_is_wrong(shell: Shell) -
     )
     output = shell("check")
     assert "serial a: /nowhere is not there now; it is waited for." in output
-    assert "mqtt city: broker:1883, topic tidegate/{area}/{site}/{node}/{stream}" in output
+    assert "mqtt city: broker:1883, json, topic tidegate/{area}/{site}/{node}/{stream}" in output
     shell.config.write_text(good + '[[mqtt]]\nname = "city"\nhost = "b"\ntls = true\nca_file = "none"\n')
     assert "mqtt city: its TLS files cannot be used" in str(shell.error("check"))
     shell.config.write_text(good + "\n[helth]\n")
