@@ -363,8 +363,8 @@ SL_ADDED_AGE_S = 3600
 SL_QUESTIONS_MAX = 16
 # Of one question for a span: 38H asks by the hour, and a month of five minutes is the most that a centre shows.
 SL_SPAN_VALUES_MAX = 10_000
-# Bytes of values in one frame of an answer: a frame stays below a kilobyte, which every centre takes.
-SL_ANSWER_BYTES = 800
+# Bytes of values in one frame of an answer: four days of hours, which are read in a tenth of a second.
+SL_ANSWER_BYTES = 200
 
 # --- Modbus --------------------------------------------------------------------------------------
 # An RS-485 segment carries 32 unit loads, and repeaters make 247 unit ids of it. More are refused by the check.

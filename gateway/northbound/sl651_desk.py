@@ -53,16 +53,14 @@ class SlDesk:
             codes.SET_CLOCK: self._set_clock,
         }
 
-    def answer(self, frame: Frame) -> list[Answer]:
-        """The bodies that go back; none where there is no answer. Nothing that a centre sends raises."""
+    def answer(self, frame: Frame) -> Iterator[Answer]:
+        """The bodies that go back, one at a time; none where there is no answer. Nothing that a centre sends raises."""
         self.counters["questions"] += 1
         try:
-            answers = list(self._answered(frame))
+            yield from self._answered(frame)
         except Sl651Error as error:
             self.counters["unanswered"] += 1
             log.warning("%s: question %02XH is not answered: %s", self._settings.name, frame.function, error)
-            return []
-        return answers
 
     def _answered(self, frame: Frame) -> Iterator[Answer]:
         site = self._sites.get(frame.station)
@@ -114,8 +112,13 @@ class SlDesk:
         count = (end_ms - start_ms) // (asked.step_s * 1000) + 1
         if count > SL_SPAN_VALUES_MAX:
             raise Sl651Error(f"{count} values are asked for; at most {SL_SPAN_VALUES_MAX} are answered")
-        values = self._steps(site, measurand, start_ms, asked.step_s, count)
-        yield from self._packed(site, asked, start_ms, values)
+        size = max(1, SL_ANSWER_BYTES // (definition_of(measurand) // 8 + 1))
+        for at in range(0, count, size):
+            observed_ms = start_ms + at * asked.step_s * 1000
+            values = self._steps(site, measurand, observed_ms, asked.step_s, min(size, count - at))
+            data = b"".join(value.data for value in values)
+            series = Series(asked.step_s, asked.element, definition_of(measurand), data)
+            yield self._report.body(site, observed_ms, (series,)), at + size < count
 
     def _moment_ms(self, text: str) -> int:
         return civil.unix_ms(f"20{text}0000", self._settings.zone)
@@ -123,30 +126,19 @@ class SlDesk:
     def _steps(
         self, site: str, measurand: Measurand, start_ms: int, step_s: int, count: int
     ) -> list[Element]:
-        """For each step the newest value that counts since the step before."""
-        begin_s = start_ms // 1000 - step_s
-        readings = self._history(
-            site, begin_s * 1000 + AFTER_MS, start_ms + (count - 1) * step_s * 1000 + AFTER_MS
-        )
+        """For each moment the newest value that counts since the one before, at most an hour old."""
+        start_s, reach_s = start_ms // 1000, min(step_s, HOUR_S)
         numbers: list[float | None] = [None] * count
-        for reading in readings:
-            value = self._report.values.of(reading).get(measurand.name)
-            if value is not None and value.number is not None:
-                numbers[-(-(reading.time - begin_s) // step_s) - 1] = value.number
+        # Of steps of days all readings between would be read for nothing.
+        spans = 1 if step_s == reach_s else count
+        for index in range(spans):
+            last_s = start_s + (count - 1 if spans == 1 else index) * step_s
+            first_s = (start_s if spans == 1 else last_s) - reach_s
+            for reading in self._history(site, first_s * 1000 + AFTER_MS, last_s * 1000 + AFTER_MS):
+                value = self._report.values.of(reading).get(measurand.name)
+                if value is not None and value.number is not None:
+                    numbers[-(-(reading.time - start_s) // step_s)] = value.number
         return [self._report.values.element(measurand, number) for number in numbers]
-
-    def _packed(
-        self, site: str, asked: sl651_body.Span, start_ms: int, values: list[Element]
-    ) -> Iterator[Answer]:
-        """Frames of as many values as fit; each is a whole answer from its own time on."""
-        form = _measurand(asked.element).sl651
-        assert form is not None
-        size = max(1, SL_ANSWER_BYTES // (form.definition // 8 + 1))
-        for at in range(0, len(values), size):
-            data = b"".join(value.data for value in values[at : at + size])
-            series = Series(asked.step_s, asked.element, form.definition, data)
-            observed_ms = start_ms + at * asked.step_s * 1000
-            yield self._report.body(site, observed_ms, (series,)), at + size < len(values)
 
     # ---- the station ---------------------------------------------------------------------------------------------
 
@@ -182,6 +174,11 @@ class SlDesk:
 
 _QUALITY_BIT = 4
 _ALARM_BITS = {"supply_voltage": 1, "level": 2, "flow": 3}
+
+
+def definition_of(measurand: Measurand) -> int:
+    assert measurand.sl651 is not None
+    return measurand.sl651.definition
 
 
 def _elements() -> Iterator[Measurand]:

@@ -475,6 +475,13 @@ def test_a_span_is_answered_in_frames_that_a_centre_can_take(tmp_path: Path) -> 
     async def story(rig: SlRig, centre: SlCentre) -> None:
         await rig.live(2 * HOUR + 1)
         await pass_s(10)
+        centre.ask(codes.QUERY_SPAN, STATION, sl651_body.span("26092200", "26092302", 86_400, 0x46, 0x12))
+        await pass_s(1)
+        (days,) = asked(rig, codes.QUERY_SPAN)
+        (series,) = days.groups[0].elements
+        at_midnight = f"{rig.set_of(START_S)[1]:04}"
+        assert series.data == bytes.fromhex(f"{at_midnight}FFFF"), "the next midnight is to come"
+        centre.answers.clear()
         for start, end, step_s in (("26092200", "26092202", HOUR), ("26092200", "26092300", 60)):
             centre.ask(codes.QUERY_SPAN, STATION, sl651_body.span(start, end, step_s, 0x46, 0x12))
         await pass_s(2)
