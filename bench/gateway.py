@@ -127,9 +127,7 @@ def fill(path: Path, rows: int) -> None:
         insert = f"INSERT INTO reading ({READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         for first in range(1, rows + 1, 20_000):
             chunk = [
-                (row, epochs[row % NODES], 10_001 + row // NODES, 300 + row // NODES,
-                 of_reading(epochs[row % NODES], 10_001 + row // NODES, body, 1_790_000_000 + row, rig.SCHEMA), 0,
-                 1_790_000_000_000 + row, 1_790_000_000 + row, None, 1, rig.SCHEMA, None, body)
+                row_of(row, epochs[row % NODES], body)
                 for row in range(first, min(first + 20_000, rows + 1))
             ]  # fmt: skip
             await gateway.store.write(lambda db, chunk=chunk: db.executemany(insert, chunk) and None)  # type: ignore[misc]
@@ -150,6 +148,27 @@ def fill(path: Path, rows: int) -> None:
         gateway.store.close()
 
     asyncio.run(run())
+
+
+def row_of(row: int, epoch: int, body: bytes) -> tuple[object, ...]:
+    """A row of the table `reading`, as the gateway would have written it."""
+    seq, time_s = 10_001 + row // NODES, 1_790_000_000 + row
+    mark = of_reading(epoch, seq, body, time_s, rig.SCHEMA)
+    return (
+        row,
+        epoch,
+        seq,
+        300 + row // NODES,
+        mark,
+        0,
+        time_s * 1000,
+        time_s,
+        None,
+        1,
+        rig.SCHEMA,
+        None,
+        body,
+    )
 
 
 async def backlog(folder: Path, rows: int, seconds: float) -> None:

@@ -18,7 +18,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gmqtt
@@ -60,8 +60,8 @@ class MqttSettings:
     port: int = 1883
     client_id: str = "tidegate"
     topic: str = "tidegate/{area}/{site}/{node}/{stream}"
-    username: str | None = None
-    password: str | None = None
+    username: str | None = field(default=None, repr=False)  # with some platforms it is the secret
+    password: str | None = field(default=None, repr=False)
     tls: TlsFiles | None = None
     gateway: str = "gateway"
     # Retained, so that whoever subscribes knows at once whether we are there; the broker tells when we are gone.
@@ -142,12 +142,13 @@ class MqttSender:
                 # A broker that refuses MQTT 5 in the words of 3.1.1 makes gmqtt step down by itself.
                 if session.client._connection_state.protocol_version != self._version:
                     self._step_down("it says so in the words of 3.1.1")
-                raise (
-                    _HungUp(session.gone.result())
-                    if session.gone.done()
-                    else TimeoutError("no answer in time")
-                )
+                if not session.gone.done():
+                    raise TimeoutError("no answer in time")
+                why = session.gone.result()
+                raise OSError(why) if session.client.violation is not None else _HungUp(why)
             connecting.result()
+            if session.gone.done():
+                raise OSError(session.gone.result())
             session.begin()
         except BaseException:
             connecting.cancel()
