@@ -78,7 +78,7 @@ def test_every_type_order_and_base_round_trips_against_an_independent_encoder(
 
 
 def by_words(big: bytes, order: str) -> bytes:
-    """The bytes of a number of any length on the wire, from what an order means to a person: words, then bytes in them."""
+    """The bytes of a number of any length on the wire, by what an order means: words, then bytes in them."""
     words = [big[i : i + 2] for i in range(0, len(big), 2)]
     if order in ("CDAB", "DCBA"):
         words.reverse()
