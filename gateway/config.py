@@ -308,7 +308,7 @@ def _read(file: FilePath) -> str:
     if len(data) > limits.CONFIG_BYTES_MAX:
         raise ConfigError([f"{file}: larger than {limits.CONFIG_BYTES_MAX} bytes; is this the right file?"])
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix("\ufeff")  # as some editors begin a file
     except UnicodeDecodeError as exc:
         line, byte = data.count(b"\n", 0, exc.start) + 1, data[exc.start]
         raise ConfigError([f"{file}:{line}: byte 0x{byte:02x} is not UTF-8; save it as UTF-8."]) from exc
@@ -316,6 +316,12 @@ def _read(file: FilePath) -> str:
 
 def _syntax_problem(name: str, text: str, exc: ParseError) -> str:
     lines = text.splitlines()
+    if "already exists" in str(exc):  # it is noticed at the end of what stands there the second time
+        twice = str(exc).partition(" already exists")[0]
+        return (
+            f"{name}:{_second_opinion(text)}: not valid TOML: {twice} stands above, too. A table or key stands once: "
+            "move its lines there."
+        )
     shown = hide_keys(lines[exc.line - 1].strip()) if 0 < exc.line <= len(lines) else ""
     reason = str(exc).removesuffix(f" at line {exc.line} col {exc.col}").rstrip(".")
     where = f" in '{shown[:80]}'" if shown else ""
@@ -326,7 +332,7 @@ def _second_opinion(text: str) -> int:
     """The line of what tomlkit refuses without saying where, such as a table that stands twice."""
     try:
         tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         line = re.search(r"at line (\d+)", str(exc))
         return int(line[1]) if line else 1
     return 1

@@ -21,6 +21,17 @@ BOOLS = {
 }
 
 
+# What the items of an array are.
+_NOUNS = {"object": "tables", "string": "texts", "integer": "integers", "number": "numbers"}
+# Names of number types and byte orders elsewhere.
+MEANT = {
+    "int16": "s16", "uint16": "u16", "int32": "s32", "uint32": "u32", "int64": "s64", "uint64": "u64", "int8": "s8",
+    "uint8": "u8", "i16": "s16", "i32": "s32", "i64": "s64", "float": "f32", "float32": "f32", "float64": "f64",
+    "double": "f64", "real": "f32", "word": "u16", "dword": "u32", "bool": "bit", "big": "ABCD", "little": "DCBA",
+    "n": "none", "e": "even", "o": "odd",
+}  # fmt: skip
+
+
 class Problem(NamedTuple):
     """One problem; `path` names the key and finds the line."""
 
@@ -35,7 +46,10 @@ def join(path: Path) -> str:
     """("serial", 0, "path") as serial[0].path."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        shown = part if isinstance(part, int) or part.isprintable() else ascii(part)[1:-1]
+        if isinstance(shown, str) and len(shown) > VALUE_CHARS_MAX:
+            shown = shown[:VALUE_CHARS_MAX] + "…"
+        text += f"[{shown}]" if isinstance(shown, int) else f".{shown}" if text else shown
     return text
 
 
@@ -94,12 +108,22 @@ def explain(error: Mapping[str, Any], schema: dict[str, Any], raw: dict[str, Any
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
         return Problem(path, _unknown_key(path, schema, raw))
+    if path and isinstance(path[-1], int) and "prefixItems" in _rule(schema, path[:-1]):
+        path = path[:-1]  # a pair is told of as a whole
+        value = _at(raw, path)
+        kind = "pair"
     rule = _rule(schema, path)
     allowed = describe(rule, schema)
     if kind == "missing":
         return Problem(path, f"missing. Needed is {allowed}{_about(rule)}.")
     hint = _value_hint(value, rule, schema, path)
     return Problem(path, f"{_show(path, value)} is not allowed. Allowed is {allowed}.{hint}")
+
+
+def _at(raw: Any, path: Path) -> Any:
+    for part in path:
+        raw = raw[part]
+    return raw
 
 
 def describe(rule: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -118,7 +142,7 @@ def describe(rule: dict[str, Any], schema: dict[str, Any]) -> str:
     if kind == "string":
         return f"a text of {rule.get('minLength', 0)} to {rule.get('maxLength', 'any number of')} characters"
     if kind == "array":
-        noun = "tables" if _plain(rule.get("items", {}), schema).get("type") == "object" else "texts"
+        noun = _NOUNS.get(_plain(rule.get("items", {}), schema).get("type", ""), "values")
         least = f"{rule['minItems']} to" if rule.get("minItems") else "at most"
         return f"{least} {rule['maxItems']} {noun}" if "maxItems" in rule else f"an array of {noun}"
     keys = ", ".join(rule.get("properties", {}))
@@ -152,9 +176,12 @@ def _rule(schema: dict[str, Any], path: Path) -> dict[str, Any]:
     for part in path:
         rule = _plain(rule, schema)
         if isinstance(part, int):
-            rule = rule.get("items", {})
+            places = rule.get("prefixItems", ())  # of a tuple
+            rule = places[part] if part < len(places) else rule.get("items", {})
         else:
             others = rule.get("additionalProperties") or {}  # false where only the listed keys are allowed
+            if "patternProperties" in rule:  # a table with keys of one's own
+                others = next(iter(rule["patternProperties"].values()))
             rule = rule.get("properties", {}).get(part, others)
     return _plain(rule, schema)
 
@@ -207,6 +234,8 @@ def _value_hint(value: object, rule: dict[str, Any], schema: dict[str, Any], pat
         meant = "-".join(value.lower().split())
         if rule["pattern"].startswith("^[0-9a-fA-F]"):  # as people copy it: 00-80-00-00-a0-00-12-34
             meant = re.sub("[^0-9a-f]", "", value.lower())
+        if "[0-9A-F]{2}:" in rule["pattern"]:  # a Bluetooth address
+            meant = value.strip().upper().replace("-", ":")
         is_allowed = meant.isascii() and re.fullmatch(rule["pattern"].strip("^$"), meant)
         return f' Did you mean "{meant}"?' if meant != value and is_allowed else ""
     return ""
@@ -216,6 +245,10 @@ def _choice_hint(value: object, choices: list[Any]) -> str:
     if isinstance(value, bool):
         return ""
     texts = {str(choice): choice for choice in choices}
+    plain = str(value).strip().lower()
+    for text, choice in texts.items():
+        if text.lower() == MEANT.get(plain, plain):
+            return f" Did you mean {_toml(choice)}?"
     near = difflib.get_close_matches(str(value).strip().lower(), texts, n=1, cutoff=0.5)
     return f" Did you mean {_toml(texts[near[0]])}?" if near else ""
 
@@ -240,7 +273,12 @@ def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(value) + " }"
     if isinstance(value, (list, tuple)):
+        if len(value) <= 3 and all(isinstance(item, (int, float)) for item in value):
+            return f"[{', '.join(map(_toml, value))}]"
         return f"[ {len(value)} items ]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    try:
+        return str(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.config_devices import transport_problem
 from gateway.config_errors import Problem, join, rows_of, unique
 from gateway.errors import ConfigError
-from gateway.profile_library import Library
+from gateway.profile_library import NAME, Library
 from gateway.profiles import Profile
 
 Row = dict[str, Any]
@@ -82,6 +82,15 @@ class DeviceCheck:
                         f'"{path}" is already used by {taken[path]}: a port has one master.',
                     )
                 taken.setdefault(path, join(("modbus", index, "path")))
+            place = row.get("host"), row.get("port", 502)
+            if transport != "rtu" and isinstance(place[0], str) and isinstance(place[1], int):
+                name = f"{place[0]}:{place[1]}"
+                if name in taken:
+                    yield Problem(
+                        ("modbus", index, "host"),
+                        f"{name} is already used by {taken[name]}: put its devices there, so that one asks at a time.",
+                    )
+                taken.setdefault(name, join(("modbus", index, "host")))
 
     def _check_units(self) -> Iterator[Problem]:
         first: dict[tuple[str, int], int] = {}
@@ -119,6 +128,8 @@ class DeviceCheck:
         name = row.get("profile")
         if not isinstance(name, str):
             return None
+        if not re.fullmatch(NAME, f"{name}.toml"):
+            return None  # pydantic says so
         if self.library.file_of(name) is None:
             yield Problem(("device", index, "profile"), self.library.unknown(name))
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway.config_errors import Problem
 from gateway.profiles import (
@@ -11,6 +11,7 @@ from gateway.profiles import (
     HOLDING,
     INPUT,
     AdvertProfile,
+    BthomeProfile,
     FieldPoint,
     GattProfile,
     ModbusPoint,
@@ -18,6 +19,7 @@ from gateway.profiles import (
     Point,
     Profile,
     Register,
+    Step,
     Writable,
 )
 from gateway.toml_lines import Path
@@ -53,6 +55,9 @@ def problems(profile: Profile) -> Iterator[Problem]:
             "[bthome], [advert]; a device that talks two ways has two profiles.",
         )
         return
+    for name, text in (("title", profile.title), ("vendor", profile.vendor), ("model", profile.model)):
+        if not text.isprintable():
+            yield Problem((name,), "holds a character that no screen shows: a control or a direction mark.")
     where: Path = (there[0], "point")
     keys: dict[str, int] = {}
     for index, point in enumerate(profile.points):
@@ -70,6 +75,8 @@ def problems(profile: Profile) -> Iterator[Problem]:
         yield from _check_gatt(profile.gatt)
     if profile.advert is not None:
         yield from _check_advert(profile.advert)
+    if profile.bthome is not None:
+        yield from _check_bthome(profile.bthome)
 
 
 # --- any point --------------------------------------------------------------------------------------------------------
@@ -95,6 +102,7 @@ def _check_point(path: Path, point: Point) -> Iterator[Problem]:
         pair = getattr(point, name)
         if pair is not None and pair[0] >= pair[1]:
             yield Problem((*path, name), f"[{pair[0]:g}, {pair[1]:g}]: the lower number goes first.")
+    yield from _check_span(path, point)
     if point.scale == 0:
         yield Problem((*path, "scale"), "0 makes every value the same. Allowed is any other number.")
     decimals = measurand.decimals if point.decimals is None else point.decimals
@@ -108,7 +116,45 @@ def _check_point(path: Path, point: Point) -> Iterator[Problem]:
         )
 
 
+def _check_span(path: Path, point: Point) -> Iterator[Problem]:
+    """Whether range and suspect leave anything, and what may be written is in them."""
+    if point.range is not None and point.suspect is not None:
+        low, high = point.suspect
+        if low >= point.range[1] or high <= point.range[0]:
+            yield Problem(
+                (*path, "suspect"),
+                f"[{low:g}, {high:g}] has nothing of range, [{point.range[0]:g}, {point.range[1]:g}]: every value "
+                "would be suspect.",
+            )
+    limits: Writable | None = getattr(point, "writable", None)
+    if limits is not None and point.range is not None:
+        low, high = point.range
+        if limits.min <= limits.max and (limits.min < low or limits.max > high):
+            yield Problem(
+                (*path, "writable"),
+                f"{limits.min:g} to {limits.max:g} is more than range allows, {low:g} to {high:g}: what was written "
+                "would be read back as FAIL.",
+            )
+
+
+def _check_reach(path: Path, point: Point, ends: tuple[float, float]) -> Iterator[Problem]:
+    """Whether the type, with scale and offset, has any value within the range."""
+    measurand = registry().by_name.get(point.measurand)
+    if measurand is None or point.scale == 0:
+        return
+    low, high = point.range or measurand.range
+    if low < high and (ends[1] < low or ends[0] > high):
+        name = "range" if point.range is not None else "scale"
+        yield Problem(
+            (*path, name),
+            f"values go from {ends[0]:g} to {ends[1]:g} {point.unit}, and allowed are {low:g} to {high:g}: each would "
+            "be FAIL. Is scale or offset another?",
+        )
+
+
 def _unit_hint(point: Point, unit: str) -> str:
+    if point.unit.lower() == unit.lower():
+        return f'"{point.unit}" is not the unit of {point.measurand}: write unit = "{unit}"; units know capitals.'
     text = f'"{point.unit}" is not the unit of {point.measurand}, which is "{unit}".'
     factor = _FACTORS.get((point.unit, unit))
     if factor is None:
@@ -160,20 +206,55 @@ def _check_modbus(part: ModbusProfile) -> Iterator[Problem]:
         yield from _check_register(path, part, register)
     for name in ("start", "stop"):
         for index, step in enumerate(getattr(part, name)):
-            path = ("modbus", name, index)
-            if not part.base <= step.address <= 65535 + part.base:
-                yield Problem((*path, "address"), _address_hint(part, step.address, step.function))
-            if step.do == "write" and not step.values:
-                yield Problem(path, "a write needs values = [ … ].")
-            if step.do == "write" and step.function not in (HOLDING, "coil"):
-                yield Problem(
-                    (*path, "function"), f"{step.function} cannot be written: coil and holding can."
-                )
-            if step.do == "read" and step.values:
-                yield Problem((*path, "values"), 'a read has none; did you mean do = "write"?')
+            yield from _check_step(("modbus", name, index), part, step)
+    named: set[str] = set()
+    for index, each in enumerate(part.identity):
+        if each.name in named:
+            yield Problem(("modbus", "identity", index, "name"), f'"{each.name}" stands twice: rename one.')
+        named.add(each.name)
+        if each.expect is not None and isinstance(each.expect, str) != (each.type == "string"):
+            wanted = "a text in quotes" if each.type == "string" else "a whole number without quotes"
+            yield Problem(
+                ("modbus", "identity", index, "expect"), f"a {each.type} says {wanted}, never this."
+            )
     yield from _overlaps(part)
     if part.wipe_s and not part.start:
         yield Problem(("modbus", "wipe_s"), "a wiper is started by something: [[modbus.start]] is missing.")
+    if part.warm_up_s and not part.start:
+        yield Problem(
+            ("modbus", "warm_up_s"), "counts from the start of the device: [[modbus.start]] is missing."
+        )
+    if not part.keep_running and not (part.start and part.stop):
+        yield Problem(
+            ("modbus", "keep_running"),
+            "false starts the device before each reading and stops it after: needed are [[modbus.start]] and "
+            "[[modbus.stop]].",
+        )
+
+
+def _check_step(path: Path, part: ModbusProfile, step: Step) -> Iterator[Problem]:
+    """One request of a start or stop sequence."""
+    length = len(step.values) if step.do == "write" else step.count
+    if step.address < part.base or part.wire_address(step) + max(1, length) > 65_536:
+        yield Problem((*path, "address"), _address_hint(part, step.address, step.function))
+    if step.do == "read" and step.values:
+        yield Problem((*path, "values"), 'a read has none; did you mean do = "write"?')
+    if step.do == "read":
+        return
+    if not step.values:
+        yield Problem(path, "a write needs values = [ … ].")
+    if step.count != 1:
+        yield Problem((*path, "count"), "is of a read: a write writes as many as values has. Leave it away.")
+    if step.function not in (HOLDING, "coil"):
+        yield Problem((*path, "function"), f"{step.function} cannot be written: coil and holding can.")
+    top = 1 if step.function == "coil" else 0xFFFF
+    for value in step.values:
+        if not 0 <= value <= top:
+            meant = f" Is {value + 0x10000} meant?" if -0x8000 <= value < 0 and top > 1 else ""
+            yield Problem(
+                (*path, "values"), f"{value} does not go into a {step.function}: 0 to {top} do.{meant}"
+            )
+            break
 
 
 def _check_register(path: Path, part: ModbusProfile, register: Register) -> Iterator[Problem]:
@@ -203,6 +284,8 @@ def _check_register(path: Path, part: ModbusProfile, register: Register) -> Iter
         if is_bit and (register.bits is not None or register.scale != 1 or register.offset != 0):
             yield Problem(path, "a coil is 0 or 1: bits, scale and offset do not apply.")
         yield from _check_writable(path, part, register)
+        if not is_bit and kind in fields.SIZES and (register.bits is None or kind[0] == "u"):
+            yield from _check_reach(path, register, fields.limits(part.form(register)))
 
 
 def _check_length(
@@ -265,11 +348,11 @@ def _overlaps(part: ModbusProfile) -> Iterator[Problem]:
     """Points that share registers without being different bits of them."""
     taken: dict[tuple[str, int], list[int]] = {}
     for index, point in enumerate(part.point):
-        told: set[int] = set()
+        is_told = False  # one of them is enough
         for address in range(point.address, point.address + part.length(point)):
             for other in taken.setdefault((point.function, address), []):
-                if other not in told and not _apart(part.point[other], point):
-                    told.add(other)
+                if not is_told and not _apart(part.point[other], point):
+                    is_told = True
                     yield _overlap(part, other, index)
             taken[point.function, address].append(index)
 
@@ -304,12 +387,65 @@ def _check_gatt(part: GattProfile) -> Iterator[Problem]:
         yield from _check_bits(path, point.type, point.bits)
         yield from _check_invalid(path, point.form)
         yield from _check_limits(path, point.writable, point.type, fields.limits(point.form))
+        yield from _check_reach(path, point, fields.limits(point.form))
         if point.mode == "notify" and not part.stay_connected:
             yield Problem((*path, "mode"), "notify needs gatt.stay_connected = true.")
         if point.mode == "notify" and point.period_s is not None:
             yield Problem(
                 (*path, "period_s"), 'a device notifies when it wants to; did you mean mode = "read"?'
             )
+
+    places = [(point.service or part.service, point.characteristic) for point in part.point]
+    yield from _check_bytes("gatt", part.point, places)
+
+
+def _check_bytes(kind: str, points: Sequence[FieldPoint], places: Sequence[object]) -> Iterator[Problem]:
+    """Points in the same bytes of one place that are not different bits of one number."""
+    for index, point in enumerate(points):
+        for before in range(index):
+            other = points[before]
+            is_same = places[before] == places[index]
+            touch = other.at < point.at + point.form.length and point.at < other.at + other.form.length
+            if is_same and touch and not _apart_in_bytes(other, point):
+                yield Problem(
+                    (kind, "point", index, "at" if "at" in point.model_fields_set else "type"),
+                    f"byte {point.at} overlaps {other.key}, whose {other.type} takes bytes {other.at} to "
+                    f"{other.at + other.form.length - 1}. For parts of one number give both bits = [lowest, how many].",
+                )
+                break
+
+
+def _apart_in_bytes(one: FieldPoint, other: FieldPoint) -> bool:
+    if (
+        one.bits is None
+        or other.bits is None
+        or (one.at, one.type, one.order) != (other.at, other.type, other.order)
+    ):
+        return False
+    low, high = sorted((one.bits, other.bits))
+    return low[0] + low[1] <= high[0]
+
+
+def _check_bthome(part: BthomeProfile) -> Iterator[Problem]:
+    from gateway.pollers.bthome import KINDS  # only a gateway that hears such devices pays for it
+
+    first: dict[tuple[int, int], str] = {}
+    for index, point in enumerate(part.point):
+        path: Path = ("bthome", "point", index)
+        if point.object not in KINDS:
+            yield Problem(
+                (*path, "object"),
+                f"0x{point.object:02x} is no number of BTHome version 2. bthome.io/format lists them: 0x02 "
+                "temperature, 0x03 humidity, 0x01 battery …",
+            )
+        which = (point.object, point.index)
+        if which in first:
+            yield Problem(
+                (*path, "object"),
+                f"0x{point.object:02x} with index {point.index} is {first[which]} already. The second one of an advert "
+                "has index = 1.",
+            )
+        first.setdefault(which, point.key)
 
 
 def _check_advert(part: AdvertProfile) -> Iterator[Problem]:
@@ -323,12 +459,27 @@ def _check_advert(part: AdvertProfile) -> Iterator[Problem]:
     for path, point in places:
         yield from _check_bits(path, point.type, point.bits)
         yield from _check_invalid(path, point.form)
+        yield from _check_reach(path, point, fields.limits(point.form))
         end = point.at + point.form.length
         if end > part.length:
             yield Problem(
                 (*path, "at"),
                 f"a {point.type} at {point.at} ends at {end}, and advert.length is {part.length}.",
             )
+    yield from _check_bytes("advert", part.point, [None] * len(part.point))
+    if len(part.prefix) // 2 > part.length:
+        yield Problem(
+            ("advert", "prefix"), f"is longer than the data, of which advert.length is {part.length}."
+        )
+    for path, point in places:
+        if point.at < len(part.prefix) // 2:
+            yield Problem(
+                (*path, "at"),
+                f"byte {point.at} is one of advert.prefix, which is always the same: {len(part.prefix) // 2} is the "
+                "first after it.",
+            )
+    if part.sequence is not None and part.sequence.type[0] != "u":
+        yield Problem(("advert", "sequence"), f"a counter is unsigned, and the type is {part.sequence.type}.")
     if part.address_at is not None and part.address_at + 6 > part.length:
         yield Problem(
             ("advert", "address_at"),

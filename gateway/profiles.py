@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.config_types import ARRAY, Section, allowed
+from gateway.config_types import ARRAY, Baud, Section, allowed
 from protocols import fields
 from protocols.fields import Form
 
@@ -172,7 +172,7 @@ class Step(Section):
 class SerialDefaults(Section):
     """How the device leaves the factory."""
 
-    baud: int = Field(9600, ge=300, le=921_600, description="bits per second")
+    baud: Baud = Field(9600, description="bits per second")
     parity: Literal["none", "even", "odd"] = Field("none", description="parity bit")
     stop_bits: Literal[1, 2] = Field(1, description="stop bits")
 
@@ -269,7 +269,10 @@ class AdvertProfile(Section):
     company: int | None = Field(None, ge=0, le=65_535, description="company id of its manufacturer data")
     service: Uuid | None = Field(None, description="UUID of its service data")
     prefix: str = Field(
-        "", pattern=r"^([0-9a-f]{2}){0,16}$", description="hex digits that the data begins with"
+        "",
+        pattern=r"^([0-9a-f]{2}){0,16}$",
+        description="hex digits that the data begins with",
+        json_schema_extra=allowed("up to 32 hex digits in lower case, two for each byte"),
     )
     length: int = Field(ge=1, le=255, description="bytes of the data")
     address_at: int | None = Field(

@@ -18,7 +18,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
 from gateway.errors import GatewayError
-from gateway.profile_library import parse
+from gateway.profile_library import NAME, parse
 from protocols import fields
 from protocols.measurands import registry
 
@@ -102,7 +102,7 @@ def pick(
         )
     if not file.parent.is_dir():
         raise GatewayError(f"{file}: there is no folder {file.parent}. Make it: mkdir -p {file.parent}")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}\.toml", file.name):
+    if not re.fullmatch(NAME, file.name):
         raise GatewayError(
             f"{file.name}: no name for a profile. Allowed are a-z, 0-9, '_' and '-', and .toml at the end."
         )

@@ -77,17 +77,75 @@ def test_every_type_order_and_base_round_trips_against_an_independent_encoder(
         assert list(fields.bytes_to_registers(encode(part.form(point), number))) == window
 
 
+def by_words(big: bytes, order: str) -> bytes:
+    """The bytes of a number of any length on the wire, by what an order means: words, then bytes in them."""
+    words = [big[i : i + 2] for i in range(0, len(big), 2)]
+    if order in ("CDAB", "DCBA"):
+        words.reverse()
+    if order in ("BADC", "DCBA"):
+        words = [word[::-1] for word in words]
+    return b"".join(words)
+
+
 @pytest.mark.parametrize("registers", [1, 2, 3, 4])
-@pytest.mark.parametrize("order", ["ABCD", "DCBA"])
+@pytest.mark.parametrize("order", ["ABCD", "CDAB", "BADC", "DCBA"])
 def test_bcd_round_trips(registers: int, order: str) -> None:
     form = Form("bcd", order, size=2 * registers)
-    for number in (0, 9, 10 ** (4 * registers) - 1, 1234 % 10 ** (4 * registers)):
-        digits = bytes.fromhex(str(number).zfill(4 * registers))
-        wire = digits if order == "ABCD" else digits[::-1]
+    for number in (0, 9, 10 ** (4 * registers) - 1, 1234567890123456 % 10 ** (4 * registers)):
+        wire = by_words(bytes.fromhex(str(number).zfill(4 * registers)), order)
         assert decode(form, wire) == number
         assert encode(form, number) == wire
     with pytest.raises(FieldError, match="no BCD"):
         decode(form, b"\xff" * (2 * registers))
+
+
+@pytest.mark.parametrize(
+    ("type_", "order", "base"),
+    [*itertools.product(("u16", "u32", "u64"), ("ABCD", "CDAB", "BADC", "DCBA"), (0, 1))],
+)
+def test_bit_fields_round_trip_in_every_order_and_base_and_leave_their_neighbours(
+    type_: str, order: str, base: int
+) -> None:
+    rng = random.Random(f"bits {type_}{order}{base}")
+    bits = int(type_[1:])
+    said = {"CDAB": "ABCD", "DCBA": "BADC"}.get(order, order) if type_ == "u16" else order
+    for _ in range(40):
+        width = rng.randint(1, bits)
+        low = rng.randint(0, bits - width)
+        text = (
+            f'{HEAD}[modbus]\nbase = {base}\n[[modbus.point]]\nmeasurand = "state"\nunit = "1"\nfunction = "holding"'
+            f'\naddress = 17\ntype = "{type_}"\norder = "{said}"\nbits = [{low}, {width}]\n'
+        )
+        part = profile_library.parse(text.encode(), "p").modbus
+        assert part is not None
+        (point,) = part.point
+        whole, field = rng.getrandbits(bits), rng.getrandbits(width)
+        slave = Slave()
+        slave.put(type_, order, 17, base, whole)
+        first = part.wire_address(point)
+        before = fields.registers_to_bytes(slave.registers[first : first + part.length(point)])
+        digits = f"{whole:0{bits}b}"  # most significant first, so bit n is the nth from the right
+        end = bits - low
+        assert decode(part.form(point), before) == int(digits[end - width : end], 2)
+        meant = digits[: end - width] + f"{field:0{width}b}" + digits[end:]
+        written = encode(part.form(point), field, into=before)
+        assert written == by_words(int(meant, 2).to_bytes(bits // 8, "big"), order)
+
+
+@pytest.mark.parametrize("type_", ["u8", "s8", "u24", "s24", "u16", "s16", "u32", "s32", "u64", "s64"])
+@pytest.mark.parametrize("order", ["ABCD", "DCBA"])
+def test_numbers_in_adverts_round_trip_by_hand(type_: str, order: str) -> None:
+    rng = random.Random(f"advert {type_}{order}")
+    size = int(type_[1:]) // 8
+    low, high = (0, 256**size - 1) if type_[0] == "u" else (-(256**size) // 2, 256**size // 2 - 1)
+    for number in (low, high, 0, *(rng.randint(low, high) for _ in range(50))):
+        big, rest = [], number % 256**size  # two's complement, digit by digit of base 256
+        for _ in range(size):
+            rest, digit = divmod(rest, 256)
+            big.insert(0, digit)
+        wire = bytes(big if order == "ABCD" else big[::-1])
+        assert decode(Form(type_, order), wire) == number
+        assert encode(Form(type_, order), number) == wire
 
 
 def test_strings_end_at_a_zero_and_keep_their_order() -> None:

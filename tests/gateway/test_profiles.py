@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gateway import config as configs
-from gateway import profile_library
+from gateway import limits, profile_library
 from gateway.config import Config
 from gateway.devices import quantities
 from gateway.errors import ConfigError
@@ -58,8 +60,8 @@ def test_a_mistake_in_the_tables_of_devices_is_told(text: str, expected: list[st
 
 
 def test_each_piece_of_the_files_of_mistakes_is_tried() -> None:
-    assert len(mistakes("profile_mistakes.txt")) > 25
-    assert len(mistakes("device_mistakes.txt")) > 12
+    assert len(mistakes("profile_mistakes.txt")) > 140
+    assert len(mistakes("device_mistakes.txt")) > 80
 
 
 BUS = '[[modbus]]\nname = "bus"\npath = "/dev/ttyUSB0"\n'
@@ -111,3 +113,67 @@ def test_addresses_count_from_the_base_that_the_profile_says() -> None:
 
 def test_every_shipped_profile_is_found_in_one_folder() -> None:
     assert {file.stem for file in SHIPPED.glob("*.toml")} == set(Library().names())
+
+
+def _told(folder: Path) -> list[str]:
+    with pytest.raises(ConfigError) as info:
+        config_of(BUS + DEVICE + f'[devices]\nprofiles = "{folder}"\n')
+    return info.value.problems
+
+
+def _zero(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def _loop(file: Path) -> None:
+    file.symlink_to(file.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (Path.mkdir, "Is a directory"),
+        (os.mkfifo, "no file with text in it"),
+        (_zero, "no file with text in it"),
+        (_loop, "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_file_is_told_at_once(tmp_path: Path, make: Callable[[Path], None], what: str) -> None:
+    make(tmp_path / "mine.toml")
+    assert any(line.startswith(f"{tmp_path}/mine.toml: ") and what in line for line in _told(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("My Meter.toml", "my-meter"), ("Mine.TOML", "mine"), ("a.b.toml", "a-b")]
+)
+def test_a_profile_that_no_device_can_name_is_told(tmp_path: Path, name: str, meant: str) -> None:
+    (tmp_path / name).write_text(HEAD + POINT)
+    assert any(name in line and f"{meant}.toml, say" in line for line in _told(tmp_path))
+
+
+def test_a_folder_with_thousands_of_profiles_is_another_one(tmp_path: Path) -> None:
+    for number in range(limits.PROFILES_MAX + 1):
+        (tmp_path / f"n{number}.toml").touch()
+    assert any("1001 profiles are more than 1000" in line for line in _told(tmp_path))
+
+
+def test_a_byte_order_mark_is_no_mistake() -> None:
+    assert profile_library.parse(b"\xef\xbb\xbf" + (HEAD + POINT).encode(), "p").title
+
+
+def test_a_number_of_thousands_of_digits_is_told() -> None:
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        profile_library.parse((HEAD + POINT + f"scale = {'9' * 5000}\n").encode(), "p")
+
+
+def test_what_was_pasted_into_a_key_reaches_no_terminal() -> None:
+    with pytest.raises(ConfigError) as info:
+        profile_library.parse((HEAD + '"\\u001b[31m\\u202e" = 3\n' + POINT).encode(), "p")
+    assert all(line.isprintable() for line in info.value.problems)
+
+
+def test_points_that_all_overlap_are_told_once_each() -> None:
+    many = "".join(POINT + f'name = "n{number}"\n' for number in range(256))
+    with pytest.raises(ConfigError) as info:
+        profile_library.parse((HEAD + many).encode(), "p")
+    assert len(info.value.problems) == 255
