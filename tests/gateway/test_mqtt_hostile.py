@@ -270,7 +270,7 @@ def test_one_who_lets_in_and_hangs_up_is_not_asked_faster_than_one_who_is_away(
         )  # fmt: skip
         monkeypatch.setattr(runner.asyncio, "sleep", asked)
         running = asyncio.ensure_future(delivery.run())
-        while hostile.connections < 30 and not running.done():  # noqa: ASYNC110  (a count, without an event of its own)
+        while hostile.connections < 30 and not running.done():
             await sleep(0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
