@@ -52,7 +52,8 @@ class SimBroker:
         self.confirms_twice = False
         self.refuse_next = 0
         self.fails_with = ""  # why no connection can be made, on the way or before it
-        self._delays_s = delays_s
+        self.refuses: Callable[[dict[str, Any]], bool] = lambda record: False
+        self.delays_s = delays_s
         self._held: list[tuple[SimSession, int]] | None = None
         self.running = True
         self.silent = False
@@ -108,7 +109,7 @@ class SimBroker:
 
     def delay_s(self) -> float:
         """How long a packet is under way this time."""
-        return self.rng.uniform(*self._delays_s)
+        return self.rng.uniform(*self.delays_s)
 
     def receive(self, session: SimSession, token: int, payload: bytes) -> None:
         """A publish arrived."""
@@ -117,8 +118,12 @@ class SimBroker:
             self.refuse_next -= 1
             session.answer(token, False)
             return
+        record = json.loads(payload)
+        if self.refuses(record):
+            session.answer(token, False)
+            return
         self.received += 1
-        self._taken(json.loads(payload))
+        self._taken(record)
         if self._held is not None:
             self._held.append((session, token))
             return
