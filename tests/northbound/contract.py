@@ -78,6 +78,9 @@ class Subject(Protocol):
     def lateness_s(self, since_s: float) -> float:
         """How late the latest was of what became ready after that moment of the loop."""
 
+    def alarms_came_s(self, until_s: float) -> list[float]:
+        """When alarms that were raised before then arrived."""
+
     def in_memory(self) -> int:
         """Records and rows held in memory for the delivery."""
 
@@ -213,6 +216,10 @@ class RecordsSubject(Rig):
         fresh = [name for name in self.came_s if self.given_s[name] >= since_s]
         return max(self.came_s[name] - self.given_s[name] for name in fresh)
 
+    def alarms_came_s(self, until_s: float) -> list[float]:
+        alarms = [name for name, given_s in self.given_s.items() if name[1] == "event" and given_s < until_s]
+        return [self.came_s[name] for name in alarms]
+
     def in_memory(self) -> int:
         delivery = self.delivery
         held = (
@@ -299,6 +306,9 @@ class RowsSubject(Rig):
             if ready_s >= since_s and not arrival.resent:
                 late = max(late, arrival.at_s - ready_s)
         return late
+
+    def alarms_came_s(self, until_s: float) -> list[float]:
+        return []
 
     def in_memory(self) -> int:
         return int(self.runner.status()["in_flight"])
