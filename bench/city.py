@@ -115,6 +115,7 @@ async def city(folder: Path, minutes: float, burst_s: float) -> None:
         ends = await give(gateway, file, watch, steps)
         await rig.until(lambda: watch.confirmed == count)
         cpu_percent = 100 * (time.process_time() - cpu_s) / (time.perf_counter() - began_s)
+        after_mb, max_mb = rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     for name, took in (
@@ -128,8 +129,8 @@ async def city(folder: Path, minutes: float, burst_s: float) -> None:
             f"p99_ms={percentile(values, 99):.1f} max_ms={max(values):.0f}"
         )
     print(
-        f"minutes={minutes:g} rss_before_mb={before_mb:.0f} rss_after_mb={rss_mb():.0f} "
-        f"rss_max_mb={resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} cpu_percent={cpu_percent:.0f} "
+        f"minutes={minutes:g} rss_before_mb={before_mb:.0f} rss_after_mb={after_mb:.0f} "
+        f"rss_max_mb={max_mb:.0f} cpu_percent={cpu_percent:.0f} "
         f"sent_again={runner.counters['live_overflow']} lost={count - watch.confirmed}"
     )
     gateway.store.close()
