@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -19,31 +20,32 @@ from gateway.status import span
 FLAGS = {1: "", 2: "?", 3: "suspect", 4: "FAIL", 9: "missing"}
 
 
+STYLES = {"up": "green", "down": "bold red", "suspect": "yellow", "probing": "yellow"}
+
+
 def show_devices(rows: list[dict[str, Any]], console: Console | None = None) -> None:
-    """A few lines for each device, so that names are whole on 80 columns: who and where, how, what it said last."""
+    """A few lines for each device, so that 80 columns cut nothing: how it is, what and where, what it said last."""
     out = console or Console()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("device", "where", "state"):
-        table.add_column(name, overflow="fold")
-    table.add_column("values", overflow="fold", min_width=24)
+    width = max((len(row["device"]) for row in rows), default=0)
     for row in rows:
-        heard = "never" if row["age_s"] is None else f"{span(row['age_s'])} ago"
-        state = [row["state"]]
-        if row["state"] not in ("up", "unknown"):
-            state[0] += f" for {span(row['state_s'])}"
-        if row["reason"]:
-            state.append(printable(row["reason"]))
-        state.append(f"heard {heard}" if row["age_s"] is not None else "never heard")
-        unit = f"unit {row['at']}" if isinstance(row["at"], int) else str(row["at"])
-        cells = (
-            f"{row['device']}\n{row['profile']}",
-            f"{row['bus']}, {unit}\nsite {row['site'] or 'none'}",
-            "\n".join(state),
-            "\n".join(_value(key, value) for key, value in row["values"].items()),
-        )
-        table.add_row(*map(Text, cells))
-    out.print(table)
+        state = row["state"]
+        head = Text(f"{row['device']:{width}}  ", "bold")
+        head.append(state, STYLES.get(state, ""))
+        if state not in ("up", "unknown"):
+            head.append(f" for {span(row['state_s'])}", "not bold")
+        heard = "never heard" if row["age_s"] is None else f"heard {span(row['age_s'])} ago"
+        head.append(f", {heard}" + (f": {printable(row['reason'])}" if row["reason"] else ""), "not bold")
+        out.print(head)
+        unit = f"unit {row['at']}" if isinstance(row["at"], int) else row["at"]
+        place = f"site {row['site']}, area {row['area']}" if row["site"] else "no site"
+        _lines(out, f"{row['profile']} behind {row['bus']}, {unit}; {place}")
+        if row["values"]:
+            _lines(out, ", ".join(_value(key, value) for key, value in row["values"].items()))
     out.print(Text(f"{len(rows)} devices{_count(rows)}."))
+
+
+def _lines(out: Console, text: str) -> None:
+    out.print(Padding(Text(text), (0, 0, 0, 4), expand=False))
 
 
 def _count(rows: list[dict[str, Any]]) -> str:
@@ -74,8 +76,8 @@ def line_hints(
 
 def _value(key: str, value: dict[str, Any]) -> str:
     if value["v"] is None:
-        return f"{key}: missing"
-    text = f"{key}: {value['v']:.{value['decimals']}f} {value['u']}"
+        return f"{key} missing"
+    text = f"{key} {value['v']:.{value['decimals']}f} {value['u']}"
     flag = FLAGS.get(value["q"], "?")
     return f"{text} ({flag})" if flag else text
 

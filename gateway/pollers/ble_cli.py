@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -122,6 +123,8 @@ def watch(
     """Show live what one device advertises and, when it can be connected to, every value that it has."""
     if bool(address) == bool(irk_file):
         raise BleFault(OTHER, "name the device: ADDRESS, or --irk-file for one that changes its address.")
+    if address and not re.fullmatch(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", address.upper()):
+        raise BleFault(OTHER, f"{address!r:.40} is no address. Allowed is one such as A4:C1:38:01:02:03.")
     known = profiles(Library(own))
     backend = backend_of(adapter, transport, known)
     try:
@@ -227,20 +230,19 @@ def _table(survey: Survey, known: dict[str, Profile]) -> Table:
     title = f"{len(survey.found)} devices heard"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("address", no_wrap=True, min_width=17)  # it is what the next command wants
-    for column in ("name", "RSSI", "adverts", "seems to be", "profile"):
-        table.add_column(
-            column, overflow="fold", justify="right" if column in ("RSSI", "adverts") else "left"
-        )
+    for column in ("name", "dBm", "heard", "seems to be"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("dBm", "heard") else "left")
+    table.add_column("profile", no_wrap=True, min_width=21)  # and this is what the configuration wants
     for one in survey.by_strength():
         cells = (
             one.address,
             one.name,
-            f"{one.best_dbm} dBm",
+            str(one.best_dbm),
             str(one.count),
             one.seems(),
-            " ".join(fitting(known, one.latest)),
         )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        fits = "\n".join(fitting(known, one.latest))
+        table.add_row(*(Text(printable(cell)) for cell in cells), Text(fits))
     return table
 
 

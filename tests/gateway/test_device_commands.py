@@ -73,9 +73,13 @@ def test_a_device_is_shown_measured_delivered_and_audited(tmp_path: Path) -> Non
             out = io.StringIO()
             show_devices(reply["devices"], Console(file=out, width=200))
             shown = out.getvalue()
-            assert "level: 123.4 cm" in shown
-            assert "air_temperature: 99.0 Cel (FAIL)" in shown
-            assert "bus-1, 7" in shown
+            assert "level 123.4 cm, " in shown
+            assert "air_temperature 99.0 Cel (FAIL)" in shown
+            assert "geolux_lx80 behind bus-1, unit 7; site lishui-3" in shown
+            narrow = io.StringIO()
+            show_devices(reply["devices"], Console(file=narrow, width=80))
+            assert "…" not in narrow.getvalue()
+            assert max(map(len, narrow.getvalue().splitlines())) <= 80
             page = Exporter(gateway.picture).page().body.decode()
             assert 'tidegate_device_up{device="level-1"} 1.0' in page
             assert 'tidegate_device_sets_total{device="level-1"} 1.0' in page
