@@ -57,7 +57,9 @@ def test_a_scan_is_a_table_for_a_person(radio: str) -> None:
     done = tidegate("ble", "scan", "--seconds", "2", "--transport", radio)
     assert done.returncode == 0, done.stderr
     assert "10 devices heard" in done.stdout
-    assert re.search(r"D0:00:00:00:00:03 +weather 3 +-70 dBm", done.stdout)
+    assert re.search(
+        r"D0:00:00:00:00:03 +weather 3 +-70 +[0-9]+ +Environmental.* environmental_sensing", done.stdout
+    )
 
 
 def test_a_scan_is_a_page_to_print(radio: str, tmp_path: Path) -> None:
