@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from gateway import limits, recovery, schema
 from gateway.errors import GatewayError
+from gateway.incarnation import sync_folder
 
 FORMAT = 1
 MANIFEST, DATABASE, CONFIG, PROFILES = "manifest.json", "tidegate.db", "gateway.toml", "profiles/"
@@ -114,7 +115,7 @@ def _manifest(copy: Path, files: dict[str, Path], gateway: str, made_ms: int) ->
             for table in ("node", "site", "reading", "event", "command")
         }
         version, key_id = schema.version(connection), key_id_of(connection)
-    digests = {name: _digest(file) for name, file in files.items()}
+    digests = {name: digest_of(file) for name, file in files.items()}
     return Manifest(FORMAT, gateway, made_ms, version, key_id, digests, rows)
 
 
@@ -257,17 +258,9 @@ def _unpack(file: Path, tar: tarfile.TarFile, manifest: Manifest, new: Path, on_
         raise GatewayError(f"{file}: its {DATABASE} is not what its {MANIFEST} says: altered, or damaged.")
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while piece := stream.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -77,7 +77,7 @@ def set_aside(database: Path, stamp: str) -> Path:
     for old in asides[:-ASIDES_KEPT_MAX]:
         for suffix in ("-wal", "-shm", ""):
             Path(f"{old}{suffix}").unlink(missing_ok=True)
-    _sync_folder(database.parent)
+    sync_folder(database.parent)
     return target
 
 
@@ -109,10 +109,11 @@ def _write(database: Path, names: dict[str, str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in `folder` last."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

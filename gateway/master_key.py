@@ -13,8 +13,9 @@ import sqlite3
 import time
 from pathlib import Path
 
-from gateway import backup, keys, schema
+from gateway import keys, schema
 from gateway.errors import KeyFileError
+from gateway.incarnation import sync_folder
 from gateway.keys import Vault
 
 
@@ -32,7 +33,7 @@ def rotate(database: Path, key_file: Path) -> tuple[int, Path]:
     aside = key_file.with_name(f"{key_file.name}.old-{stamp}")
     os.link(key_file, aside)
     os.replace(new_file, key_file)
-    backup.sync_folder(key_file.parent)
+    sync_folder(key_file.parent)
     return count, aside
 
 

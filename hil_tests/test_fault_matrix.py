@@ -45,6 +45,7 @@ def once(folder: Path, kind: str, seed: int) -> Counter[str]:
                 assert row.holds, row.line()
             assert rig.is_settled()
             assert faults.told
+            assert len(books.kept) > 60, "three stations that measure each second"
         except BaseException as error:
             error.add_note(f"{kind}, seed {seed}: {rig.describe()}")
             raise

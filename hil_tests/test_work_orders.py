@@ -28,6 +28,7 @@ def _stolen(folder: Path, plans: list[tuple[int, int, int, bool, float]]) -> Non
     said = " ".join(order_figures(rigs))
     print(said)
     thefts: list[Theft] = [theft for rig in rigs for theft in rig.thefts]
+    assert len(thefts) == sum(plan[1] for plan in plans), said
     late = [theft for theft in thefts if theft.latency_s > _LATENCY_MAX_S]
     assert len(late) <= len(thefts) // 100, f"{said}: {late}"
 

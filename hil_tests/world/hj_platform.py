@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.errors import NorthboundError
 from gateway.northbound.wire import Wire
-from hil_tests.world.wires import InOrder
+from hil_tests.world.wires import Pipe, downward
 from protocols.northbound import hj212, hj1404
 from protocols.northbound.hj212 import Frame, Hj212Error, Joiner, Splitter
 
@@ -102,24 +102,11 @@ class HjPlatform:
         await asyncio.sleep(self.latency_s)
         if self.faults.refuses:
             raise NorthboundError(f"{host}:{port} can not be reached: refused")
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-
-        def feed(data: bytes) -> None:
-            if reader.at_eof() or ended:
-                return
-            if data:
-                reader.feed_data(data)
-            else:
-                ended.append(True)
-                reader.feed_eof()
-
-        ended: list[bool] = []
-        down = InOrder(loop, self.latency_s, feed)
+        reader, down = downward(self.latency_s)
         line = Line(self, down.put, lambda: down.put(b""))
         self.lines.append(line)
         self.connections += 1
-        return Wire(reader, _Pipe(self, line))
+        return Wire(reader, Pipe(lambda: self.lines, line, self.latency_s))
 
     async def serve(self, port: int = 0) -> int:
         """A real port on loopback; which one."""
@@ -135,7 +122,8 @@ class HjPlatform:
         self.connections += 1
         while data := await reader.read(65_536):
             line.hear(data)
-        self.lines.remove(line)
+        if line in self.lines:
+            self.lines.remove(line)
         writer.close()
 
     async def close(self) -> None:
@@ -222,25 +210,3 @@ class HjPlatform:
     def answers_to(self, qn: str) -> list[tuple[str, str]]:
         """(CN, data area) of every answer to that QN."""
         return [(frame.cn, frame.area) for frame in self.answers if frame.qn == qn]
-
-
-class _Pipe:
-    """The station's way to the platform, in memory."""
-
-    def __init__(self, platform: HjPlatform, line: Line) -> None:
-        self._platform = platform
-        self._line = line
-        self._closed = False
-        self._up = InOrder(asyncio.get_running_loop(), platform.latency_s, self._arrive)
-
-    def write(self, data: bytes) -> None:
-        self._up.put(data)
-
-    def _arrive(self, data: bytes) -> None:
-        if not self._closed and self._line in self._platform.lines:
-            self._line.hear(data)
-
-    def close(self) -> None:
-        self._closed = True
-        if self._line in self._platform.lines:
-            self._platform.lines.remove(self._line)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.errors import NorthboundError
 from gateway.northbound.wire import Wire
-from hil_tests.world.wires import InOrder
+from hil_tests.world.wires import Pipe, downward
 from protocols.northbound import sl651, sl651_body
 from protocols.northbound import sl651_codes as codes
 from protocols.northbound.sl651 import Frame, Sl651Error, Splitter
@@ -107,22 +107,10 @@ class SlCentre:
         await asyncio.sleep(self.latency_s)
         if self.faults.refuses:
             raise NorthboundError(f"{host}:{port} can not be reached: refused")
-        reader = asyncio.StreamReader()
-        ended: list[bool] = []
-
-        def feed(data: bytes) -> None:
-            if ended:
-                return
-            if data:
-                reader.feed_data(data)
-            else:
-                ended.append(True)
-                reader.feed_eof()
-
-        down = InOrder(asyncio.get_running_loop(), self.latency_s, feed)
+        reader, down = downward(self.latency_s)
         line = Line(self, down.put, lambda: down.put(b""))
         self._begin(line)
-        return Wire(reader, _Pipe(self, line))
+        return Wire(reader, Pipe(lambda: self.lines, line, self.latency_s))
 
     async def serve(self, port: int = 0) -> int:
         """A real port on loopback; which one."""
@@ -242,25 +230,3 @@ class SlCentre:
         frame = Frame(1, station, password or self.password, function, body, codes.ENQ, up=False)
         for line in self.lines:
             self._say(line, sl651.encode(frame))
-
-
-class _Pipe:
-    """The station's way to the centre, in memory."""
-
-    def __init__(self, centre: SlCentre, line: Line) -> None:
-        self._centre = centre
-        self._line = line
-        self._closed = False
-        self._up = InOrder(asyncio.get_running_loop(), centre.latency_s, self._arrive)
-
-    def write(self, data: bytes) -> None:
-        self._up.put(data)
-
-    def _arrive(self, data: bytes) -> None:
-        if not self._closed and self._line in self._centre.lines:
-            self._line.hear(data)
-
-    def close(self) -> None:
-        self._closed = True
-        if self._line in self._centre.lines:
-            self._centre.lines.remove(self._line)
