@@ -89,7 +89,7 @@ class ModbusPoller:
             for state in self.scheduler.states:
                 state.refused = memory.recall(self.devices[state.device.name])
         if client is None:
-            client = _client(section)
+            client = _client(section, monotonic)
         self.bus = Bus(
             section.name, client, self.scheduler, log, on_progress=on_progress, monotonic=monotonic
         )
@@ -194,7 +194,7 @@ def _encoded(form: fields.Form, key: str, value: float) -> tuple[tuple[int, ...]
     return fields.bytes_to_registers(data), fields.bytes_to_registers(every)
 
 
-def _client(section: ModbusSection) -> Exchanger:
+def _client(section: ModbusSection, monotonic: Callable[[], float]) -> Exchanger:
     try:
         from gateway.pollers.modbus_client import Client
     except ModuleNotFoundError as exc:
@@ -202,4 +202,4 @@ def _client(section: ModbusSection) -> Exchanger:
             f"[[modbus]] {section.name} needs the Python package '{exc.name}', which is not installed here. Install "
             "it with: pip install 'tidegate[modbus]'"
         ) from exc
-    return Client(place_of(section), settings_of(section))
+    return Client(place_of(section), settings_of(section), monotonic=monotonic)

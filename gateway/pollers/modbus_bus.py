@@ -8,6 +8,8 @@ half open (nothing is answered any more, by nobody on it) is closed and made aga
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import os
 import time
 from collections import Counter
@@ -21,9 +23,12 @@ from gateway.pollers.modbus_device import DOWN, SUSPECT, UP
 from gateway.pollers.modbus_ports import SERIAL, Place
 from gateway.pollers.modbus_scheduler import Scheduler
 from gateway.pollers.modbus_types import ANSWERED, LOST, REFUSED, Job, Outcome, Request, Write
+from gateway.serial_problem import serial_problem
 
 # A supervised part shows progress at least so often.
 BEAT_S = 5.0
+# That a bus was lost, and is back, is told so often at most.
+LOST_TOLD_S = 60.0
 
 
 class Exchanger(Protocol):
@@ -43,7 +48,9 @@ class Exchanger(Protocol):
 
     def is_same_port(self) -> bool: ...
 
-    async def exchange(self, request: Request, timeout_s: float) -> Outcome: ...
+    async def exchange(
+        self, request: Request, timeout_s: float, not_after_s: float = math.inf
+    ) -> Outcome: ...
 
 
 class Bus:
@@ -72,6 +79,10 @@ class Bus:
         self._unheard = 0
         self._checked_s = monotonic()
         self._closed_s = monotonic()
+        self._opened_s = monotonic()
+        self._has_asked = self._has_heard = self._has_closed = False  # since it was opened
+        self._told_lost_s = -math.inf
+        self._is_told_open = self._was_turned_away = False
 
     @property
     def is_open(self) -> bool:
@@ -86,14 +97,41 @@ class Bus:
             while True:
                 self._on_progress()
                 if await self._open():
-                    pause_s = limits.MODBUS_RECONNECT_MIN_S
                     await self._serve()
-                else:
-                    await self._pause(pause_s)
-                    if not self._is_absent():
-                        pause_s = min(pause_s * 2, limits.MODBUS_RECONNECT_MAX_S)
+                    if self._has_heard or self._has_closed:
+                        pause_s = limits.MODBUS_RECONNECT_MIN_S
+                        continue
+                    if not self._is_turned_away():
+                        pause_s = limits.MODBUS_RECONNECT_MIN_S
+                await self._pause(pause_s)
+                if not self._is_absent():
+                    pause_s = min(pause_s * 2, limits.MODBUS_RECONNECT_MAX_S)
         finally:
             self.client.close()
+
+    def _is_turned_away(self) -> bool:
+        """Whether the far side takes connections and ends them, as devices do that have too many already: asking again
+        at once would keep both busy for nothing."""
+        if not self._has_asked and self._closed_s - self._opened_s > limits.MODBUS_RECONNECT_MIN_S:
+            return False  # it ends connections on which nothing is asked for a while
+        self._tell_unavailable(
+            f"{self.client.place}: the connection was taken and ended without an answer. Has the device other masters? "
+            "Most take one to four connections."
+        )
+        self._was_turned_away = True
+        return True
+
+    def _tell_unavailable(self, reason: str) -> None:
+        if reason != self.last_error:  # once, not twice a second for the weekend a cable is out
+            self._log.warning("bus_unavailable", reason=reason)
+            self.last_error = reason
+            self._is_told_open = False
+
+    def _tell_open(self) -> None:
+        self.last_error, self._was_turned_away = "", False
+        if not self._is_told_open:
+            self._log.info("bus_open", at=str(self.client.place))
+            self._is_told_open = True
 
     def _is_absent(self) -> bool:
         """A port that is not there is looked for by one stat(), as often as at first."""
@@ -104,19 +142,18 @@ class Bus:
         place = self.client.place
         try:
             if self._is_absent():
-                raise LinkError(f"{place.path}: no such port")
+                raise LinkError(serial_problem(place.path, FileNotFoundError(errno.ENOENT, "")))
             await self.client.open()
         except LinkError as exc:
             self.counters["open_errors"] += 1
-            if str(exc) != self.last_error:  # once, not twice a second for the weekend a cable is out
-                self._log.warning("bus_unavailable", reason=str(exc))
-                self.last_error = str(exc)
+            self._tell_unavailable(str(exc))
             return False
         self.counters["opens"] += 1
-        self.last_error = ""
-        self._log.info("bus_open", at=str(place))
-        self._heard_s = self._checked_s = self._monotonic()
+        if not self._was_turned_away:
+            self._tell_open()
+        self._opened_s = self._heard_s = self._checked_s = self._monotonic()
         self._unheard = 0
+        self._has_asked = self._has_heard = self._has_closed = False
         self.scheduler.line_up(self._heard_s)
         return True
 
@@ -141,7 +178,7 @@ class Bus:
             now_s = self._monotonic()
             step = self.scheduler.next(now_s)
             if isinstance(step, Job):
-                outcome = await self.client.exchange(step.request, step.timeout_s)
+                outcome = await self.client.exchange(step.request, step.timeout_s, step.not_after_s)
                 now_s = self._monotonic()
                 self.scheduler.done(now_s, step, outcome)
                 self._look(now_s, outcome)
@@ -149,7 +186,10 @@ class Bus:
                 await self._wait(min(step.until_s - now_s, BEAT_S))
         self._closed_s = self._monotonic()
         self.counters["losses"] += 1
-        self._log.warning("bus_lost", at=str(self.client.place))
+        # Some devices end a connection after each answer: that is no news every second.
+        if self._closed_s - self._told_lost_s >= LOST_TOLD_S:
+            self._told_lost_s, self._is_told_open = self._closed_s, False
+            self._log.warning("bus_lost", at=str(self.client.place))
 
     async def _wait(self, seconds: float) -> None:
         """Until something is due, or a write comes."""
@@ -162,7 +202,11 @@ class Bus:
 
     def _look(self, now_s: float, outcome: Outcome) -> None:
         """Close what is no longer what it was: a renumbered port, a connection on which nobody answers."""
+        self._has_asked = True
         if outcome.kind in (ANSWERED, REFUSED):
+            if not self._has_heard:
+                self._has_heard = True
+                self._tell_open()  # one that turned others away may have taken this one
             self._heard_s, self._unheard = now_s, 0
             return
         if outcome.kind == LOST:
@@ -173,10 +217,12 @@ class Bus:
         self._checked_s = now_s
         if not self.client.is_same_port():
             self._log.warning("bus_renumbered", at=str(self.client.place))
+            self._has_closed = True
             self.client.close()
         is_long = now_s - self._heard_s >= limits.MODBUS_HALF_OPEN_S
         if is_long and self._unheard >= limits.MODBUS_DOWN_AFTER_COUNT and self.client.place.kind != SERIAL:
             self.counters["half_open"] += 1
+            self._has_closed = True
             self.client.close()
 
     # --- from outside ----------------------------------------------------------------------------

@@ -13,9 +13,11 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import math
 import socket
 import struct
 import termios
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -44,9 +46,11 @@ from gateway.pollers.modbus_types import (
     ANSWERED,
     BIT_READS,
     LOST,
+    OTHER_LENGTH,
     REFUSED,
     SILENT,
     SPOILT,
+    UNSENT,
     WRITE_COIL,
     WRITE_COILS,
     WRITE_REGISTER,
@@ -58,6 +62,10 @@ from gateway.pollers.modbus_types import (
 # What the library logs is in our counters, and a dead device would fill the log.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
 NEVER = 1 << 30
+
+
+class _TooLateError(Exception):
+    """A write was about to leave after its deadline."""
 
 
 class _ReadHolding(registers.ReadHoldingRegistersRequest):
@@ -110,6 +118,7 @@ class Client:
         settings: PortSettings = PortSettings(),  # noqa: B008  (immutable)
         *,
         opener: Callable[[str, PortSettings], serial.Serial] = open_port,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.place = place
         self.settings = settings
@@ -119,6 +128,10 @@ class Client:
         self._opener = opener
         self._client: AsyncModbusSerialClient | AsyncModbusTcpClient | None = None
         self._transport: Any = None
+        self._monotonic = monotonic
+        self._hand_over: Callable[..., None] = lambda data, addr=None: None
+        self._not_after_s = math.inf
+        self.left_s = -math.inf  # when the latest request was in the hands of the kernel
 
     @property
     def is_open(self) -> bool:
@@ -129,6 +142,8 @@ class Client:
         self.close()
         client = self._made()
         client.set_max_no_responses(NEVER)
+        client.ctx.max_buffer_size = limits.MODBUS_BUFFER_BYTES_MAX * 4  # what is kept of it: `_packet`
+        self._hand_over, client.ctx.low_level_send = client.ctx.low_level_send, self._send
         self._client = client
         if self.place.kind == SERIAL:
             client.ctx.call_create = self._open_port
@@ -178,15 +193,23 @@ class Client:
 
     # --- one request -----------------------------------------------------------------------------
 
-    async def exchange(self, request: Request, timeout_s: float) -> Outcome:
-        """Send `request`, wait for its answer for at most `timeout_s` from now."""
+    async def exchange(self, request: Request, timeout_s: float, not_after_s: float = math.inf) -> Outcome:
+        """Send `request`, before `not_after_s` or not at all, and wait for its answer for at most `timeout_s`."""
         client = self._client
         if client is None or not client.connected:
-            return Outcome(LOST)
+            return Outcome(LOST, note=UNSENT)
+        if request.values and self._is_stalled():
+            self.counters["stalled"] += 1
+            self.close()  # what lies in the kernel would go first, at some time, and this behind it
+            return Outcome(LOST, note=UNSENT)
         self._gate.expect(request)
+        self._not_after_s = not_after_s
         client.ctx.comm_params.timeout_connect = timeout_s
         try:
             answer = await client.execute(False, pdu_of(request))
+        except _TooLateError:
+            self.counters["withheld"] += 1
+            return Outcome(LOST, note=UNSENT)
         except ConnectionException:
             return Outcome(LOST)
         except ModbusIOException:
@@ -206,7 +229,13 @@ class Client:
         if request.values:
             self._withdraw()
         # Whoever hears only others and noise has not been answered; a broken answer is at least somebody's.
-        return Outcome(SPOILT if note in ("crc", "short") else SILENT, note=note)
+        return Outcome(SPOILT if note in ("crc", "short", OTHER_LENGTH) else SILENT, note=note)
+
+    def _is_stalled(self) -> bool:
+        """Whether bytes of an earlier request still wait for the far side of a connection."""
+        if self._transport is None or isinstance(self._transport, PortTransport):
+            return False
+        return _unsent(self._transport) > 0
 
     def _withdraw(self) -> None:
         """A write that was not answered must not arrive later from a buffer of ours."""
@@ -222,7 +251,18 @@ class Client:
         if is_sending:
             self._gate.sent(data)
             return data
-        return self._gate.answer(data)
+        kept = data[-limits.MODBUS_BUFFER_BYTES_MAX :]
+        if len(kept) < len(data) and self._client is not None:
+            # The library would throw away all of it, and with late answers of others the one that is waited for.
+            self._client.ctx.recv_buffer = kept
+        return self._gate.answer(kept)
+
+    def _send(self, data: bytes, addr: tuple[str, int] | None = None) -> None:
+        """The last look at the clock: from here to the kernel nothing else can come in between."""
+        if self._monotonic() > self._not_after_s:
+            raise _TooLateError
+        self._hand_over(data, addr=addr)
+        self.left_s = self._monotonic()
 
     def _connected(self, is_connected: bool) -> None:
         """A request under way is told at once that its connection is gone; the library would let it time out."""

@@ -41,6 +41,7 @@ class DeviceState:
         self.probe_cost_s = 0.0
         self.failures = 0
         self.spoilt = 0
+        self.losses = 0  # of the medium, while this one was asked, since it last answered
         self.failing_since_s = NEVER_S
         self.ready_s = NEVER_S if device.start else -NEVER_S  # when it measures; NEVER_S: it is off
         self.steps_done = 0  # of `start` when it is off, of `stop` when it is on
@@ -245,6 +246,7 @@ class DeviceState:
         """An intact answer, an exception included: it is alive."""
         self.failures = 0
         self.spoilt = 0
+        self.losses = 0
         self.failing_since_s = NEVER_S
         self.probe_at_s = NEVER_S
         self.answered_s = now_s
@@ -258,6 +260,21 @@ class DeviceState:
         grown_s = limits.MODBUS_PROBE_MIN_S * 2 ** min(self.failures - 1, 16)
         self.pause_s = min(max(grown_s, self.device.timeout_s), limits.MODBUS_PROBE_MAX_S)
         self.probe_at_s = now_s + self.pause_s
+
+    @property
+    def has_lost_often(self) -> bool:
+        """Whether the medium went away each time that it was asked: once is anybody's."""
+        return self.losses > 1
+
+    def lost(self, now_s: float) -> None:
+        """The medium went away while it was asked. If that is its doing, the others behind it go first."""
+        self.losses += 1
+        if not self.has_lost_often:
+            return
+        pause_s = min(limits.MODBUS_PROBE_MIN_S * 2 ** min(self.losses - 2, 16), limits.MODBUS_PROBE_MAX_S)
+        self.not_before_s = max(self.not_before_s, now_s + pause_s)
+        if self.state != UP:
+            self.probe_at_s = now_s + pause_s
 
     @property
     def is_gone(self) -> bool:

@@ -8,7 +8,7 @@ late answer of another device and half a frame of an earlier one are passed over
 from __future__ import annotations
 
 from gateway.pollers.modbus_time import answer_size
-from gateway.pollers.modbus_types import READS, Request
+from gateway.pollers.modbus_types import OTHER_LENGTH, READS, Request
 
 EXCEPTION_PDU = 2
 RTU_FRAME_MIN = 4
@@ -130,9 +130,12 @@ class Gate:
     def _what_else(self, heard: bytes) -> str:
         """A word for the counters on bytes that hold no answer."""
         if self._is_numbered:
-            if len(heard) >= 7 and heard[:4] == self._sent[:4] and heard[6] != self._request.unit:
+            if len(heard) < 7 or heard[:4] != self._sent[:4]:
+                return "unnumbered" if heard[:2] != self._sent[:2] else "short"
+            if heard[6] != self._request.unit:
                 return "wrong_unit"
-            return "unnumbered" if heard[:2] != self._sent[:2] else "short"
+            is_whole = len(heard) == int.from_bytes(heard[4:6], "big") + 6
+            return OTHER_LENGTH if is_whole and self._is_other_length(heard[7:]) else "short"
         heard = self._without_echo(heard)
         if not heard:
             return ""
@@ -140,4 +143,11 @@ class Gate:
             return "wrong_unit" if is_intact(heard) else "noise"
         if len(heard) < min(answer_size(self._request), EXCEPTION_PDU + 3):
             return "short"
-        return "other_answer" if is_intact(heard) else "crc"
+        if not is_intact(heard):
+            return "crc"
+        return OTHER_LENGTH if self._is_other_length(heard[1:-2]) else "other_answer"
+
+    def _is_other_length(self, pdu: bytes) -> bool:
+        """Whether this is a whole answer to a read of this kind, with more or less in it than was asked for."""
+        is_read = self._request.function in READS and pdu[:1] == bytes([self._request.function])
+        return is_read and len(pdu) >= 2 and len(pdu) == 2 + pdu[1]

@@ -26,14 +26,17 @@ from gateway import limits
 from gateway.pollers.modbus_device import DOWN, GRID_SLACK_S, NEVER_S, SUSPECT, UP, DeviceState
 from gateway.pollers.modbus_time import Line
 from gateway.pollers.modbus_types import (
+    ACKNOWLEDGE,
     ANSWERED,
     GATEWAY_CODES,
     ILLEGAL_ADDRESS,
     ILLEGAL_FUNCTION,
     ILLEGAL_VALUE,
     LOST,
+    OTHER_LENGTH,
     REFUSED,
     SPOILT,
+    UNSENT,
     Device,
     Job,
     Outcome,
@@ -115,14 +118,14 @@ class Scheduler:
     def _next_write(self, now_s: float, reads_wait: bool) -> Job | None:
         if self._is_reads_turn and reads_wait:
             return None
-        for name in self.writes.waiting():
+        for name in self.writes.waiting(now_s):
             index = self._by_name[name]
             state = self.states[index]
             if state.state == UP and now_s >= state.not_before_s - GRID_SLACK_S:
                 kind, request = self.writes.next(state.device, now_s)
                 if kind == "write":
-                    self.writes.sending(state.device)
-                    return self._job(kind, index, request)
+                    not_after_s = self.writes.sending(state.device)
+                    return self._job(kind, index, request)._replace(not_after_s=not_after_s)
                 distinct = state.distinct(request, now_s)
                 if distinct is not None:
                     return self._job(kind, index, distinct)
@@ -154,7 +157,21 @@ class Scheduler:
         return any(span.holds(bad) for bad in state.refused.get(request.function, ()))
 
     def _next_read(self, now_s: float) -> Job | None:
-        """The start or the read with the earliest deadline."""
+        """The start or the read with the earliest deadline; one whose answer could be an older one's is put off."""
+        while (best := self._earliest(now_s)) is not None:
+            _deadline_s, index, point, due = best
+            state = self.states[index]
+            if point < 0:
+                return self._job("start", index, state.device.start[state.steps_done])
+            request, members = state.block_of(point, due)
+            distinct = state.distinct(request, now_s)
+            if distinct is not None:
+                return self._job("read", index, distinct, members)
+            state.put_off(tuple(members), state.ambiguous_until_s(request))
+        return None
+
+    def _earliest(self, now_s: float) -> tuple[float, int, int, list[int]] | None:
+        """Deadline, device, point (-1: it is to be started) and everything that is due there."""
         best: tuple[float, int, int, list[int]] | None = None
         for index, state in enumerate(self.states):
             if state.state != UP or now_s < state.not_before_s - GRID_SLACK_S:
@@ -172,18 +189,7 @@ class Scheduler:
                 point = due[0]
                 if best is None or state.deadline_s(point) < best[0]:
                     best = (state.deadline_s(point), index, point, due)
-        if best is None:
-            return None
-        _deadline_s, index, point, due = best
-        state = self.states[index]
-        if point < 0:
-            return self._job("start", index, state.device.start[state.steps_done])
-        request, members = state.block_of(point, due)
-        distinct = state.distinct(request, now_s)
-        if distinct is None:
-            state.put_off(tuple(members), state.ambiguous_until_s(request))
-            return self._next_read(now_s)
-        return self._job("read", index, distinct, members)
+        return best
 
     def _next_stop(self, now_s: float) -> Job | None:
         for index, state in enumerate(self.states):
@@ -198,8 +204,8 @@ class Scheduler:
             if state.state == UP:
                 due_s = state.start_at_s() if state.is_off else max(state.first_due_s, state.ready_s)
                 wake_s = min(wake_s, max(due_s, state.not_before_s))
-                if self.writes.wants(state.device.name):
-                    wake_s = min(wake_s, max(state.not_before_s, now_s + WRITE_LOOK_S))
+                wanted_s = max(self.writes.wanted_s(state.device.name), state.not_before_s)
+                wake_s = min(wake_s, max(wanted_s, now_s + WRITE_LOOK_S))
             else:
                 wake_s = min(wake_s, state.probe_at_s)
         return max(wake_s, now_s + GRID_SLACK_S)
@@ -216,13 +222,32 @@ class Scheduler:
         state.not_before_s = max(state.not_before_s, now_s + state.device.gap_s)
         state.is_probed = False
         if outcome.kind == LOST:
-            self.writes.lost(state.device, job)
+            self.writes.lost(state.device, job, outcome.note)
+            if outcome.note != UNSENT:
+                state.lost(now_s)
+        elif self._is_misfit(now_s, state, job, outcome):
+            state.answered(now_s, now_s - self._began_s)
+            self._misfit(now_s, state, job)
         elif outcome.kind in (ANSWERED, REFUSED) and outcome.code not in GATEWAY_CODES:
             self._answered(now_s, state, job, outcome)
         else:
             if not self._is_numbered:
                 state.unheard(now_s, job.request)
             self._failed(now_s, state, job, outcome)
+
+    def _is_misfit(self, now_s: float, state: DeviceState, job: Job, outcome: Outcome) -> bool:
+        """An answer to this very read, of another length than asked for: nobody else's, and not an older one's."""
+        if outcome.note != OTHER_LENGTH or job.kind != "read":
+            return False
+        return not state.may_be_refused_late(now_s, job.request.function)
+
+    def _misfit(self, now_s: float, state: DeviceState, job: Job) -> None:
+        """Some devices answer a long read with what they can: ask for less. A single point has no value."""
+        if len(job.points) > 1:
+            self._unmerge(now_s, state, job.request)
+            return
+        state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
+        self._fault(now_s, state, job.points, "answers with another length than asked for")
 
     def _answered(self, now_s: float, state: DeviceState, job: Job, outcome: Outcome) -> None:
         state.answered(now_s, now_s - self._began_s)
@@ -237,6 +262,8 @@ class Scheduler:
             self._doubtful(now_s, state, job)
         elif job.kind in ("look", "write", "read_back"):
             self.writes.answered(state.device, job, outcome, now_s)
+        elif job.kind == "start" and outcome.kind == REFUSED and outcome.code != ACKNOWLEDGE:
+            self._not_started(now_s, state, outcome.code)
         elif job.kind == "start":
             state.switched(now_s, state.device.start, now_s + state.device.warm_up_s)
         elif job.kind == "stop":
@@ -263,11 +290,7 @@ class Scheduler:
         """Un-merge for good what may be un-merged; leave alone for a while what is refused by itself."""
         request = job.request
         if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE) and len(job.points) > 1:
-            self._learn(state, request)
-            state.counters["unmerged"] += 1
-            # Its points are still due, and come in smaller requests. Finding out which must not hold up the others.
-            pause_s = (now_s - self._began_s) * (1 / limits.MODBUS_PROBE_SHARE - 1)
-            state.not_before_s = max(state.not_before_s, now_s + pause_s)
+            self._unmerge(now_s, state, request)
             return
         if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE, ILLEGAL_FUNCTION):
             if code != ILLEGAL_FUNCTION:
@@ -275,9 +298,28 @@ class Scheduler:
             state.put_off(job.points, now_s + limits.MODBUS_REFUSED_RETRY_S)
         else:
             state.put_off(job.points, now_s + limits.MODBUS_BUSY_RETRY_S)
-        self._on_fault(state.device, job.points, f"exception {code}")
+        self._fault(now_s, state, job.points, f"exception {code}")
+
+    def _unmerge(self, now_s: float, state: DeviceState, request: Request) -> None:
+        """Its points are still due, and come in smaller requests. Finding out which must not hold up the others."""
+        self._learn(state, request)
+        state.counters["unmerged"] += 1
+        pause_s = (now_s - self._began_s) * (1 / limits.MODBUS_PROBE_SHARE - 1)
+        state.not_before_s = max(state.not_before_s, now_s + pause_s)
+
+    def _fault(self, now_s: float, state: DeviceState, points: tuple[int, ...], reason: str) -> None:
+        self._on_fault(state.device, points, reason)
         if state.first_due_s > now_s:
             self._on_round(state.device)
+
+    def _not_started(self, now_s: float, state: DeviceState, code: int) -> None:
+        """What it would say now is not measured: it is not read, and switched on after a while."""
+        is_busy = code not in (ILLEGAL_ADDRESS, ILLEGAL_VALUE, ILLEGAL_FUNCTION)
+        pause_s = limits.MODBUS_BUSY_RETRY_S if is_busy else limits.MODBUS_REFUSED_RETRY_S
+        everything = tuple(range(len(state.device.points)))
+        state.steps_done = 0
+        state.put_off(everything, now_s + state.device.warm_up_s + pause_s)
+        self._fault(now_s, state, everything, f"cannot be started: exception {code}")
 
     def _learn(self, state: DeviceState, request: Request) -> None:
         if state.refuse(request.function, Span(request.address, request.quantity)):
@@ -336,7 +378,7 @@ class Scheduler:
         for state in self.states:
             if state.state == UP:
                 state.all_due(now_s)
-            else:
+            elif not state.has_lost_often:
                 state.probe_at_s = min(state.probe_at_s, now_s)
 
     def line_down(self, now_s: float) -> None:

@@ -6,6 +6,7 @@ gets here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ BITS_WRITE_MAX = 1968
 ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
+ACKNOWLEDGE = 5  # taken, and will take its time
 GATEWAY_CODES = (10, 11)  # a gateway says for a device that it cannot be reached
 EXCEPTIONS = {
     1: "illegal function",
@@ -128,6 +130,12 @@ SILENT = "silent"  # nothing came in time
 SPOILT = "spoilt"  # bytes came, but no intact answer
 LOST = "lost"  # the port or the connection went away meanwhile; says nothing of the device
 
+# Notes on an outcome that change what is made of it.
+UNSENT = "unsent"  # with LOST: nothing of the request left
+OTHER_LENGTH = (
+    "other_length"  # with SPOILT: an intact answer of the right device, shorter or longer than asked for
+)
+
 
 class Job(NamedTuple):
     """What the bus shall carry next. `points` are indices into the device's points."""
@@ -137,6 +145,7 @@ class Job(NamedTuple):
     request: Request
     timeout_s: float  # for the whole exchange
     points: tuple[int, ...] = ()
+    not_after_s: float = math.inf  # when it may leave at the latest: a write that is late does harm
 
 
 class Wait(NamedTuple):

@@ -13,6 +13,7 @@ from gateway import limits
 from gateway.pollers.modbus_device import NEVER_S
 from gateway.pollers.modbus_time import Line
 from gateway.pollers.modbus_types import (
+    ACKNOWLEDGE,
     ANSWERED,
     BIT_READS,
     DECLINED,
@@ -23,6 +24,7 @@ from gateway.pollers.modbus_types import (
     READ_BACK,
     REFUSED,
     UNKNOWN,
+    UNSENT,
     Device,
     Job,
     Outcome,
@@ -40,6 +42,8 @@ class PendingWrite:
         self.attempts = 0
         self.is_sent = False  # and must be read back before anything else is said of it
         self.is_acknowledged = False
+        self.is_slow = False  # the device said that it takes its time
+        self.not_before_s = -NEVER_S
         self.before: tuple[int, ...] | None = None  # the whole registers, for a write to some bits of them
         self.looked_s = -NEVER_S  # when they were
 
@@ -77,17 +81,19 @@ class WriteQueue:
         queue.append(pending)
         return ""
 
-    def waiting(self) -> list[str]:
-        """Devices with writes, the one whose first has waited longest first."""
+    def waiting(self, now_s: float) -> list[str]:
+        """Devices with writes to go on with, the one whose first has waited longest first."""
         if not self._count:
             return []
         return sorted(
-            (name for name, queue in self._queues.items() if queue),
+            (name for name, queue in self._queues.items() if queue and queue[0].not_before_s <= now_s),
             key=lambda name: self._queues[name][0].number,
         )
 
-    def wants(self, name: str) -> bool:
-        return bool(self._queues[name])
+    def wanted_s(self, name: str) -> float:
+        """From when on the first write for this device is to be gone on with; NEVER_S without one."""
+        queue = self._queues[name]
+        return queue[0].not_before_s if queue else NEVER_S
 
     def next_expiry_s(self) -> float:
         return min(
@@ -101,14 +107,9 @@ class WriteQueue:
         for name, queue in self._queues.items():
             for pending in [pending for pending in queue if now_s >= self._latest_s(name, pending)]:
                 if pending.is_sent:
-                    detail = (
-                        "taken by the device, not read back"
-                        if pending.is_acknowledged
-                        else "sent, not answered"
-                    )
-                    self._end(name, pending, UNKNOWN, detail)
+                    self._end(name, pending, UNKNOWN, _how_unknown(pending))
                 else:
-                    self._end(name, pending, EXPIRED, "never sent")
+                    self._end(name, pending, EXPIRED, _how_expired(pending))
 
     def _latest_s(self, name: str, pending: PendingWrite) -> float:
         """The last moment for the next step: its whole request must be out before it expires."""
@@ -126,9 +127,11 @@ class WriteQueue:
             return "look", _read_back(device, pending.write)
         return "write", _request(device, pending)
 
-    def sending(self, device: Device) -> None:
-        """The step that `next` gave is a write, and goes out now."""
-        self._queues[device.name][0].attempts += 1
+    def sending(self, device: Device) -> float:
+        """The step that `next` gave is a write, and goes out now; when it may do so at the latest."""
+        pending = self._queues[device.name][0]
+        pending.attempts += 1
+        return self._latest_s(device.name, pending)
 
     def answered(self, device: Device, job: Job, outcome: Outcome, now_s: float) -> None:
         """The device answered a step."""
@@ -136,7 +139,11 @@ class WriteQueue:
             return
         pending = self._queues[device.name][0]
         if job.kind == "write":
-            if outcome.kind == REFUSED:
+            if outcome.code == ACKNOWLEDGE and pending.write.read_back:
+                # It has been taken and is being carried out: what it reads back, in the end, tells how it ended.
+                pending.is_sent = pending.is_slow = True
+                pending.not_before_s = now_s + limits.MODBUS_BUSY_RETRY_S
+            elif outcome.kind == REFUSED:
                 self._end(device.name, pending, DECLINED, _words(outcome.code))
             elif not pending.write.read_back:
                 self._end(device.name, pending, DONE, "not read back")
@@ -156,6 +163,8 @@ class WriteQueue:
             self._end(device.name, pending, UNKNOWN, f"cannot be read back: {_words(outcome.code)}")
         elif _meant(pending.write, outcome.values) == _expected(pending.write):
             self._end(device.name, pending, DONE)
+        elif pending.is_slow:
+            pending.not_before_s = now_s + limits.MODBUS_BUSY_RETRY_S
         elif pending.is_acknowledged:
             self._end(
                 device.name,
@@ -176,13 +185,32 @@ class WriteQueue:
             if not pending.write.read_back:
                 self._end(device.name, pending, UNKNOWN, "sent, not answered, not to be read back")
 
-    spoilt = lost = silent  # what is not known to have failed may have been carried out
+    spoilt = silent  # what is not known to have failed may have been carried out
+
+    def lost(self, device: Device, job: Job, note: str) -> None:
+        """The medium went away in a step; `note` tells whether anything of it had left."""
+        if note != UNSENT:
+            self.silent(device, job)
+        elif job.kind == "write" and self._queues[device.name]:
+            self._queues[device.name][0].attempts -= 1
 
     def _end(self, name: str, pending: PendingWrite, result: str, detail: str = "") -> None:
         self._queues[name].remove(pending)
         self._count -= 1
         self.counters[result] += 1
         pending.end(result, detail)
+
+
+def _how_unknown(pending: PendingWrite) -> str:
+    if pending.is_slow:
+        return "taken by the device, which wanted its time; not seen to be done"
+    return "taken by the device, not read back" if pending.is_acknowledged else "sent, not answered"
+
+
+def _how_expired(pending: PendingWrite) -> str:
+    if not pending.attempts:
+        return "never sent"
+    return f"sent {pending.attempts} times and not taken, and no time for another"
 
 
 def _given_up_s(pending: PendingWrite) -> float:
