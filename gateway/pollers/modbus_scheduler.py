@@ -223,7 +223,7 @@ class Scheduler:
         state.is_probed = False
         if outcome.kind == LOST:
             self.writes.lost(state.device, job, outcome.note)
-            if outcome.note != UNSENT:
+            if outcome.note != UNSENT and len(self.states) > 1:
                 state.lost(now_s)
         elif self._is_misfit(now_s, state, job, outcome):
             state.answered(now_s, now_s - self._began_s)

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gateway.pollers.modbus_scheduler import Scheduler
-from gateway.pollers.modbus_types import ANSWERED, REFUSED, SILENT, SPOILT, Job, Outcome, Request
+from gateway.pollers.modbus_types import (
+    ANSWERED,
+    OTHER_LENGTH,
+    REFUSED,
+    SILENT,
+    SPOILT,
+    Job,
+    Outcome,
+    Request,
+)
 from hil_tests.world.modbus_slave import BIT_FUNCTIONS, REGISTER_FUNCTIONS, Slave, rtu
 
 GAP_CHARACTERS = 3.5
@@ -82,7 +91,7 @@ class VirtualLine:
 
     def _hear(self, request: Request, sent_s: float, until_s: float) -> tuple[float, Outcome]:
         """What the master makes of what it hears between `sent_s` and `until_s`."""
-        heard, last_s, spoilt = b"", sent_s, False
+        heard, last_s, spoilt, note = b"", sent_s, False, ""
         for late in sorted(self._late):
             if late.at_s > until_s:
                 break
@@ -94,9 +103,18 @@ class VirtualLine:
             if outcome is not None:
                 return last_s, outcome
             spoilt = True
+            note = OTHER_LENGTH if _is_of_other_length(late.frame, request) else ""
         if self._is_numbered:
             self._late.clear()
-        return until_s, Outcome(SPOILT if spoilt else SILENT)
+        return until_s, Outcome(SPOILT if spoilt else SILENT, note=note)
+
+
+def _is_of_other_length(frame: bytes, request: Request) -> bool:
+    """Whether `frame` is a whole answer to such a read, with more or less in it."""
+    is_such = frame[:2] == bytes([request.unit, request.function]) and rtu(frame[0], frame[1:-2]) == frame
+    return (
+        is_such and request.function in (*BIT_FUNCTIONS, *REGISTER_FUNCTIONS) and len(frame) == 5 + frame[2]
+    )
 
 
 def _answer_in(heard: bytes, request: Request) -> Outcome | None:

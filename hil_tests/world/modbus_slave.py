@@ -85,6 +85,7 @@ class Slave:
             tuple[int, int, int], bool
         ] = {}  # (function, address, count) that start or stop it
         self.registers_max = 125
+        self.answers_at_most = 125  # a longer read is answered with so many registers, and no exception
         self.requests: list[bytes] = []  # the latest, PDUs
         self.answered = 0
         self.writes: list[tuple[float, int, tuple[int, ...]]] = []
@@ -191,6 +192,9 @@ class Slave:
         if not all(where in table for where in range(address, address + count)):
             return bytes([function | 0x80, ILLEGAL_ADDRESS])
         values = [table[where] if self.is_measuring else 0 for where in range(address, address + count)]
+        if function in REGISTER_FUNCTIONS:
+            values = values[: self.answers_at_most]
+            count = len(values)
         if function in REGISTER_FUNCTIONS:
             return bytes([function, 2 * count]) + b"".join(value.to_bytes(2, "big") for value in values)
         packed = bytearray(-(-count // 8))

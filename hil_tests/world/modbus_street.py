@@ -127,6 +127,9 @@ class TcpStreet:
         self.port = 0
         self.connections = 0
         self.is_deaf = False  # takes bytes and does nothing: half open
+        self.is_full = False  # takes connections and ends them
+        self.deadly: set[int] = set()  # units of which each request makes it end the connection
+        self.queue_s = 0.0  # a serial server that answers in order, each answer so much later
         self._is_rtu = is_rtu
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -154,6 +157,9 @@ class TcpStreet:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self.is_full:
+            writer.transport.abort()
+            return
         self._writers.add(writer)
         task = asyncio.current_task()
         assert task is not None
@@ -166,7 +172,7 @@ class TcpStreet:
             pass
         finally:
             self._writers.discard(writer)
-            writer.close()
+            writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
@@ -180,6 +186,8 @@ class TcpStreet:
             head = await reader.readexactly(7)
             pdu = await reader.readexactly(int.from_bytes(head[4:6], "big") - 1)
             slave = self.slaves.get(head[6])
+            if head[6] in self.deadly:
+                raise ConnectionResetError
             number = int.from_bytes(head[:2], "big")
             pieces = slave.tcp_pieces(number, pdu, loop.time()) if slave else []
         if not self.is_deaf:
@@ -188,8 +196,8 @@ class TcpStreet:
     def _answer(self, writer: asyncio.StreamWriter, pieces: list[Piece], slave: Slave | None) -> None:
         loop = asyncio.get_running_loop()
         for piece in pieces:
-            if piece.delay_s:
-                loop.call_later(piece.delay_s, _write, writer, piece.data)
+            if piece.delay_s + self.queue_s:
+                loop.call_later(piece.delay_s + self.queue_s, _write, writer, piece.data)
             else:
                 _write(writer, piece.data)
 
