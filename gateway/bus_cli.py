@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from gateway.errors import BusError, ConfigError, ControlError
 from gateway.pollers import modbus_watch
@@ -192,7 +193,7 @@ def _found_table(place: Place, found: Sequence[Finding]) -> Table:
             line_words(each, place.kind),
             f"{each.answered}/{each.asked}",
             f"{1000 * each.latency_s:.0f}",
-            fit_words(each),
+            Text(fit_words(each) + (f"\nsays it is {each.says}" if any(each.says) else "")),
             style=bad,
         )
     return table
@@ -221,6 +222,7 @@ def _row(finding: Finding) -> dict[str, Any]:
         "spoilt": finding.spoilt,
         "silent": finding.silent,
         "latency_ms": round(1000 * finding.latency_s, 1),
+        "says": finding.says._asdict(),
         "fits": [fit._asdict() for fit in finding.fits],
     }
 

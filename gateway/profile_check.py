@@ -217,6 +217,12 @@ def _check_modbus(part: ModbusProfile) -> Iterator[Problem]:
             yield Problem(
                 ("modbus", "identity", index, "expect"), f"a {each.type} says {wanted}, never this."
             )
+    said = part.identification
+    if said is not None and not (said.vendor or said.product):
+        yield Problem(
+            ("modbus", "identification"),
+            "needs vendor, product or both: what the device begins with when it is asked who it is.",
+        )
     yield from _overlaps(part)
     if part.wipe_s and not part.start:
         yield Problem(("modbus", "wipe_s"), "a wiper is started by something: [[modbus.start]] is missing.")

@@ -144,6 +144,13 @@ class IdentityRegister(Register):
     expect: str | int | None = Field(None, description="what this model always says; told when it differs")
 
 
+class Identification(Section):
+    """What a device says of itself when it is asked who it is (function 43/14); each begins so, in any case."""
+
+    vendor: str = Field("", max_length=244, description="its vendor name")
+    product: str = Field("", max_length=244, description="its product code")
+
+
 class ModbusPoint(Point, Register):
     """One quantity in registers, or a coil."""
 
@@ -206,6 +213,9 @@ class ModbusProfile(Section):
     start: Annotated[tuple[Step, ...], ARRAY] = Field((), max_length=8, description="before measuring")
     stop: Annotated[tuple[Step, ...], ARRAY] = Field((), max_length=8, description="after measuring")
     identity: Annotated[tuple[IdentityRegister, ...], ARRAY] = Field((), max_length=16)
+    identification: Identification | None = Field(
+        None, description="{ vendor, product } as the device says them itself (function 43/14), for bus scan"
+    )
     point: Annotated[tuple[ModbusPoint, ...], ARRAY] = Field(min_length=1, max_length=256)
 
     def wire_address(self, register: Register | Step) -> int:

@@ -29,10 +29,11 @@ def bus_page(place: Place, work: Scan) -> str:
             each.silent,
             1000 * each.latency_s,
             fit_words(each),
+            str(each.says),
         )
         for each in work.found
     ]
-    columns = ("unit", "line", "answered", "spoilt", "silent", "median ms", "seems to be")
+    columns = ("unit", "line", "answered", "spoilt", "silent", "median ms", "seems to be", "says it is")
     noise = [(settings.baud, settings.parity, count) for settings, count in work.noise.items()]
     asked = f"Each was asked {TRIALS} times or as ordered, after it had been found."
     parts = [Part("Devices", columns, rows, asked)]

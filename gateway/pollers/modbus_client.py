@@ -28,6 +28,7 @@ from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusIOException
 from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu import bit_message as bits
+from pymodbus.pdu import mei_message as mei
 from pymodbus.pdu import register_message as registers
 
 from gateway import limits
@@ -45,6 +46,7 @@ from gateway.pollers.modbus_ports import (
 from gateway.pollers.modbus_types import (
     ANSWERED,
     BIT_READS,
+    IDENTIFY,
     LOST,
     OTHER_LENGTH,
     REFUSED,
@@ -94,6 +96,8 @@ def pdu_of(request: Request) -> ModbusPDU:
             return _ReadHolding(address=address, count=request.quantity, dev_id=unit)
         case 4:
             return _ReadInput(address=address, count=request.quantity, dev_id=unit)
+        case function if function == IDENTIFY:
+            return mei.ReadDeviceInformationRequest(request.quantity, address, dev_id=unit)
         case function if function == WRITE_COIL:
             return bits.WriteSingleCoilRequest(address=address, bits=[bool(values[0])], dev_id=unit)
         case function if function == WRITE_REGISTER:
@@ -106,7 +110,7 @@ def pdu_of(request: Request) -> ModbusPDU:
             return registers.WriteMultipleRegistersRequest(
                 address=address, registers=list(values), dev_id=unit
             )
-    raise ValueError(f"function {request.function} is not one of 1, 2, 3, 4, 5, 6, 15, 16")
+    raise ValueError(f"function {request.function} is not one of 1, 2, 3, 4, 5, 6, 15, 16, 43")
 
 
 class Client:
@@ -216,6 +220,8 @@ class Client:
             return self._unanswered(request)
         if answer.isError():
             return Outcome(REFUSED, code=answer.exception_code)
+        if request.function == IDENTIFY:
+            return Outcome(ANSWERED, tuple(self._gate.pdu))
         if request.function in BIT_READS:
             return Outcome(ANSWERED, tuple(int(bit) for bit in answer.bits[: request.quantity]))
         return Outcome(ANSWERED, tuple(answer.registers) if not request.values else ())

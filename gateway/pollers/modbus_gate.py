@@ -7,8 +7,9 @@ late answer of another device and half a frame of an earlier one are passed over
 
 from __future__ import annotations
 
+from gateway.pollers import modbus_identity
 from gateway.pollers.modbus_time import answer_size
-from gateway.pollers.modbus_types import OTHER_LENGTH, READS, Request
+from gateway.pollers.modbus_types import IDENTIFY, OTHER_LENGTH, READS, Request
 
 EXCEPTION_PDU = 2
 RTU_FRAME_MIN = 4
@@ -45,6 +46,8 @@ def pdu_fits(pdu: bytes, request: Request, request_pdu: bytes) -> bool:
         return False
     if pdu[0] == request.function | 0x80:
         return len(pdu) == EXCEPTION_PDU
+    if request.function == IDENTIFY:
+        return modbus_identity.size(pdu) == len(pdu)
     size = answer_size(request) - 3  # without unit id and CRC
     if pdu[0] != request.function or len(pdu) != size:
         return False
@@ -59,6 +62,7 @@ class Gate:
     def __init__(self, *, is_numbered: bool) -> None:
         self.is_echoing = False
         self.note = ""  # what was heard instead of an answer
+        self.pdu = b""  # of the answer that was let through
         self._is_numbered = is_numbered
         self._request = Request(0, 0, 0, 0)
         self._sent = b""
@@ -68,6 +72,7 @@ class Gate:
         self._request = request
         self._sent = b""
         self.note = ""
+        self.pdu = b""
 
     def sent(self, frame: bytes) -> None:
         """The request's own bytes."""
@@ -78,7 +83,9 @@ class Gate:
         if not self._sent or not heard:
             return b""
         found = self._find_numbered(heard) if self._is_numbered else self._find_rtu(self._without_echo(heard))
-        if not found:
+        if found:
+            self.pdu = found[7:] if self._is_numbered else found[1:-2]
+        else:
             self.note = self._what_else(heard)
         return found
 
@@ -101,6 +108,8 @@ class Gate:
         for begin in range(len(heard) - RTU_FRAME_MIN):
             if heard[begin] != request.unit:
                 continue
+            if request.function == IDENTIFY:
+                good = modbus_identity.size(heard[begin + 1 :]) + 3
             for size in (good, refusal):
                 frame = heard[begin : begin + size]
                 if len(frame) == size and pdu_fits(frame[1:-2], request, pdu) and is_intact(frame):

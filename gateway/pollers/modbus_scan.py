@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from gateway.pollers import modbus_identity
+from gateway.pollers.modbus_identity import Identity
 from gateway.pollers.modbus_plan import cut
 from gateway.pollers.modbus_ports import PortSettings
 from gateway.pollers.modbus_profile import FUNCTIONS
@@ -45,10 +47,11 @@ class Fit(NamedTuple):
     readable: int
     plausible: int
     identity: str
+    is_said: bool = False  # by the device itself
 
     @property
     def score(self) -> float:
-        return (self.readable + 2 * self.plausible) / (3 * self.points)
+        return self.is_said + (self.readable + 2 * self.plausible) / (3 * self.points)
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Finding:
     silent: int = 0
     latencies_s: list[float] = field(default_factory=list)
     fits: list[Fit] = field(default_factory=list)
+    says: Identity = field(default_factory=Identity)
 
     @property
     def answered_share(self) -> float:
@@ -146,7 +150,10 @@ class Scan:
                 finding.silent += 1
 
     async def identify(self, asker: Asker, finding: Finding, profiles: Mapping[str, Profile]) -> None:
-        """Which profiles describe it, the likeliest first."""
+        """Who it says it is, and which profiles describe it, the likeliest first."""
+        finding.says = await modbus_identity.read(
+            lambda request: self._ask(asker, finding.settings, request), finding.unit
+        )
         for name, profile in profiles.items():
             if profile.modbus is not None:
                 fit = await self._fit(asker, finding, name, profile.modbus)
@@ -166,6 +173,9 @@ class Scan:
                 if each.expect not in (None, said):
                     is_other = True
                     told[-1] += f", not {each.expect}"
+        expected = profile.identification
+        if expected is not None and finding.says.contradicts(expected):
+            is_other = True
         plausible = sum(found is not None and _is_plausible(profile, point, found) for point, found in points)
         return Fit(
             name,
@@ -173,6 +183,7 @@ class Scan:
             sum(found is not None for _point, found in points),
             0 if is_other else plausible,  # it says itself that it is something else
             ", ".join(told),
+            expected is not None and not is_other and finding.says.confirms(expected),
         )
 
     async def _read(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from gateway.pollers.modbus_types import (
     BIT_READS,
+    IDENTIFY,
     READS,
     WRITE_COIL,
     WRITE_COILS,
@@ -23,6 +24,8 @@ GAP_FIXED_S = 0.00175
 GAP_FIXED_ABOVE_BAUD = 19200
 READ_REQUEST = 8  # unit, function, address, count, CRC
 EXCEPTION = 5
+IDENTIFY_REQUEST = 7
+LONGEST = 256
 # A packet's way through a local network and two kernels; what lies behind a TCP device is not known here.
 PACKET_S = 0.0002
 BYTE_S = 1e-7
@@ -70,12 +73,16 @@ def request_size(request: Request) -> int:
     """Characters of a request frame on a serial line."""
     if request.function in READS or request.function in (WRITE_COIL, WRITE_REGISTER):
         return READ_REQUEST
+    if request.function == IDENTIFY:
+        return IDENTIFY_REQUEST
     count = len(request.values)
     return 9 + (-(-count // 8) if request.function == WRITE_COILS else 2 * count)
 
 
 def answer_size(request: Request) -> int:
-    """Characters of a good answer on a serial line."""
+    """Characters of a good answer on a serial line; of one that may have any length the longest."""
+    if request.function == IDENTIFY:
+        return LONGEST
     if request.function in BIT_READS:
         return EXCEPTION + -(-request.quantity // 8)
     return EXCEPTION + 2 * request.quantity if request.function in READS else READ_REQUEST

@@ -18,6 +18,9 @@ WRITE_COIL = 5
 WRITE_REGISTER = 6
 WRITE_COILS = 15
 WRITE_REGISTERS = 16
+IDENTIFY = (
+    43  # with MEI type 14; `address` is the object, `quantity` the code, and the answer's PDU are its values
+)
 
 BIT_READS = (READ_COILS, READ_DISCRETE)
 READS = (READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT)

@@ -40,6 +40,8 @@ def request_pdu(request: Request) -> bytes:
         for i, value in enumerate(request.values):
             packed[i // 8] |= value << i % 8
         return head + len(request.values).to_bytes(2, "big") + bytes([len(packed)]) + bytes(packed)
+    if request.function == 43:
+        return bytes([43, 14, request.quantity, request.address])
     return head + request.quantity.to_bytes(2, "big")
 
 

@@ -41,6 +41,8 @@ def slave(profile_name: str, unit: int, rng: random.Random, turnaround_s: float 
     for step in profile.stop:
         one.switches[TABLES[step.function], profile.wire_address(step), step.count] = False
     one.registers_max = profile.max_registers
+    whole = Library().get(profile_name)
+    one.identity = {0: whole.vendor.encode(), 1: whole.model.encode(), 2: b"1.0"}
     return one
 
 

@@ -84,6 +84,10 @@ class Slave:
         self.switches: dict[
             tuple[int, int, int], bool
         ] = {}  # (function, address, count) that start or stop it
+        self.identity: dict[
+            int, bytes
+        ] = {}  # what it says of itself, by object; empty: it has not the function
+        self.identity_room = 253  # bytes of one answer
         self.registers_max = 125
         self.answers_at_most = 125  # a longer read is answered with so many registers, and no exception
         self.requests: list[bytes] = []  # the latest, PDUs
@@ -179,7 +183,28 @@ class Slave:
                 else tuple(int.from_bytes(pdu[6 + 2 * i : 8 + 2 * i], "big") for i in range(count))
             )
             return self._write(function, int.from_bytes(pdu[1:3], "big"), values, now_s) or pdu[:5]
+        if function == 43 and len(pdu) == 4 and pdu[1] == 14 and self.identity:
+            return self._identify(pdu[2], pdu[3])
         return bytes([function | 0x80, ILLEGAL_FUNCTION])
+
+    def _identify(self, code: int, first: int) -> bytes:
+        """Its objects from `first` on, as many as there is room for."""
+        level = 0x81 if max(self.identity) <= 2 else 0x82
+        last = {1: 2, 2: 127, 3: 255, 4: first}.get(code, -1)
+        if last < 0:
+            return bytes([0xAB, ILLEGAL_VALUE])
+        numbers = [number for number in sorted(self.identity) if first <= number <= last]
+        if not numbers and code == 4:
+            return bytes([0xAB, ILLEGAL_ADDRESS])
+        objects, count, following = b"", 0, 0
+        for number in numbers or sorted(self.identity):
+            one = bytes([number, len(self.identity[number])]) + self.identity[number]
+            if count and 7 + len(objects + one) > self.identity_room:
+                following = number
+                break
+            objects, count = objects + one, count + 1
+        more = 0xFF if following else 0
+        return bytes([43, 14, code, level, more, following, count]) + objects
 
     def _read(self, function: int, address: int, count: int) -> bytes:
         switch = self.switches.get((function, address, count))

@@ -27,7 +27,7 @@ def request_length(frame: bytes) -> int:
         return 0
     if frame[1] in WRITE_MANY:
         return 9 + frame[6] if len(frame) > 6 else 0
-    return 8
+    return 7 if frame[1] == 43 else 8
 
 
 class PtyStreet:
@@ -177,9 +177,8 @@ class TcpStreet:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
         if self._is_rtu:
-            frame = await reader.readexactly(8)
-            if frame[1] in WRITE_MANY:
-                frame += await reader.readexactly(frame[6] + 1)
+            frame = await reader.readexactly(7)
+            frame += await reader.readexactly(request_length(frame) - 7)
             slave = self.slaves.get(frame[0])
             pieces = slave.rtu_pieces(frame[1:-2], loop.time()) if slave else []
         else:

@@ -54,9 +54,11 @@ def test_a_scan_finds_units_at_their_speed_how_well_they_answer_and_what_they_ar
     assert found[7]["answered"] == 5
     assert found[7]["fits"][0]["profile"] == "eastron_sdm120"
     assert found[3]["fits"][0]["profile"] == "geolux_lx80"
+    assert found[3]["says"] == {"vendor": "Geolux", "product": "LX-80", "revision": "1.0", "model": ""}
     html = report.read_text()
     assert "eastron_sdm120" in html
     assert "100.0 %" in html
+    assert "Geolux LX-80 1.0" in html
     assert "http" not in html, "the page loads nothing"
 
 
@@ -64,6 +66,7 @@ def test_a_scan_is_a_table_for_a_person(bus: tuple[str, str]) -> None:
     done = tidegate("bus", "scan", bus[1], "--units", "7", "--trials", "2")
     assert done.returncode == 0, done.stderr
     assert re.search(r"7 +network +2/2 +\d+ +eastron_sdm120 11/11", done.stdout)
+    assert "says it is Eastron SDM120-Modbus 1.0" in done.stdout
 
 
 def test_registers_are_watched_in_all_orders_within_80_columns(bus: tuple[str, str]) -> None:
