@@ -38,6 +38,7 @@ class ModbusSection(Section):
         False,
         description="rtu: true where the driver has to switch the direction by RTS; USB adapters do it themselves",
     )
+    rs485_rts: Literal["high", "low"] = Field("high", description="rtu with rs485: RTS while sending")
     host: Host | None = Field(None, description="tcp, rtu-over-tcp: name or IP address")
     port: int = Field(502, ge=1, le=65535, description="tcp, rtu-over-tcp: port")
     timeout_ms: int | None = Field(

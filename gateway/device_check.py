@@ -74,6 +74,7 @@ class DeviceCheck:
                     yield Problem(
                         ("modbus", index, other), f'does not go with transport = "{transport}".{meant}'
                     )
+            yield from _check_direction(("modbus", index), row)
             path = row.get("path")
             if isinstance(path, str):
                 if path in taken:
@@ -192,6 +193,18 @@ class DeviceCheck:
             yield Problem((*path, "unit"), f"{unit} is beyond 247, the last one on a serial line.")
         if "key_file" in row and kind == "ble" and profile is not None and profile.bthome is None:
             yield Problem((*path, "key_file"), "only BTHome devices have one.")
+
+
+def _check_direction(path: tuple[str, int], row: Row) -> Iterator[Problem]:
+    """Whether there is a direction to switch."""
+    transport = row.get("transport", "rtu")
+    if row.get("rs485") is True and transport != "rtu":
+        yield Problem(
+            (*path, "rs485"),
+            f'does not go with transport = "{transport}": no port of this machine is switched.',
+        )
+    elif row.get("rs485_rts") == "low" and row.get("rs485") is not True:
+        yield Problem((*path, "rs485_rts"), "needs rs485 = true beside it.")
 
 
 def _check_adapter(path: tuple[str, int], row: Row) -> Iterator[Problem]:

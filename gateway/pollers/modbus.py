@@ -44,7 +44,13 @@ def place_of(section: ModbusSection) -> Place:
 
 
 def settings_of(section: ModbusSection) -> PortSettings:
-    return PortSettings(section.baud, PARITIES[section.parity], section.stop_bits, section.rs485)
+    return PortSettings(
+        section.baud,
+        PARITIES[section.parity],
+        section.stop_bits,
+        section.rs485,
+        section.rs485_rts == "high",
+    )
 
 
 class ModbusPoller:

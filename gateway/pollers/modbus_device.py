@@ -90,13 +90,13 @@ class DeviceState:
                 return Request(self.device.unit, function, span.address, span.quantity), members
         return self.single(index), [index]  # refused by itself, and asked for again after a while
 
-    def reading_s(self, points: tuple[int, ...]) -> float:
-        """What reading `points` together takes of the line."""
+    def reading_s(self, points: tuple[int, ...], pause_s: float = 0.0) -> float:
+        """What reading `points` together takes of the line, with a pause after each request."""
         total_s = 0.0
         for function in {self.device.points[index].function for index in points}:
             same = tuple(index for index in points if self.device.points[index].function == function)
             cost = self.cost(function)
-            total_s += sum(cost(span.quantity) for span, _members in self._plan(function, same))
+            total_s += sum(cost(span.quantity) + pause_s for span, _members in self._plan(function, same))
         return total_s
 
     def single(self, index: int) -> Request:

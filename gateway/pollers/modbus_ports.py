@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import termios
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import serial
+from serial import serialposix
 from serial.rs485 import RS485Settings
 
 from gateway import limits
@@ -45,6 +48,7 @@ class PortSettings(NamedTuple):
     parity: str = "N"
     stop_bits: int = 1
     is_rs485: bool = False  # the kernel switches the direction by RTS
+    rts_sending: bool = True  # the level of RTS meanwhile
 
     @property
     def line(self) -> Line:
@@ -88,7 +92,7 @@ def open_port(path: str, settings: PortSettings) -> serial.Serial:
         raise LinkError(serial_problem(path, exc, wanted)) from exc
     if settings.is_rs485:
         try:
-            port.rs485_mode = RS485Settings()
+            _switch_direction(port, settings.rts_sending)
         except (OSError, ValueError) as exc:
             port.close()
             raise LinkError(
@@ -96,6 +100,19 @@ def open_port(path: str, settings: PortSettings) -> serial.Serial:
                 "most transceivers switch by themselves."
             ) from exc
     return port
+
+
+def _switch_direction(port: serial.Serial, rts_sending: bool) -> None:
+    """Have the kernel switch a transceiver (TIOCSRS485); its delays stay as they were set up. ValueError: it does not.
+
+    Some drivers take the order and ignore it, and say so only in what they hand back.
+    """
+    port.rs485_mode = RS485Settings(rts_level_for_tx=rts_sending, rts_level_for_rx=not rts_sending)
+    held = array.array("i", bytes(32))
+    fcntl.ioctl(port.fileno(), serialposix.TIOCGRS485, held)
+    level = serialposix.SER_RS485_RTS_ON_SEND
+    if not held[0] & serialposix.SER_RS485_ENABLED or bool(held[0] & level) != rts_sending:
+        raise ValueError("not taken over")
 
 
 class PortTransport(asyncio.Transport):

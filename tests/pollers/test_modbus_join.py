@@ -181,3 +181,18 @@ def test_metrics_have_buses_and_their_devices() -> None:
     assert {metric.name for metric in found} == {
         "tidegate_modbus_open", "tidegate_modbus_answered", "tidegate_modbus_device_latency_seconds",
     }  # fmt: skip
+
+
+def test_a_device_that_wants_more_silence_than_its_periods_have_is_refused_although_the_bus_has_time(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "profiles").mkdir()
+    resting = QUICK.replace("[modbus]\n", "[modbus]\ngap_ms = 4000\n")
+    (tmp_path / "profiles" / "quick.toml").write_text(resting)
+    configs.parse(CONFIG.format(period=20), "gateway.toml", tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        configs.parse(CONFIG.format(period=5), "gateway.toml", tmp_path)
+    (told,) = caught.value.problems
+    assert 'modbus "river": meter-1 needs 1.6 s of every 1 s for itself' in told
+    assert "4000 ms of silence" in told
+    assert "(periods 2.0 times as long would do)" in told
