@@ -203,7 +203,10 @@ class ModbusProfile(Section):
     max_registers: int = Field(READ_REGISTERS_MAX, ge=1, le=READ_REGISTERS_MAX, description="per read")
     max_bits: int = Field(READ_BITS_MAX, ge=1, le=READ_BITS_MAX, description="coils per read")
     max_hole: int = Field(
-        READ_REGISTERS_MAX, ge=0, le=READ_REGISTERS_MAX, description="unwanted registers one read may span"
+        READ_REGISTERS_MAX,
+        ge=0,
+        le=READ_REGISTERS_MAX,
+        description="unwanted registers between two points of one read",
     )
     warm_up_s: float = Field(0.0, ge=0, le=3600, description="after start, until values are good")
     wipe_s: float = Field(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gateway import limits
 from gateway.pollers.modbus_plan import ADDRESSES, cut, remember
 from gateway.pollers.modbus_time import Line
-from gateway.pollers.modbus_types import BIT_READS, Device, Point, Request, Span
+from gateway.pollers.modbus_types import BIT_READS, REGISTERS_READ_MAX, Device, Point, Request, Span
 
 UP = "up"
 SUSPECT = "suspect"
@@ -107,7 +107,10 @@ class DeviceState:
         if len(self._plans) >= limits.MODBUS_PLANS_KEPT_MAX:
             self._plans.clear()
         spans = [self.device.points[index].span for index in points]
-        found = cut(spans, self.cost(function), self.count_max(function), self.refused.get(function, ()))
+        refused, hole_max = self.refused.get(function, ()), self.device.hole_max
+        if hole_max >= REGISTERS_READ_MAX:
+            hole_max = ADDRESSES  # no limit: of bits a read holds more
+        found = cut(spans, self.cost(function), self.count_max(function), refused, hole_max)
         blocks = [(span, [points[member] for member in members]) for span, members in found]
         self._plans[points] = blocks
         return blocks
@@ -202,7 +205,8 @@ class DeviceState:
         longer = request._replace(quantity=request.quantity + 1)
         span = Span(longer.address, longer.quantity)
         if (
-            longer.quantity > self.count_max(request.function)
+            not self.device.hole_max
+            or longer.quantity > self.count_max(request.function)
             or span.end > ADDRESSES
             or request in self.not_longer
         ):

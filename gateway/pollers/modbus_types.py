@@ -113,7 +113,7 @@ class Device(NamedTuple):
     bits_max: int = BITS_READ_MAX
     gap_s: float = 0.0  # it wants to be left alone for so long between two requests
     warm_up_s: float = 0.0  # after `start`
-    hole_max: int = REGISTERS_READ_MAX  # unwanted registers that one read may span
+    hole_max: int = REGISTERS_READ_MAX  # unwanted registers between two points of one read
     start: tuple[Request, ...] = ()  # before a measurement, when it is not measuring
     stop: tuple[Request, ...] = ()  # when no measurement is due for a while; empty: it is left on
 

@@ -100,6 +100,25 @@ def test_an_illegal_hole_is_found_and_never_asked_for_again() -> None:
     assert {index for _at_s, index, _values in desk.values["d1"]} == {0, 1, 2, 3}
 
 
+def test_no_read_spans_more_unwanted_registers_than_the_profile_allows() -> None:
+    """Some devices answer registers that nobody has written about with nonsense, or fall over."""
+    points = tuple(point(address) for address in (0, 1, 3, 7, 8))
+    for hole_max, wanted in ((0, [(0, 2), (3, 1), (7, 2)]), (1, [(0, 4), (7, 2)]), (9, [(0, 9)])):
+        desk = one(points, hole_max=hole_max)
+        desk.run(5.0)
+        assert [(r.address, r.quantity) for r in desk.requests()] == wanted
+
+
+def test_a_device_without_room_for_holes_is_never_asked_for_a_register_more() -> None:
+    slave = Slave(1, holding=block(1, range(10)))
+    desk = one((point(0, period_s=1), point(1, period_s=1)), slave, hole_max=0)
+    desk.run(4.5)
+    slave.misbehave(Manner("silence"))
+    desk.run(40.0)
+    assert {request.quantity for request in desk.requests()} == {2}
+    assert len(desk.values["d1"]) > 40
+
+
 def test_a_point_that_is_refused_by_itself_is_told_left_alone_and_tried_again() -> None:
     slave = Slave(1, holding=block(1, range(10)))
     desk = one((point(0), point(1), point(20)), slave)
