@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from functools import cache
 from typing import Protocol
 
 from gateway import limits
@@ -15,6 +16,7 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _STA_UNSYNC = 0x0040
 # struct timex has at most 208 bytes; room for more. `modes` = 0 at its start only asks.
 _TIMEX_BYTES = 512
+_Timex = ctypes.c_long * (_TIMEX_BYTES // ctypes.sizeof(ctypes.c_long))
 _STATUS = 5  # after modes, offset, freq, maxerror and esterror, each on a long's boundary
 
 
@@ -59,11 +61,17 @@ class SystemClock:
         return self._synchronised
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """Once: each makes classes of its own, 2 KB that only a rare full garbage collection finds."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def kernel_synchronised() -> bool:
     """Ask adjtimex(2). False when the kernel does not let us ask: not knowing is not being synchronised."""
-    buffer = (ctypes.c_long * (_TIMEX_BYTES // ctypes.sizeof(ctypes.c_long)))()
+    buffer = _Timex()
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(buffer))
+        state = _libc().adjtimex(ctypes.byref(buffer))
     except (OSError, AttributeError):
         return False
     if state < 0 or state == _TIME_ERROR:
