@@ -208,6 +208,9 @@ class ModbusProfile(Section):
         le=READ_REGISTERS_MAX,
         description="unwanted registers between two points of one read",
     )
+    mask_write: bool = Field(
+        False, description="true: it has function 22, by which bit fields of one register are written"
+    )
     warm_up_s: float = Field(0.0, ge=0, le=3600, description="after start, until values are good")
     wipe_s: float = Field(
         0.0, ge=0, le=3600, description="after start, while a wiper runs and nothing is read"

@@ -23,7 +23,7 @@ from gateway.pollers.modbus_memory import Memory
 from gateway.pollers.modbus_ports import RTU_TCP, SERIAL, TCP, Place, PortSettings
 from gateway.pollers.modbus_profile import PARITIES, line_of, on_bus
 from gateway.pollers.modbus_scheduler import Scheduler
-from gateway.pollers.modbus_types import WRITE_COIL, WRITE_REGISTER, WRITE_REGISTERS, Write
+from gateway.pollers.modbus_types import MASK_WRITE, WRITE_COIL, WRITE_REGISTER, WRITE_REGISTERS, Write
 from gateway.pollers.modbus_types import Device as Polled
 from gateway.profiles import COIL, ModbusPoint
 from protocols import fields
@@ -184,6 +184,8 @@ class ModbusPoller:
         if point.function == COIL:
             return WRITE_COIL, address, (int(bool(value)),), ()
         registers, mask = _encoded(profile.form(point), key, value)
+        if profile.mask_write and len(mask) == 1:
+            return MASK_WRITE, address, registers, mask
         return (WRITE_REGISTER if len(registers) == 1 else WRITE_REGISTERS), address, registers, mask
 
 

@@ -48,6 +48,7 @@ from gateway.pollers.modbus_types import (
     BIT_READS,
     IDENTIFY,
     LOST,
+    MASK_WRITE,
     OTHER_LENGTH,
     REFUSED,
     SILENT,
@@ -96,6 +97,8 @@ def pdu_of(request: Request) -> ModbusPDU:
             return _ReadHolding(address=address, count=request.quantity, dev_id=unit)
         case 4:
             return _ReadInput(address=address, count=request.quantity, dev_id=unit)
+        case function if function == MASK_WRITE:
+            return registers.MaskWriteRegisterRequest(address, values[0], values[1], dev_id=unit)
         case function if function == IDENTIFY:
             return mei.ReadDeviceInformationRequest(request.quantity, address, dev_id=unit)
         case function if function == WRITE_COIL:
@@ -110,7 +113,7 @@ def pdu_of(request: Request) -> ModbusPDU:
             return registers.WriteMultipleRegistersRequest(
                 address=address, registers=list(values), dev_id=unit
             )
-    raise ValueError(f"function {request.function} is not one of 1, 2, 3, 4, 5, 6, 15, 16, 43")
+    raise ValueError(f"function {request.function} is not one of 1, 2, 3, 4, 5, 6, 15, 16, 22, 43")
 
 
 class Client:

@@ -53,7 +53,7 @@ def pdu_fits(pdu: bytes, request: Request, request_pdu: bytes) -> bool:
         return False
     if request.function in READS:
         return pdu[1] == size - 2
-    return pdu[:5] == request_pdu[:5]  # address, and value or quantity
+    return pdu == request_pdu[:size]  # address, and value, quantity or masks
 
 
 class Gate:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from gateway.pollers.modbus_types import (
     BIT_READS,
     IDENTIFY,
+    MASK_WRITE,
     READS,
     WRITE_COIL,
     WRITE_COILS,
@@ -25,6 +26,7 @@ GAP_FIXED_ABOVE_BAUD = 19200
 READ_REQUEST = 8  # unit, function, address, count, CRC
 EXCEPTION = 5
 IDENTIFY_REQUEST = 7
+MASK_WRITE_FRAME = 10  # and its answer, which repeats it
 LONGEST = 256
 # A packet's way through a local network and two kernels; what lies behind a TCP device is not known here.
 PACKET_S = 0.0002
@@ -73,16 +75,16 @@ def request_size(request: Request) -> int:
     """Characters of a request frame on a serial line."""
     if request.function in READS or request.function in (WRITE_COIL, WRITE_REGISTER):
         return READ_REQUEST
-    if request.function == IDENTIFY:
-        return IDENTIFY_REQUEST
+    if request.function in (IDENTIFY, MASK_WRITE):
+        return IDENTIFY_REQUEST if request.function == IDENTIFY else MASK_WRITE_FRAME
     count = len(request.values)
     return 9 + (-(-count // 8) if request.function == WRITE_COILS else 2 * count)
 
 
 def answer_size(request: Request) -> int:
     """Characters of a good answer on a serial line; of one that may have any length the longest."""
-    if request.function == IDENTIFY:
-        return LONGEST
+    if request.function in (IDENTIFY, MASK_WRITE):
+        return LONGEST if request.function == IDENTIFY else MASK_WRITE_FRAME
     if request.function in BIT_READS:
         return EXCEPTION + -(-request.quantity // 8)
     return EXCEPTION + 2 * request.quantity if request.function in READS else READ_REQUEST

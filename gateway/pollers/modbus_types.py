@@ -18,19 +18,19 @@ WRITE_COIL = 5
 WRITE_REGISTER = 6
 WRITE_COILS = 15
 WRITE_REGISTERS = 16
-IDENTIFY = (
-    43  # with MEI type 14; `address` is the object, `quantity` the code, and the answer's PDU are its values
-)
+# With MEI type 14; `address` is the object, `quantity` the code, and the answer's PDU are its values.
+IDENTIFY = 43
+MASK_WRITE = 22  # `values` are the AND mask and the OR mask
 
 BIT_READS = (READ_COILS, READ_DISCRETE)
 READS = (READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT)
-WRITES = (WRITE_COIL, WRITE_REGISTER, WRITE_COILS, WRITE_REGISTERS)
 # What reads back what a write wrote.
 READ_BACK = {
     WRITE_COIL: READ_COILS,
     WRITE_COILS: READ_COILS,
     WRITE_REGISTER: READ_HOLDING,
     WRITE_REGISTERS: READ_HOLDING,
+    MASK_WRITE: READ_HOLDING,
 }
 
 # Of one request, by the application protocol specification V1.1b3.
@@ -168,7 +168,8 @@ UNKNOWN = "unknown"  # sent, and nobody can tell what came of it
 class Write(NamedTuple):
     """Something to be written before `expires_s`, or not at all. `on_done(result, detail)` is called once.
 
-    `mask`, one number a register: only these bits are meant. The others are looked at first and written as they were.
+    `mask`, one number a register: only these bits are meant. The others are looked at first and written as they were;
+    with the function MASK_WRITE the device itself leaves them alone.
     """
 
     device: str

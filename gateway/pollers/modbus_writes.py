@@ -21,6 +21,7 @@ from gateway.pollers.modbus_types import (
     DONE,
     EXCEPTIONS,
     EXPIRED,
+    MASK_WRITE,
     READ_BACK,
     REFUSED,
     UNKNOWN,
@@ -49,7 +50,8 @@ class PendingWrite:
 
     def wants_look(self, now_s: float) -> bool:
         """Whether the rest of its registers is not known, or was looked at too long ago."""
-        return bool(self.write.mask) and now_s - self.looked_s > limits.MODBUS_LOOK_S
+        needs_rest = self.write.mask and self.write.function != MASK_WRITE
+        return bool(needs_rest) and now_s - self.looked_s > limits.MODBUS_LOOK_S
 
     def end(self, result: str, detail: str = "") -> None:
         self.write.on_done(result, detail)
@@ -221,6 +223,9 @@ def _given_up_s(pending: PendingWrite) -> float:
 
 def _request(device: Device, pending: PendingWrite) -> Request:
     write, values = pending.write, pending.write.values
+    if write.function == MASK_WRITE:
+        (mask,), (value,) = write.mask, values
+        return Request(device.unit, MASK_WRITE, write.address, 1, (~mask & 0xFFFF, value))
     if write.mask and pending.before is not None:
         rest = zip(pending.before, write.mask, values, strict=False)
         values = tuple((before & ~mask) | value for before, mask, value in rest)

@@ -40,6 +40,8 @@ def request_pdu(request: Request) -> bytes:
         for i, value in enumerate(request.values):
             packed[i // 8] |= value << i % 8
         return head + len(request.values).to_bytes(2, "big") + bytes([len(packed)]) + bytes(packed)
+    if request.function == 22:
+        return head + b"".join(value.to_bytes(2, "big") for value in request.values)
     if request.function == 43:
         return bytes([43, 14, request.quantity, request.address])
     return head + request.quantity.to_bytes(2, "big")
@@ -48,6 +50,8 @@ def request_pdu(request: Request) -> bytes:
 def answer_length(request: Request) -> int:
     if request.function in REGISTER_FUNCTIONS:
         return 5 + 2 * request.quantity
+    if request.function == 22:
+        return 10
     return 5 + -(-request.quantity // 8) if request.function in BIT_FUNCTIONS else 8
 
 

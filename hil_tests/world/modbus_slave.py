@@ -88,6 +88,7 @@ class Slave:
             int, bytes
         ] = {}  # what it says of itself, by object; empty: it has not the function
         self.identity_room = 253  # bytes of one answer
+        self.has_mask_write = True
         self.registers_max = 125
         self.answers_at_most = 125  # a longer read is answered with so many registers, and no exception
         self.requests: list[bytes] = []  # the latest, PDUs
@@ -183,6 +184,10 @@ class Slave:
                 else tuple(int.from_bytes(pdu[6 + 2 * i : 8 + 2 * i], "big") for i in range(count))
             )
             return self._write(function, int.from_bytes(pdu[1:3], "big"), values, now_s) or pdu[:5]
+        if function == 22 and len(pdu) == 7 and self.has_mask_write:
+            address, and_mask, or_mask = (int.from_bytes(pdu[i : i + 2], "big") for i in (1, 3, 5))
+            now = self.maps[3].get(address, 0)
+            return self._write(22, address, ((now & and_mask) | (or_mask & ~and_mask),), now_s) or pdu
         if function == 43 and len(pdu) == 4 and pdu[1] == 14 and self.identity:
             return self._identify(pdu[2], pdu[3])
         return bytes([function | 0x80, ILLEGAL_FUNCTION])

@@ -27,7 +27,7 @@ def request_length(frame: bytes) -> int:
         return 0
     if frame[1] in WRITE_MANY:
         return 9 + frame[6] if len(frame) > 6 else 0
-    return 7 if frame[1] == 43 else 8
+    return {43: 7, 22: 10}.get(frame[1], 8)
 
 
 class PtyStreet:

@@ -19,8 +19,8 @@ from gateway.metrics import _modbus
 from gateway.pollers.modbus import ModbusPoller
 from gateway.pollers.modbus_load import bus_load, device_load
 from gateway.pollers.modbus_time import Line
+from gateway.pollers.modbus_types import MASK_WRITE, WRITE_REGISTER, WRITE_REGISTERS, Point
 from gateway.pollers.modbus_types import Device as Polled
-from gateway.pollers.modbus_types import Point
 from gateway.profiles import Profile
 from hil_tests.world.modbus_slave import Slave
 from hil_tests.world.modbus_street import TcpStreet
@@ -105,6 +105,34 @@ def test_values_of_a_profile_go_in_as_one_set_and_writes_keep_to_its_limits() ->
         await far_side.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("mask_write", "kind", "function"),
+    [(False, "u16", WRITE_REGISTER), (True, "u16", MASK_WRITE), (True, "u32", WRITE_REGISTERS)],
+)
+def test_a_bit_field_of_one_register_goes_by_mask_write_where_the_profile_has_it(
+    mask_write: bool, kind: str, function: int
+) -> None:
+    told = METER.model_dump()
+    mode = {
+        "measurand": "level",
+        "unit": "cm",
+        "name": "mode",
+        "function": "holding",
+        "address": 20,
+        "type": kind,
+    }
+    told["modbus"]["point"] = [{**mode, "bits": (4, 3), "writable": {"min": 0, "max": 7}}]
+    told["modbus"]["mask_write"] = mask_write
+    profile = Profile.model_validate(told)
+    device = Device(section("m1", profile="meter"), profile, 1 << 31, quantities(profile))
+    bus = ModbusSection.model_validate({"name": "bus", "transport": "tcp", "host": "127.0.0.1"})
+    sink = Sink()
+    poller = ModbusPoller(bus, [device], sink.accept, sink.state, log.setup("error", "json"))
+    values = (0x50,) if kind == "u16" else (0, 0x50)
+    mask = (0x70,) if kind == "u16" else (0, 0x70)
+    assert poller.check_write("m1", "mode", 5.0) == (function, 20, values, mask)
 
 
 def test_the_load_of_a_bus_is_its_cheapest_plan_over_its_periods() -> None:

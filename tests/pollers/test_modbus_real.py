@@ -98,6 +98,8 @@ def test_every_function_reads_and_writes(kind: str, tmp_path: Path) -> None:
             assert await ask(7, 4, 2, 3) == tuple(truth(7, address) for address in (2, 3, 4))
             assert await ask(7, 1, 3, 11) == tuple(int(i % 3 == 0) for i in range(3, 14))
             assert await ask(7, 2, 0, 9) == tuple(i % 2 for i in range(9))
+            await ask(7, 22, 103, 1, (0xFF00, 0x0012))
+            assert device.maps[3][103] == (TRUTH[3] & 0xFF00) | 0x0012
             await ask(7, 6, 101, 1, (77,))
             await ask(7, 16, 102, 2, (88, 99))
             await ask(7, 5, 4, 1, (1,))

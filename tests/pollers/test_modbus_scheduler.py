@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,18 @@ from gateway import limits
 from gateway.pollers.modbus_device import DOWN, SUSPECT, UP
 from gateway.pollers.modbus_scheduler import Scheduler
 from gateway.pollers.modbus_time import Line
-from gateway.pollers.modbus_types import ANSWERED, REFUSED, Device, Job, Outcome, Point, Request, Wait, Write
+from gateway.pollers.modbus_types import (
+    ANSWERED,
+    MASK_WRITE,
+    REFUSED,
+    Device,
+    Job,
+    Outcome,
+    Point,
+    Request,
+    Wait,
+    Write,
+)
 from hil_tests.world.modbus_line import VirtualLine, run
 from hil_tests.world.modbus_slave import Manner, Slave, block, truth
 from tests.pollers.modbus_street import street
@@ -72,11 +84,18 @@ class Desk:
         ttl_s: float,
         mask: tuple[int, ...] = (),
     ) -> str:
+        order = Write(device, 16, address, values, now_s + ttl_s, self.told(number), mask=mask)
+        return self.scheduler.write(order, now_s)
+
+    def order(self, number: int, write: Write) -> None:
+        assert not self.scheduler.write(write, self.now_s), number
+
+    def told(self, number: int) -> Callable[[str, str], None]:
         def done(result: str, detail: str) -> None:
             assert number not in self.results, "told twice"
             self.results[number] = (result, detail, self.now_s)
 
-        return self.scheduler.write(Write(device, 16, address, values, now_s + ttl_s, done, mask=mask), now_s)
+        return done
 
 
 def one(points: tuple[Point, ...], slave: Slave | None = None, **options: Any) -> Desk:
@@ -349,6 +368,22 @@ def test_a_bit_field_is_written_and_the_rest_of_its_register_stays() -> None:
     assert (slave.maps[3][5], slave.maps[3][6]) == (0xA573, 0x1F0F)
     kinds = [job.kind for _at_s, job, _outcome in desk.jobs if job.kind != "read"]
     assert kinds == ["look", "write", "read_back"]
+
+
+def test_a_device_with_mask_write_leaves_the_rest_alone_by_itself() -> None:
+    """Whatever it does to its own bits meanwhile: nothing is read before, and nothing of it is written back."""
+    slave = Slave(1, holding={**block(1, range(10)), 5: 0xA5C3})
+    desk = one((point(0),), slave)
+    desk.order(1, Write("d1", MASK_WRITE, 5, (0x0070,), 5.0, desk.told(1), mask=(0x00F0,)))
+    desk.run(5.0)
+    assert desk.results[1][:2] == ("done", "")
+    assert slave.maps[3][5] == 0xA573
+    kinds = [job.kind for _at_s, job, _outcome in desk.jobs if job.kind != "read"]
+    assert kinds == ["write", "read_back"]
+    slave.has_mask_write = False
+    desk.order(2, Write("d1", MASK_WRITE, 5, (0x0010,), desk.now_s + 5.0, desk.told(2), mask=(0x00F0,)))
+    desk.run(desk.now_s + 5.0)
+    assert desk.results[2][:2] == ("refused", "exception 1 (illegal function)")
 
 
 def test_between_the_look_at_a_register_and_its_write_nothing_else_is_asked() -> None:
