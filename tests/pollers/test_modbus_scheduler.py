@@ -452,6 +452,7 @@ def chaos(seed: int, seconds: float) -> Desk:
         slave.maps[3].update(dict.fromkeys(range(60_000, 60_010), 0))
         # And those of which only some bits are written.
         slave.maps[3].update(dict.fromkeys(range(60_010, 60_020), REST))
+    slaves[-1].answers_at_most = 6
     events = []
     for number in range(int(seconds / 2)):
         at_s, unit = rng.uniform(0, seconds - 60), rng.randint(1, 8)
