@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +46,7 @@ CACHE_KIB = 512
 SWEEP_EVERY_S = 60.0
 LOOK_EVERY_S = 1.0
 WRITE_EVERY_S = 0.5
-TTL_S, TTL_SHORT_S = 1.0, 0.0005
+TTL_S, TTL_SHORT_S = 1.0, 0.001
 GATEWAY_CORE, STREET_CORE = 0, 1
 POINT = """
 [[modbus.point]]
@@ -122,15 +124,19 @@ def rss_mb() -> float:
 class Writes:
     """Orders a write now and then, and notes how each ended."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, seconds: float) -> None:
         self._pollers = list(gateway.buses.values())
-        self.ordered: dict[tuple[str, int], tuple[float, float]] = {}  # when, and its deadline
-        self.ended: dict[tuple[str, int], tuple[str, float]] = {}
-        self.left: dict[tuple[str, int], float] = {}  # when they were handed to the kernel
-        for index, poller in enumerate(self._pollers):
-            self._listen(f"d{index}", poller)
+        self.count = 0
+        self.results: Counter[str] = Counter()
+        # By number, and made before: what is measured is the gateway's memory, and not ours.
+        never = [math.nan] * (int(seconds / WRITE_EVERY_S) + 2)
+        self.ordered_s, self.deadline_s = array("d", never), array("d", never)
+        self.left_s = array("d", never)  # when they were in the hands of the kernel
+        self.done_s = array("d", never)
+        for poller in self._pollers:
+            self._listen(poller)
 
-    def _listen(self, name: str, poller: ModbusPoller) -> None:
+    def _listen(self, poller: ModbusPoller) -> None:
         """Note when each write goes out: what it waits for after that is the machine's, not the gateway's."""
         client = poller.bus.client
         assert isinstance(client, Client)
@@ -139,25 +145,26 @@ class Writes:
         async def noted(request: Request, timeout_s: float, not_after_s: float = math.inf) -> Outcome:
             outcome = await exchange(request, timeout_s, not_after_s)
             if request.values and outcome.note != UNSENT:
-                self.left[name, request.values[0]] = client.left_s
+                self.left_s[request.values[0]] = client.left_s
             return outcome
 
         client.exchange = noted  # type: ignore[method-assign]
 
     async def run(self) -> None:
-        number = 0
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
-            number += 1
-            name = f"d{number % DEVICES}"
+            self.count += 1
+            number = self.count
             ttl_s = TTL_SHORT_S if number % 10 == 0 else TTL_S
-            key, now_s = (name, number), time.monotonic()
-            self.ordered[key] = (now_s, now_s + ttl_s)
+            self.ordered_s[number] = time.monotonic()
+            self.deadline_s[number] = self.ordered_s[number] + ttl_s
 
-            def done(result: str, detail: str, key: tuple[str, int] = key) -> None:
-                self.ended[key] = (result, time.monotonic())
+            def done(result: str, detail: str, number: int = number) -> None:
+                self.results[result] += 1
+                if result == "done":
+                    self.done_s[number] = time.monotonic()
 
-            self._pollers[number % DEVICES].write(name, "set_point", number, ttl_s, done)
+            self._pollers[number % DEVICES].write(f"d{number % DEVICES}", "set_point", number, ttl_s, done)
 
 
 def configuration(folder: Path, ports: list[int]) -> configs.Config:
@@ -174,7 +181,7 @@ def configuration(folder: Path, ports: list[int]) -> configs.Config:
 async def measure(folder: Path, ports: list[int], seconds: float) -> tuple[Gateway, Writes, list[float]]:
     """Run the gateway for `seconds`; CPU share, resident memory at the begin and the end, points read."""
     gateway = Gateway(configuration(folder, ports), log.setup("error", "json"))
-    writes = Writes(gateway)
+    writes = Writes(gateway, seconds)
     running = asyncio.create_task(gateway.run())
     await gateway.store.write(
         lambda connection: connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}").close()
@@ -187,6 +194,8 @@ async def measure(folder: Path, ports: list[int], seconds: float) -> tuple[Gatew
     took_s = time.monotonic() - began_s
     writing.cancel()
     await asyncio.sleep(TTL_S + 0.5)  # the last ones end
+    if running.done():
+        raise RuntimeError("the gateway ended meanwhile: these would be the figures of nothing")
     figures = [
         took_s,
         (points_read(gateway) - began) / (took_s + TTL_S + 0.5),
@@ -250,26 +259,24 @@ def bench(seconds: float) -> Figures:
         finally:
             os.sched_setaffinity(0, cores)
             street.terminate()
-    return judged(gateway, writes, figures, ports, landed)
+    return judged(gateway, writes, figures, landed)
 
 
 def judged(
     gateway: Gateway,
     writes: Writes,
     figures: list[float],
-    ports: list[int],
     landed: list[tuple[int, int, float]],
 ) -> Figures:
     """Hold what the devices saw against what was ordered."""
-    at_s = {(f"d{ports.index(port)}", number): when_s for port, number, when_s in landed}
-    after_s = [when_s - writes.ordered[key][1] for key, when_s in at_s.items()]
-    assert set(at_s) <= set(writes.left), "a device noted a write that is not known to have left"
-    spare_s = [writes.ordered[key][1] - left_s for key, left_s in writes.left.items()]
-    results = [result for result, _at_s in writes.ended.values()]
+    left = [number for number, left_s in enumerate(writes.left_s) if not math.isnan(left_s)]
+    assert {number for _port, number, _at_s in landed} <= set(left), "a write landed that had not left"
+    after_s = [at_s - writes.deadline_s[number] for _port, number, at_s in landed]
+    spare_s = [writes.deadline_s[number] - writes.left_s[number] for number in left]
     lasted_ms = sorted(
-        1000 * (ended_s - writes.ordered[key][0])
-        for key, (result, ended_s) in writes.ended.items()
-        if result == "done"
+        1000 * (done_s - ordered_s)
+        for done_s, ordered_s in zip(writes.done_s, writes.ordered_s, strict=True)
+        if not math.isnan(done_s)
     )
     took_s, rate, cpu_share, begin_mb, half_mb, end_mb, max_mb, kb_per_min = figures
     missed = sum(
@@ -286,9 +293,9 @@ def judged(
         max_mb,
         kb_per_min,
         int(sum(device.counters["dropped"] for device in gateway.devices.by_name.values())),
-        len(writes.ordered),
-        results.count("done"),
-        results.count("expired"),
+        writes.count,
+        writes.results["done"],
+        writes.results["expired"],
         sum(spare < 0 for spare in spare_s),
         1000 * min(spare_s),
         1000 * max(after_s),

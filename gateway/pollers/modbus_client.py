@@ -268,7 +268,7 @@ class Client:
 
     def _send(self, data: bytes, addr: tuple[str, int] | None = None) -> None:
         """The last look at the clock: from here to the kernel nothing else can come in between."""
-        if self._monotonic() > self._not_after_s:
+        if self._monotonic() > self._not_after_s - limits.MODBUS_HAND_OVER_S:
             raise _TooLateError
         self._hand_over(data, addr=addr)
         self.left_s = self._monotonic()
