@@ -8,7 +8,7 @@ from gateway import profile_library
 from gateway.pollers.modbus_ports import PortSettings
 from gateway.pollers.modbus_scan import Finding, Scan
 from gateway.pollers.modbus_time import Line
-from gateway.pollers.modbus_types import ANSWERED, REFUSED, Outcome, Request
+from gateway.pollers.modbus_types import ANSWERED, READ_HOLDING, REFUSED, Outcome, Request
 
 REGISTERS = {0: 75, 100: 4711}
 PROFILE = """
@@ -39,6 +39,8 @@ class Meter:
 
     async def exchange(self, request: Request, timeout_s: float) -> Outcome:
         wanted = range(request.address, request.address + request.quantity)
+        if request.function != READ_HOLDING:
+            return Outcome(REFUSED, code=1)
         if not all(address in REGISTERS for address in wanted):
             return Outcome(REFUSED, code=2)
         return Outcome(ANSWERED, tuple(REGISTERS[address] for address in wanted))
