@@ -32,7 +32,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gateway import config as configs
-from gateway import log
+from gateway import limits, log
 from gateway.daemon import DataDir, Gateway
 from gateway.keys import write_file
 from gateway.pollers.modbus import ModbusPoller
@@ -46,7 +46,7 @@ CACHE_KIB = 512
 SWEEP_EVERY_S = 60.0
 LOOK_EVERY_S = 1.0
 WRITE_EVERY_S = 0.5
-TTL_S, TTL_SHORT_S = 1.0, 0.001
+TTL_S, TTL_SHORT_S = 1.0, limits.MODBUS_HAND_OVER_S + 0.001
 GATEWAY_CORE, STREET_CORE = 0, 1
 POINT = """
 [[modbus.point]]
