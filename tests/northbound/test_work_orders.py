@@ -13,7 +13,7 @@ import structlog
 from gateway.areas import Areas
 from gateway.config_alarms import AreaSection
 from gateway.errors import NorthboundError
-from gateway.northbound.http_post import HttpPoster
+from gateway.northbound.http_client import HttpClient
 from hil_tests.order_page import OrderServer
 from hil_tests.world.order_desk import OrderDesk
 from protocols.northbound import work_order
@@ -83,13 +83,13 @@ def test_a_post_reaches_the_desk_over_http_and_a_page_shows_it_escaped() -> None
     async def scenario() -> None:
         there = OrderDesk()
         async with server(there) as made:
-            poster = HttpPoster(2.0, "secret", None)
-            answer = await poster.post(f"http://127.0.0.1:{made.port}/orders", _order(content="<b>&"))
-            assert work_order.refusal(*answer) is None
+            client = HttpClient(2.0, "secret", None)
+            answer = await client.post(f"http://127.0.0.1:{made.port}/orders", _order(content="<b>&"))
+            assert work_order.refusal(answer.status, answer.body) is None
             there.faults.extend(["error", "no", "garbage"])
             for _ in range(3):
-                answer = await poster.post(f"http://127.0.0.1:{made.port}/orders", _order())
-                assert work_order.refusal(*answer) is not None
+                answer = await client.post(f"http://127.0.0.1:{made.port}/orders", _order())
+                assert work_order.refusal(answer.status, answer.body) is not None
             page = (await made.handle(_request("GET", "/"))).body.decode()
             assert "&lt;b&gt;&amp;" in page
             assert "<b>&" not in page
@@ -125,7 +125,7 @@ def test_a_hostile_answer_is_an_error_of_ours_and_bounded(answer: bytes) -> None
         made = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = made.sockets[0].getsockname()[1]
         with pytest.raises(NorthboundError):
-            await HttpPoster(5.0, None, None).post(f"http://127.0.0.1:{port}/", b"{}")
+            await HttpClient(5.0, None, None).post(f"http://127.0.0.1:{port}/", b"{}")
         made.close()
 
     asyncio.run(scenario())
