@@ -1,6 +1,7 @@
 """The desk's HTTP server: takes orders, and shows them on a page. `tidegate street orders` runs it.
 
 POST /orders, /answers       what a gateway sends (JSON)
+GET  /orders                 all orders (JSON)
 GET  /orders/CODE            what the desk did about an order (JSON, with an ETag)
 GET  /                       the page: self-contained, Chinese and English, fits a phone
 POST /clerk                  a button of the page: code and what to do; from this page only
@@ -13,11 +14,12 @@ import hmac
 import secrets
 import ssl
 import time
+from collections.abc import Callable
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
 
-from gateway.web import HttpServer, Page, Request
+from gateway.web import HttpServer, Page, Request, json_page
 from hil_tests.world.order_desk import NO, DeskOrder, OrderDesk, answer_to_get
 
 BODY_BYTES_MAX = 65_536
@@ -42,14 +44,20 @@ class OrderServer:
         port: int = 0,
         address: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
+        on_listening: Callable[[], None] = lambda: None,
     ) -> None:
         self.desk = desk
         self.ready = asyncio.Event()
+        self._on_listening = on_listening
         self._secret = secrets.token_hex(16)
         self._server = HttpServer(
             "orders", address, port, self.handle, log, tls=tls, body_bytes_max=BODY_BYTES_MAX,
-            on_listening=self.ready.set,
+            on_listening=self._listens,
         )  # fmt: skip
+
+    def _listens(self) -> None:
+        self.ready.set()
+        self._on_listening()
 
     @property
     def port(self) -> int:
@@ -62,6 +70,8 @@ class OrderServer:
         path = request.target.partition("?")[0]
         if request.method in ("GET", "HEAD") and path == "/":
             return Page(200, "text/html; charset=utf-8", self._page().encode(), _NO_FRAMES)
+        if request.method in ("GET", "HEAD") and path == "/orders":
+            return json_page(200, [self.told(order) for order in self.desk.orders.values()])
         if request.method in ("GET", "HEAD") and path.startswith("/orders/"):
             return self._status(path, request.headers.get("if-none-match", ""))
         if request.method != "POST":
@@ -71,6 +81,11 @@ class OrderServer:
         if path in ("/orders", "/answers"):
             return await self._take(request.body)
         return Page(404, "text/plain", b"there is nothing here\n")
+
+    def told(self, order: DeskOrder) -> dict[str, Any]:
+        """An order for programs: what was told last, and when and to whom it was told what."""
+        history = [{"at": at_s, "state": state, "area": area} for at_s, state, area in order.history]
+        return {**order.fields, "arrived": order.arrived_s, "history": history, "answers": order.answers}
 
     async def _take(self, body: bytes) -> Page:
         fault = self.desk.fault_of(body)

@@ -48,6 +48,7 @@ class DeskOrder:
     seen_by_clerk: bool = False
     closed_by_clerk: bool = False
     clerk: str = ""
+    taken_s: float | None = None  # when the clerk took it
     clerk_at: str = ""  # civil time of the desk
     history: list[tuple[float, int, str]] = field(default_factory=list)  # when, state, area
 

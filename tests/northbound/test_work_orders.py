@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from hil_tests.order_page import OrderServer
 from hil_tests.world.order_desk import OrderDesk
 from protocols.northbound import work_order
 
+VECTORS = Path(work_order.__file__).parents[1] / "vectors" / "northbound" / "work_order.json"
+CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 TREE = Areas(
     AreaSection(code=code, name=level, level=level, parent=parent, escalate_after_min=10)
     for code, level, parent in (
@@ -44,6 +48,30 @@ TREE = Areas(
 )
 def test_only_the_agreed_answer_is_a_success(status: int, body: bytes, is_success: bool) -> None:
     assert (work_order.refusal(status, body) is None) == is_success
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
+def test_golden_cases(case: dict[str, Any]) -> None:
+    """Bodies and codes to the byte: platforms keep them for years."""
+    check = case["check"]
+    if check == "order":
+        order = work_order.Order(**case["order"])
+        assert work_order.encode(order) == case["body"].encode()
+        if "story" in case:
+            assert work_order.content(work_order.Story(**case["story"]), case["language"]) == order.content
+    elif check == "answer":
+        told = (case["code"], case["handler"], case["department"], case["at"], case["state"])
+        assert work_order.encode_answer(*told) == case["body"].encode()
+    elif check == "code":
+        assert work_order.code_of(case["node"], case["epoch"], case["seq"], case["rule"]) == case["code"]
+    elif check == "reply":
+        assert (work_order.refusal(case["status"], case["body"].encode()) is None) == case["taken"]
+    elif "disposal" in case:
+        found = work_order.disposal(case["body"].encode(), case["code"])
+        assert (None if found is None else found._asdict()) == case["disposal"]
+    else:
+        with pytest.raises(work_order.WorkOrderError):
+            work_order.disposal(case["body"].encode(), case["code"])
 
 
 def test_the_code_of_an_order_follows_from_the_record_alone() -> None:
