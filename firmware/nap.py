@@ -8,9 +8,9 @@ A wake with its cache writes nothing to flash by itself.
 
 How long it listens: a frame that must be answered is waited for as ever (uplink.py), and after the last frame either
 way the link stays open for LISTEN_MS, in which a gateway says what it has for this node (time, settings, a command; on
-LoRa the windows after it are all there is). A gateway that does not answer TRIES_MAX frames in a row is left
-alone until the next set is due, six hours at most, or, if an event waits, for ten minutes, then twenty, and so on up
-to an hour.
+LoRa the windows after it are all there is). A gateway that does not answer TRIES_MAX frames in a row, with
+an event EVENT_TRIES (uplink.py), is left alone until the next set is due, six hours at most, or, if an event waits, for
+ten minutes, then twenty, and so on up to an hour.
 """
 
 from struct import calcsize, pack, unpack_from

@@ -34,6 +34,10 @@ SPACING_MAX_MS = 60000
 # Unanswered frames before the link counts as silent and hellos go out instead; unanswered hellos before joins do.
 SILENT_AFTER = 3
 JOIN_AFTER = 3
+# A node that sleeps goes on for so many while an event waits, half a minute, on a line that may lose nearly everything;
+# the spaces are doubled so often.
+EVENT_TRIES = 6
+_EVENT_DOUBLED_MAX = 2
 # Acks that came after a record was sent and left it out, before it stands aside for a while: it may have met a
 # conflict. Time-outs do not count: they tell of the line, not of the record.
 LEFT_OUT_MAX = 4
@@ -91,7 +95,9 @@ class Uplink:
     @property
     def has_given_up(self) -> bool:
         """Whether it leaves the gateway alone for now."""
-        return 0 < self.tries_max <= self.attempts
+        if not 0 < self.tries_max <= self.attempts:
+            return False
+        return self.attempts >= EVENT_TRIES or self._unacked(EVENTS, 0) is None
 
     # -- what happens around it -----------------------------------------------------------------------------
 
@@ -323,5 +329,7 @@ class Uplink:
 
     def spacing_ms(self) -> int:
         """The time an answer may take, doubled with each that did not come, and a quarter of it at random on top."""
-        spacing_ms = min(ANSWER_MS << min(self.unanswered, 5), SPACING_MAX_MS)
+        is_event = self.tries_max and self._unacked(EVENTS, 0) is not None
+        doubled = min(self.unanswered, _EVENT_DOUBLED_MAX if is_event else 5)
+        spacing_ms = min(ANSWER_MS << doubled, SPACING_MAX_MS)
         return spacing_ms + spacing_ms * self.hal.random(1)[0] // 1024

@@ -43,11 +43,7 @@ class AlarmOperations:
             alarm = _open(connection, number)
             if alarm.acknowledged_ms is not None:
                 raise CommandError(f"alarm {number} was acknowledged already, by {alarm.acknowledged_by}.")
-            alarm_rows.update(
-                connection, number, acknowledged_ms=now_ms, acknowledged_by=by.who, escalate_ms=None
-            )
-            alarm_rows.change(connection, number, "acknowledged", now_ms, alarm.tier, by.who, by.why)
-            audit(connection, now_ms, by, "alarm.acknowledge", str(number), alarm.rule)
+            alarm_rows.acknowledge(connection, alarm, now_ms, by)
             return alarm
 
         return {"rule": (await self._store.write(write)).rule}

@@ -6,6 +6,7 @@ import sqlite3
 from typing import Any, NamedTuple
 
 from gateway.limits import ALARMS_KEPT_MAX
+from gateway.registry import By, audit
 
 SCHEMA = (
     # Up to where events and readings have been looked at.
@@ -148,6 +149,13 @@ def change(
 def update(connection: sqlite3.Connection, alarm: int, **columns: Any) -> None:
     words = ", ".join(f"{column} = ?" for column in columns)
     connection.execute(f"UPDATE alarm SET {words} WHERE id = ?", (*columns.values(), alarm))
+
+
+def acknowledge(connection: sqlite3.Connection, alarm: Alarm, at_ms: int, by: By) -> None:
+    """Somebody deals with it: it goes no further up."""
+    update(connection, alarm.id, acknowledged_ms=at_ms, acknowledged_by=by.who, escalate_ms=None)
+    change(connection, alarm.id, "acknowledged", at_ms, alarm.tier, by.who, by.why)
+    audit(connection, at_ms, by, "alarm.acknowledge", str(alarm.id), alarm.rule)
 
 
 def get(connection: sqlite3.Connection, number: int) -> Alarm | None:

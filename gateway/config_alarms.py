@@ -97,8 +97,14 @@ class WorkOrdersSection(Section):
     enabled: bool = Field(True, description="false pauses the delivery; what is owed is kept")
     url: Url = Field(description="where orders are posted to")
     answer_url: Url | None = Field(None, description="where the end of an order is posted to, if elsewhere")
+    status_url: Url | None = Field(
+        None, description="where what the desk did is asked for; {code} stands for the order's code"
+    )
+    status_every_s: int = Field(30, ge=5, le=3600, description="how often it is asked about each open order")
     token_file: FileName | None = Field(None, description="file with a bearer token alone, mode 0600")
     ca_file: FileName | None = Field(None, description="certificates to trust instead of the system's")
+    cert_file: FileName | None = Field(None, description="certificate this gateway shows")
+    key_file: FileName | None = Field(None, description="private key of cert_file")
     timeout_s: float = Field(10.0, ge=0.5, le=60.0, description="for one exchange")
     severity_min: int = Field(1, ge=1, le=4, description="alarms below it become no orders")
     language: Literal["zh", "en", "both"] = Field("both", description="of what an order says")
@@ -114,11 +120,34 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     yield from unique("area", "code", rows_of(raw, "area"))
     yield from _check_areas(rows_of(raw, "area"))
     for index, row in enumerate(rows_of(raw, "work_orders")):
-        for key in ("token_file", "ca_file"):
-            url = row.get("url")
-            if key in row and isinstance(url, str) and url.startswith("http://") and not _is_local(url):
-                told = "would travel in the clear: the url must begin with https:// (or be on this machine)."
-                yield Problem(("work_orders", index, key), told)
+        for key, told in _check_work_orders(row):
+            yield Problem(("work_orders", index, key), told)
+
+
+_URLS = ("url", "answer_url", "status_url")
+
+
+def _check_work_orders(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it)."""
+    urls = [row[key] for key in _URLS if isinstance(row.get(key), str)]
+    is_clear = any(url.startswith("http://") and not _is_local(url) for url in urls)
+    if "token_file" in row and is_clear:
+        yield (
+            "token_file",
+            "would travel in the clear: the urls must begin with https:// (or be on this machine).",
+        )
+    for key in ("ca_file", "cert_file", "key_file"):
+        if key in row and urls and not any(url.startswith("https://") for url in urls):
+            yield key, "needs a url that begins with https://."
+    for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if key in row and other not in row:
+            yield key, f"needs {other} beside it."
+    status_url = row.get("status_url")
+    if isinstance(status_url, str) and status_url.count("{code}") != 1:
+        yield "status_url", "must have {code} in it, once: the order's code is put there."
+    for key in ("url", "answer_url"):
+        if isinstance(row.get(key), str) and "{" in row[key]:
+            yield key, "is taken as it is: {…} stands for something only in status_url."
 
 
 def _is_local(url: str) -> bool:

@@ -510,3 +510,9 @@ ORDER_LOOK_S = 0.1
 ORDER_IDLE_S = 5.0
 # An answer: a platform that says more is cut off.
 HTTP_ANSWER_BYTES_MAX = 65_536
+# An ETag that is longer is not kept: the whole answer comes each time.
+HTTP_ETAG_BYTES_MAX = 256
+# Orders that a platform is asked about in one round, one after the other; the next round goes on behind them.
+ORDERS_ASKED_MAX = 256
+# ETags kept, 300 bytes each; beyond it all are forgotten, and answers come whole once more.
+ORDERS_ETAGS_MAX = 4096

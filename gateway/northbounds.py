@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import re
-import ssl
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -187,10 +186,7 @@ def check_mqtt(section: MqttSection) -> str:
         told += f", topic {section.topic}"
     if tls is None and (password is not None or section.token_file is not None):
         told += "; the password goes there unencrypted: tls = true"
-    days = None if tls is None else tls.days_left()
-    if days is not None:
-        told += f"; certificate good for {days:.0f} days" if days > 0 else "; its certificate HAS EXPIRED"
-    return told
+    return told + _lasts(tls)
 
 
 def mqtt_secrets(section: MqttSection) -> tuple[str | None, str | None]:
@@ -244,46 +240,54 @@ def check_hj212(section: Hj212Section) -> str:
 
 def build_work_orders(section: WorkOrdersSection, context: Context) -> Northbound:
     """A northbound to a platform that takes alarms as work orders."""
-    from gateway.northbound.http_post import HttpPoster
+    from gateway.northbound.http_client import HttpClient
 
-    token = (
-        None if section.token_file is None else read_password(section.token_file, "work_orders", "token_file")
-    )
-    poster = HttpPoster(section.timeout_s, token, orders_tls(section))
-    return work_orders_by(poster, section, context)
+    token = None
+    if section.token_file is not None:
+        token = read_password(section.token_file, "work_orders", "token_file")
+    tls = orders_tls(section, context.clock.unix_ms)
+    return work_orders_by(HttpClient(section.timeout_s, token, tls), section, context, tls)
 
 
-def work_orders_by(poster: Any, section: WorkOrdersSection, context: Context) -> Northbound:
+def work_orders_by(
+    platform: Any, section: WorkOrdersSection, context: Context, tls: TlsFiles | None = None
+) -> Northbound:
     """The same with another way to the platform."""
     from gateway.northbound.work_orders import Settings, WorkOrders
 
     settings = Settings(
         section.name, context.gateway, section.url, section.answer_url, section.severity_min, section.language,
-        section.days, ZoneInfo(section.timezone),
+        section.days, ZoneInfo(section.timezone), section.status_url, section.status_every_s,
     )  # fmt: skip
     runner = WorkOrders(
-        settings, context.store, poster, context.rules, context.areas, context.clock, context.rng
+        settings, context.store, platform, context.rules, context.areas, context.clock, context.rng
     )
-    return OrdersNorthbound(section.name, runner, context.clock)
+    return OrdersNorthbound(section.name, runner, context.clock, tls)
 
 
-def orders_tls(section: WorkOrdersSection) -> ssl.SSLContext | None:
-    """What checks the platform's certificate; None without TLS."""
-    if not section.url.startswith("https:"):
+def orders_tls(section: WorkOrdersSection, now_ms: Callable[[], int]) -> TlsFiles | None:
+    """What checks the platform's certificate, and who we are there; None without TLS."""
+    urls = (section.url, section.answer_url or "", section.status_url or "")
+    if not any(url.startswith("https:") for url in urls):
         return None
-    try:
-        context = ssl.create_default_context(cafile=section.ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError([f"work_orders.ca_file: {section.ca_file} cannot be used: {exc}."]) from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    return TlsFiles(
+        f"work_orders {section.name}", section.ca_file, section.cert_file, section.key_file, now_ms
+    )
 
 
 def check_work_orders(section: WorkOrdersSection) -> str:
     if section.token_file is not None:
         read_password(section.token_file, "work_orders", "token_file")
-    orders_tls(section)
-    return section.url.partition("?")[0]
+    tls = orders_tls(section, SystemClock().unix_ms)
+    return section.url.partition("?")[0] + _lasts(tls)
+
+
+def _lasts(tls: TlsFiles | None) -> str:
+    """How long our own certificate does, where there is one."""
+    days = None if tls is None else tls.days_left()
+    if days is None:
+        return ""
+    return f"; certificate good for {days:.0f} days" if days > 0 else "; its certificate HAS EXPIRED"
 
 
 def build_sl651(section: Sl651Section, context: Context) -> Northbound:

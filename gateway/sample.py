@@ -46,7 +46,12 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     ),
     "work_orders": (
         config_alarms.WorkOrdersSection,
-        {"name": "hotline", "url": "https://12345.example/api/workorder"},
+        {
+            "name": "hotline",
+            "url": "https://12345.example/api/workorder",
+            "answer_url": "https://12345.example/api/answer",
+            "status_url": "https://12345.example/api/workorder/{code}",
+        },
     ),
     "alarm": (config_alarms.AlarmSection, {"name": "node_silent", "severity": 1}),
     "area": (

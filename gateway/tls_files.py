@@ -103,3 +103,15 @@ class TlsFiles:
 def _no_password() -> str:
     """OpenSSL would ask on the terminal, and wait for ever."""
     raise ValueError("key_file is protected by a password, which nobody is there to type")
+
+
+def distrust(error: ssl.SSLCertVerificationError, key: str) -> str:
+    """Why a far side's certificate is not taken, and what to do; `key` of the table says where the far side is."""
+    told = f"is not trusted: {error.verify_message}."
+    if "expired" in error.verify_message:
+        return told + " Its owner must renew the certificate; or this machine's clock is wrong."
+    if "not yet valid" in error.verify_message:
+        return told + " This machine's clock is probably behind."
+    if "mismatch" in error.verify_message.lower():
+        return told + f" The name or address in `{key}` must be one that the certificate is for."
+    return told + " Name the authority that signed it: ca_file."

@@ -25,8 +25,9 @@ from rich.live import Live
 from hil_tests.broker import Mosquitto, mosquitto_path
 from hil_tests.consumer import Consumer
 from hil_tests.demo_devices import DeviceStreet
-from hil_tests.demo_table import Board, render
+from hil_tests.demo_table import Board, render, told_orders
 from hil_tests.errors import HilError, StoryFailed
+from hil_tests.hotline import Hotline
 from hil_tests.places import CoverPlace, LiftPlace, Place, RiverPlace, Water
 from hil_tests.stories import STORIES, Stage, Story
 from hil_tests.street import Street, app_image
@@ -49,6 +50,8 @@ RIVER_SPOT, COVER_SPOT = Spot(2400, 300), Spot(260, 140, is_under_iron=True)
 INTERVAL_KEY, REPORT_KEY, SF_KEY = (
     SETTING_NAMES.index(name) for name in ("interval_s", "report_s", "radio_sf")
 )
+# Once so often somebody levers the cover out of its frame, and thinks better of it.
+THEFTS_EVERY_S = 240
 # A real record is played back so that a set of the demo is one of its 15-minute rows.
 RECORD_SPEED = 900 / INTERVAL_S
 # A cover sleeps, and on the air it is told of the end when it next speaks.
@@ -98,6 +101,7 @@ def demo(
         # An area of its own: on a broker that others use, only this run's records are counted.
         area = f"demo-{os.getpid()}"
         broker = _Broker.choose(mqtt, area, folder, stack)
+        hotline = stack.enter_context(Hotline(area))
         places = _places(world, seed) if story is None else [story.place(seed)]
         with console.status("building the firmware images"):
             for place in places:
@@ -114,16 +118,17 @@ def demo(
                 mqtt=broker.address,
                 area=area,
                 devices=devices,
+                more_tables=hotline.tables(),
             )
             stack.callback(street.close)
             stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
             street.start()
         if story is None:
             console.print(f"four nodes on real MicroPython, three devices; {broker.says}")
-            _watch(console, street, broker, seconds)
+            _watch(console, street, broker, hotline, seconds)
         else:
             console.print(f"{story.title}. One node on real MicroPython; {broker.says}", highlight=False)
-            stage = Stage(street, broker.city, console)
+            stage = Stage(street, broker.city, console, hotline)
             stage.explain()
             problem = _play(story, stage)
         with console.status("closing the books: sampling stops, what is still on its way is delivered"):
@@ -185,6 +190,7 @@ def _folder(keep: Path | None, stack: ExitStack) -> Path:
 
 def _places(world: Path | None, seed: int) -> list[Place]:
     cover, lift = CoverPlace("lid-1", seed, spot=COVER_SPOT), LiftPlace("lift-1", seed)
+    cover.thefts_every_s = THEFTS_EVERY_S
     cover.settings = {INTERVAL_KEY: COVER_INTERVAL_S, REPORT_KEY: 1, SF_KEY: 7}
     lift.settings = {INTERVAL_KEY: LIFT_INTERVAL_S, REPORT_KEY: 1}
     far_river = RiverPlace("bridge-2", seed + 1, _water(world), spot=RIVER_SPOT)
@@ -253,7 +259,9 @@ class _Broker:
         return cls((host, port), city, says)
 
 
-def _watch(console: Console, street: Street, broker: _Broker, seconds: float | None) -> None:
+def _watch(
+    console: Console, street: Street, broker: _Broker, hotline: Hotline, seconds: float | None
+) -> None:
     board = Board(street)
     end = None if seconds is None else time.monotonic() + seconds
     try:
@@ -261,7 +269,8 @@ def _watch(console: Console, street: Street, broker: _Broker, seconds: float | N
             while end is None or time.monotonic() < end:
                 for place in street.places.values():
                     place.live()
-                live.update(render(board.look(), broker.city, end), refresh=True)
+                orders = told_orders(hotline, street.places.values())
+                live.update(render(board.look(), broker.city, end, orders), refresh=True)
                 time.sleep(1 / REFRESH_PER_S)
     except KeyboardInterrupt:
         console.print("stopping")

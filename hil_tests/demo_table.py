@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,16 @@ from rich.text import Text
 
 from gateway.control import ask
 from hil_tests.demo_devices import DEVICES
+from hil_tests.places import CoverPlace, Place
 from protocols.measurands import CLASS_NAMES, water_class
 from protocols.wire import readings
 from protocols.wire.codes import EVENT_NAMES
 
 if TYPE_CHECKING:
     from hil_tests.consumer import Consumer
+    from hil_tests.hotline import Hotline
     from hil_tests.street import Street
+    from hil_tests.world.order_desk import DeskOrder
 
 FLAG_STYLE = {readings.SUSPECT: "yellow", readings.FAIL: "bold red"}
 CLASS_STYLE = {"I": "bold cyan", "II": "cyan", "III": "green", "IV": "yellow", "V": "red", "劣V": "bold red"}
@@ -31,6 +34,7 @@ FLASH_LOOK_S = 1.0
 STATES = ("cleared", "raised", "")
 UNITS = {"Cel": "°C"}
 STATE_STYLE = {"raised": "bold red", "cleared": "green"}
+ORDERS_SHOWN = 3
 BOARD_STATES = {"running": "up", "asleep": "asleep"}
 
 # (number, quality flag) by measurand.
@@ -148,8 +152,30 @@ class Board:
         row.age_s = max(0.0, time.time() - received_ms / 1000)
 
 
-def render(rows: list[NodeRow], city: Consumer | None, end_s: float | None) -> RenderableType:
-    """The table and the line under it."""
+def told_orders(hotline: Hotline, places: Iterable[Place]) -> list[str]:
+    """The latest work orders as the hotline has them, a line each."""
+    opened = {place.site: place.opened_s for place in places if isinstance(place, CoverPlace)}
+    return [
+        told_order(order, hotline, opened.get(str(order.fields["place"])))
+        for order in hotline.orders()[-ORDERS_SHOWN:]
+    ]
+
+
+def told_order(order: DeskOrder, hotline: Hotline, opened_s: float | None) -> str:
+    """Its number, for what, who was told when, and whether it is closed."""
+    told = []
+    for at_s, state, area in order.history:
+        when = time.strftime("%H:%M:%S", time.localtime(at_s))
+        if opened_s is not None and at_s >= opened_s and order.fields["scene"] == "cover_open":
+            when = f"{at_s - opened_s:.0f} s"
+        told.append(f"{'closed' if state == 2 else hotline.handler(area)} {when}")
+    return f"{order.code} {order.fields['scene']} {order.fields['place']}: {', '.join(told)}"
+
+
+def render(
+    rows: list[NodeRow], city: Consumer | None, end_s: float | None, orders: Sequence[str] = ()
+) -> RenderableType:
+    """The table and the lines under it."""
     table = Table(
         title="Tidegate: what is in a city, and how it comes to the gateway",
         title_justify="left",
@@ -171,7 +197,9 @@ def render(rows: list[NodeRow], city: Consumer | None, end_s: float | None) -> R
         foot += f" The city has {len(city.judge.records)} records, {city.judge.copies} copies."
     if end_s is not None:
         foot += f" Ends in {max(0, end_s - time.monotonic()):.0f} s."
-    return Group(table, Text(foot, style="dim"))
+    told = [Text(order) for order in orders] or [Text("none yet", style="dim")]
+    heading = Text("\nWork orders: who was told when; of a theft, seconds since the lever", style="italic")
+    return Group(table, heading, *told, Text(foot, style="dim"))
 
 
 def said(row: NodeRow) -> Text:

@@ -1,6 +1,8 @@
 """The desk's HTTP server: takes orders, and shows them on a page. `tidegate street orders` runs it.
 
 POST /orders, /answers       what a gateway sends (JSON)
+GET  /orders                 all orders (JSON)
+GET  /orders/CODE            what the desk did about an order (JSON, with an ETag)
 GET  /                       the page: self-contained, Chinese and English, fits a phone
 POST /clerk                  a button of the page: code and what to do; from this page only
 """
@@ -10,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import ssl
 import time
+from collections.abc import Callable
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
 
-from gateway.web import HttpServer, Page, Request
-from hil_tests.world.order_desk import NO, DeskOrder, OrderDesk
+from gateway.web import HttpServer, Page, Request, json_page
+from hil_tests.world.order_desk import NO, DeskOrder, OrderDesk, answer_to_get
 
 BODY_BYTES_MAX = 65_536
 _SHOWN_MAX = 500
@@ -33,13 +37,27 @@ button{font:inherit;padding:.4rem 1rem;margin:.3rem .5rem 0 0}"""
 class OrderServer:
     """A desk at an address."""
 
-    def __init__(self, desk: OrderDesk, log: Any, port: int = 0, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        desk: OrderDesk,
+        log: Any,
+        port: int = 0,
+        address: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        on_listening: Callable[[], None] = lambda: None,
+    ) -> None:
         self.desk = desk
         self.ready = asyncio.Event()
+        self._on_listening = on_listening
         self._secret = secrets.token_hex(16)
         self._server = HttpServer(
-            "orders", address, port, self.handle, log, body_bytes_max=BODY_BYTES_MAX, on_listening=self.ready.set
+            "orders", address, port, self.handle, log, tls=tls, body_bytes_max=BODY_BYTES_MAX,
+            on_listening=self._listens,
         )  # fmt: skip
+
+    def _listens(self) -> None:
+        self.ready.set()
+        self._on_listening()
 
     @property
     def port(self) -> int:
@@ -52,6 +70,10 @@ class OrderServer:
         path = request.target.partition("?")[0]
         if request.method in ("GET", "HEAD") and path == "/":
             return Page(200, "text/html; charset=utf-8", self._page().encode(), _NO_FRAMES)
+        if request.method in ("GET", "HEAD") and path == "/orders":
+            return json_page(200, [self.told(order) for order in self.desk.orders.values()])
+        if request.method in ("GET", "HEAD") and path.startswith("/orders/"):
+            return self._status(path, request.headers.get("if-none-match", ""))
         if request.method != "POST":
             return Page(404, "text/plain", b"there is nothing here\n")
         if path == "/clerk":
@@ -59,6 +81,11 @@ class OrderServer:
         if path in ("/orders", "/answers"):
             return await self._take(request.body)
         return Page(404, "text/plain", b"there is nothing here\n")
+
+    def told(self, order: DeskOrder) -> dict[str, Any]:
+        """An order for programs: what was told last, and when and to whom it was told what."""
+        history = [{"at": at_s, "state": state, "area": area} for at_s, state, area in order.history]
+        return {**order.fields, "arrived": order.arrived_s, "history": history, "answers": order.answers}
 
     async def _take(self, body: bytes) -> Page:
         fault = self.desk.fault_of(body)
@@ -71,6 +98,10 @@ class OrderServer:
             await asyncio.sleep(2.0 if fault == "slow" else 30.0)
         return Page(200, "application/json", answer)
 
+    def _status(self, path: str, etag: str) -> Page:
+        status, body, etag = answer_to_get(self.desk, path, etag)
+        return Page(status, "application/json", body, (("ETag", etag),) if etag else ())
+
     def _clerk(self, request: Request) -> Page:
         """A form of our own page: its secret is in it, and a browser says that it comes from here."""
         fields = {key: values[0] for key, values in parse_qs(request.body.decode("ascii", "replace")).items()}
@@ -81,9 +112,7 @@ class OrderServer:
         order = self.desk.orders.get(fields.get("code", ""))
         if order is None or fields.get("do") not in ("seen", "close"):
             return Page(404, "text/plain", b"no such order\n")
-        order.seen_by_clerk = True
-        if fields["do"] == "close":
-            order.closed_by_clerk = True
+        self.desk.clerk(order, fields["do"], time.strftime("%Y-%m-%d %H:%M:%S"))
         return Page(303, "text/plain", b"", (("Location", "/"),))
 
     def _page(self) -> str:

@@ -2,7 +2,7 @@
 
 with OrderRig(folder, covers=4, seed=7) as rig:
     rig.settle_in(); rig.play(openings=20)
-    rig.thefts → [Theft(opening, order code, latency_s, closed)]
+    rig.thefts → [Theft(opening, orders)]
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hil_tests.cover_rig import CoverRig, Opening, percentile
+from hil_tests.hotline import area_tables
 from hil_tests.street import AREA
 from hil_tests.world.order_desk import DeskOrder
 
 ESCALATE_MIN = 2
+# Between two bursts passes so many times their length, on average.
+BURST_EVERY = 9
 
 
 @dataclass
@@ -34,17 +37,60 @@ class Theft:
     _due_s: float = 0.0
 
 
-class OrderRig(CoverRig):
-    """`kills`: so many times the gateway is killed, at seeded moments after a cover was opened; `trouble`: the desk
-    refuses, swallows and is slow now and then; `loss_percent` of the bytes on the lines is spoiled."""
+class Plan(NamedTuple):
+    """What one street has to stand.
 
-    def __init__(
-        self, folder: Path, covers: int, seed: int, *, kills: int = 0, trouble: bool = False, loss_percent: float = 0
-    ) -> None:  # fmt: skip
-        self._kills = kills
-        self._trouble = trouble
-        self.killed = 0
-        self._order_of: dict[int, list[DeskOrder]] = {}
+    ``kills``: so many times the gateway is killed, at seeded moments after a cover was opened; ``trouble``: the desk
+    refuses, swallows and is slow now and then; ``spoiled_percent`` of the bytes on the lines is spoiled, and
+    ``lost_percent`` of the frames is lost, each way; ``burst_s``: as often as one minute in ten a line loses everything
+    for up to so long; ``clerk``: somebody at the desk takes every other order after one to three minutes.
+    """
+
+    seed: int
+    openings: int
+    kills: int = 0
+    trouble: bool = False
+    spoiled_percent: float = 0.0
+    lost_percent: float = 0.0
+    burst_s: float = 0.0
+    clerk: bool = False
+
+
+class Weather:
+    """Frames that one line loses: some by chance, and all while a burst lasts."""
+
+    def __init__(self, plan: Plan, rng: random.Random, now_s: Callable[[], float]) -> None:
+        self.lost = 0
+        self._share = plan.lost_percent / 100
+        self._burst_s = plan.burst_s
+        self._rng = rng
+        self._now_s = now_s
+        self._bursts: tuple[float, float] = (0.0, 0.0)
+
+    def loses(self, way: str) -> bool:
+        is_lost = self._rng.random() < self._share or self._is_burst()
+        self.lost += is_lost
+        return is_lost
+
+    def _is_burst(self) -> bool:
+        now_s = self._now_s()
+        while self._burst_s and self._bursts[1] < now_s:
+            length_s = self._rng.uniform(0.1, 1) * self._burst_s
+            begin_s = self._bursts[1] + self._rng.uniform(0.5, 1.5) * BURST_EVERY * length_s
+            self._bursts = begin_s, begin_s + length_s
+        return self._bursts[0] <= now_s < self._bursts[1]
+
+
+class OrderRig(CoverRig):
+    """A street of a Plan."""
+
+    def __init__(self, folder: Path, covers: int, plan: Plan) -> None:
+        self.plan = plan
+        seed, trouble = plan.seed, plan.trouble
+        self.killed = self.acknowledged = 0
+        self._weather: list[Weather] = []
+        self._clerk = random.Random(f"{seed} clerk")
+        self._seen: set[str] = set()
         super().__init__(folder, covers, seed, trucks_a_day=100, pace_s=150)
         rng = self.random("desk")
         if trouble:
@@ -52,29 +98,29 @@ class OrderRig(CoverRig):
                 rng.choice(("error", "no", "garbage", "slow")) if rng.random() < 0.1 else ""
             )
         self.desk.on_change = self._order_changed
-        self._loss_percent = loss_percent
 
     def tables(self) -> list[str]:
-        levels = (
-            ("grid", AREA, "330110001"),
-            ("street", "330110001", "330110"),
-            ("district", "330110", "3301"),
-        )
-        areas = [
-            f'[[area]]\ncode = "{code}"\nname = "{level}"\nlevel = "{level}"\nparent = "{parent}"\n'
-            f'escalate_after_min = {ESCALATE_MIN}\nhandler = "{level}-1"\n'
-            for level, code, parent in levels
-        ]
-        areas.append('[[area]]\ncode = "3301"\nname = "city"\nlevel = "city"\n')
         url = 'url = "http://desk.invalid/orders"\nanswer_url = "http://desk.invalid/answers"\n'
-        return [*areas, f'[[work_orders]]\nname = "hotline"\n{url}']
+        url += 'status_url = "http://desk.invalid/orders/{code}"\nstatus_every_s = 10\n'
+        return [*area_tables(AREA, ESCALATE_MIN), f'[[work_orders]]\nname = "hotline"\n{url}']
 
     def play(self, openings: int) -> None:
-        self.line_faults(self._loss_percent)
+        self.line_faults(self.plan.spoiled_percent)
+        for name, line in self.lines.items():
+            weather = Weather(self.plan, self.random(f"weather {name}"), lambda: self.world.now_s)
+            self._weather.append(weather)
+            line.loses = weather.loses
         rng = self.random("kills")
-        for index in range(self._kills):
+        for index in range(self.plan.kills):
             self.world.at(self.world.now_s + 600 + index * 900 + rng.uniform(0, 900), self._kill_soon(rng))
         super().play(openings)
+        self.line_faults(0)
+        for line in self.lines.values():
+            line.loses = lambda way: False
+
+    @property
+    def frames_lost(self) -> int:
+        return sum(weather.lost for weather in self._weather)
 
     def _angle(self, rng: random.Random) -> float:
         """Far enough for an alarm of five seconds' hold: levered out, or carried away upside down."""
@@ -90,6 +136,16 @@ class OrderRig(CoverRig):
 
     def _order_changed(self, order: DeskOrder) -> None:
         """What the clerk sees."""
+        if not self.plan.clerk or order.code in self._seen:
+            return
+        self._seen.add(order.code)
+        if self._clerk.random() < 0.5:
+            self.world.after(self._clerk.uniform(60, 180), lambda: self._take(order))
+
+    def _take(self, order: DeskOrder) -> None:
+        if not order.is_done:
+            order.taken_s = self.world.now_s
+            self.desk.clerk(order, "seen", "")
 
     def run_s(self, seconds: float) -> None:
         """In small steps, so that a kill comes at its moment: the gateway is started again after a second."""
@@ -103,6 +159,11 @@ class OrderRig(CoverRig):
                 self.kill_gateway()
                 super().run_s(1.0)
                 self.start_gateway()
+
+    def count_acknowledged(self) -> None:
+        """Alarms that the desk's people acknowledged, as the gateway has them."""
+        query = "SELECT count(*) FROM alarm WHERE acknowledged_by = 'hotline: clerk-1'"
+        self.acknowledged = int(self.alive.store.read(lambda reader: reader.execute(query).fetchone())[0])
 
     @property
     def thefts(self) -> list[Theft]:
@@ -135,6 +196,10 @@ def order_figures(rigs: list[OrderRig]) -> Iterator[str]:
     )
     copies = sum(rig.desk.counters["copies"] for rig in rigs)
     yield f"thefts={len(thefts)} orders={orders} duplicates={orders - len(thefts)} closed={closed}"
-    yield f"escalated={escalated} kills={sum(rig.killed for rig in rigs)} copies_of_posts={copies}"
+    taken = sum(order.taken_s is not None for rig in rigs for order in rig.desk.orders.values())
+    acknowledged = sum(rig.acknowledged for rig in rigs)
+    yield f"escalated={escalated} taken_at_the_desk={taken} acknowledged={acknowledged}"
+    yield f"frames_lost={sum(rig.frames_lost for rig in rigs)} kills={sum(rig.killed for rig in rigs)}"
+    yield f"copies_of_posts={copies}"
     yield f"latency_p50_s={percentile(latencies, 0.5):.1f} latency_p99_s={percentile(latencies, 0.99):.1f}"
     yield f"latency_max_s={max(latencies):.1f}"

@@ -33,6 +33,8 @@ BUSY_TRUCKS_A_DAY = 8_000
 # On the air: a river station starts with 176k and a cover with 184k; neither does with 8k less.
 HEAP_ON_AIR = "192k"
 _CELL_MV = 3_620
+# A cover that is stolen by itself: first after so long, when it has learned how it lies, and put back after so long.
+_FIRST_THEFT_S, _THEFT_S = 75.0, 20.0
 _HEIGHTS_M = (0.0, 4.5, 7.5, 10.5)
 _DOOR_S = 3.0
 # The car stands still for this before and after its door moves.
@@ -98,11 +100,16 @@ class CoverPlace:
         if spot is not None:
             self.heap_size = HEAP_ON_AIR
         self.settings: dict[int, int] = {}
+        self.thefts_every_s = 0.0  # 0: by nobody who does it by himself
+        self.opened_s: float | None = None  # unix seconds, when somebody turned it last
+        self._next_s = 0.0
+        self.angle_deg = 0.0
         self._seed = seed
         self._trucks_a_day = trucks_a_day
 
     def attach(self, board: VirtualBoard) -> None:
         self._board = board
+        self._next_s = board.now_s() + _FIRST_THEFT_S
         board.adc_uv[SUPPLY_ADC_PIN] = _CELL_MV * 1_000_000 // SUPPLY_DIVIDER_MILLI
         self.motion = motion = CoverMotion(self._seed, start_s=board.now_s(), trucks_a_day=self._trucks_a_day)
         self._chip = Lis3dh(
@@ -112,10 +119,18 @@ class CoverPlace:
         board.wire(self._chip.int1, INPUT_PINS["motion"])
 
     def live(self) -> None:
-        """Traffic comes by itself."""
+        """Traffic comes by itself, and so do thieves, where they are expected."""
+        now_s = self._board.now_s()
+        if not self.thefts_every_s or now_s < self._next_s:
+            return
+        self._next_s = now_s + (self.thefts_every_s if self.angle_deg else _THEFT_S)
+        self.turn(0 if self.angle_deg else 40)
 
     def turn(self, angle_deg: float, over_s: float = 2.0) -> None:
         """Somebody turns the cover, from now on."""
+        if angle_deg and not self.angle_deg:
+            self.opened_s = self._board.now_s()
+        self.angle_deg = angle_deg
 
         def turn() -> None:
             self.motion.turn(self._board.now_s() + 0.1, angle_deg, 30, over_s)

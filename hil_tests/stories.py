@@ -25,11 +25,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hil_tests.consumer import Consumer
+    from hil_tests.hotline import Hotline
     from hil_tests.street import Street
+    from hil_tests.world.order_desk import DeskOrder
 
 _LOOK_S = 0.1
 STATES = ("cleared", "raised", "note")
-STYLES = {"world": "bold cyan", "node": "yellow", "gateway": "magenta", "city": "green"}
+STYLES = {
+    "world": "bold cyan",
+    "node": "yellow",
+    "gateway": "magenta",
+    "city": "green",
+    "hotline": "bold red",
+}
 UNITS = {
     "cover_tilted": "° from how it lay",
     "cover_upturned": "° from how it lay",
@@ -46,10 +54,12 @@ class Stage:
     street: Street
     city: Consumer | None
     console: Console
+    hotline: Hotline | None = None
     began_s: float = field(default_factory=time.time)
     seen: list[dict[str, Any]] = field(default_factory=list)
     _last_event: int = 0
     _at_city: set[tuple[str, int, int]] = field(default_factory=set)
+    _told: int = 0  # lines of the hotline
 
     @property
     def place(self) -> Any:
@@ -64,6 +74,8 @@ class Stage:
     def explain(self) -> None:
         """What the words at the left mean."""
         text = "node: on its flash, by its own clock. gateway: on its disk. city: received and confirmed."
+        if self.hotline is not None:
+            text += f" hotline: takes work orders, and shows them at {self.hotline.url}/"
         self.console.print(Text(text, style="dim"))
 
     def run_s(self, seconds: float) -> None:
@@ -111,6 +123,34 @@ class Stage:
                 if event["id"] in self.city.judge.records and event["id"] not in self._at_city:
                     self._at_city.add(event["id"])
                     self.say("city", f"received {event['name']} {event['state']}")
+        self._look_at_orders()
+
+    def _look_at_orders(self) -> None:
+        if self.hotline is None:
+            return
+        lines = [
+            (at_s, f"order {order.code}: {told}")
+            for order in self.hotline.orders()
+            for at_s, told in _history(order, self.hotline)
+        ]
+        for at_s, line in lines[self._told :]:
+            self.say("hotline", line, at_s)
+        self._told = len(lines)
+
+    def must_order(self, holds: Callable[[DeskOrder], bool], timeout_s: float, what: str) -> DeskOrder:
+        """Wait for an order of which that holds."""
+        assert self.hotline is not None
+        hotline = self.hotline
+        if not self.wait(lambda: any(map(holds, hotline.orders())), timeout_s):
+            raise StoryFailed(f"after {timeout_s:.0f} s still no order {what}")
+        self._look()
+        return next(filter(holds, hotline.orders()))
+
+    def acknowledged_by(self) -> str | None:
+        """Who acknowledged the latest alarm, as the gateway has it."""
+        with closing(sqlite3.connect(f"file:{self.street.gateway.database}?mode=ro", uri=True)) as reader:
+            row = reader.execute("SELECT acknowledged_by FROM alarm ORDER BY id DESC LIMIT 1").fetchone()
+        return None if row is None else row[0]
 
     def _new_events(self) -> list[dict[str, Any]]:
         database = self.street.gateway.database
@@ -137,6 +177,19 @@ class Stage:
                 }
             )
         return found
+
+
+def _history(order: DeskOrder, hotline: Hotline) -> list[tuple[float, str]]:
+    lines, state_before = [], -1
+    for at_s, state, area in order.history:
+        told = f"{order.fields['scene']} at {order.fields['place']}, told {hotline.handler(area)}"
+        if state == 2:
+            told = "closed"
+        elif state_before >= 0:
+            told = f"now told {hotline.handler(area)}"
+        lines.append((at_s, told))
+        state_before = state
+    return lines
 
 
 # ---- the stories -----------------------------------------------------------------------------------------------------
@@ -176,6 +229,22 @@ def _cover_stolen(stage: Stage) -> None:
         "city",
         f"{tilted['received_s'] - opened_s:.0f} s after the lever: 5 s of hold time, then 30 s are allowed",
     )
+    if stage.hotline is not None:
+        _cover_ordered(stage, stage.hotline, cover, opened_s)
+
+
+def _cover_ordered(stage: Stage, hotline: Hotline, cover: CoverPlace, opened_s: float) -> None:
+    order = stage.must_order(lambda order: True, 30, "at the hotline")
+    stage.say("hotline", f"that was {order.arrived_s - opened_s:.0f} s after the lever")
+    hotline.take(order, "zhang-3")
+    stage.say("hotline", "zhang-3 takes it, and drives out")
+    if not stage.wait(lambda: stage.acknowledged_by() is not None, 30):
+        raise StoryFailed("after 30 s the gateway still does not know that somebody took the order")
+    stage.say("gateway", f"acknowledged by {stage.acknowledged_by()}; it goes no further up")
+    stage.say("world", "the cover is found, and laid back into its frame")
+    cover.turn(0, over_s=2)
+    stage.must("cover_upturned", "cleared", 150)
+    stage.must_order(lambda order: order.is_done and order.answers > 0, 30, "that is closed")
 
 
 def _lift(seed: int) -> Place:

@@ -154,6 +154,7 @@ class Street:
         mqtt: tuple[str, int] | None = None,
         area: str = AREA,
         devices: DeviceStreet | None = None,
+        more_tables: Sequence[str] = (),
     ) -> None:
         self.devices = devices
         self.folder = folder
@@ -174,7 +175,7 @@ class Street:
         }
         tables = self.sky.tables() if self.sky is not None else []
         tables += devices.tables(area) if devices is not None else []
-        self.gateway = GatewayProcess(folder / "gateway", links, mqtt, tables)
+        self.gateway = GatewayProcess(folder / "gateway", links, mqtt, [*tables, *more_tables])
 
     def _add_board(self, index: int, place: Place) -> None:
         minted = mint(

@@ -159,7 +159,8 @@ async def _serve_orders(port: int, trouble: bool, seed: int) -> None:
     if not task.done():
         url = f"http://127.0.0.1:{server.port}"
         typer.echo(f"A hotline desk; its page is {url}/ . A gateway sends it orders with:\n")
-        typer.echo(f'[[work_orders]]\nname = "hotline"\nurl = "{url}/orders"\nanswer_url = "{url}/answers"\n')
+        typer.echo(f'[[work_orders]]\nname = "hotline"\nurl = "{url}/orders"\nanswer_url = "{url}/answers"')
+        typer.echo(f'status_url = "{url}/orders/{{code}}"\n')
     await task
 
 

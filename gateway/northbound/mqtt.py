@@ -33,7 +33,7 @@ from gateway.northbound.mqtt_client import Client, Mids, quiet
 from gateway.northbound.payloads import Message, Part
 from gateway.northbound.runner import Destination, OnConfirm
 from gateway.records import Event, Reading
-from gateway.tls_files import TlsFiles
+from gateway.tls_files import TlsFiles, distrust
 from protocols.northbound import topics
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class MqttSender:
                 self._step_down("it hangs up on MQTT 5 without a word")
             raise NorthboundError(f"{self._name()} cannot be reached: {error}{self._remark()}") from error
         except ssl.SSLCertVerificationError as error:
-            raise NorthboundError(f"{self._name()} {_distrust(error)}") from error
+            raise NorthboundError(f"{self._name()} {distrust(error, 'host')}") from error
         except (OSError, TimeoutError, ssl.SSLError) as error:
             raise NorthboundError(f"{self._name()} cannot be reached: {error}{self._remark()}") from error
         self._hang_ups = 0
@@ -371,15 +371,3 @@ class MqttSession:
 
 def _code_of(error: MQTTConnectError) -> int:
     return int(getattr(error, "_code", 0))
-
-
-def _distrust(error: ssl.SSLCertVerificationError) -> str:
-    """Why the broker's certificate is not taken, and what to do."""
-    told = f"is not trusted: {error.verify_message}."
-    if "expired" in error.verify_message:
-        return told + " Its owner must renew the certificate; or this machine's clock is wrong."
-    if "not yet valid" in error.verify_message:
-        return told + " This machine's clock is probably behind."
-    if "mismatch" in error.verify_message.lower():
-        return told + " The name or address in `host` must be one that the certificate is for."
-    return told + " Name the authority that signed it: ca_file."

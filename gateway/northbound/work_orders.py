@@ -34,16 +34,16 @@ from gateway.limits import (
     ORDER_RETRY_MIN_S,
     ORDERS_IN_FLIGHT_MAX,
 )
-from gateway.northbound.http_post import Answer
+from gateway.northbound.http_client import Answer
+from gateway.northbound.order_answers import Asker, OrderAnswers, is_from
 from gateway.store import Store
 from protocols.alarm_rules import Rule
 from protocols.northbound import work_order
 
 log = logging.getLogger(__name__)
-_SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
-class Poster(Protocol):
+class Platform(Asker, Protocol):
     async def post(self, url: str, body: bytes) -> Answer: ...
 
 
@@ -58,6 +58,8 @@ class Settings(NamedTuple):
     language: str
     days: int
     zone: ZoneInfo
+    status_url: str | None = None
+    status_every_s: int = 30
 
 
 class _Owed:
@@ -75,13 +77,13 @@ class WorkOrders:
     """`run` is supervised by the daemon."""
 
     def __init__(
-        self, settings: Settings, store: Store, poster: Poster, rules: Mapping[str, Rule], areas: Areas, clock: Clock,
-        rng: random.Random,
+        self, settings: Settings, store: Store, platform: Platform, rules: Mapping[str, Rule], areas: Areas,
+        clock: Clock, rng: random.Random,
     ) -> None:  # fmt: skip
         self.counters = dict.fromkeys(("delivered", "refused", "unanswered"), 0)
         self._settings = settings
         self._store = store
-        self._poster = poster
+        self._platform = platform
         self._rules = rules
         self._areas = areas
         self._clock = clock
@@ -90,6 +92,10 @@ class WorkOrders:
         self._seen = 0
         self._is_answered = True
         self._wake = asyncio.Event()
+        self._answers = OrderAnswers(
+            settings.name, settings.status_url, settings.status_every_s, settings.severity_min, settings.zone, store,
+            platform, clock,
+        )  # fmt: skip
         store.on_commit.append(self._committed)
 
     def _committed(self, batch: Batch) -> None:
@@ -104,6 +110,7 @@ class WorkOrders:
         self._owed.clear()
         self._seen = 0
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._answers.run())
             while True:
                 self._wake.clear()
                 self._look()
@@ -209,8 +216,12 @@ class WorkOrders:
     async def _send(self, alarm: Alarm, change: Changed) -> None:
         if alarm.severity < self._settings.severity_min or change.kind == "silenced":
             return
+        if change.kind == "acknowledged" and is_from(self._settings.name, change.who):
+            return  # it knows
         code = work_order.code_of(alarm.node, alarm.epoch, alarm.seq, alarm.rule)
-        await self._post(self._settings.url, work_order.encode(self._order(alarm, change, code)))
+        told = await self._post(self._settings.url, work_order.encode(self._order(alarm, change, code)))
+        if alarm.acknowledged_ms is None and alarm.cleared_ms is None:
+            await self._answers.told(alarm.id, code, told)
         if change.kind == "cleared" and self._settings.answer_url is not None:
             tier = self._tier(alarm, change)
             body = work_order.encode_answer(
@@ -219,12 +230,13 @@ class WorkOrders:
             await self._post(self._settings.answer_url, body)
         self.counters["delivered"] += 1
 
-    async def _post(self, url: str, body: bytes) -> None:
-        answer = await self._poster.post(url, body)
+    async def _post(self, url: str, body: bytes) -> bytes:
+        answer = await self._platform.post(url, body)
         self._is_answered = True
-        why = work_order.refusal(*answer)
+        why = work_order.refusal(answer.status, answer.body)
         if why is not None:
             raise _Refused(f"the platform said {why}")
+        return answer.body
 
     def _order(self, alarm: Alarm, change: Changed, code: str) -> work_order.Order:
         settings = self._settings
@@ -256,7 +268,7 @@ class WorkOrders:
         return tiers[min(change.tier, len(tiers) - 1)]
 
     def _civil(self, unix_ms: int) -> str:
-        return civil.at(unix_ms, self._settings.zone).strftime(_SECONDS)
+        return civil.at(unix_ms, self._settings.zone).strftime(work_order.SECONDS)
 
     async def restamped(self, rows: Intervals, old: tuple[int, int], new: tuple[int, int]) -> None:
         """Readings got another time: an alarm keeps the one that it began with."""
@@ -277,6 +289,7 @@ class WorkOrders:
         oldest = min((owed.changes[0].at_ms for owed in self._owed.values() if owed.changes), default=None)
         return {
             **self.counters,
+            **self._answers.counters,
             "connected": self._is_answered,
             "backlog": backlog,
             "in_flight": sum(owed.is_busy for owed in self._owed.values()),

@@ -1,12 +1,13 @@
 """A district's hotline platform (12345) for tests and demos: takes work orders, keeps them by code, can misbehave.
 
-`OrderDesk` is the desk itself, without a network; `SimPoster` is the way to it in the simulated world, order_page.py
+`OrderDesk` is the desk itself, without a network; `SimPlatform` is the way to it in the simulated world, order_page.py
 the HTTP server with its page.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 from collections import Counter, deque
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import NorthboundError
-from gateway.northbound.http_post import Answer
+from gateway.northbound.http_client import Answer
 from hil_tests.world.sim_world import World
 
 OK = b'{"success":true,"code":10000,"message":"ok","resultData":null}'
@@ -46,6 +47,9 @@ class DeskOrder:
     answers: int = 0
     seen_by_clerk: bool = False
     closed_by_clerk: bool = False
+    clerk: str = ""
+    taken_s: float | None = None  # when the clerk took it
+    clerk_at: str = ""  # civil time of the desk
     history: list[tuple[float, int, str]] = field(default_factory=list)  # when, state, area
 
     @property
@@ -103,6 +107,27 @@ class OrderDesk:
         self.on_change(known)
         return OK
 
+    def clerk(self, order: DeskOrder, does: str, at: str, who: str = "clerk-1") -> None:
+        """A person at the desk takes an order ("seen") or closes it ("close")."""
+        order.seen_by_clerk, order.clerk, order.clerk_at = True, who, at
+        order.closed_by_clerk |= does == "close"
+
+    def status(self, code: str) -> dict[str, Any] | None:
+        """What the desk's people did about an order, as a gateway is told it; None: there is no such order."""
+        known = self.orders.get(code)
+        if known is None:
+            return None
+        done = None
+        if known.seen_by_clerk:
+            done = {
+                "workordercode": code,
+                "handlerid": known.clerk,
+                "disposaldeptid": known.fields["area"],
+                "processtime": known.clerk_at,
+                "state": 2 if known.closed_by_clerk else 1,
+            }
+        return {"success": True, "code": 10000, "message": "", "resultData": done}
+
     def _answer(self, known: DeskOrder | None) -> bytes:
         if known is None:
             self.counters["malformed"] += 1
@@ -111,8 +136,25 @@ class OrderDesk:
         return OK
 
 
-class SimPoster:
-    """What http_post.HttpPoster is on a network, in the simulated world: a way that takes time and loses things."""
+def etag_of(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+
+
+def answer_to_get(desk: OrderDesk, url: str, etag: str) -> Answer:
+    """What a desk answers when it is asked about an order, by the last part of the URL's path."""
+    status = desk.status(url.rpartition("/")[2])
+    desk.counters["asked"] += 1
+    if status is None:
+        return Answer(404, b"")
+    body = json.dumps(status, ensure_ascii=False).encode()
+    if etag == etag_of(body):
+        desk.counters["not_modified"] += 1
+        return Answer(304, b"", etag)
+    return Answer(200, body, etag_of(body))
+
+
+class SimPlatform:
+    """What http_client.HttpClient is on a network, in the simulated world: a way that takes time and loses things."""
 
     def __init__(self, world: World, desk: OrderDesk, rng: random.Random, timeout_s: float = 10.0) -> None:
         self._world = world
@@ -136,3 +178,12 @@ class SimPoster:
             raise NorthboundError(f"{url}: no answer within {self._timeout_s:g} s")
         await asyncio.sleep(self._rng.uniform(0.01, 0.2))
         return Answer(200, answer)
+
+    async def get(self, url: str, etag: str = "") -> Answer:
+        fault = self._desk.fault_of(url.encode())
+        await asyncio.sleep(self._rng.uniform(0.01, 0.2))
+        if fault in ("away", "swallow"):
+            raise NorthboundError(f"{url}: connection refused")
+        if fault in ("error", "no", "garbage"):
+            return Answer(500 if fault == "error" else 200, NO if fault == "no" else b"[")
+        return answer_to_get(self._desk, url, etag)

@@ -30,7 +30,7 @@ from gateway.northbound import mqtt
 from gateway.northbound.runner import Runner
 from gateway.northbounds import Northbound, work_orders_by
 from hil_tests.world.clock import VirtualLoop
-from hil_tests.world.order_desk import OrderDesk, SimPoster
+from hil_tests.world.order_desk import OrderDesk, SimPlatform
 from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_line import SimLine
 from hil_tests.world.sim_net import NetLoop, SimNet
@@ -271,8 +271,8 @@ class SimGateway(Gateway):
 
     def _northbound(self, kind: str, section: Any) -> Northbound:
         if kind == "work_orders":
-            poster = SimPoster(self._world, self._desk, self._rng)
-            return work_orders_by(poster, section, self._context())
+            platform = SimPlatform(self._world, self._desk, self._rng)
+            return work_orders_by(platform, section, self._context())
         sender = SimSender(self._broker)
         self._senders.append(sender)
         places = self.registry.place_of

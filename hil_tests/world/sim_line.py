@@ -27,6 +27,8 @@ class SimLine:
         self.faults: LineFaults | None = None
         self.plugged = True
         self.plugged_times = 0  # after the first
+        # Whether one write, which is a frame, is lost as a whole; "up" or "down".
+        self.loses: Callable[[str], bool] = lambda way: False
         # What takes the bytes at each end; the gateway's is None while no process has the port open.
         self.to_node: Callable[[bytes], None] | None = None
         self.to_gateway: Callable[[bytes], None] | None = None
@@ -45,7 +47,7 @@ class SimLine:
         self._free_s[way] = begins_s + len(data) * _BYTE_S
         arrives_s = self._free_s[way] + self._rng.uniform(_LATENCY_MIN_S, _LATENCY_MAX_S)
         self._free_s[way] = max(self._free_s[way], arrives_s)
-        if self.plugged and data:
+        if self.plugged and data and not self.loses(way):
             times = self.plugged_times
             self._world.at(arrives_s, lambda: self._arrive(way, data, times))
 

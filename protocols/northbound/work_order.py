@@ -7,6 +7,11 @@
 The code is made from the record that the alarm began with, so whatever is sent again (after a kill, from a restored
 database) is the same order. An order is sent again with each change: `state` 0 pending, 1 being dealt with, 2 done.
 When it is done, an answer follows. Success is {"success":true,"code":10000} and nothing else.
+
+What the platform's people do comes back as `resultData` of an answer (to a GET of the order, or to a post of it):
+
+    {"success":true,"code":10000,"message":"","resultData":{"workordercode":"TG5N3C…","handlerid":"zhang-3",
+     "disposaldeptid":"330106001","processtime":"2026-09-22 10:20:00","state":1}}
 """
 
 from __future__ import annotations
@@ -20,7 +25,9 @@ from protocols.alarm_rules import ORDER_TYPES
 
 PENDING, DOING, DONE = 0, 1, 2
 SUCCESS = 10000
+SECONDS = "%Y-%m-%d %H:%M:%S"
 CONTENT_CHARS_MAX = 500
+HANDLER_CHARS_MAX = 64
 _SEVERITIES = (("", ""), ("提示", "notice"), ("警告", "warning"), ("严重", "severe"), ("危险", "danger"))
 
 
@@ -54,6 +61,19 @@ class Story(NamedTuple):
     escalated: int
     is_late: bool
     is_flapping: bool
+
+
+class Disposal(NamedTuple):
+    """What the platform says of an order; ``at`` is its civil time as it wrote it, "" when it wrote none."""
+
+    state: int
+    handler: str
+    department: str
+    at: str
+
+
+class WorkOrderError(Exception):
+    """The platform said something that can not be understood. The message is one line, however long what it said."""
 
 
 def code_of(node: int, epoch: int, seq: int, rule: str) -> str:
@@ -138,11 +158,52 @@ def refusal(status: int, body: bytes) -> str | None:
     if status != 200:
         return f"HTTP {status}"
     try:
+        return _refused(_object(body))
+    except WorkOrderError as error:
+        return str(error)
+
+
+def disposal(body: bytes, code: str) -> Disposal | None:
+    """What an answer says of the order; None when nobody has done anything yet. Raises WorkOrderError."""
+    answer = _object(body)
+    why = _refused(answer)
+    if why is not None:
+        raise WorkOrderError(why)
+    found = answer.get("resultData")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.get("workordercode") != code:
+        raise WorkOrderError(f"resultData is not about order {code}: {found!r:.80}")
+    state = found.get("state")
+    if type(state) is not int or state not in (PENDING, DOING, DONE):
+        raise WorkOrderError(f"state = {state!r:.40} is not 0, 1 or 2")
+    if state == PENDING:
+        return None
+    return Disposal(
+        state,
+        _name(found.get("handlerid")),
+        _name(found.get("disposaldeptid")),
+        _name(found.get("processtime")),
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        return f"no JSON: {body[:60]!r}"
+        raise WorkOrderError(f"no JSON: {body[:60]!r}") from None
     if not isinstance(answer, dict):
-        return f"no JSON object: {body[:60]!r}"
+        raise WorkOrderError(f"no JSON object: {body[:60]!r}")
+    return answer
+
+
+def _name(value: object) -> str:
+    """Of a person or a department, as text that is safe to show; "" when it is neither text nor a number."""
+    text = str(value) if isinstance(value, str) or (type(value) is int and abs(value) < 10**18) else ""
+    return "".join(char if char.isprintable() else " " for char in text[:HANDLER_CHARS_MAX]).strip()
+
+
+def _refused(answer: dict[str, Any]) -> str | None:
     success, code = answer.get("success"), answer.get("code")
     if success is True and type(code) is int and code == SUCCESS:
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +15,13 @@ import structlog
 from gateway.areas import Areas
 from gateway.config_alarms import AreaSection
 from gateway.errors import NorthboundError
-from gateway.northbound.http_post import HttpPoster
+from gateway.northbound.http_client import HttpClient
 from hil_tests.order_page import OrderServer
 from hil_tests.world.order_desk import OrderDesk
 from protocols.northbound import work_order
 
+VECTORS = Path(work_order.__file__).parents[1] / "vectors" / "northbound" / "work_order.json"
+CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 TREE = Areas(
     AreaSection(code=code, name=level, level=level, parent=parent, escalate_after_min=10)
     for code, level, parent in (
@@ -44,6 +48,30 @@ TREE = Areas(
 )
 def test_only_the_agreed_answer_is_a_success(status: int, body: bytes, is_success: bool) -> None:
     assert (work_order.refusal(status, body) is None) == is_success
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
+def test_golden_cases(case: dict[str, Any]) -> None:
+    """Bodies and codes to the byte: platforms keep them for years."""
+    check = case["check"]
+    if check == "order":
+        order = work_order.Order(**case["order"])
+        assert work_order.encode(order) == case["body"].encode()
+        if "story" in case:
+            assert work_order.content(work_order.Story(**case["story"]), case["language"]) == order.content
+    elif check == "answer":
+        told = (case["code"], case["handler"], case["department"], case["at"], case["state"])
+        assert work_order.encode_answer(*told) == case["body"].encode()
+    elif check == "code":
+        assert work_order.code_of(case["node"], case["epoch"], case["seq"], case["rule"]) == case["code"]
+    elif check == "reply":
+        assert (work_order.refusal(case["status"], case["body"].encode()) is None) == case["taken"]
+    elif "disposal" in case:
+        found = work_order.disposal(case["body"].encode(), case["code"])
+        assert (None if found is None else found._asdict()) == case["disposal"]
+    else:
+        with pytest.raises(work_order.WorkOrderError):
+            work_order.disposal(case["body"].encode(), case["code"])
 
 
 def test_the_code_of_an_order_follows_from_the_record_alone() -> None:
@@ -83,13 +111,13 @@ def test_a_post_reaches_the_desk_over_http_and_a_page_shows_it_escaped() -> None
     async def scenario() -> None:
         there = OrderDesk()
         async with server(there) as made:
-            poster = HttpPoster(2.0, "secret", None)
-            answer = await poster.post(f"http://127.0.0.1:{made.port}/orders", _order(content="<b>&"))
-            assert work_order.refusal(*answer) is None
+            client = HttpClient(2.0, "secret", None)
+            answer = await client.post(f"http://127.0.0.1:{made.port}/orders", _order(content="<b>&"))
+            assert work_order.refusal(answer.status, answer.body) is None
             there.faults.extend(["error", "no", "garbage"])
             for _ in range(3):
-                answer = await poster.post(f"http://127.0.0.1:{made.port}/orders", _order())
-                assert work_order.refusal(*answer) is not None
+                answer = await client.post(f"http://127.0.0.1:{made.port}/orders", _order())
+                assert work_order.refusal(answer.status, answer.body) is not None
             page = (await made.handle(_request("GET", "/"))).body.decode()
             assert "&lt;b&gt;&amp;" in page
             assert "<b>&" not in page
@@ -125,7 +153,7 @@ def test_a_hostile_answer_is_an_error_of_ours_and_bounded(answer: bytes) -> None
         made = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = made.sockets[0].getsockname()[1]
         with pytest.raises(NorthboundError):
-            await HttpPoster(5.0, None, None).post(f"http://127.0.0.1:{port}/", b"{}")
+            await HttpClient(5.0, None, None).post(f"http://127.0.0.1:{port}/", b"{}")
         made.close()
 
     asyncio.run(scenario())

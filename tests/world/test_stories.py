@@ -28,13 +28,18 @@ def play(name: str, timeout_s: float) -> str:
 
 
 def test_a_stolen_cover_is_known_to_the_city() -> None:
-    said = play("cover-stolen", 240)
+    said = play("cover-stolen", 500)
     kept, committed, received = (
         said.index(what) for what in ("kept cover_tilted raised", "committed cover_t", "received cover_t")
     )
     assert kept < committed < received
     assert "received cover_upturned raised" in said
-    print(next(line for line in said.splitlines() if "after the lever" in line))
+    steps = ("told grid-1", "acknowledged by hotline: zhang-3", "received cover_upturned cleared", ": closed")
+    told = [kept, *(said.index(step) for step in steps)]
+    assert told == sorted(told)
+    assert said.count("cover_open at lid-1") == 1, "one order"
+    assert "now told" not in said, "who took it has it"
+    print(*[line for line in said.splitlines() if "after the lever" in line], sep="\n")
 
 
 @pytest.mark.soak
