@@ -1,4 +1,4 @@
-"""A file system of our own in a mount namespace of our own: filled, made read-only or broken for real, and mended.
+"""Disks in a mount namespace of our own: filled, made read-only or broken for real, and mended.
 
 Needs root, or at least the right to make a mount namespace; `missing()` says why it cannot be had.
 """
@@ -41,65 +41,33 @@ def missing_ext4() -> str | None:
     return missing()
 
 
-class RealDisk:
-    """A file system of some MiB at `folder`, seen by whoever is started with `prefix`, and by `inside`.
+class Namespace:
+    """Mounts that only those see who are started with `prefix`, and `inside`; gone with this object."""
 
-    Of memory, or, with `image`, an ext4 on a loop device, which can break.
-    """
-
-    def __init__(self, folder: Path, mib: int, image: Path | None = None) -> None:
-        self.folder = folder
-        self._mount = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tidegate", str(folder)]
-        if image is not None:
-            with image.open("wb") as file:
-                file.truncate(mib << 20)
-            subprocess.run([MKFS, "-q", "-F", str(image)], check=True)
-            self._mount = ["mount", "-o", "loop", str(image), str(folder)]
-        folder.mkdir(parents=True, exist_ok=True)
-        # It holds the namespace open for as long as the disk is wanted.
+    def __init__(self) -> None:
+        # It holds the namespace open for as long as that is wanted.
         self._holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", '"$@" && echo there && exec cat', "sh",
-             *self._mount],
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo there && exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._holder.stdout is not None
         if self._holder.stdout.readline().strip() != "there":
             self.close()
-            raise RigError("the file system could not be mounted")
+            raise RigError("there is no mount namespace to be had")
 
     @property
     def prefix(self) -> list[str]:
-        """What a command begins with to see the disk."""
+        """What a command begins with to see it."""
         return ["nsenter", "--target", str(self._holder.pid), "--mount", f"--wd={os.getcwd()}"]
 
     def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*self.prefix, *command], capture_output=True, text=True, check=False)
 
-    def remount(self, options: str) -> None:
-        done = self.inside("mount", "-o", f"remount,{options}", str(self.folder))
+    def do(self, *command: str) -> None:
+        """The same, and it must work."""
+        done = self.inside(*command)
         if done.returncode:
-            raise RigError(f"remount {options}: {done.stderr.strip()}")
-
-    def fill(self) -> None:
-        """Until nothing more goes in."""
-        self.inside("dd", "if=/dev/zero", f"of={self.folder}/filler", "bs=64k")
-        self.inside(
-            "sh", "-c", f"while head -c 4096 /dev/zero >> {self.folder}/filler; do :; done 2>/dev/null"
-        )
-
-    def make_room(self) -> None:
-        self.inside("rm", "-f", f"{self.folder}/filler")
-
-    def break_(self) -> None:
-        """As after an error that the file system cannot live with: read-only at once, under whoever has files open."""
-        self.inside("mount", "-o", "remount,abort", str(self.folder))
-
-    def mend(self) -> None:
-        """Mounted anew, which nobody may have files open for."""
-        for command in (["umount", str(self.folder)], self._mount):
-            done = self.inside(*command)
-            if done.returncode:
-                raise RigError(f"{command[0]}: {done.stderr.strip()}")
+            raise RigError(f"{' '.join(command)}: {done.stderr.strip()}")
 
     def close(self) -> None:
         if self._holder.stdin is not None:
@@ -113,3 +81,41 @@ class RealDisk:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class RealDisk(Namespace):
+    """A file system of some MiB at `folder`: of memory, or, with `image`, an ext4 on a loop device, which can break."""
+
+    def __init__(self, folder: Path, mib: int, image: Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+        self._mount = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tidegate", str(folder)]
+        if image is not None:
+            with image.open("wb") as file:
+                file.truncate(mib << 20)
+            self.do(MKFS, "-q", "-F", str(image))
+            self._mount = ["mount", "-o", "loop", str(image), str(folder)]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.do(*self._mount)
+
+    def remount(self, options: str) -> None:
+        self.do("mount", "-o", f"remount,{options}", str(self.folder))
+
+    def fill(self) -> None:
+        """Until nothing more goes in."""
+        self.inside("dd", "if=/dev/zero", f"of={self.folder}/filler", "bs=64k")
+        self.inside(
+            "sh", "-c", f"while head -c 4096 /dev/zero >> {self.folder}/filler; do :; done 2>/dev/null"
+        )
+
+    def make_room(self) -> None:
+        self.inside("rm", "-f", f"{self.folder}/filler")
+
+    def break_(self) -> None:
+        """As after an error that the file system cannot live with: read-only at once, under whoever has files open."""
+        self.do("mount", "-o", "remount,abort", str(self.folder))
+
+    def mend(self) -> None:
+        """Mounted anew, which nobody may have files open for."""
+        self.do("umount", str(self.folder))
+        self.do(*self._mount)

@@ -40,6 +40,7 @@ class Daemon:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self.seen: list[dict[str, object]] = []  # of its log, what was read so far
 
     async def logged(self, event: str) -> dict[str, object]:
         """The next line of the log that tells of `event`."""
@@ -54,7 +55,15 @@ class Daemon:
             line = await self.process.stderr.readline()
         assert line, "the daemon ended before it logged what was waited for"
         entry: dict[str, object] = json.loads(line)
+        self.seen.append(entry)
         return entry
+
+    async def says(self, words: str) -> None:
+        """Its log has these words in it, from now on or already; everything before them counts as heard."""
+        while not any(words in str(entry["event"]) for entry in self.seen):
+            await self.line()
+        while self.seen and words not in str(self.seen.pop(0)["event"]):
+            pass
 
 
 @asynccontextmanager
