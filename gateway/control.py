@@ -57,7 +57,9 @@ class ControlServer:
             async with server:
                 await server.serve_forever()
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(
+                OSError
+            ):  # gone, or on a disk that takes nothing: the next start replaces it
                 os.unlink(self._path)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

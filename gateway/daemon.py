@@ -326,6 +326,7 @@ class Gateway:
             lambda: self.config.of_records, lambda: self.northbounds,
             free_bytes=self._free_bytes,
         )  # fmt: skip
+        upkeep.on_hopeless = self.end
         upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)
         upkeep.on_progress = self._part("upkeep", upkeep.run).beat
         upkeep.retention.on_progress = self._part("retention", upkeep.retention.run).beat

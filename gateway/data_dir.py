@@ -6,7 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
-from gateway.errors import AlreadyRunning, GatewayError
+from gateway import disk
+from gateway.errors import AlreadyRunning, DiskError, GatewayError
 
 LOCK_NAME = "lock"
 
@@ -24,7 +25,8 @@ class DataDir:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise GatewayError(f"{self.path}: the data directory cannot be used: {exc.strerror}.") from exc
+            kind = DiskError if disk.is_passing(exc) else GatewayError
+            raise kind(f"{self.path}: the data directory cannot be used: {exc.strerror}.") from exc
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

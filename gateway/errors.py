@@ -74,5 +74,9 @@ class StoreError(GatewayError):
     """The database cannot be opened or written; nothing that was not committed has been acknowledged."""
 
 
+class DiskError(StoreError):
+    """The disk refuses for a reason that may pass: it is full, read-only, or broken. Worth waiting for."""
+
+
 class NorthboundError(GatewayError):
     """The far side cannot be reached, refused us, or is gone. What is owed stays owed; the runner tries again."""

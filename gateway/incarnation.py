@@ -66,8 +66,14 @@ def begin(connection: sqlite3.Connection, database: Path, name: str) -> None:
 
 
 def set_aside(database: Path, stamp: str) -> Path:
-    """Move a database that cannot be read out of the way, with its log; the bytes are kept for salvage."""
+    """Move a database that cannot be read out of the way, with its log; the bytes are kept for salvage.
+
+    Done before and cut short, what stands in its place is one that was not finished: it goes.
+    """
     target = database.with_name(f"{database.name}.corrupt-{stamp}")
+    if target.exists():  # the database itself is moved last
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{database}{suffix}", f"{target}{suffix}")

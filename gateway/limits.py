@@ -237,6 +237,11 @@ SPACE_MARGIN_BYTES = 8 << 20
 GROWTH_PERIOD_S = 600.0
 # How often disk and clock are looked at.
 UPKEEP_PERIOD_S = 5.0
+# A gateway whose disk takes nothing tries it so often: 256 KiB written and removed.
+DISK_RETRY_S = 5.0
+# Commits that fail for so long, for another reason than a full disk: the files are let go and opened anew, for one that
+# was open when its file system broke never works again.
+DISK_GIVE_UP_S = 60.0
 # Rows are removed so many at a time, 2 ms on the loop, with room for other work between.
 RETENTION_ROWS = 256
 RETENTION_STEP_PAUSE_S = 0.02

@@ -1,7 +1,7 @@
 """The lives of a gateway in one process: each begins from the disk alone, as after kill -9.
 
 A database that is found damaged ends a life; the next one sets it aside and salvages it (recovery.py). So does a
-configuration that cannot be taken on part by part (reload.py).
+configuration that cannot be taken on part by part (reload.py). A disk that takes nothing is waited for (waiting.py).
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from pathlib import Path
 from gateway import config as configs
 from gateway import daemon, known_good, limits, recovery
 from gateway import log as logs
+from gateway.clock import SystemClock
 from gateway.config import Config
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import AlreadyRunning, ConfigError, DiskError, GatewayError
 from gateway.log import Logger
+from gateway.parts import ServiceManager
 from gateway.reload import NEW_LIFE, Reload
+from gateway.waiting import Waiting
 
 
 def start(file: Path, *, is_strict: bool) -> None:
@@ -39,12 +42,36 @@ def start(file: Path, *, is_strict: bool) -> None:
 
 def run(config: Config, log: Logger, file: Path | None = None, reason: str | None = None) -> None:
     """Run the gateway until it is told to stop. Raises GatewayError when it cannot start."""
-    with daemon.DataDir(Path(config.gateway.data_dir)):
-        asyncio.run(_main(Reload(config, file, reason), log))
+    asyncio.run(_main(Reload(config, file, reason), log))
 
 
 async def _main(reload: Reload, log: Logger) -> None:
-    """Life after life, until it is told to stop."""
+    """Lives on a disk that takes what it is given, with waits for it between them, until it is told to stop."""
+    clock = SystemClock()
+    pause_s = 0.0
+    while True:
+        began_s = time.monotonic()
+        try:
+            with daemon.DataDir(Path(reload.config.gateway.data_dir)):
+                await _lives(reload, log)
+            return
+        except AlreadyRunning as error:  # a command that works on the data of a gateway that waits
+            if not pause_s:
+                raise
+            why = str(error)
+        except DiskError as error:
+            why = str(error)
+        # A disk that takes a probe and not the database is not worn out with tries.
+        is_settled = time.monotonic() - began_s > limits.PART_SETTLED_S
+        pause_s = (
+            limits.DISK_RETRY_S if is_settled or not pause_s else min(2 * pause_s, limits.PART_RETRY_MAX_S)
+        )
+        if not await Waiting(reload.config, log, clock, why.rstrip("."), ServiceManager(), pause_s).run():
+            return
+
+
+async def _lives(reload: Reload, log: Logger) -> None:
+    """Life after life, until it is told to stop. Raises DiskError when there can be none on this disk now."""
     pause_s = 0.0
     while True:
         began_s = time.monotonic()
@@ -55,6 +82,8 @@ async def _main(reload: Reload, log: Logger) -> None:
                 raise
             recovery.suspect(Path(reload.config.gateway.data_dir, daemon.DATABASE_NAME), str(error))
             why = f"the database is damaged: {error}"
+        except DiskError:
+            raise
         except GatewayError as error:
             if not reload.fall_back(error):
                 raise

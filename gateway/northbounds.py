@@ -28,6 +28,7 @@ from gateway.devices import Devices
 from gateway.errors import ConfigError, NorthboundError
 from gateway.held import Held
 from gateway.intervals import Intervals
+from gateway.log import printable
 from gateway.marks import Marks
 from gateway.registry import Registry
 from gateway.store import Store
@@ -81,7 +82,8 @@ class Northbound:
     def problem(self) -> str | None:
         """Why it can not do its job, or soon will not; None when it can."""
         if not self.connected:
-            return "not connected"
+            why = getattr(self._runner, "why_not", "")
+            return f"not connected: {printable(why)}" if why else "not connected"
         days = None if self._tls is None else self._tls.days_left()
         return f"its certificate ends in {days:.1f} days" if days is not None and days <= 7 else None
 

@@ -80,6 +80,9 @@ class Part:
                 self.state = "stopped"
                 raise
             except Exception as exc:  # whatever it is, the other parts go on
+                if _is_being_cancelled():  # and failed at cleaning up
+                    self.state = "stopped"
+                    raise asyncio.CancelledError from exc
                 self.last_error = f"{type(exc).__name__}: {exc}"
                 log.error("part_failed", part=self.name, error=self.last_error, exc_info=exc)
             self.failures += 1
@@ -89,6 +92,11 @@ class Part:
             log.warning("part_restarts", part=self.name, in_s=pause_s, failures=self.failures)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, limits.PART_RETRY_MAX_S)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _for_ever() -> None:

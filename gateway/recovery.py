@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-from gateway import damage, incarnation, schema
+from gateway import damage, disk, incarnation, schema
 from gateway import epoch as epochs
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.errors import DiskError, StoreError
 from gateway.fingerprints import of_event, of_reading
 from gateway.ledger import NEW
 from gateway.records import NO_PIV, Event, Reading
@@ -73,35 +74,93 @@ def noticed(read: Callable[P, T]) -> Callable[P, T]:
 
 
 def open_database(path: Path, clock: Clock, extra: Sequence[str], wal_pages: int, cache_kib: int) -> Opened:
-    """A usable database at `path`; StoreError when there is none to be had."""
-    suspicion = _suspicion(path)
-    if suspicion is None:
-        try:
-            return _open(path, extra, wal_pages, cache_kib)
-        except sqlite3.Error as error:
-            if not is_corruption(error):
-                raise StoreError(f"{path}: {error}: check the disk, the folder and its owner") from error
-            suspicion = str(error)
-        except (
-            TypeError,
-            ValueError,
-        ) as error:  # the schema, or what says which database this is, is no text any more
-            suspicion = str(error)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock.unix_ms() / 1000))
-    aside = incarnation.set_aside(path, stamp)
+    """A usable database at `path`; StoreError when there is none to be had, DiskError when there may be one later."""
     try:
-        opened = _open(path, extra, wal_pages, cache_kib)
-        salvaged = salvage(opened.connection, aside, roots_noted(path), clock.unix_ms())
-        note = f"the database was corrupt ({suspicion}) and was moved to {aside}; {salvaged.text()}"
+        replacement = _unfinished(path)
+        if replacement is None:
+            reason = _suspicion(path)
+            if reason is None:
+                try:
+                    return _open(path, extra, wal_pages, cache_kib)
+                except sqlite3.Error as error:
+                    if not is_corruption(error):
+                        raise refused(path, error) from error
+                    reason = str(error)
+                except (
+                    TypeError,
+                    ValueError,
+                ) as error:  # the schema, or which database this is, is no text any more
+                    reason = str(error)
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock.unix_ms() / 1000))
+            replacement = _Replacement(reason, stamp, roots_noted(path))
+            _begin(path, replacement)
+        return _replace(path, replacement, clock, lambda: _open(path, extra, wal_pages, cache_kib))
+    except OSError as error:
+        if not disk.is_passing(error):
+            raise
+        raise DiskError(f"{path}: {error.strerror}") from error
+
+
+def refused(path: Path, error: sqlite3.Error) -> StoreError:
+    """What SQLite said, as an error of ours: worth waiting for, or for a person to mend."""
+    now = disk.refusal(path.parent)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if (now is not None and disk.is_passing(now)) or code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return DiskError(f"{path}: {error}" + (f" ({now.strerror})" if now else ""))
+    return StoreError(f"{path}: {error}: check the disk, the folder and its owner")
+
+
+# ---- another database in the place of a damaged one ------------------------------------------------------------------
+
+
+class _Replacement(NamedTuple):
+    """What must be known to go on with it after a kill: noted beside the database before the first file is moved."""
+
+    reason: str
+    stamp: str
+    roots: dict[str, int]  # where the tables of the damaged one began
+
+
+def _replace(path: Path, replacement: _Replacement, clock: Clock, make: Callable[[], Opened]) -> Opened:
+    """Move the damaged one aside, salvage it into a new one; a kill at any moment, and the next start does it again."""
+    aside = incarnation.set_aside(path, replacement.stamp)
+    opened = make()
+    try:
+        salvaged = salvage(opened.connection, aside, replacement.roots, clock.unix_ms())
+        note = f"the database was corrupt ({replacement.reason}) and was moved to {aside}; {salvaged.text()}"
         damage.record(opened.connection, clock.unix_ms(), note)
     except sqlite3.Error as error:
-        raise StoreError(
+        opened.connection.close()
+        raise (DiskError if is_of_the_disk(error) else StoreError)(
             f"{path}: {error}: and the database before it was corrupt and is now {aside}"
         ) from error
     trust(path)
     opened.restored = True
     opened.notes = [note]
     return opened
+
+
+def _begin(path: Path, replacement: _Replacement) -> None:
+    note = _replacement_file(path)
+    new = note.with_name(note.name + ".new")
+    with open(new, "w", encoding="utf-8") as file:
+        json.dump(replacement, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, note)
+    incarnation.sync_folder(path.parent)
+
+
+def _unfinished(path: Path) -> _Replacement | None:
+    try:
+        reason, stamp, roots = json.loads(_replacement_file(path).read_text(encoding="utf-8"))
+        return _Replacement(str(reason), str(stamp), {str(name): int(root) for name, root in roots.items()})
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _replacement_file(path: Path) -> Path:
+    return path.with_name(path.name + ".replacing")
 
 
 def suspect(path: Path, reason: str) -> None:
@@ -113,6 +172,7 @@ def suspect(path: Path, reason: str) -> None:
 def trust(path: Path) -> None:
     """Another database stands there now: what was said of the one before it does not hold."""
     _suspect_file(path).unlink(missing_ok=True)
+    _replacement_file(path).unlink(missing_ok=True)
 
 
 def _suspicion(path: Path) -> str | None:

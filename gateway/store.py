@@ -25,15 +25,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway import epoch as epochs
-from gateway import incarnation, recovery, schema
+from gateway import disk, incarnation, recovery, schema, statements
 from gateway.batch import Batch
 from gateway.clock import Clock
 from gateway.epoch import Epoch
-from gateway.errors import StoreError
+from gateway.errors import DiskError, StoreError
 from gateway.intervals import Intervals
 from gateway.ledger import Ledger
-from gateway.limits import CONFLICTS_KEPT_MAX, SWEEP_EPOCHS_PER_COMMIT, SWEEP_ROWS
+from gateway.limits import SWEEP_EPOCHS_PER_COMMIT, SWEEP_ROWS
 from gateway.records import Event, Reading
 from gateway.store_settings import StoreSettings
 
@@ -45,19 +44,7 @@ log = logging.getLogger(__name__)
 # A commit that failed (a full disk, mostly) is tried again after this, whether or not frames come.
 _RETRY_MS = 1000
 
-_INSERT_READING = (
-    f"INSERT INTO reading ({schema.READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_INSERT_EVENT = f"INSERT INTO event ({schema.EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GET_PAGE = "SELECT prints FROM seen WHERE epoch = ? AND page = ?"
-_PUT_PAGE = "INSERT OR REPLACE INTO seen (epoch, page, prints) VALUES (?, ?, ?)"
-_PUT_LOST = "INSERT OR IGNORE INTO lost (epoch, first, last, elsewhere, at_ms) VALUES (?, ?, ?, ?, ?)"
-_PUT_PROGRESS = (
-    "INSERT OR REPLACE INTO progress (northbound, event_cursor, next_reading, owed) VALUES (?, ?, ?, ?)"
-)
-_PUT_BOOT = "INSERT OR REPLACE INTO boot (node, boot, boots, at_ms) VALUES (?, ?, ?, ?)"
-_PUT_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
-_PUT_CONFLICT = "INSERT INTO conflict (epoch, seq, piv, received_ms, message) VALUES (?, ?, ?, ?, ?)"
 
 
 class Store:
@@ -137,7 +124,12 @@ class Store:
                 store.notice(error)  # then the next try salvages it
                 store._let_go()
                 if not (store.corrupt and may_try_again):
-                    raise StoreError(f"{path}: {error}") from error
+                    raise recovery.refused(path, error) from error
+            except OSError as error:
+                store._let_go()
+                if disk.is_passing(error):
+                    raise DiskError(f"{path}: {error.strerror}") from error
+                raise
         raise AssertionError("unreachable")
 
     # ---- writing: what ingest and everybody else puts into the next transaction ----------------------------------
@@ -275,7 +267,7 @@ class Store:
         batch, self.batch = self.batch, Batch()
         self._close(batch)
         try:
-            self._execute(batch)
+            statements.execute(self._connection, batch, self._probe_ms())
         except sqlite3.Error as error:
             self._finished(batch, error)
             return
@@ -283,6 +275,10 @@ class Store:
         commit = self._executor.submit(self._connection.execute, "COMMIT")
         self._in_flight = batch, commit
         commit.add_done_callback(lambda done: _call(loop, self._committed, batch, done))
+
+    def _probe_ms(self) -> int | None:
+        """While commits fail: something to write, for a transaction that writes nothing would succeed on any disk."""
+        return None if self.failing is None else self.clock.unix_ms()
 
     def _committed(self, batch: Batch, commit: Future[Any]) -> None:
         if self._in_flight is not None and self._in_flight[0] is batch:  # close() may have been here first
@@ -331,64 +327,6 @@ class Store:
             return []
         before = self.epochs[previous].ledger
         return [(before.first_seq, before.cum), *before.runs]
-
-    def _execute(self, batch: Batch) -> None:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        if self.failing is not None:  # a transaction that writes nothing would succeed on any disk
-            connection.execute(_PUT_META, ("probed_ms", self.clock.unix_ms()))
-        if batch.new_epochs:
-            connection.executemany(epochs.INSERT, [epoch.new_row() for epoch in batch.new_epochs])
-        if batch.reading_rows:
-            connection.executemany(_INSERT_READING, batch.reading_rows)
-        if batch.event_rows:
-            connection.executemany(_INSERT_EVENT, batch.event_rows)
-        if batch.windows:
-            connection.executemany(
-                epochs.UPDATE_WINDOW, [epoch.window_row() for epoch in batch.windows.values()]
-            )
-        if batch.lost:
-            connection.executemany(_PUT_LOST, batch.lost)
-        for epoch_id, seq in batch.found:
-            recovery.take_from_lost(connection, epoch_id, seq)
-        if batch.reserve:
-            bounds = [
-                (bound, channel.epoch.dn_hold, channel.epoch.row_id)
-                for channel, bound in batch.reserve.items()
-            ]
-            connection.executemany("UPDATE epoch SET dn_reserved = ?, dn_hold = ? WHERE id = ?", bounds)
-        if batch.conflicts:
-            connection.executemany(_PUT_CONFLICT, batch.conflicts)
-            connection.execute(
-                "DELETE FROM conflict WHERE id <= (SELECT max(id) FROM conflict) - ?", (CONFLICTS_KEPT_MAX,)
-            )
-        if batch.boots:
-            connection.executemany(_PUT_BOOT, [(*key, *entry) for key, entry in batch.boots.items()])
-        if batch.progress:
-            connection.executemany(
-                _PUT_PROGRESS, [(name, *progress) for name, progress in batch.progress.items()]
-            )
-        if batch.swept:
-            self._write_ledgers(batch)
-        if batch.marks is not None:
-            marks = ("replay_reading", batch.marks[0]), ("replay_event", batch.marks[1])
-            connection.executemany(_PUT_META, marks)
-        for work, future in batch.jobs:
-            batch.answers.append((future, *self._run_job(work)))
-
-    def _run_job(self, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, BaseException | None]:
-        connection = self._connection
-        connection.execute("SAVEPOINT job")
-        try:
-            result = work(connection)
-        except Exception as error:  # whatever it is belongs to the caller, who awaits it
-            if recovery.is_of_the_disk(error):
-                raise  # not the caller's fault: nothing of this transaction will be
-            connection.execute("ROLLBACK TO job")
-            connection.execute("RELEASE job")
-            return None, error
-        connection.execute("RELEASE job")
-        return result, None
 
     def _finished(self, batch: Batch, error: BaseException | None) -> None:
         if error is None:
@@ -461,7 +399,8 @@ class Store:
             channel.not_reserved()
         for listener in self.on_undo:
             listener(batch)
-        failure = StoreError(f"the store could not commit: {error}")
+        kind = DiskError if recovery.is_of_the_disk(error) and not self.corrupt else StoreError
+        failure = kind(f"the store could not commit: {error}")
         for _, future in batch.jobs:
             if not future.done():
                 future.set_exception(failure)
@@ -502,17 +441,6 @@ class Store:
         self._sweep = [self._dirty[row_id] for row_id in sorted(self._dirty)]
         if not self._sweep:
             self._end_sweep()
-
-    def _write_ledgers(self, batch: Batch) -> None:
-        """These ledgers hold everything before this batch, and nothing of it."""
-        connection = self._connection
-        pages = [
-            (epoch.row_id, number, epoch.ledger.pages[number].tobytes())
-            for epoch in batch.swept
-            for number in epoch.ledger.changed_pages
-        ]
-        connection.executemany(_PUT_PAGE, pages)
-        connection.executemany(epochs.UPDATE_LEDGER, [epoch.ledger_row(*batch.upto) for epoch in batch.swept])
 
     def _end_sweep(self) -> None:
         self._swept_to = self._sweep_from
@@ -567,15 +495,13 @@ class Store:
         self._sweep = []
         self._close(batch)
         try:
-            self._execute(batch)
+            statements.execute(self._connection, batch, self._probe_ms())
             self._connection.execute("COMMIT")
             self._settle(batch)
             last = Batch(upto=(self.next_reading - 1, self.next_event - 1), swept=list(self._dirty.values()))
             self._connection.execute("BEGIN IMMEDIATE")
-            self._write_ledgers(last)
-            self._connection.executemany(
-                _PUT_META, [("replay_reading", last.upto[0]), ("replay_event", last.upto[1])]
-            )
+            statements.write_ledgers(self._connection, last)
+            statements.write_marks(self._connection, last.upto)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo(batch, error)

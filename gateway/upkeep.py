@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from gateway.clock_watch import ClockWatch
 from gateway.config_store import StoreSection
 from gateway.held import Held
 from gateway.intervals import Intervals
-from gateway.limits import GROWTH_PERIOD_S, UPKEEP_PERIOD_S
+from gateway.limits import DISK_GIVE_UP_S, GROWTH_PERIOD_S, UPKEEP_PERIOD_S
 from gateway.log import Logger
 from gateway.northbounds import Northbound
 from gateway.retention import Retention
@@ -80,6 +81,9 @@ class Upkeep:
         self._northbounds = northbounds
         self._free_bytes = free_bytes
         self._growth = Growth(clock, store)
+        # Told when commits fail and fail: the files of the database are better opened anew.
+        self.on_hopeless: Callable[[str], None] = lambda why: None
+        self._failing_since_s: float | None = None
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -92,7 +96,19 @@ class Upkeep:
         self.clock_watch.look()
         self.space.look()
         self._store.probe()
+        self._look_for_hope()
         self._growth.look()
+
+    def _look_for_hope(self) -> None:
+        """A full disk gets room; what else refuses may be a file system that is gone under open files."""
+        if self._store.failing is None or self._store.failing_code == sqlite3.SQLITE_FULL:
+            self._failing_since_s = None
+            return
+        if self._failing_since_s is None:
+            self._failing_since_s = self._clock.monotonic()
+        for_s = self._clock.monotonic() - self._failing_since_s
+        if for_s >= DISK_GIVE_UP_S:
+            self.on_hopeless(f"the disk has refused for {for_s:.0f} s: {self._store.failing}")
 
     def reasons(self) -> list[str]:
         """Why the gateway is not ready, as far as its disk goes."""

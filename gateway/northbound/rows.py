@@ -131,6 +131,7 @@ class RowsRunner:
         self._rng = rng
         self._event_cursor, self._next_reading, _ = store.progress(name)
         self._session: Session | None = None
+        self.why_not = ""  # connected: what the platform or the way to it said last
         self._began_ms = _FOR_EVER_MS
         self._in_flight: dict[int, _Sent] = {}
         self._confirmed: list[_Sent] = []
@@ -171,6 +172,7 @@ class RowsRunner:
                 why = str(error)
             if self.counters["delivered"] > delivered:
                 pause_s, told = RECONNECT_MIN_S, ""
+            self.why_not = why
             if why != told:  # an outage is one line in the log, not one a second
                 told = why
                 log.warning("%s: %s; trying again until it works", self.name, why)

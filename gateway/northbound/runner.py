@@ -140,6 +140,7 @@ class Runner:
         self._again_s: float | None = None
         self._refused_in_a_row = 0
         self._saved: tuple[int, int, bytes] | None = None
+        self.why_not = ""  # connected: what the far side or the way to it said last
         store.on_commit.append(self._committed)
         self._catch_up()
 
@@ -149,10 +150,12 @@ class Runner:
         """Connect, deliver until the session ends, and again, for ever."""
         pause_s = RECONNECT_MIN_S
         told = ""
+        was_away = False
         while True:
             try:
                 session = await self._sender.connect(self._on_confirm)
             except NorthboundError as error:
+                self.why_not, was_away = str(error), True
                 if str(error) != told:  # an outage is one line in the log, not one a second
                     told = str(error)
                     log.warning("%s: %s; trying again until it works", self.name, told)
@@ -160,15 +163,19 @@ class Runner:
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
                 continue
             self.counters["sessions"] += 1
+            self.why_not = ""
             began_s, before = self._clock.monotonic(), self.counters["delivered"]
-            if not told:
-                log.info("%s: connected, %d records are owed", self.name, self.status()["backlog"])
+            if was_away or not told:
+                again = " again" if was_away else ""
+                log.info("%s: connected%s, %d records are owed", self.name, again, self.status()["backlog"])
+            was_away = False
             try:
                 self._begin(session)
                 why = await self._watch(session)
             finally:
                 session.abort()
                 self._end()
+            self.why_not = why
             if why != told:
                 log.warning("%s: session ended: %s", self.name, why)
             if self.counters["delivered"] > before or self._clock.monotonic() - began_s > CONFIRM_TIMEOUT_S:

@@ -94,7 +94,7 @@ class Faults:
         """The file system is mounted read-only after an error, and again as it was."""
         gateway = self.rig.alive
         gateway.store._connection.execute("PRAGMA query_only = ON")
-        self.rig.run_s(self.rng.uniform(10, 60))
+        self.rig.run_s(self.rng.uniform(10, 50))
         self.told = next(reason for reason in gateway.reasons() if "readonly" in reason)
         gateway.store._connection.execute("PRAGMA query_only = OFF")
         self.rig.run_s(2 * UPKEEP_PERIOD_S)

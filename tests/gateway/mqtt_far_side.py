@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -53,8 +54,12 @@ class Mosquitto:
         ]
         lines += [f"{name} {value}" for name, value in options.items()]
         config.write_text("\n".join(lines) + "\n")
+        self._config = config
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
-            [mosquitto(), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [mosquitto(), "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline_s = time.monotonic() + 10
         while True:
@@ -65,6 +70,16 @@ class Mosquitto:
                 if time.monotonic() > deadline_s or self._process.poll() is not None:
                     self.close()
                     raise
+
+    def read_files_again(self) -> None:
+        """Such as renewed certificates."""
+        self._process.send_signal(signal.SIGHUP)
+
+    def again(self) -> None:
+        """Another life on the same port: sessions end."""
+        self._process.terminate()
+        self._process.wait(10)
+        self._start()
 
     def close(self) -> None:
         self._process.terminate()

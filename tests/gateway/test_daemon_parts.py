@@ -77,6 +77,27 @@ def test_a_part_that_ends_by_itself_is_started_again(monkeypatch: pytest.MonkeyP
     assert (part.failures, part.last_error) == (2, "ended by itself")
 
 
+def test_a_part_that_fails_while_it_is_ended_is_ended() -> None:
+    async def scenario() -> None:
+        begun = asyncio.Event()
+
+        async def run() -> None:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                raise OSError("Read-only file system")
+
+        part = Part("p", HandClock(), run)
+        task = asyncio.create_task(part.supervise(LOG))
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        assert (task.cancelled(), part.state) == (True, "stopped")
+
+    asyncio.run(scenario())
+
+
 def test_one_failing_part_leaves_the_others_running() -> None:
     async def scenario() -> None:
         clock = HandClock()

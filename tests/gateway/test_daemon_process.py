@@ -40,22 +40,39 @@ class Daemon:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self.seen: list[dict[str, object]] = []  # of its log, what was read so far
 
     async def logged(self, event: str) -> dict[str, object]:
         """The next line of the log that tells of `event`."""
+        while (entry := await self.line())["event"] != event:
+            pass
+        return entry
+
+    async def line(self) -> dict[str, object]:
+        """The next line of the log."""
         assert self.process.stderr is not None
         async with asyncio.timeout(30):
-            while line := await self.process.stderr.readline():
-                entry: dict[str, object] = json.loads(line)
-                if entry["event"] == event:
-                    return entry
-        raise AssertionError(f"the daemon ended before it logged {event}")
+            line = await self.process.stderr.readline()
+        assert line, "the daemon ended before it logged what was waited for"
+        entry: dict[str, object] = json.loads(line)
+        self.seen.append(entry)
+        return entry
+
+    async def says(self, words: str) -> None:
+        """Its log has these words in it, from now on or already; everything before them counts as heard."""
+        while not any(words in str(entry["event"]) for entry in self.seen):
+            await self.line()
+        while self.seen and words not in str(self.seen.pop(0)["event"]):
+            pass
 
 
 @asynccontextmanager
-async def daemon(folder: Path, **environ: str) -> AsyncIterator[Daemon]:
+async def daemon(
+    folder: Path, *prefix: str, program: tuple[str, ...] = ("-m", "tidegate"), **environ: str
+) -> AsyncIterator[Daemon]:
+    """`prefix`: words in front of the command, such as those that show it another file system."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tidegate", "gateway", "run", "--config", str(folder / "gateway.toml"),
+        *prefix, sys.executable, *program, "gateway", "run", "--config", str(folder / "gateway.toml"),
         stderr=asyncio.subprocess.PIPE, env={**os.environ, **environ}, cwd=ROOT,
     )  # fmt: skip
     try:
@@ -73,11 +90,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def import_node(folder: Path) -> None:
+async def import_node(folder: Path, *prefix: str) -> None:
     row = {"address": "0012", "node_type": "river", "master_secret": SECRET.hex(), "master_salt": SALT.hex()}
     (folder / "nodes.jsonl").write_text(json.dumps(row))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tidegate", "gateway", "node", "import", str(folder / "nodes.jsonl"),
+        *prefix, sys.executable, "-m", "tidegate", "gateway", "node", "import", str(folder / "nodes.jsonl"),
         "--config", str(folder / "gateway.toml"), cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     await process.communicate()
