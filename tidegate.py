@@ -32,7 +32,7 @@ class Group(NamedTuple):
 GROUPS = {
     "gateway": Group("gateway.cli", "Run and check the gateway daemon (integrator).", ""),
     "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
-    "inspect": Group("gateway.inspect_cli", "A frame of HJ 212 or SL 651: what it says, what is wrong.", ""),
+    "inspect": Group("", "Any frame, message, image or file: what it says, what is wrong.", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
@@ -48,6 +48,23 @@ GROUPS = {
     "demo": Group("hil_tests.demo", "River station, cover and lift, live; or one story.", "demo"),
 }
 
+# `tidegate inspect …`: what it looks at is at home in several folders, so each command is imported when it is called.
+# A new one is one line here; a module with more than one command has each under the same name.
+INSPECT = {
+    "what": Group("gateway.inspect_own", "What these bytes may be, with reasons.", ""),
+    "frame": Group("gateway.inspect_own", "A sealed frame, or a line's bytes; with keys what is inside.", ""),
+    "message": Group("gateway.inspect_own", "A plain message: every field, sets with units.", ""),
+    "lora": Group("gateway.inspect_own", "Packets on the air; fragments are put together.", ""),
+    "semtech": Group("gateway.inspect_own", "Datagrams of a packet forwarder and what they carry.", ""),
+    "row": Group("gateway.inspect_row", "Rows of the gateway's store, read only.", ""),
+    "image": Group(
+        "flash_tools.inspect_cli", "An image of a partition or a program: what is in it.", "flash"
+    ),
+    "outbox": Group("flash_tools.inspect_cli", "An outbox: records, what waits, what is damaged.", "flash"),
+    "hj212": Group("gateway.inspect_cli", "Frames of HJ 212 and HJ 1404.", ""),
+    "sl651": Group("gateway.inspect_cli", "Frames of SL 651-2014.", ""),
+}
+
 
 class MissingExtra(Exception):
     """A group was called whose optional dependencies are not installed."""
@@ -55,9 +72,11 @@ class MissingExtra(Exception):
     exit_code = 2
 
 
-def load(name: str) -> Any:
+def load(name: str, groups: dict[str, Group] = GROUPS, path: str = "tidegate") -> Any:
     """Import group `name` and return its command. Raises MissingExtra when its extra is not installed."""
-    group = GROUPS[name]
+    group = groups[name]
+    if not group.module:
+        return typer.main.get_command(inspect)
     try:
         module = importlib.import_module(group.module)
     except ModuleNotFoundError as exc:
@@ -66,10 +85,12 @@ def load(name: str) -> Any:
             raise  # a file of ours is missing: a broken installation, which no extra would mend
         wanted = f"tidegate[{group.extra}]" if group.extra else "tidegate"
         raise MissingExtra(
-            f"'tidegate {name}' needs the Python package '{missing}', which is not installed here. "
+            f"'{path} {name}' needs the Python package '{missing}', which is not installed here. "
             f"Install what it needs with: pip install '{wanted}'"
         ) from exc
     command = typer.main.get_command(module.app)
+    if groups is INSPECT and isinstance(command, TyperGroup):
+        command = command.commands[name]
     command.name = name
     command.help = command.help or group.help
     # Completion is set up for the whole command, not once per group.
@@ -90,17 +111,27 @@ def is_told(exc: BaseException) -> bool:
 
 
 class LazyGroup(TyperGroup):
-    """Knows every group by name and help, imports the one that is called, tells its errors in a paragraph."""
+    """Knows every command by name and help, imports the one that is called."""
+
+    groups = INSPECT
+    path = "tidegate inspect"
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
-        for name, group in GROUPS.items():
+        for name, group in self.groups.items():
             self.add_command(TyperCommand(name, help=group.help))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         # Reached for a run and for completion inside a group, never for a listing: the real one is needed.
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name in GROUPS else command, rest
+        return name, load(name, self.groups, self.path) if name in self.groups else command, rest
+
+
+class Root(LazyGroup):
+    """The whole command: tells errors of ours in a paragraph."""
+
+    groups = GROUPS
+    path = "tidegate"
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -112,8 +143,21 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(getattr(exc, "exit_code", 1)) from exc
 
 
+inspect = typer.Typer(
+    cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
+
+
+@inspect.callback()
+def _inspect() -> None:
+    """What a frame, a message, an image, a file or a row says, and what is wrong with it: exit code 1 when anything is.
+
+    It takes hexadecimal digits, base64, a file, or - for a pipe; `what` tells what bytes may be. It prints no key.
+    """
+
+
 app = typer.Typer(
-    cls=LazyGroup,
+    cls=Root,
     name="tidegate",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # its frames show local variables, and ours hold keys

@@ -6,6 +6,7 @@ answered "failed" at the next start: nobody can say how far it came, and it is n
 
 from firmware import records
 from firmware.durable import Commands
+from firmware.lane import EVENTS, READINGS
 from firmware.modules import forget
 from protocols.wire import messages
 
@@ -33,6 +34,7 @@ class CommandRunner:
         self.calibrating: "list[int] | None" = None
         self.reboot_at_s = -1
         self.dark_at_s = -1
+        self._to_bench = False  # a bench gave the latest one: it is answered aside
         if self._store.latest and not self._store.result:
             self.end(messages.FAILED, "interrupted by a reset")
         else:
@@ -40,6 +42,7 @@ class CommandRunner:
 
     def receive(self, command: "Command") -> None:
         """Take a command in; a known id is not done again: its result is kept, and offered until it is acknowledged."""
+        self._to_bench = self.node.session.is_bench
         if command.command_id > self._store.latest and len(self._queue) < _QUEUE_MAX:
             self._queue.append((command, self.node.hal.clock.uptime_s()))
 
@@ -86,6 +89,7 @@ class CommandRunner:
             self.is_reading = False
             if seq:
                 self.node.uplink.hurry()
+                self._tell_bench(READINGS, seq)
                 self.end(messages.DONE, seq)
             else:
                 self.end(messages.FAILED, "the set could not be kept")
@@ -95,7 +99,14 @@ class CommandRunner:
         node = self.node
         time, tq = node.record_time()
         payload = records.pack_result(time, tq, self._store.latest, outcome, detail)
-        records.keep_once(node.outbox, self._store.end, records.RESULT, payload)
+        self._tell_bench(EVENTS, records.keep_once(node.outbox, self._store.end, records.RESULT, payload))
+
+    def _tell_bench(self, lane: int, seq: int) -> None:
+        if self._to_bench:
+            from firmware import bench  # on the heap for this moment only
+
+            bench.tell(self.node, lane, seq)
+            forget("firmware.bench")
 
     def _begin(self, command: "Command", waited_s: int) -> None:
         from firmware import operations  # on the heap for this moment only

@@ -17,3 +17,7 @@ class MintError(FlashToolError):
 
 class AcceptanceError(FlashToolError):
     """A node can not be looked at: no verdict about it was reached."""
+
+
+class InspectError(FlashToolError):
+    """There is nothing that could be looked at."""

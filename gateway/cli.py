@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import alarm_cli, backup_cli, command_cli, damage_cli, node_cli, quality_cli, token_cli
+from gateway import alarm_cli, backup_cli, command_cli, damage_cli, node_cli, port_cli, quality_cli, token_cli
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask_running, load
 from gateway.errors import GatewayError
 
@@ -22,6 +22,7 @@ app.add_typer(node_cli.app, name="node")
 app.add_typer(node_cli.site_app, name="site")
 app.add_typer(command_cli.app, name="command")
 app.add_typer(command_cli.settings_app, name="settings")
+app.add_typer(port_cli.app, name="port")
 app.add_typer(token_cli.app, name="token")
 app.add_typer(quality_cli.app, name="quality")
 app.add_typer(alarm_cli.app, name="alarm")

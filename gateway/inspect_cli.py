@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ import typer
 
 from gateway.asking import JsonOption
 from gateway.errors import FrameError
+from protocols.inspection.show import lines_of
 
 if TYPE_CHECKING:
     from protocols.northbound.told import Told
@@ -121,22 +121,11 @@ def _show(all_told: list[Told], as_json: bool) -> None:
         for index, told in enumerate(all_told):
             if index:
                 typer.echo("")
-            _show_one(told, typer.echo)
+            for line in lines_of(told):
+                typer.echo(line)
+            if not told.problems:
+                typer.echo(f"This is a good frame of {told.protocol}.")
         if len(all_told) > 1:
             typer.echo(f"\n{len(all_told)} frames, {bad} with something wrong.")
     if bad:
         raise typer.Exit(1)
-
-
-def _show_one(told: Told, say: Callable[[str], None]) -> None:
-    width = max((len(line.field) for line in told.lines), default=0)
-    for line in told.lines:
-        words = " ".join(part for part in (line.meaning, line.chinese) if part)
-        value = "".join(letter if letter.isprintable() else "?" for letter in line.value)
-        say(f"{line.field:{width}}  {value}{f'  ({words})' if words else ''}")
-    for note in told.notes:
-        say(f"note: {note}")
-    for problem in told.problems:
-        say(f"WRONG: {problem}")
-    if not told.problems:
-        say(f"This is a good frame of {told.protocol}.")

@@ -31,6 +31,12 @@ SERIAL_ABSENT_RETRY_S = 0.5
 # A port that is there but cannot be opened (busy, no permission) is tried with a pause growing between these.
 SERIAL_RETRY_MIN_S = 0.5
 SERIAL_RETRY_MAX_S = 15.0
+# How long a port may be handed over to another program: a board is flashed in a minute, tried in ten. Who
+# forgets to give it back has it for an hour at most; its node keeps what it measures, and is told of as silent.
+PORT_RELEASE_S = 600
+PORT_RELEASE_MAX_S = 3600
+# Until the device is closed. A hung USB driver takes its time, and whoever asked is told so.
+PORT_CLOSE_S = 5.0
 # How often an open port is compared with what its path names now: USB renumbering without a hang-up.
 SERIAL_CHECK_S = 2.0
 # Console lines of one node that reach the log; the others are counted. A crashing node prints a traceback of

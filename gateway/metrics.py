@@ -46,7 +46,11 @@ class Exporter(Collector):
             "radio",
             "radio",
             now["radios"],
-            {"open": "1 while the radio hears and can send.", "queued": _QUEUED},
+            {
+                "open": "1 while the radio hears and can send.",
+                "queued": _QUEUED,
+                "handed_over_s": "Seconds that another program may still have its port.",
+            },
         )
         yield from _northbounds(now["northbounds"])
         yield from _devices(now["devices"])
@@ -115,7 +119,11 @@ def _parts(parts: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
 
 
 def _links(links: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:
-    gauges = {"open": "1 while the port is open.", "queued": _QUEUED}
+    gauges = {
+        "open": "1 while the port is open.",
+        "queued": _QUEUED,
+        "handed_over_s": "Seconds that another program may still have the port; 0: it is the gateway's.",
+    }
     return _table("link", "link", links, gauges)
 
 

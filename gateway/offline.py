@@ -14,6 +14,7 @@ from gateway.config_hj212 import platforms
 from gateway.daemon import load_vault, open_store
 from gateway.log import Logger
 from gateway.operations import Operations
+from gateway.port_operations import PortOperations
 from gateway.registry import Registry
 from gateway.tokens import Tokens
 from gateway.wishes import Wishes
@@ -32,6 +33,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         damage.serve(operations, store, clock)
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
         AlarmOperations(store, clock).serve(operations)
+        PortOperations(config, store, clock).serve(operations)
         return await operations.handle(request, who)
     finally:
         store.close()

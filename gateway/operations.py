@@ -39,6 +39,7 @@ LOOKS = frozenset(
         "token.list",
         "alarm.list",
         "damage.list",
+        "port.list",
     }
 )
 

@@ -97,7 +97,8 @@ def _links(links: dict[str, dict[str, float]]) -> Table:
     table = Table("link", "state", "frames in", "frames out", "bad frames", "lost", title="links")
     for name, link in links.items():
         bad = int(sum(count for reason, count in link.items() if reason in _BAD_FRAMES))
-        state = "open" if link["open"] else "closed"
+        left_s = link.get("handed_over_s", 0.0)
+        state = "open" if link["open"] else f"handed over, {span(left_s)} left" if left_s else "closed"
         counts = (link["frames_in"], link["frames_out"], bad, link.get("losses", 0))
         _row(table, name, state, *(str(int(count)) for count in counts))
     return table
@@ -108,7 +109,8 @@ def _radios(radios: dict[str, dict[str, float]]) -> Table:
     for name, radio in radios.items():
         refused = sum(count for reason, count in radio.items() if reason.startswith("refused_"))
         counts = (radio["packets_in"], radio["packets_out"], refused)
-        state = "ready" if radio["open"] else "not ready"
+        left_s = radio.get("handed_over_s", 0.0)
+        state = "ready" if radio["open"] else f"handed over, {span(left_s)} left" if left_s else "not ready"
         _row(table, name, state, *(str(int(count)) for count in counts))
     return table
 

@@ -149,7 +149,7 @@ class Scene:
             "flash": self.station.flash.image,
             "epoch": session.epoch,
             "pivs": (channel._next, channel._bound, dict(channel._highest), dict(channel._ahead)),
-            "latest": (session.latest_piv, session._latest_at_s, session._latest_at_ms),
+            "latest": (session.latest_piv, session.latest_at_s, session.latest_at_ms),
             "senders": sorted(session._senders),
             "join": session._join and (session._join._r1, session._join._offered),
             "outbox": (

@@ -223,6 +223,7 @@ class Board:
         machine.reset()
 
     def identify(self, is_on: bool) -> None:
+        self.log("identify: this is it" if is_on else "identify: over")
         _switch(self._board.LED_PIN, is_on == self._board.LED_ON)
 
     def _input(self, name: str) -> "machine.Pin":

@@ -5,6 +5,8 @@ it is in use); from then on its file descriptor belongs to the event loop. A por
 best by-id: when it vanishes it is closed, and the path is looked up again until it is there, whatever
 number the kernel gives it.
 
+A port can be handed over for a while (`release`): another program on this machine has it, and it comes back by itself.
+
 DTR and RTS stay as the kernel sets them at opening, both asserted: on boards with the usual
 two-transistor reset circuit that is "run", and any other order of setting them one by one passes through
 "reset".
@@ -39,6 +41,14 @@ class Timing(NamedTuple):
     check_s: float = limits.SERIAL_CHECK_S
 
 
+class Handed(NamedTuple):
+    """A port that another program has."""
+
+    until_s: float  # monotonic
+    who: str
+    why: str
+
+
 class Port(Protocol):
     """The part of serial.Serial that is used."""
 
@@ -62,6 +72,7 @@ class Counters:
         "opens",
         "other_channel",
         "queue_dropped",
+        "released",
     )
 
     def __init__(self) -> None:
@@ -79,6 +90,7 @@ class Counters:
     opens: int
     other_channel: int
     queue_dropped: int
+    released: int
 
 
 def open_port(path: str, baud: int) -> Port:
@@ -124,6 +136,10 @@ class SerialPort:
         self._partial = b""  # what the port has not taken yet of the frame being written
         self._lost: asyncio.Future[str] | None = None
         self._log_budget = _LogBudget(monotonic)
+        self.handed: Handed | None = None
+        self._free = asyncio.Event()  # the device is closed, and nobody is opening it
+        self._free.set()
+        self._wake = asyncio.Event()  # handed over, or taken back
 
     def _take(self, channel: int, payload: bytes) -> bool:
         """Take what came in; False when that channel is not ours."""
@@ -139,19 +155,72 @@ class SerialPort:
         pause_s = self._timing.retry_min_s
         while True:
             self._on_progress()
+            if self.handed is not None:
+                await self._stay_away(self.handed)
+                pause_s = self._timing.retry_min_s
+                continue
             if not _is_there(self.path):
                 self._failed(f"{self.path}: no such port")
-                await asyncio.sleep(self._timing.absent_s)
+                await self._pause(self._timing.absent_s)
                 continue
+            self._free.clear()
             try:
-                port = await self._open()
+                await self._open_and_serve()
+                pause_s = self._timing.retry_min_s
             except LinkError as exc:
+                self._free.set()
                 self._failed(str(exc))
-                await asyncio.sleep(pause_s)
+                await self._pause(pause_s)
                 pause_s = min(pause_s * 2, self._timing.retry_max_s)
-                continue
-            pause_s = self._timing.retry_min_s
+            finally:
+                self._free.set()
+
+    async def _open_and_serve(self) -> None:
+        port = await self._open()
+        if self.handed is None:
             await self._serve(port)
+        else:  # while it was being opened
+            await asyncio.to_thread(_close, port, port.fileno())
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the port is handed over or taken back."""
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    # --- handing over ----------------------------------------------------------------------------
+
+    async def release(self, seconds: float, who: str, why: str) -> None:
+        """Close the port and leave it alone for so long, or until `take`. Returns when the device is free."""
+        self.handed = Handed(self._monotonic() + seconds, who, why)
+        self.counters.released += 1
+        self.last_error = f"handed over to {who} for {seconds:.0f} s ({why})"
+        self._log.warning("port_released", seconds=seconds, who=who, why=why)
+        self._lose(self.last_error)
+        self._wake.set()
+        await self._free.wait()
+
+    def take(self, who: str) -> bool:
+        """Open the port again; False when it was not handed over."""
+        if self.handed is None:
+            return False
+        self.handed = None
+        self.last_error = ""
+        self._log.info("port_taken_back", who=who)
+        self._wake.set()
+        return True
+
+    def handed_left_s(self) -> float:
+        """How long it still is with another program; 0 when it is not."""
+        return 0.0 if self.handed is None else max(0.0, self.handed.until_s - self._monotonic())
+
+    async def _stay_away(self, handed: Handed) -> None:
+        """Until the time is up or somebody takes it back; looks in now and then, to tell that all is well."""
+        left_s = self.handed_left_s()
+        if left_s > 0:
+            await self._pause(min(left_s, self._timing.check_s))
+        elif self.handed is handed:
+            self.take("the time is up")
 
     async def _open(self) -> Port:
         """Open in a thread: a hung USB device answers its driver after seconds, and other ports go on."""
@@ -164,6 +233,8 @@ class SerialPort:
 
     def _failed(self, message: str) -> None:
         """Count a failed opening; log it once, not twice a second for the weekend a cable is out."""
+        if self.handed is not None:  # meanwhile: what is told of this port is who has it
+            return
         self.counters.open_errors += 1
         if message != self.last_error:
             self._log.warning("port_unavailable", reason=message)
@@ -180,15 +251,17 @@ class SerialPort:
         try:
             loop.add_reader(fd, self._readable)
             reason = await self._until_lost(fd, self._lost)
-            self.counters.losses += 1
-            self.last_error = reason
-            self._log.warning("port_lost", reason=reason)
+            if self.handed is None:
+                self.counters.losses += 1
+                self.last_error = reason
+                self._log.warning("port_lost", reason=reason)
         finally:
             loop.remove_reader(fd)
             loop.remove_writer(fd)
             self._queue.clear()  # a downlink for the far side of another cable, or too late: never sent
             self._partial = b""
             self._fd = -1
+            self._lost = None
             self._add_decoder_counters()
             self._set_open(False)
             await asyncio.to_thread(_close, port, fd)
@@ -311,7 +384,8 @@ class SerialPort:
         """Counters for /metrics and status."""
         counters = {name: getattr(self.counters, name) for name in self.counters.__slots__}
         refused = {f"refused_{reason}": count for reason, count in self.refused.items()}
-        return {**counters, **refused, "open": float(self.is_open), "queued": self.queued}
+        now = {"open": float(self.is_open), "queued": self.queued, "handed_over_s": self.handed_left_s()}
+        return {**counters, **refused, **now}
 
     @property
     def refused(self) -> dict[str, int]:

@@ -31,6 +31,7 @@ KID_UP = 2  # bytes of the kid of a node: its address
 KID_DOWN = 3  # of who sends to a node: the node's address and g
 OWNER = 1  # g of the gateway that owns the node
 BENCH = 2  # g of a bench tool
+BENCH = 2  # g of a bench tool
 
 _ALGORITHM = 10  # AES-CCM-16-64-128
 _KEY_SIZE = 16

@@ -36,6 +36,7 @@ VECTORS = Path(__file__).parents[2] / "protocols" / "vectors"
 SECRET = bytes(range(1, 17))
 SALT = bytes.fromhex("9e7ca92223786340")
 ID_CONTEXT = bytes.fromhex("5a17e9000102030405060708090a0b0c")
+KNOCK = bytes.fromhex("2021222324252627")
 NODE = 0x0012
 NOW = 1790000000
 # Another epoch than the channel's.
@@ -309,6 +310,14 @@ def envelope_cases() -> list[dict[str, Any]]:
             9,
             messages.encode(DOWN[5][1]),
         ),
+        seal_case(
+            "down, a bench knocks",
+            keys(KNOCK, envelope.gateway_kid(NODE, envelope.BENCH)),
+            0,
+            messages.encode(messages.Ping(1)),
+            KNOCK,
+        ),
+        seal_case("up, hello that answers a knock", up, 301, messages.encode(UP[1][1]), ID_CONTEXT),
     ]
     good = bytes.fromhex(sealed[1]["frame"])
     flips = [
