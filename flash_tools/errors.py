@@ -17,3 +17,7 @@ class MintError(FlashToolError):
 
 class AcceptanceError(FlashToolError):
     """A node can not be looked at: no verdict about it was reached."""
+
+
+class ReleaseError(FlashToolError):
+    """A release can not be built, signed or trusted as asked; nothing was signed."""

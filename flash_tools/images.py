@@ -127,7 +127,11 @@ def compile_tree(
 
 def build_app_image(root: Path, board: str = "virtual", node_type: str | None = None) -> AppImage:
     """The whole `app` partition of ``board``, built from the source tree at ``root``."""
-    files = compile_tree(root, board, node_type)
+    return image_of(board, compile_tree(root, board, node_type))
+
+
+def image_of(board: str, files: Mapping[str, bytes]) -> AppImage:
+    """An `app` partition of ``board`` with these files in it."""
     data = _littlefs("app", board_constants(board), files)
     return AppImage(data, {path: len(content) for path, content in files.items()})
 
