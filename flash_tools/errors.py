@@ -21,3 +21,5 @@ class AcceptanceError(FlashToolError):
 
 class InspectError(FlashToolError):
     """There is nothing that could be looked at."""
+class ReleaseError(FlashToolError):
+    """A release can not be built, signed or trusted as asked; nothing was signed."""

@@ -14,6 +14,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from flash_tools.naming import Names, assign
 from flash_tools.shorten import OFFERED, Place, replaced
 
 # In the ROM of every port: functions and methods of the core, its exceptions, and the mathematics.
@@ -36,7 +37,9 @@ _IN_ROM = """
 STOCK = tuple(_IN_ROM.split())
 
 
-def name_fields(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
+def name_fields(
+    sources: Mapping[str, str], keep: Iterable[str] = (), names: Names | None = None
+) -> dict[str, str]:
     """Module name -> text. ``keep``: names that programs outside of ``sources`` use too."""
     trees = {name: ast.parse(text) for name, text in sources.items()}
     tuples = {name for tree in trees.values() for name in _tuple_types(tree)}
@@ -53,7 +56,8 @@ def name_fields(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[st
         (name for name in fields - taken - OFFERED if not name.startswith("_")),
         key=lambda name: (-uses[name], name),
     )
-    new = dict(zip(ranked, stock, strict=False))
+    names = names or Names()
+    names.fields = new = assign(ranked, stock, names.fields)
     return {name: replaced(text, _places(trees[name], tuples), new) for name, text in sources.items()}
 
 

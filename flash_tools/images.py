@@ -21,6 +21,7 @@ from littlefs.errors import LittleFSError
 from flash_tools import node_types
 from flash_tools.errors import ImageError
 from flash_tools.fields import name_fields
+from flash_tools.naming import Names
 from flash_tools.shake import shake
 from flash_tools.shorten import shorten
 
@@ -88,10 +89,12 @@ def shared_sources(root: Path, board: str) -> list[Path]:
     return sorted(path.relative_to(root) for path in found if not path.stem.endswith("_host"))
 
 
-def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[Path, str]:
+def node_sources(
+    root: Path, board: str, node_type: str | None = None, names: Names | None = None
+) -> dict[Path, str]:
     """Path -> text of what a node runs: the shared sources without what no node needs (shake.py, shorten.py).
 
-    ``node_type`` None: what every node type of this firmware needs.
+    ``node_type`` None: what every node type of this firmware needs. ``names``: those of the release before this one.
     """
     paths = {_module_name(path): path for path in shared_sources(root, board)}
     sources = {name: (root / path).read_text(encoding="utf-8") for name, path in paths.items()}
@@ -108,21 +111,27 @@ def node_sources(root: Path, board: str, node_type: str | None = None) -> dict[P
     by_name = [f"boards.{board}.board", *modules.values()]
     # A hal may come from elsewhere (that of tests does): what it is asked for keeps its name.
     keep = ["run", "start", "loop", *node_types.members(sources.get(_HAL, ""))]
-    shaken = shorten(name_fields(shake(sources, entry(node_type), by_name), keep), keep)
+    shaken = shorten(name_fields(shake(sources, entry(node_type), by_name), keep, names), keep, names)
     return {paths[name]: text for name, text in sorted(shaken.items())}
 
 
-def compile_tree(root: Path, board: str = "virtual", node_type: str | None = None) -> dict[str, bytes]:
+def compile_tree(
+    root: Path, board: str = "virtual", node_type: str | None = None, names: Names | None = None
+) -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that such a node needs, compiled, and main.py."""
     files = {"/main.py": boot(node_type), f"{SLOT}/main.py": main(node_type)}
-    for path, text in node_sources(root, board, node_type).items():
+    for path, text in node_sources(root, board, node_type, names).items():
         files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
     return dict(sorted(files.items()))
 
 
 def build_app_image(root: Path, board: str = "virtual", node_type: str | None = None) -> AppImage:
     """The whole `app` partition of ``board``, built from the source tree at ``root``."""
-    files = compile_tree(root, board, node_type)
+    return image_of(board, compile_tree(root, board, node_type))
+
+
+def image_of(board: str, files: Mapping[str, bytes]) -> AppImage:
+    """An `app` partition of ``board`` with these files in it."""
     data = _littlefs("app", board_constants(board), files)
     return AppImage(data, {path: len(content) for path, content in files.items()})
 

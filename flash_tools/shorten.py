@@ -16,6 +16,8 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from flash_tools.naming import Names, assign
+
 # (line, column in bytes, the name there)
 Place = tuple[int, int, str]
 
@@ -34,8 +36,12 @@ OFFERED = {*dir(builtins), *_FOREIGN.split(), *(name for kind in _TYPES for name
 _WORD = re.compile(r"[A-Za-z_]\w*\Z")
 
 
-def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
+def shorten(
+    sources: Mapping[str, str], keep: Iterable[str] = (), names: Names | None = None
+) -> dict[str, str]:
     """Module name -> text. ``keep``: names that are asked for from outside."""
+    names = names or Names()
+    before, names.hidden = names.hidden, {}
     trees = {name: ast.parse(text) for name, text in sources.items()}
     families = _families(trees)
     fixed = OFFERED.union(keep, *(_fixed([trees[name] for name in family]) for family in families))
@@ -44,7 +50,12 @@ def shorten(sources: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, s
     for family in families:
         kin = {name: trees[name] for name in family}
         found = {name: list(_places(trees[name], _lines(sources[name]))) for name in family}
-        new = _new_names(kin, [place for places in found.values() for place in places], fixed, homes)
+        known = {old: new for name in family for old, new in before.get(name, {}).items()}
+        new = _new_names(kin, [place for places in found.values() for place in places], fixed, homes, known)
+        names.hidden |= {
+            name: {old: new[old] for old in sorted({old for _, _, old in found[name]} & new.keys())}
+            for name in family
+        }
         shortened |= {name: replaced(sources[name], found[name], new) for name in family}
     return {name: shortened[name] for name in sources}
 
@@ -68,7 +79,11 @@ def _families(trees: Mapping[str, ast.Module]) -> list[list[str]]:
 
 
 def _new_names(
-    kin: Mapping[str, ast.Module], found: list[Place], fixed: set[str], homes: Mapping[str, int]
+    kin: Mapping[str, ast.Module],
+    found: list[Place],
+    fixed: set[str],
+    homes: Mapping[str, int],
+    before: Mapping[str, str],
 ) -> dict[str, str]:
     names = {name for _, _, name in found}
     at_home = Counter(name for tree in kin.values() for name in _identifiers(tree))
@@ -81,9 +96,7 @@ def _new_names(
     hidden = {name for name in hidden - fixed if not name.startswith("__") and name != "_"}
     free = (short for short in _SHORT if short not in names - hidden)
     ranked = Counter(name for _, _, name in found if name in hidden).most_common()
-    return dict(
-        zip([name for name, _ in sorted(ranked, key=lambda item: (-item[1], item[0]))], free, strict=False)
-    )
+    return assign([name for name, _ in sorted(ranked, key=lambda item: (-item[1], item[0]))], free, before)
 
 
 def _lines(text: str) -> list[bytes]:

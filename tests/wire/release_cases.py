@@ -1,0 +1,78 @@
+"""A release small enough to read, and a key to sign it with, for the tests of manifests and deltas."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Iterator
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from protocols import suit
+from protocols.wire import manifest
+
+VENDOR = suit.vendor_id("tidegate.example")
+CLASS = suit.class_id(VENDOR, "river", "virtual")
+# RFC 6979 appendix A.2.5: a key that is public anyway.
+PRIVATE = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721
+SIGNER = ec.derive_private_key(PRIVATE, ec.SECP256R1())
+
+
+def public(signer: ec.EllipticCurvePrivateKey = SIGNER) -> bytes:
+    numbers = signer.public_key().public_numbers()
+    return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+
+
+def sign(message: bytes) -> bytes:
+    r, s = decode_dss_signature(SIGNER.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+KEY = manifest.Key(suit.key_id(public()), manifest.ES256, public(), False)
+DEVICE = manifest.Device(VENDOR.bytes, CLASS.bytes, 6, 100_000, 30_000)
+
+
+def contents(
+    sequence: int = 7,
+    vendor: uuid.UUID = VENDOR,
+    class_id: uuid.UUID = CLASS,
+    size: int = 65_000,
+    payload_size: int = 900,
+) -> suit.Contents:
+    return suit.Contents(
+        sequence, vendor, class_id, size, bytes(range(32)), payload_size, bytes(range(32, 64))
+    )
+
+
+def envelope(what: suit.Contents) -> bytes:
+    return suit.envelope(suit.manifest(what), suit.ES256, KEY.kid, sign)
+
+
+class Memory:
+    """A tree (bundle.Tree) in memory."""
+
+    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        self.files = dict(files or {})
+
+    def walk(self) -> Iterator[tuple[str, int]]:
+        for path in sorted(self.files):
+            yield path, len(self.files[path])
+
+    def open(self, path: str) -> io.BytesIO:
+        return io.BytesIO(self.files[path])
+
+    def create(self, path: str) -> io.BytesIO:
+        return _Writing(self.files, path)
+
+
+class _Writing(io.BytesIO):
+    def __init__(self, files: dict[str, bytes], path: str) -> None:
+        super().__init__()
+        self._files = files
+        self._path = path
+
+    def close(self) -> None:
+        self._files[self._path] = self.getvalue()
+        super().close()
