@@ -5,8 +5,8 @@
 
 What is written as partitions `app` (labelled `vfs` on real boards) and `state` is given to a virtual board at each
 start from flash, and comes back into the chip's flash when that life ends: by a reset, a power cut or the loader. The
-node's console is what the port says meanwhile. MicroPython's image itself is only looked at (boot.py): what runs is the
-unix port.
+node's console is what the port says meanwhile. Without both of them, stock MicroPython sits at its prompt (prompt.py).
+MicroPython's image itself is only looked at (boot.py): what runs is the unix port.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from hil_tests.places import PLACES, Place, place_of
 from hil_tests.virtual import identity_of
 from hil_tests.world.esp.boot import Boot, Partition
 from hil_tests.world.esp.chip import ROM_BAUD, EspChip
+from hil_tests.world.esp.prompt import Prompt
 
-_PROMPT = 'MicroPython on a simulated %s, which finds no node\r\nType "help()" for more information.\r\n>>> '
 _APP_LABELS = ("vfs", "app")
 
 
@@ -40,6 +40,7 @@ class BenchBoard:
         self.chip = chip
         self.folder = folder
         self.node: VirtualBoard | None = None
+        self.prompt: Prompt | None = None
         self.place: Place | None = None
         self.boot: Boot | None = None
         self.lives = 0
@@ -63,12 +64,18 @@ class BenchBoard:
 
     @property
     def speaks_by_itself(self) -> bool:
-        return self.node is not None
+        return self.node is not None or self.prompt is not None
 
     def hear(self, data: bytes, baud: int | None = None) -> None:
-        if self.node is None:
+        if not self.speaks_by_itself:
             self.chip.hear(data, baud)
         elif baud in (None, ROM_BAUD):
+            self._hub.call(lambda: self._type_in(data))
+
+    def _type_in(self, data: bytes) -> None:
+        if self.prompt is not None:
+            self.prompt.hear(data)
+        elif self._tty >= 0:
             with contextlib.suppress(BlockingIOError):  # its buffer is full: lost, as on any UART
                 os.write(self._tty, data)
 
@@ -109,10 +116,10 @@ class BenchBoard:
             return
         found = self._our_partitions(boot)
         if found is None:
-            self._say((_PROMPT % self.chip.kind.name).encode())
+            self._start_prompt(boot)
             return
         self._parts = found
-        images = {label: self.chip.flash.read(part.offset, part.size) for label, part in found.items()}
+        images = {label: self._read(part) for label, part in found.items()}
         identity = identity_of(images["state"])
         node_type = identity.node_type if identity is not None and identity.node_type in PLACES else "river"
         self.place = place_of(node_type, "bench", self._seed)
@@ -131,6 +138,23 @@ class BenchBoard:
         self._listen(self.node)
         self.lives += 1
         self.node.power_on()
+
+    def _start_prompt(self, boot: Boot) -> None:
+        part = boot.partitions.get(_APP_LABELS[0])
+        if part is None:
+            self._say(b"MicroPython finds no partition labelled vfs\r\n")
+            return
+        self._parts = {"vfs": part}
+        self.prompt = Prompt(
+            self._hub, self.folder, part, self._read(part), self.chip.fuses.mac, lambda data: self._say(data)
+        )
+
+    def _read(self, part: Partition) -> bytes:
+        return self.chip.flash.read(part.offset, part.size)
+
+    def _write_back(self, label: str, data: bytes) -> None:
+        part = self._parts[label]
+        self.chip.flash.data[part.offset : part.offset + part.size] = data
 
     def _our_partitions(self, boot: Boot) -> dict[str, Partition] | None:
         """Both, of the sizes that every board of ours has; None: stock MicroPython would sit at its prompt."""
@@ -159,6 +183,13 @@ class BenchBoard:
     def _end(self) -> None:
         if self.node is not None:
             self._hub.call(self._end_life)
+        if self.prompt is not None:
+            self._hub.call(self._end_prompt)
+
+    def _end_prompt(self) -> None:
+        prompt, self.prompt = self.prompt, None
+        if prompt is not None:
+            self._write_back("vfs", prompt.end())
 
     def _end_life(self) -> None:
         """A power cut, whatever the reason: the flash is the chip's again."""
@@ -166,8 +197,8 @@ class BenchBoard:
         if node is None:
             return
         node.power_cut()
-        for label, part in self._parts.items():
-            self.chip.flash.data[part.offset : part.offset + part.size] = node.read_partition(label)
+        for label in self._parts:
+            self._write_back(label, node.read_partition(label))
         self._hub.forget(self._tty)
         os.close(self._tty)
         self._tty = -1
