@@ -61,6 +61,18 @@ def test_a_path_has_no_lines_and_is_flashed_all_the_same(pty: PtyPort) -> None:
     assert booted(), "closing the port is what stands for the reset"
 
 
+def test_a_host_that_goes_back_to_the_consoles_speed_wants_to_hear_the_program(pty: PtyPort) -> None:
+    assert isinstance(pty.device, EspChip)
+    esp = connect(str(pty.path))
+    esp.change_baud(460_800)
+    booted = told_of_boot(pty.device)
+    esp._port.baudrate = 115_200
+    assert booted()
+    esp._port.timeout = 5
+    assert esp._port.read_until(b"invalid header: 0xffffffff").endswith(b"0xffffffff")
+    esp._port.close()
+
+
 def test_a_path_without_a_hand_at_the_button_finds_no_loader(tmp_path: Path) -> None:
     port = PtyPort(EspChip("esp32"), tmp_path / "tty", has_boot_button=False)
     try:

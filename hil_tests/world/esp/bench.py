@@ -12,6 +12,7 @@ MicroPython's image itself is only looked at (boot.py): what runs is the unix po
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tty
 from collections.abc import Callable
@@ -49,10 +50,12 @@ class BenchBoard:
         self._scale = time_scale
         self._tty = -1
         self._parts: dict[str, Partition] = {}
+        self._alive = folder / "alive.json"
         chip.say = self._say
         chip.on_boot = self._start
         chip.on_leave = self._end
         self.say: Callable[[bytes], None] = lambda _data: None
+        self._recover()
         chip.power_off()
         chip.power_on()
 
@@ -105,6 +108,14 @@ class BenchBoard:
             )
         self.node.wait(event, timeout_s=timeout_s)
 
+    def _recover(self) -> None:
+        """A life that this program did not see end was cut: what it left in its partitions belongs into the flash."""
+        if self._alive.exists():
+            for label, (offset, size) in json.loads(self._alive.read_text(encoding="utf-8")).items():
+                data = (self.folder / f"{label}.bin").read_bytes()[:size]
+                self.chip.flash.data[offset : offset + len(data)] = data
+            self._alive.unlink()
+
     # ---- lives ---------------------------------------------------------------------------------------------------
 
     def _start(self, boot: Boot) -> None:
@@ -136,6 +147,7 @@ class BenchBoard:
         )
         self.place.attach(self.node)
         self._listen(self.node)
+        self._mark_alive()
         self.lives += 1
         self.node.power_on()
 
@@ -148,6 +160,11 @@ class BenchBoard:
         self.prompt = Prompt(
             self._hub, self.folder, part, self._read(part), self.chip.fuses.mac, lambda data: self._say(data)
         )
+        self._mark_alive()
+
+    def _mark_alive(self) -> None:
+        places = {label: (part.offset, part.size) for label, part in self._parts.items()}
+        self._alive.write_text(json.dumps(places), encoding="utf-8")
 
     def _read(self, part: Partition) -> bytes:
         return self.chip.flash.read(part.offset, part.size)
@@ -190,6 +207,7 @@ class BenchBoard:
         prompt, self.prompt = self.prompt, None
         if prompt is not None:
             self._write_back("vfs", prompt.end())
+            self._alive.unlink()
 
     def _end_life(self) -> None:
         """A power cut, whatever the reason: the flash is the chip's again."""
@@ -199,6 +217,7 @@ class BenchBoard:
         node.power_cut()
         for label in self._parts:
             self._write_back(label, node.read_partition(label))
+        self._alive.unlink()
         self._hub.forget(self._tty)
         os.close(self._tty)
         self._tty = -1

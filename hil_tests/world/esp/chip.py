@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from hil_tests.world.esp import slip
 from hil_tests.world.esp.boot import Boot, boot_of
@@ -26,6 +27,11 @@ ROM_BAUD = 115200
 _REVISIONS = {"esp32": (3, 1), "esp32s3": (0, 2), "esp32c3": (0, 4), "esp32c6": (0, 1)}
 _PACKAGES = {"esp32": 1, "esp32s3": 0, "esp32c3": 0, "esp32c6": 1}
 _SFDP = b"SFDP\x06\x01\x01\xff" + bytes((0x00, 0x06, 0x01, 0x10, 0x30, 0x00, 0x00, 0xFF))
+
+
+def fresh_fuses(kind: str, mac: bytes, **burnt: Any) -> Fuses:
+    """Of a chip as it is sold, and what was burnt since."""
+    return Fuses(mac, _REVISIONS[kind], _PACKAGES[kind], **burnt)
 
 
 class EspChip:
@@ -44,7 +50,7 @@ class EspChip:
         self.kind: ChipKind = kind_of(kind)
         rng = random.Random(f"{seed} {kind} chip")
         mac = mac or b"\x24\x6f\x28" + rng.randbytes(3)
-        self.fuses = fuses or Fuses(mac, _REVISIONS[kind], _PACKAGES[kind])
+        self.fuses = fuses or fresh_fuses(kind, mac)
         self.flash = flash or NorFlash(1 << self.kind.jedec[2], seed=seed)
         self.faults = faults or Faults()
         self.registers = Registers(self.kind, self.fuses, self._flash_command)

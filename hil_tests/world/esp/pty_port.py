@@ -1,8 +1,9 @@
 """A chip behind a pseudo-terminal: a path that any program opens, and no reset lines.
 
-The ioctls of the lines fail with ENOTTY there, esptool only warns. So the pty does by itself what a hand at the boot
-button would: a SYNC to a chip that is not in its loader resets it into the loader, and when the host closes the port
-after such a session, the chip is reset and starts from its flash.
+The ioctls of the lines fail with ENOTTY there, esptool only warns. So the pty does by itself what a hand at the buttons
+would: a SYNC to a chip that is not in its loader resets it into the loader, and after such a session the chip is reset
+and starts from its flash: when the host closes the port, goes back to the baud rate of the console, or says nothing for
+long.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from pathlib import Path
 from boards.virtual.clock import BoardClock
 from boards.virtual.hub import Hub, shared_hub
 from boards.virtual.port import LinkPort
+from hil_tests.world.esp.chip import ROM_BAUD
 from hil_tests.world.esp.pace import Pacer
 from hil_tests.world.esp.port import Device, garbled
 
 SYNC = b"\xc0\x00\x08\x24\x00\x00\x00\x00\x00\x07\x07\x12\x20" + b"\x55" * 32 + b"\xc0"
+# Of a host that keeps the port open to listen; a tool that talks to a loader pauses for less.
+_QUIET_S = 8.0
+_LOOK_S = 0.1
 # A stub's read has at most 256 KiB under way, and escapes may double them.
 _PENDING_MAX = 1024 * 1024
 
@@ -36,6 +41,7 @@ class PtyPort:
         self._hub = hub or shared_hub()
         self._has_button = has_boot_button
         self._was_loading = False
+        self._quiet_s = 0.0
         self._tail = b""
         self._clock = BoardClock(0.0)
         self._port = LinkPort(self._hub, path, self._hear, pending_max=_PENDING_MAX, on_hang_up=self._closed)
@@ -70,11 +76,24 @@ class PtyPort:
             self.device.set_lines(False, False)
             self._was_loading = True
             self._tail = b""
+            self._clock.call_later(_LOOK_S, self._look)
+        self._quiet_s = 0.0
         self.device.hear(data, baud)
 
     def _asks_for_loader(self, data: bytes) -> bool:
         self._tail = (self._tail + data)[-2 * len(SYNC) :]
         return not self._was_loading and SYNC in self._tail
+
+    def _look(self) -> None:
+        """While a session goes on: is it over?"""
+        if not self._was_loading:
+            return
+        self._quiet_s += _LOOK_S
+        has_slowed = self._port.baud == ROM_BAUD != self.device.baud
+        if self._quiet_s > _QUIET_S or (has_slowed and self._quiet_s > 5 * _LOOK_S):
+            self._closed()
+        else:
+            self._clock.call_later(_LOOK_S, self._look)
 
     def _closed(self) -> None:
         if self._was_loading:
