@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hil_tests import bench_cli
 from hil_tests.errors import RigError
 from hil_tests.world import ble_street as street
 from hil_tests.world import modbus_models
@@ -17,6 +18,7 @@ from hil_tests.world.modbus_street import PtyStreet, TcpStreet
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 # The key of the simulated sensors that encrypt; it protects nothing.
 SAMPLE_KEY = bytes(range(16))
+app.command()(bench_cli.bench)
 
 
 @app.callback()

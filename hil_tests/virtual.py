@@ -72,7 +72,7 @@ def virtual(
             f"{PARTITIONS['state'][1]}."
         )
     spot = spot_of(at)
-    with _held(folder):
+    with held(folder, "`tidegate virtual`"):
         # A state image is for a new board only; the program may be renewed at any time, as on a bench.
         known = identity_of((state or folder / "state.bin").read_bytes())
         check_way(known, air)
@@ -81,7 +81,7 @@ def virtual(
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path, command: str) -> Iterator[None]:
     """Two processes on one flash would destroy it. The lock goes with the process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,9 +92,7 @@ def _held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RigError(
-                f"{folder}: this board is switched on already; end that `tidegate virtual` first."
-            ) from error
+            raise RigError(f"{folder}: switched on already; end that {command} first.") from error
         yield
     finally:
         os.close(handle)

@@ -23,7 +23,10 @@ _MESSAGE_MAX = 2048
 
 
 class Life:
-    """Callbacks run on the hub's thread. ``on_command`` returns the number or the bytes to answer with, or None."""
+    """Callbacks run on the hub's thread. ``program``: a module of rom/, and how it is run.
+
+    ``on_command`` returns the number or the bytes to answer with, or None.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Life:
         is_scaled: bool,
         has_radio: bool,
         uarts: Iterable[int],
+        program: tuple[str, ...] = ("-m", "boot"),
         on_console: Callable[[bytes], None],
         on_command: Callable[[bytes], int | bytes | None],
         on_uart: Callable[[int, bytes], None],
@@ -64,8 +68,7 @@ class Life:
                 micropython(),
                 "-X",
                 f"heapsize={_bytes(heap_size) + _ROM_HEAP + has_radio * _SPI_HEAP}",
-                "-m",
-                "boot",
+                *program,
             ],
             stdin=console,
             stdout=console,
