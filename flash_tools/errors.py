@@ -17,3 +17,23 @@ class MintError(FlashToolError):
 
 class AcceptanceError(FlashToolError):
     """A node can not be looked at: no verdict about it was reached."""
+
+
+class ProvisionError(FlashToolError):
+    """A unit can not be provisioned as asked."""
+
+
+class KeyStoreError(ProvisionError):
+    """The bench's keys can not be opened or made."""
+
+
+class AddressError(ProvisionError):
+    """There is no address for a unit, or two stations could give out the same one."""
+
+
+class BatchError(ProvisionError):
+    """A table of units has mistakes; each is named with its place."""
+
+
+class RegistryError(ProvisionError):
+    """The gateway's registry can not be reached, or does not take a unit."""
