@@ -34,6 +34,11 @@ GROUPS = {
     "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
     "inspect": Group("", "Any frame, message, image or file: what it says, what is wrong.", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
+    "provision": Group(
+        "flash_tools.provision_cli",
+        "Key, flash, label, record, registry of many boards (technician).",
+        "flash",
+    ),
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),

@@ -10,19 +10,19 @@ Two stations that mint into one file take turns (a lock); stations with files of
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from flash_tools import node_types
+from flash_tools.calibrations import Calibration
+from flash_tools.calibrations import encode as encode_calibrations
 from flash_tools.errors import MintError
+from flash_tools.files import PRIVATE, PUBLIC, locked, replace
 from flash_tools.images import board_constants, build_state_image
 from flash_tools.radio_plan import Radio
 from protocols.node_types import settings_of, settings_problem
@@ -37,7 +37,6 @@ ROOT = Path(__file__).resolve().parents[1]
 MINT_FILE = "nodes.jsonl"
 # What firmware opens at a start (SPEC.md section 6).
 IDENTITY_PATH = "/identity"
-_PRIVATE = 0o600
 ALL_ADDRESSES = range(1, MAX_ADDRESS + 1)
 # One level of an MQTT topic: area and site become such levels at the gateway.
 _LEVEL = re.compile(r"[^/+#\s]{1,64}\Z")
@@ -97,6 +96,7 @@ def mint(
     address: int | None = None,
     addresses: range = ALL_ADDRESSES,
     settings: Mapping[int, int] | None = None,
+    calibrations: Sequence[Calibration] = (),
     radio: Radio | None = None,
     root: Path = ROOT,
     force: bool = False,
@@ -107,10 +107,10 @@ def mint(
     ``address`` None: the lowest free one of ``addresses``. ``settings``: what it starts with, by key (SPEC.md section
     2.4), until its gateway says otherwise.
     """
-    _check(root, node_type, area, site, settings or {}, radio is not None)
-    _check_radio(node_type, board, radio)
+    check(root, node_type, board, area, site, settings or {}, radio)
     mint_file = out / MINT_FILE
-    with _locked(mint_file):
+    mint_file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(mint_file.with_name(f".{mint_file.name}.lock")):
         lines = _read_lines(mint_file)
         if address is None:
             address = _lowest_free(addresses, lines, mint_file)
@@ -128,11 +128,11 @@ def mint(
             )
         secret, salt = random(MASTER_SECRET_SIZE), random(MASTER_SALT_SIZE)
         identity = Identity(address, secret, salt, node_type, board, area, radio)
-        image = _state_image(identity, settings or {})
-        lines[address] = _line(identity, site)
-        _replace(mint_file, "".join(f"{line}\n" for line in lines.values()).encode(), _PRIVATE)
+        image = state_partition(identity, settings or {}, calibrations)
+        lines[address] = import_line(identity, site)
+        replace(mint_file, "".join(f"{line}\n" for line in lines.values()).encode(), PRIVATE)
         state_image.parent.mkdir(exist_ok=True)
-        _replace(state_image, image, _PRIVATE)
+        replace(state_image, image, PRIVATE)
     return Minted(address, state_image, mint_file)
 
 
@@ -141,18 +141,34 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
     if path.exists() and not force:
         raise MintError(f"{path} exists. Choose another --out, or --force to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, data, 0o644)
+    replace(path, data, PUBLIC)
 
 
-def _check(
-    root: Path, node_type: str, area: str | None, site: str | None, settings: Mapping[int, int], on_air: bool
+def check(
+    root: Path,
+    node_type: str,
+    board: str,
+    area: str | None,
+    site: str | None,
+    settings: Mapping[int, int],
+    radio: Radio | None,
 ) -> None:
+    """MintError when no such node can be made."""
     node_types.choose("node type", node_type, node_types.minted(root), root / "firmware/nodes")
-    for name, value in (("area", area), ("site", site)):
-        if value is not None and not _LEVEL.match(value):
-            raise MintError(
-                f"{name} {value!r}: allowed are 1 to 64 characters without spaces, '/', '+' and '#'"
-            )
+    check_level("area", area)
+    check_level("site", site)
+    check_settings(node_type, settings, radio is not None)
+    check_radio(node_type, board, radio)
+
+
+def check_level(name: str, value: str | None) -> None:
+    """Area and site become levels of MQTT topics."""
+    if value is not None and not _LEVEL.match(value):
+        raise MintError(f"{name} {value!r}: allowed are 1 to 64 characters without spaces, '/', '+' and '#'")
+
+
+def check_settings(node_type: str, settings: Mapping[int, int], on_air: bool) -> None:
+    """Whether such a node would take them."""
     if settings and node_type in node_types.ROLES:
         raise MintError(f"a {node_type} has no settings: mint it without --setting")
     named = {SETTING_NAMES[key]: value for key, value in settings.items()}
@@ -161,7 +177,8 @@ def _check(
         raise MintError(f"settings: {problem}")
 
 
-def _check_radio(node_type: str, board: str, radio: Radio | None) -> None:
+def check_radio(node_type: str, board: str, radio: Radio | None) -> None:
+    """Whether the board can be on the air, and a bridge is."""
     if radio is None and node_type in node_types.ROLES:
         raise MintError(
             f"a {node_type} is a radio on a serial line: name its plan with --plan, as --plan cn470"
@@ -180,7 +197,10 @@ def _lowest_free(addresses: range, lines: Mapping[int, str], mint_file: Path) ->
     )
 
 
-def _state_image(identity: Identity, settings: Mapping[int, int]) -> bytes:
+def state_partition(
+    identity: Identity, settings: Mapping[int, int], calibrations: Sequence[Calibration] = ()
+) -> bytes:
+    """The image of a `state` partition that makes a board this node. It holds its key."""
     try:
         files = {IDENTITY_PATH: identity_file.encode(identity)}
     except EncodeError as error:
@@ -189,11 +209,13 @@ def _state_image(identity: Identity, settings: Mapping[int, int]) -> bytes:
         # Version 0: no gateway has spoken yet.
         data = document.encode(document.SETTINGS, 1, cbor.dumps([0, dict(settings)]))
         files |= {f"{folder}/{document.SETTINGS}": data for folder in document.FOLDERS}
+    if calibrations:
+        files |= encode_calibrations(calibrations)
     return build_state_image(files, identity.board)
 
 
-def _line(identity: Identity, site: str | None) -> str:
-    """What `tidegate gateway node import` reads."""
+def import_line(identity: Identity, site: str | None) -> str:
+    """What `tidegate gateway node import` reads. It holds the key."""
     row = {
         "address": f"{identity.address:04x}",
         "node_type": identity.node_type,
@@ -220,36 +242,3 @@ def _read_lines(mint_file: Path) -> dict[int, str]:
                 "another folder with a range of addresses of its own"
             ) from error
     return lines
-
-
-@contextlib.contextmanager
-def _locked(mint_file: Path) -> Iterator[None]:
-    """Only one station at a time; the lock goes with the process."""
-    mint_file.parent.mkdir(parents=True, exist_ok=True)
-    path = mint_file.with_name(f".{mint_file.name}.lock")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _replace(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file whole, on disk when this returns; it never exists with a wider mode."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

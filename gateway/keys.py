@@ -2,32 +2,21 @@
 
 A copied database must not be worth anything: the secrets of nodes are in it only as AES-256-GCM under a
 key that lives in a file of its own (mode 0600) or in a systemd credential. The node's address is
-authenticated with them, so a row cannot be moved to another node, and each sealed row names its master
-key, so that the wrong one is told apart from a damaged database.
-
-    sealed = 01 | key id (4 bytes) | nonce (12 random bytes) | ciphertext of secret and salt, and tag
+authenticated with them, so a row cannot be moved to another node (protocols/sealed.py has the bytes).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from gateway.errors import KeyFileError
+from protocols.sealed import MASTER_KEY_SIZE, OtherKey, Sealer, SealError, UnknownFormat, parse_master_key
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE
 
-MASTER_KEY_SIZE = 32
-_VERSION = b"\x01"
-_ID_SIZE = 4
-_NONCE_SIZE = 12
-_PREFIX_SIZE = 1 + _ID_SIZE + _NONCE_SIZE
 # Hex and a newline; anything longer is another file.
 _FILE_BYTES_MAX = 128
 
@@ -48,31 +37,29 @@ class Vault:
     def __init__(self, master_key: bytes, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         if len(master_key) != MASTER_KEY_SIZE:
             raise KeyFileError(f"the master key has {len(master_key)} bytes; it must have {MASTER_KEY_SIZE}.")
-        self._cipher = AESGCM(master_key)
-        self._random_bytes = random_bytes
-        self.key_id = hashlib.sha256(b"tidegate master key id" + master_key).digest()[:_ID_SIZE]
+        self._sealer = Sealer(master_key, random_bytes)
+        self.key_id = self._sealer.key_id
 
     def seal(self, address: int, keys: NodeKeys) -> bytes:
         """Encrypt `keys` of node `address` for the database."""
-        head = _VERSION + self.key_id + self._random_bytes(_NONCE_SIZE)
-        plain = keys.master_secret + keys.master_salt
-        return head + self._cipher.encrypt(head[-_NONCE_SIZE:], plain, _bound(head, address))
+        return self._sealer.seal(keys.master_secret + keys.master_salt, address.to_bytes(2, "big"))
 
     def open(self, address: int, sealed: bytes) -> NodeKeys:
         """Reverse `seal`. Raises KeyFileError when the master key is another one or the row was altered."""
-        head, body = sealed[:_PREFIX_SIZE], sealed[_PREFIX_SIZE:]
-        if len(head) != _PREFIX_SIZE or head[:1] != _VERSION:
-            raise KeyFileError(f"node {address:04x}: its key is in an unknown format; import the node again.")
-        if head[1 : 1 + _ID_SIZE] != self.key_id:
+        try:
+            plain = self._sealer.open(sealed, address.to_bytes(2, "big"))
+        except UnknownFormat as exc:
             raise KeyFileError(
-                f"node {address:04x}: its key is sealed under master key {head[1 : 1 + _ID_SIZE].hex()}, the "
+                f"node {address:04x}: its key is in an unknown format; import the node again."
+            ) from exc
+        except OtherKey as exc:
+            raise KeyFileError(
+                f"node {address:04x}: its key is sealed under master key {exc.key_id.hex()}, the "
                 f"one given is {self.key_id.hex()}. Give the master key this database was made with, or "
                 f"import the "
                 "nodes again."
-            )
-        try:
-            plain = self._cipher.decrypt(head[-_NONCE_SIZE:], body, _bound(head, address))
-        except InvalidTag as exc:
+            ) from exc
+        except SealError as exc:
             raise KeyFileError(
                 f"node {address:04x}: its sealed key was altered; import the node again."
             ) from exc
@@ -81,10 +68,6 @@ class Vault:
                 f"node {address:04x}: its sealed key has the wrong size; import the node again."
             )
         return NodeKeys(plain[:MASTER_SECRET_SIZE], plain[MASTER_SECRET_SIZE:])
-
-
-def _bound(head: bytes, address: int) -> bytes:
-    return head[: 1 + _ID_SIZE] + address.to_bytes(2, "big")
 
 
 def load_file(file: Path) -> bytes:
@@ -151,13 +134,8 @@ def _check_private(file: Path, status: os.stat_result) -> None:
 
 
 def _parse(data: bytes, source: str) -> bytes:
-    if len(data) == MASTER_KEY_SIZE:
-        return data  # raw, as `systemd-creds encrypt` may have been fed from /dev/urandom
-    try:
-        key = bytes.fromhex(data.decode("ascii").strip())
-    except ValueError:
-        key = b""
-    if len(key) != MASTER_KEY_SIZE:
+    key = parse_master_key(data)
+    if key is None:
         raise KeyFileError(
             f"{source}: holds {len(data)} bytes that are no master key. Allowed are {2 * MASTER_KEY_SIZE} "
             f"hexadecimal digits or {MASTER_KEY_SIZE} raw bytes."
