@@ -1,7 +1,7 @@
 """Images as MicroPython ships them for ESP chips, made here: valid in every header, digest and table, and no program.
 
 MicroPython itself is not shipped with Tidegate; what tests and the bench need of it is a file that flashing tools, ROM
-and second stage take for it. `release()` is the file one downloads: second stage, partition table and application in one.
+and second stage take for it. `release()` is the file one downloads: second stage, table and application in one.
 """
 
 from __future__ import annotations
