@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from esptool import cmds
@@ -11,6 +12,7 @@ from esptool.util import FatalError
 from hil_tests.world.esp import image
 from hil_tests.world.esp.chip import EspChip
 from hil_tests.world.esp.faults import Faults, Fuses
+from hil_tests.world.esp.haste import hurried
 from hil_tests.world.esp.kinds import KINDS
 from hil_tests.world.esp.port import SerialChip
 from tests.world.esp_tool import connect, quiet, write
@@ -24,6 +26,12 @@ DESCRIPTIONS = {
     "esp32c3": "ESP32-C3 (QFN32) (revision v0.4)",
     "esp32c6": "ESP32-C6FH4 (QFN32) (revision v0.1)",
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    with hurried():
+        yield
 
 
 @pytest.mark.parametrize("kind", KINDS)
