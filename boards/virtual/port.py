@@ -7,6 +7,7 @@ port is lost, as on a real one.
 import errno
 import os
 import select
+import termios
 import tty
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +16,39 @@ from boards.virtual.hub import READ_WRITE_EDGE, Hub
 
 # What may wait for a gateway that is slow to read; more is lost, oldest kept, like in a USB driver's buffer.
 _PENDING_MAX = 64 * 1024
+_BAUDS = {
+    getattr(termios, name): int(name[1:]) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()
+}
 
 
 class LinkPort:
-    def __init__(self, hub: Hub, link_path: Path, receive: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        link_path: Path,
+        receive: Callable[[bytes], None],
+        *,
+        pending_max: int = _PENDING_MAX,
+        on_hang_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_hang_up``: whoever had it open closed it. Also called when it is plugged in, and nobody has."""
         self._hub = hub
         self._link_path = link_path
         self._receive = receive
         self._master = -1
+        self._pending_max = pending_max
+        self._on_hang_up = on_hang_up
         self._pending = bytearray()
         self.lost_bytes = 0
 
     @property
     def plugged(self) -> bool:
         return self._master >= 0
+
+    @property
+    def baud(self) -> int | None:
+        """What the other side has set; None where it is none of the usual ones."""
+        return _BAUDS.get(termios.tcgetattr(self._master)[5]) if self.plugged else None
 
     def plug(self, *, avoid: str = "") -> None:
         """Make a new pty; ``avoid`` is a device name not to come back under."""
@@ -77,7 +97,7 @@ class LinkPort:
             self.lost_bytes += len(data) + len(self._pending)
             self._pending.clear()
             return
-        room = max(0, _PENDING_MAX - len(self._pending))
+        room = max(0, self._pending_max - len(self._pending))
         self.lost_bytes += max(0, len(data) - room)
         self._pending += data[:room]
         self._write()
@@ -87,6 +107,8 @@ class LinkPort:
             self._read()
         if events & select.EPOLLOUT and self._pending:
             self._write()
+        if events & select.EPOLLHUP:
+            self._on_hang_up()
 
     def _read(self) -> None:
         while self.plugged:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hil_tests.world.esp.faults import Fuses
 from hil_tests.world.esp.kinds import ChipKind
 from hil_tests.world.esp.nor import NorFlash
+from hil_tests.world.esp.slip import xor_of
 
 MAGIC = 0xE9
 TABLE_AT, TABLE_SIZE = 0x8000, 0xC00
@@ -87,8 +88,7 @@ def image_of(kind: ChipKind, flash: NorFlash, at: int) -> bytes:
         _address, size = struct.unpack("<II", flash.read(end, 8))
         if end + 8 + size > at + flash.size:
             raise _Bad(f"segment of {size:#x} bytes does not fit the flash")
-        for byte in flash.read(end + 8, size):
-            checksum ^= byte
+        checksum ^= xor_of(flash.read(end + 8, size))
         end += 8 + size
     end += 16 - (end - at) % 16  # padded, so that the checksum is the last byte
     if flash.read(end - 1, 1)[0] != checksum:

@@ -10,12 +10,11 @@ import hashlib
 import random
 import struct
 from collections.abc import Iterable, Sequence
-from functools import reduce
-from operator import xor
 from types import ModuleType
 
 from hil_tests.world.esp.boot import TABLE_AT, TABLE_SIZE, Partition
 from hil_tests.world.esp.kinds import ChipKind, kind_of
+from hil_tests.world.esp.slip import xor_of
 
 APP_AT = 0x10000
 # (data in flash, code in flash, RAM): where an application of each chip has its segments.
@@ -73,7 +72,7 @@ def image(kind: ChipKind, segments: Sequence[tuple[int, bytes]], *, flash_size: 
     checksum = 0xEF
     for address, data in segments:
         data += b"\0" * (-len(data) % 4)
-        checksum = reduce(xor, data, checksum)
+        checksum ^= xor_of(data)
         found += struct.pack("<II", address, len(data)) + data
     found += bytes(15 - len(found) % 16) + bytes((checksum,))
     return found + hashlib.sha256(found).digest()

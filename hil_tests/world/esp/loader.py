@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from functools import reduce
-from operator import xor
 from typing import TYPE_CHECKING, ClassVar
 
 from hil_tests.world.esp import session as errors
 from hil_tests.world.esp.session import Refused, WriteSession
+from hil_tests.world.esp.slip import xor_of
 from hil_tests.world.esp.stubs import known_stubs
 
 if TYPE_CHECKING:
@@ -325,6 +324,6 @@ def _checked(body: bytes, checksum: int) -> bytes:
     block = body[16:]
     if len(block) != size:
         raise Refused(*errors.BAD_LENGTH)
-    if reduce(xor, block, 0xEF) != checksum & 0xFF:
+    if xor_of(block) ^ 0xEF != checksum & 0xFF:
         raise Refused(*errors.BAD_CHECKSUM)
     return block

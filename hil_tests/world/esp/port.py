@@ -21,7 +21,10 @@ class Device(Protocol):
     """What is at the other end of a line: a chip, or a board with one."""
 
     say: Callable[[bytes], None]
-    baud: int
+
+    @property
+    def baud(self) -> int:
+        """Of what it says."""
 
     @property
     def speaks_by_itself(self) -> bool:

@@ -1,0 +1,177 @@
+"""A chip on a board that does what its flash says: after a reset the image boots, and a real MicroPython runs the node.
+
+    board = BenchBoard(folder, EspChip("esp32"))
+    port = SerialChip(board)                    # or PtyPort(board, path), Rfc2217Port(board)
+
+What is written as partitions `app` (labelled `vfs` on real boards) and `state` is given to a virtual board at each
+start from flash, and comes back into the chip's flash when that life ends: by a reset, a power cut or the loader. The
+node's console is what the port says meanwhile. MicroPython's image itself is only looked at (boot.py): what runs is the
+unix port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+from boards.virtual.board import PARTITIONS
+from boards.virtual.hub import READ_WRITE_EDGE, Hub, shared_hub
+from boards.virtual.supervisor import VirtualBoard
+from hil_tests.errors import RigError
+from hil_tests.places import PLACES, Place, place_of
+from hil_tests.virtual import identity_of
+from hil_tests.world.esp.boot import Boot, Partition
+from hil_tests.world.esp.chip import ROM_BAUD, EspChip
+
+_PROMPT = 'MicroPython on a simulated %s, which finds no node\r\nType "help()" for more information.\r\n>>> '
+_APP_LABELS = ("vfs", "app")
+
+
+class BenchBoard:
+    """Everything happens on the hub's thread, or in the thread of whoever drives the port while no node runs."""
+
+    def __init__(
+        self, folder: Path, chip: EspChip, *, seed: int = 1, time_scale: float = 1.0, hub: Hub | None = None
+    ) -> None:
+        """``time_scale``: the node's waits pass that many times faster."""
+        self.chip = chip
+        self.folder = folder
+        self.node: VirtualBoard | None = None
+        self.place: Place | None = None
+        self.boot: Boot | None = None
+        self.lives = 0
+        self._hub = hub or shared_hub()
+        self._seed = seed
+        self._scale = time_scale
+        self._tty = -1
+        self._parts: dict[str, Partition] = {}
+        chip.say = self._say
+        chip.on_boot = self._start
+        chip.on_leave = self._end
+        self.say: Callable[[bytes], None] = lambda _data: None
+        chip.power_off()
+        chip.power_on()
+
+    # ---- the other end of a line (port.py: Device) ---------------------------------------------------------------
+
+    @property
+    def baud(self) -> int:
+        return self.chip.baud
+
+    @property
+    def speaks_by_itself(self) -> bool:
+        return self.node is not None
+
+    def hear(self, data: bytes, baud: int | None = None) -> None:
+        if self.node is None:
+            self.chip.hear(data, baud)
+        elif baud in (None, ROM_BAUD):
+            with contextlib.suppress(BlockingIOError):  # its buffer is full: lost, as on any UART
+                os.write(self._tty, data)
+
+    def set_lines(self, dtr: bool, rts: bool) -> None:
+        self._hub.call(lambda: self.chip.set_lines(dtr, rts))
+
+    def let_go(self) -> None:
+        if self.chip.state == "held":
+            self._hub.call(self.chip.let_go)
+
+    # ---- a person at the bench -----------------------------------------------------------------------------------
+
+    def power_on(self) -> None:
+        self._hub.call(self.chip.power_on)
+
+    def power_off(self) -> None:
+        self._hub.call(self.chip.power_off)
+
+    def close(self) -> None:
+        self.power_off()
+
+    def wait(self, event: str, timeout_s: float = 30.0) -> None:
+        """Until the running node did that (VirtualBoard.wait)."""
+        if self.node is None:
+            raise RigError(
+                f"no node runs on this board: {self.boot.fault if self.boot else 'it never started'}"
+            )
+        self.node.wait(event, timeout_s=timeout_s)
+
+    # ---- lives ---------------------------------------------------------------------------------------------------
+
+    def _start(self, boot: Boot) -> None:
+        self._hub.call(lambda: self._start_life(boot))
+
+    def _start_life(self, boot: Boot) -> None:
+        self.boot = boot
+        if boot.fault:
+            return
+        found = self._our_partitions(boot)
+        if found is None:
+            self._say((_PROMPT % self.chip.kind.name).encode())
+            return
+        self._parts = found
+        images = {label: self.chip.flash.read(part.offset, part.size) for label, part in found.items()}
+        identity = identity_of(images["state"])
+        node_type = identity.node_type if identity is not None and identity.node_type in PLACES else "river"
+        self.place = place_of(node_type, "bench", self._seed)
+        self.node = VirtualBoard(
+            self.folder,
+            app_image=images["app"],
+            state_image=images["state"],
+            heap_size=self.place.heap_size,
+            seed=self._seed,
+            time_scale=self._scale,
+            mac=self.chip.fuses.mac,
+            boot_text=False,  # the chip said its own
+            hub=self._hub,
+        )
+        self.place.attach(self.node)
+        self._listen(self.node)
+        self.lives += 1
+        self.node.power_on()
+
+    def _our_partitions(self, boot: Boot) -> dict[str, Partition] | None:
+        """Both, of the sizes that every board of ours has; None: stock MicroPython would sit at its prompt."""
+        app = next((boot.partitions[label] for label in _APP_LABELS if label in boot.partitions), None)
+        state = boot.partitions.get("state")
+        if app is None or state is None:
+            return None
+        found = {"app": app, "state": state}
+        return found if all(PARTITIONS[label][1] == part.size for label, part in found.items()) else None
+
+    def _listen(self, node: VirtualBoard) -> None:
+        self._tty = os.open(node.link_path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        tty.setraw(self._tty)
+        self._hub.watch(self._tty, lambda _: self._relay(), READ_WRITE_EDGE)
+
+    def _relay(self) -> None:
+        while self._tty >= 0:
+            try:
+                data = os.read(self._tty, 4096)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            self._say(data)
+
+    def _end(self) -> None:
+        if self.node is not None:
+            self._hub.call(self._end_life)
+
+    def _end_life(self) -> None:
+        """A power cut, whatever the reason: the flash is the chip's again."""
+        node, self.node, self.place = self.node, None, None
+        if node is None:
+            return
+        node.power_cut()
+        for label, part in self._parts.items():
+            self.chip.flash.data[part.offset : part.offset + part.size] = node.read_partition(label)
+        self._hub.forget(self._tty)
+        os.close(self._tty)
+        self._tty = -1
+        node.close()
+
+    def _say(self, data: bytes) -> None:
+        self.say(data)
