@@ -9,7 +9,7 @@ what is still missing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -22,7 +22,7 @@ Md5Of = Callable[[int, int], str]
 
 
 class Region(NamedTuple):
-    """One image and its place. ``guard``: bytes at its begin without which nothing in it counts; written last."""
+    """One image and its place. ``guard``: bytes at its begin without which nothing in it counts."""
 
     name: str
     offset: int
@@ -102,22 +102,28 @@ def is_blank(offset: int, size: int, md5_of: Md5Of) -> bool:
     return all(md5_of(at, len(part)) == blank_md5(len(part)) for at, part in blocks(whole))
 
 
-def split_guard(difference: Difference) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """(before, last): what is written first, and the guard that makes it count.
+def behind_guard(difference: Difference) -> tuple[Run, ...]:
+    """What of a difference does not touch the guard."""
+    border = difference.region.offset + difference.region.guard
+    pieces = [piece for run in difference.runs for piece in _cut(run, border)]
+    return tuple(piece for piece in pieces if piece.offset >= border)
 
-    When anything behind the guard changes, the guard is erased before and written last, so that no moment leaves a mix
-    of old and new that a node would run.
-    """
-    of = difference.region
-    if not of.guard or not difference.runs:
-        return difference.runs, ()
-    border = of.offset + of.guard
-    guard = of.data[: of.guard]
-    behind = tuple(piece for run in difference.runs for piece in _cut(run, border) if piece.offset >= border)
-    last = tuple(_run(of.name, at, guard[at - of.offset :][:size]) for at, size in [(of.offset, of.guard)])
-    if not behind:
-        return (), tuple(run for run in difference.runs)
-    return (Run(of.name, of.offset, of.guard, b""), *behind), last
+
+def guard_run(of: Region) -> Run:
+    return _run(of.name, of.offset, of.data[: of.guard])
+
+
+def without_guard(of: Region) -> Region:
+    return Region(of.name, of.offset + of.guard, of.data[of.guard :])
+
+
+def guard_alone(of: Region) -> Region:
+    return Region(of.name, of.offset, of.data[: of.guard])
+
+
+def count_blocks(runs: Iterable[Run]) -> int:
+    """How many 64-KiB blocks these runs touch; a run stays within one."""
+    return len({run.offset // BLOCK for run in runs})
 
 
 def _cut(run: Run, border: int) -> list[Run]:
