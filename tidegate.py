@@ -34,6 +34,9 @@ GROUPS = {
     "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
     "inspect": Group("gateway.inspect_cli", "A frame of HJ 212 or SL 651: what it says, what is wrong.", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
+    "flash": Group(
+        "flash_tools.flash_cli", "Flash boards over USB, or find out why not (technician).", "flash"
+    ),
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),

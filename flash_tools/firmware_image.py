@@ -32,7 +32,7 @@ CHIPS = {
     "esp32h2": (16, 0),
 }
 _MAGIC = 0xE9
-_HEADER = struct.Struct("<BBBBI8xH7xB")  # magic, segments, mode, size and speed, entry; chip; hash appended
+_HEADER = struct.Struct("<BBBBI4xH9xB")  # magic, segments, mode, size and speed, entry; chip; hash appended
 _HEADER_BYTES = 24
 _SEGMENT = struct.Struct("<II")
 _SEGMENTS_MAX = 16
