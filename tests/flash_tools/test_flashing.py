@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from flash_tools.journal import Journal
 from flash_tools.partitions import table
 from flash_tools.plan import identity_in
 from hil_tests.world.esp.faults import Faults
+from hil_tests.world.esp.haste import hurried
 from tests.flash_tools.flash_rig import (
     BOARDS,
     MODULES,
@@ -33,6 +34,12 @@ from tests.flash_tools.flash_rig import (
     modules_in,
     state_of,
 )
+
+
+@pytest.fixture(autouse=True)
+def _in_haste() -> Iterator[None]:
+    with hurried():
+        yield
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -111,7 +118,9 @@ def test_a_flash_that_stays_wrong_is_never_called_flashed_and_its_app_can_not_st
     board = board_of()
     content = content_of(board)
     offset, _ = board.PARTITIONS["app"]
-    used = next(at for at in range(0x20000, len(content.app), 4096) if content.app[at : at + 4096].strip(b"\xff"))
+    used = next(
+        at for at in range(0x20000, len(content.app), 4096) if content.app[at : at + 4096].strip(b"\xff")
+    )
     bench = Bench(board, faults=Faults(bad_sectors={(offset + used) // 4096: 99}))
     with pytest.raises(VerifyFailed, match=f"app at {(offset + used) // BLOCK * BLOCK:#x}"):
         bench.flash_it(content)
