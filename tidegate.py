@@ -39,6 +39,9 @@ GROUPS = {
         "Key, flash, label, record, registry of many boards (technician).",
         "flash",
     ),
+    "flash": Group(
+        "flash_tools.flash_cli", "Flash boards over USB, or find out why not (technician).", "flash"
+    ),
     "firmware": Group(
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),

@@ -45,3 +45,98 @@ class BatchError(ProvisionError):
 
 class RegistryError(ProvisionError):
     """The gateway's registry can not be reached, or does not take a unit."""
+
+
+class FlashError(FlashToolError):
+    """A board can not be flashed as asked. Says where, what was found, what was expected, and what to do."""
+
+    def __init__(self, where: str, found: str, expected: str, advice: str) -> None:
+        super().__init__(f"{where}: found {found}; expected {expected}. {advice}")
+        self.where = where
+        self.found = found
+        self.expected = expected
+        self.advice = advice
+
+
+class PortMissing(FlashError):
+    """Nothing is at this name, or nothing at all is plugged in."""
+
+
+class PortForbidden(FlashError):
+    """This user may not open the port."""
+
+
+class PortHeld(FlashError):
+    """Another program has the port."""
+
+
+class PortAmbiguous(FlashError):
+    """Several boards, and none was named."""
+
+
+class ChipSilent(FlashError):
+    """The port opens, but no loader answers."""
+
+
+class ChipLoops(FlashError):
+    """The chip starts again and again, and its loader can not be reached."""
+
+
+class WrongChip(FlashError):
+    """The board has another chip than its board file says."""
+
+
+class WrongMac(FlashError):
+    """Another board than the one that this label was made for."""
+
+
+class ChipProtected(FlashError):
+    """Flash encryption or secure boot: what we would write could never run there."""
+
+
+class DownloadLocked(FlashError):
+    """Secure download mode: the chip lets nobody read or check its flash."""
+
+
+class FlashTooSmall(FlashError):
+    """The flash is smaller than the board file says."""
+
+
+class WrongImage(FlashError):
+    """An image that is none, is damaged, or is for another chip."""
+
+
+class WrongOffset(FlashError):
+    """An image made for another place of the flash."""
+
+
+class DoesNotFit(FlashError):
+    """An image is larger than its partition."""
+
+
+class NotMicroPython(FlashError):
+    """An image of a chip, but not of MicroPython."""
+
+
+class WrongVersion(FlashError):
+    """An image newer or older than asked, or older than the board can use."""
+
+
+class TableDiffers(FlashError):
+    """The partition table on the chip is another one."""
+
+
+class StateInUse(FlashError):
+    """The board has an identity already: its `state` is only replaced by a new key, and when that is asked."""
+
+
+class LineLost(FlashError):
+    """The board went away in the middle: power, cable, reset."""
+
+
+class VerifyFailed(FlashError):
+    """What was read back is not what was sent."""
+
+
+class BootFailed(FlashError):
+    """All is written and verified, but the node does not say hello as it should."""
