@@ -392,8 +392,8 @@ MODBUS_WRITE_ATTEMPTS_MAX = 3
 # A write that may take longer is a plan, not a command; and how long the person who gave it is kept waiting.
 MODBUS_WRITE_TTL_MAX_S = 600.0
 MODBUS_WRITE_WAIT_S = 8.0
-# A write that has not so much time left is late: between the last look at the clock and the kernel the machine may give the
-# core to somebody else. Handing over took 5 to 60 us, and 3.4 ms once with seven others ready to run on two cores.
+# A write that has not so much time left is late: between the last look at the clock and the kernel the machine may
+# give the core to somebody else. Handing over took 5 to 60 us, and 3.4 ms once with seven others ready to run.
 MODBUS_HAND_OVER_S = 0.05
 # How long after its deadline a write that was sent may still be read back, before it is told as unknown.
 # The rest of a register is written as it was looked at so long ago at most; else it is looked at again.
