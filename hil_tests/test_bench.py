@@ -28,7 +28,7 @@ def test_a_flashed_board_boots_and_the_gateway_stores_what_it_says_and_a_reflash
     assert bench.bench.boot is not None
     assert bench.bench.boot.fault == "no bootloader", "a fresh board is blank"
     bench.write()
-    bench.wait(lambda: bench.bench.lives == 1, "life after the flash")
+    bench.bench.wait_for_life()
     bench.gateway.start()
     bench.wait(lambda: bench.stored() >= 3, "sets of the node")
     bench.gateway.stop()

@@ -29,8 +29,10 @@ def port(tmp_path: Path) -> Iterator[PtyPort]:
 
 
 def open_board(port: PtyPort) -> SerialTransport:
+    assert isinstance(port.device, BenchBoard)
+    port.device.wait_for_prompt()
     # mpremote reads a pty fast only by its own name.
-    transport = SerialTransport(str(port.path.resolve()))
+    transport = SerialTransport(str(port.path.resolve()), timeout=5)
     transport.enter_raw_repl()
     return transport
 

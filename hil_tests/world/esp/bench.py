@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import tty
 from collections.abc import Callable
 from pathlib import Path
 
 from boards.virtual.board import PARTITIONS
+from boards.virtual.clock import BoardClock, Timer
 from boards.virtual.hub import READ_WRITE_EDGE, Hub, shared_hub
 from boards.virtual.supervisor import VirtualBoard
 from hil_tests.errors import RigError
@@ -28,6 +30,9 @@ from hil_tests.world.esp.boot import Boot, Partition
 from hil_tests.world.esp.chip import ROM_BAUD, EspChip
 from hil_tests.world.esp.prompt import Prompt
 
+# MicroPython on a chip needs about this long until it runs a main.py. A host that changes its baud rate after a reset
+# relies on some of it.
+BOOT_S = 0.5
 _APP_LABELS = ("vfs", "app")
 
 
@@ -35,9 +40,16 @@ class BenchBoard:
     """Everything happens on the hub's thread, or in the thread of whoever drives the port while no node runs."""
 
     def __init__(
-        self, folder: Path, chip: EspChip, *, seed: int = 1, time_scale: float = 1.0, hub: Hub | None = None
+        self,
+        folder: Path,
+        chip: EspChip,
+        *,
+        seed: int = 1,
+        time_scale: float = 1.0,
+        boot_s: float = BOOT_S,
+        hub: Hub | None = None,
     ) -> None:
-        """``time_scale``: the node's waits pass that many times faster."""
+        """``time_scale``: the node's waits pass that many times faster. ``boot_s``: from its reset to its program."""
         self.chip = chip
         self.folder = folder
         self.node: VirtualBoard | None = None
@@ -48,6 +60,10 @@ class BenchBoard:
         self._hub = hub or shared_hub()
         self._seed = seed
         self._scale = time_scale
+        self._boot_s = boot_s
+        self._booting: Timer | None = None
+        self._clock = BoardClock(0.0)
+        self._changed = threading.Condition()
         self._tty = -1
         self._parts: dict[str, Partition] = {}
         self._alive = folder / "alive.json"
@@ -56,6 +72,7 @@ class BenchBoard:
         chip.on_leave = self._end
         self.say: Callable[[bytes], None] = lambda _data: None
         self._recover()
+        self._hub.call(lambda: self._hub.add_clock(self._clock))
         chip.power_off()
         chip.power_on()
 
@@ -67,7 +84,7 @@ class BenchBoard:
 
     @property
     def speaks_by_itself(self) -> bool:
-        return self.node is not None or self.prompt is not None
+        return self.node is not None or self.prompt is not None or self._booting is not None
 
     def hear(self, data: bytes, baud: int | None = None) -> None:
         if not self.speaks_by_itself:
@@ -99,14 +116,21 @@ class BenchBoard:
 
     def close(self) -> None:
         self.power_off()
+        self._hub.call(lambda: self._hub.remove_clock(self._clock))
 
-    def wait(self, event: str, timeout_s: float = 30.0) -> None:
-        """Until the running node did that (VirtualBoard.wait)."""
-        if self.node is None:
-            raise RigError(
-                f"no node runs on this board: {self.boot.fault if self.boot else 'it never started'}"
-            )
-        self.node.wait(event, timeout_s=timeout_s)
+    def wait_for_life(self, count: int = 1, timeout_s: float = 30.0) -> VirtualBoard:
+        """Until the board has begun so many lives of a node; the last of them."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.lives >= count and self.node is not None, timeout_s):
+                raise RigError(f"no node within {timeout_s:g} s; in its flash it found: {self.boot}")
+            assert self.node is not None
+            return self.node
+
+    def wait_for_prompt(self, timeout_s: float = 30.0) -> None:
+        """Until MicroPython can be typed to."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.prompt is not None, timeout_s):
+                raise RigError(f"no prompt within {timeout_s:g} s; in its flash it found: {self.boot}")
 
     def _recover(self) -> None:
         """A life that this program did not see end was cut: what it left in its partitions belongs into the flash."""
@@ -119,12 +143,15 @@ class BenchBoard:
     # ---- lives ---------------------------------------------------------------------------------------------------
 
     def _start(self, boot: Boot) -> None:
-        self._hub.call(lambda: self._start_life(boot))
+        self.boot = boot
+        if not boot.fault:
+            self._hub.call(lambda: self._start_soon(boot))
+
+    def _start_soon(self, boot: Boot) -> None:
+        self._booting = self._clock.call_later(self._boot_s, lambda: self._start_life(boot))
 
     def _start_life(self, boot: Boot) -> None:
-        self.boot = boot
-        if boot.fault:
-            return
+        self._booting = None
         found = self._our_partitions(boot)
         if found is None:
             self._start_prompt(boot)
@@ -148,8 +175,10 @@ class BenchBoard:
         self.place.attach(self.node)
         self._listen(self.node)
         self._mark_alive()
-        self.lives += 1
         self.node.power_on()
+        with self._changed:
+            self.lives += 1
+            self._changed.notify_all()
 
     def _start_prompt(self, boot: Boot) -> None:
         part = boot.partitions.get(_APP_LABELS[0])
@@ -161,6 +190,8 @@ class BenchBoard:
             self._hub, self.folder, part, self._read(part), self.chip.fuses.mac, lambda data: self._say(data)
         )
         self._mark_alive()
+        with self._changed:
+            self._changed.notify_all()
 
     def _mark_alive(self) -> None:
         places = {label: (part.offset, part.size) for label, part in self._parts.items()}
@@ -198,6 +229,9 @@ class BenchBoard:
             self._say(data)
 
     def _end(self) -> None:
+        if self._booting is not None:
+            self._booting.cancel()
+            self._booting = None
         if self.node is not None:
             self._hub.call(self._end_life)
         if self.prompt is not None:
