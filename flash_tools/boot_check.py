@@ -29,6 +29,8 @@ _GREETING = re.compile(r"tidegate (\S+): node ([0-9a-f]{4}), (\S+) on (\S+), boo
 _START = re.compile(r"rst:0x[0-9a-f]+")
 _LOOP_STARTS = 4
 _NODE_KID_BYTES = 2
+# Its greeting may have been lost while the port was opened; a node that sends so many frames runs.
+_FRAMES_WITHOUT_GREETING = 3
 
 
 @dataclass
@@ -123,11 +125,11 @@ def _verdict(heard: Heard, content: Content, where: str) -> str:
         return "hello"
     if heard.greeting is not None:
         _compare(where, content, heard.greeting[0], heard.greeting[3])
-        on_air = content.identity is not None and content.identity.radio is not None
-        if on_air:
+        if content.identity is not None and content.identity.radio is not None:
             return "greeting"
-        if content.identity is None:
-            return "frames" if heard.frames else ""
+    enough = 1 if heard.greeting is not None else _FRAMES_WITHOUT_GREETING
+    if content.identity is None and heard.frames >= enough:
+        return "frames"
     return "no identity" if heard.has_no_identity and content.state is None else ""
 
 

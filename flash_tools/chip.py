@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esptool import cmds
-from esptool.logger import TemplateLogger, log
+from esptool.logger import log
 from esptool.util import FatalError, flash_size_bytes
 
 from flash_tools.errors import ChipLoops, ChipProtected, ChipSilent, DownloadLocked, FlashError, LineLost
@@ -57,19 +57,8 @@ class ChipFacts:
     flash_encryption: bool = False
 
 
-class _Silent(TemplateLogger):  # type: ignore[misc]
-    """esptool writes its progress to the terminal, which belongs to the command."""
-
-    def print(self, *args: Any, **kwargs: Any) -> None: ...
-    def note(self, message: str) -> None: ...
-    def warning(self, message: str) -> None: ...
-    def error(self, message: str) -> None: ...
-    def stage(self, finish: bool = False) -> None: ...
-    def progress_bar(self, *args: Any, **kwargs: Any) -> None: ...
-    def set_verbosity(self, verbosity: str) -> None: ...
-
-
-log.set_logger(_Silent())
+# Its progress is written to the terminal, which belongs to the command.
+log.set_verbosity("silent")
 
 
 class Chip:

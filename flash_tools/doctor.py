@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +25,7 @@ def examine(
     """Heading and findings: of this machine, then of each port. ``reset``: restart each board into its loader."""
     machine = machine or Machine()
     there = {port.device: port for port in machine.ports()}
-    sections = [("this machine", _machine(machine, list(there)))]
+    sections = [("this machine", _machine(machine, list(there), bool(names)))]
     for name in names or list(there):
         found = there.get(name)
         findings = []
@@ -43,10 +41,10 @@ def examine(
     return sections
 
 
-def _machine(machine: Machine, there: list[str]) -> list[Finding]:
+def _machine(machine: Machine, there: list[str], are_named: bool) -> list[Finding]:
     found = [
         Finding(
-            bool(there),
+            bool(there) or (None if are_named else False),
             f"{len(there)} ports that may be boards" if there else "no USB port that may be a board",
         )
     ]
@@ -88,20 +86,12 @@ def _port(name: str, machine: Machine, *, reset: bool) -> list[Finding]:
 
 
 def _lines(line: Any) -> Finding:
-    """Whether the driver knows modem lines at all: a pty and some adapters do not."""
-    try:
-        line.dtr = line.dtr
-        line.cts  # noqa: B018  (asks the driver)
-    except OSError as error:
-        if error.errno in (errno.ENOTTY, errno.EINVAL):
-            return Finding(
-                False,
-                "no DTR and RTS lines: the board has to be put into its loader by hand (hold BOOT, press RESET)",
-            )
-        return Finding(False, f"its lines can not be read ({error.strerror})")
-    return Finding(
-        True, "has DTR and RTS lines" + ("" if os.name == "posix" else " as far as the driver says")
-    )
+    fault = ports.lines_fault(line)
+    if fault:
+        return Finding(
+            False, f"{fault}: put the board into its loader by hand (hold BOOT, press RESET, let go)"
+        )
+    return Finding(True, "has DTR and RTS lines")
 
 
 def _loader(line: Any, name: str) -> Finding:

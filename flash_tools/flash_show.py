@@ -39,6 +39,9 @@ class Bar(Progress):
         self._name = port
 
     def stage(self, name: str) -> None:
+        if name == "press RESET":
+            self._show.say(f"{self._port}: its port has no reset lines; press RESET on the board")
+            return
         self._show.bars.update(self._task, doing=_STAGES[name])
 
     def found(self, facts: ChipFacts) -> None:

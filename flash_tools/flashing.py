@@ -30,7 +30,7 @@ class Progress:
     """Told what happens, from the thread that flashes. Who wants to show it overrides these."""
 
     def stage(self, name: str) -> None:
-        """One of: connect, check, write, verify, boot."""
+        """One of: connect, check, write, verify, boot; or press RESET, for a person."""
 
     def found(self, facts: ChipFacts) -> None:
         """The chip said who it is."""
@@ -92,11 +92,10 @@ def flash_board(
         sent: list[Run] = []
         if not dry_run:
             sent = _write_and_verify(board, made, progress, where)
-        board.restart()
+        _restart(board, line, content, progress)
         booted = ""
         if boot_s and not dry_run:
             progress.stage("boot")
-            line.baudrate = content.board.CONSOLE_BAUD
             booted = boot_check.watch(line, where, content, boot_s)
         return Flashed(
             facts=board.facts,
@@ -129,7 +128,7 @@ def verify_board(
         regions = content.fixed_regions()
         differing = [plan.TABLE] if plan.has_other_table(content, board) else []
         differing += plan.differing_blocks(regions, board.md5)
-        board.restart()
+        _restart(board, line, content, progress)
         total = 1 + sum(1 for one in regions for _ in blocks(one))
         return Verified(board.facts, tuple(differing), total)
 
@@ -179,6 +178,18 @@ def _check_size(where: str, facts: ChipFacts, content: Content) -> None:
             f"{wanted // 2**20} MiB, as board {content.board.NAME} has",
             "Name the board that is at this port with --board",
         )
+
+
+def _restart(board: Chip, line: Any, content: Content, progress: Progress) -> None:
+    """Let it run what it holds. Its first words count, so the port is ready for them."""
+    line.baudrate = content.board.CONSOLE_BAUD
+    if not ports.lines_fault(line):
+        board.restart()
+        return
+    # Nobody but a hand at its button can; or whoever drives the port, when it is let go of.
+    progress.stage("press RESET")
+    line.close()
+    line.open()
 
 
 def _write_and_verify(board: Chip, made: Plan, progress: Progress, where: str) -> list[Run]:

@@ -168,6 +168,20 @@ def open_port(name: str, machine: Machine | None = None) -> Any:
         raise _why_not(name, error, machine or Machine()) from error
 
 
+def lines_fault(line: Any) -> str:
+    """Why this open port has no DTR and RTS, which reset a board; "" when it has: a pty and some adapters have none."""
+    try:
+        line.dtr = line.dtr
+        _ = line.cts  # asks the driver
+    except OSError as error:
+        return (
+            "no DTR and RTS lines"
+            if error.errno in (errno.ENOTTY, errno.EINVAL)
+            else str(error.strerror or error)
+        )
+    return ""
+
+
 def held(name: str, holders: list[Holder]) -> PortHeld:
     """The error for a port that somebody else has."""
     if any(holder.is_gateway for holder in holders):
