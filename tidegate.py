@@ -34,11 +34,7 @@ GROUPS = {
     "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
     "inspect": Group("", "Any frame, message, image or file: what it says, what is wrong.", ""),
     "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
-    "provision": Group(
-        "flash_tools.provision_cli",
-        "Key, flash, label, record, registry of many boards (technician).",
-        "flash",
-    ),
+    "provision": Group("flash_tools.provision_cli", "Boards become labelled nodes (technician).", "flash"),
     "flash": Group(
         "flash_tools.flash_cli", "Flash boards over USB, or find out why not (technician).", "flash"
     ),
@@ -52,7 +48,7 @@ GROUPS = {
     "bus": Group("gateway.bus_cli", "Modbus: who is on a bus, what a device says (integrator).", "modbus"),
     "virtual": Group("hil_tests.virtual", "One virtual node of any type, to try things by hand.", "demo"),
     "air": Group("hil_tests.air_cli", "An air for virtual nodes, with a packet forwarder in it.", "demo"),
-    "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa: delivery, alarms, battery.", ""),
+    "plan": Group("hil_tests.plan", "How many nodes a place bears over LoRa, and how well.", ""),
     "street": Group("hil_tests.street_cli", "Simulated devices of a street, to try commands on.", "demo"),
     "demo": Group("hil_tests.demo", "River station, cover and lift, live; or one story.", "demo"),
 }

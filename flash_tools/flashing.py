@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from flash_tools import boot_check, chip, plan, ports
 from flash_tools.blocks import Run, blank_md5, blocks, count_blocks, guard_alone, without_guard
 from flash_tools.chip import Chip, ChipFacts
-from flash_tools.errors import FlashTooSmall, VerifyFailed, WrongChip, WrongMac
+from flash_tools.errors import FlashToolError, FlashTooSmall, VerifyFailed, WrongChip, WrongMac
 from flash_tools.plan import Content, Plan
 
 __all__ = ["ChipFacts", "Content", "Flashed", "Progress", "Verified", "flash_board", "verify_board"]
@@ -70,7 +70,7 @@ class Verified:
 
 def flash_board(
     port: str | Any,
-    content: Content,
+    wanted: Content | Callable[[ChipFacts], Content],
     progress: Progress,
     *,
     boot_s: float = boot_check.BOOT_S,
@@ -78,15 +78,17 @@ def flash_board(
     attempts: int = chip.CONNECT_ATTEMPTS,
     dry_run: bool = False,
 ) -> Flashed:
-    """Make the board at this port (a device, a URL, or an object like pyserial's Serial) hold `content`.
+    """Make the board at this port (a device, a URL, or an object like pyserial's Serial) hold what is `wanted`.
 
+    ``wanted``: its content, or what says the content once the chip has said who it is, before anything is written.
     ``boot_s``: how long to listen for its hello; 0: not at all. ``dry_run``: nothing is written, and the board starts
     again as it was.
     """
     with _line(port) as (line, where):
         progress.stage("connect")
-        board = _connect(line, where, content, progress, baud, attempts)
+        board = _connect(line, where, wanted, progress, baud, attempts)
         progress.stage("check")
+        content = wanted if isinstance(wanted, Content) else _choose(wanted, board, where)
         made = plan.make_plan(content, board, where)
         progress.planned(made)
         sent: list[Run] = []
@@ -133,18 +135,39 @@ def verify_board(
         return Verified(board.facts, tuple(differing), total)
 
 
-def _connect(line: Any, where: str, content: Content, progress: Progress, baud: int, attempts: int) -> Chip:
+def _connect(
+    line: Any,
+    where: str,
+    content: Content | Callable[[ChipFacts], Content],
+    progress: Progress,
+    baud: int,
+    attempts: int,
+) -> Chip:
     """The chip, if it is the one this content is for."""
 
     def identify(facts: ChipFacts) -> None:
         progress.found(facts)
-        _check_chip(where, facts, content)
+        if isinstance(content, Content):
+            _check_chip(where, facts, content)
         chip.refuse_protected(where, facts)
 
     board = chip.connect(line, where, baud=baud, attempts=attempts, identify=identify)
     progress.found(board.facts)
-    _check_size(where, board.facts, content)
+    if isinstance(content, Content):
+        _check_size(where, board.facts, content)
     return board
+
+
+def _choose(choose: Callable[[ChipFacts], Content], board: Chip, where: str) -> Content:
+    """A board that nothing was chosen for starts again as it was."""
+    try:
+        content = choose(board.facts)
+        _check_chip(where, board.facts, content)
+        _check_size(where, board.facts, content)
+    except FlashToolError:
+        board.restart()
+        raise
+    return content
 
 
 def _check_chip(where: str, facts: ChipFacts, content: Content) -> None:

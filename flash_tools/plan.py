@@ -47,7 +47,8 @@ class Content:
 
     ``app``: image of the `app` partition; ``version``: of its firmware, as the node will say it. ``micropython`` None:
     what is on the chip stays. ``state``: image of a newly minted node's `state` partition; None: not a byte of `state`
-    is touched. ``erase_state``: it may replace an identity that is there. ``repartition``: so may our table one of
+    is touched. ``erase_state``: it may replace an identity that is there. ``may_live``: a board that is this very node
+    already keeps what it has become since, and is flashed for the rest. ``repartition``: so may our table one of
     somebody else. ``mac``: it must be this very board. ``identity``: opens the hello of the boot check; without it
     frames are heard, and not understood.
     """
@@ -58,6 +59,7 @@ class Content:
     micropython: Firmware | None = None
     state: bytes | None = field(default=None, repr=False)  # holds a key
     erase_state: bool = False
+    may_live: bool = False
     repartition: bool = False
     mac: str | None = None
     identity: Identity | None = None
@@ -125,9 +127,9 @@ def make_plan(content: Content, flash: Flash, where: str) -> Plan:
     if table_region is not None:
         regions.insert(0, table_region)
     state_region = content.state_region()
-    if state_region is not None:
-        if compare(state_region, flash.md5).runs:
-            _check_state(content, flash, where, notes)
+    if state_region is not None and (
+        not compare(state_region, flash.md5).runs or _may_write_state(content, flash, where, notes)
+    ):
         regions.insert(-1, state_region)  # `app` is what starts it all: last
     return plan_of(regions, flash.md5, tuple(notes))
 
@@ -214,16 +216,19 @@ def _table_region(content: Content, flash: Flash, where: str, notes: list[str]) 
     return ours
 
 
-def _check_state(content: Content, flash: Flash, where: str, notes: list[str]) -> None:
-    """Whether a new `state` may be written over what is there."""
+def _may_write_state(content: Content, flash: Flash, where: str, notes: list[str]) -> bool:
+    """Whether a new `state` is written over what is there. StateInUse when that would lose what must not be lost."""
     offset, size = content.board.PARTITIONS[STATE]
     if is_blank(offset, size, flash.md5):
-        return
+        return True
     lives = identity_in(_read(flash, offset, size), content.board.BLOCK_SIZE)
     new = identity_in(content.state or b"", content.board.BLOCK_SIZE)
     if lives is None:
         notes.append("`state` held no identity")
     elif new is not None and lives.master_secret == new.master_secret:
+        if content.may_live:
+            notes.append(f"`state` is that of node {lives.address:04x} already, and stays as it is")
+            return False
         raise StateInUse(
             where,
             f"node {lives.address:04x} with this very key, which has lived since it was minted",
@@ -241,6 +246,7 @@ def _check_state(content: Content, flash: Flash, where: str, notes: list[str]) -
         )
     else:
         notes.append(f"`state` of node {lives.address:04x} is replaced: its key is never used again")
+    return True
 
 
 def identity_in(image: bytes, block_size: int) -> Identity | None:

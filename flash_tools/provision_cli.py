@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flash_tools import addresses, book, files, key_store, label, mint
+from flash_tools import addresses, files, key_store, label, mint, provision_run
+from flash_tools.bench_folder import (
+    BENCH_FILE,
+    BOOK_FILE,
+    DEFAULT_ACCEPTANCE,
+    DEFAULT_BENCH,
+    AcceptanceOption,
+    BenchOption,
+    ConfigOption,
+    JsonOption,
+    UnitArgument,
+    UnitsArgument,
+    WhyOption,
+    alive,
+    door,
+    find,
+    looked_at,
+    told,
+    working,
+)  # fmt: skip
 from flash_tools.errors import ProvisionError
-from flash_tools.provisioning import LABELLED, RETIRED, SCRAPPED, VERIFIED, Unit, Units
-from flash_tools.station import LABELS, Bench, StationRun
+from flash_tools.provisioning import LABELLED, RETIRED, SCRAPPED, Unit
+from flash_tools.station import LABELS, StationRun
 
 app = typer.Typer(help="Provision boards: key, flash, label, record, registry (technician).")
-
-BENCH_FILE, BOOK_FILE = "bench.toml", "units.jsonl"
-
-BenchOption = Annotated[
-    Path,
-    typer.Option(
-        "--bench", envvar="TIDEGATE_BENCH", help="Folder of this station: its book, keys, labels, records."
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help="gateway.toml of the gateway on this machine; default: of bench.toml."
-    ),
-]
-UnitArgument = Annotated[str, typer.Argument(metavar="UNIT", help="Its address as on the label, or its MAC.")]
-UnitsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[UNIT]…", help="As on the label, or MACs.")
-]
-WhyOption = Annotated[str, typer.Option("--why", help="Kept in the book and in the gateway's audit log.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-AcceptanceOption = Annotated[
-    Path, typer.Option("--acceptance", help="Folder where `tidegate node accept` keeps its records.")
-]
-DEFAULT_BENCH = Path("provisioning")
-DEFAULT_ACCEPTANCE = Path("acceptance")
+app.callback(invoke_without_command=True)(provision_run.provision)
 
 
 @app.command("init")
@@ -58,7 +50,7 @@ def init(
     ] = None,
 ) -> None:
     """Make a bench: a folder with its table of stations, and a master key that seals what it mints."""
-    with _told(bench):
+    with told(bench):
         bench.mkdir(parents=True, exist_ok=True)
         table = bench / BENCH_FILE
         if table.exists():
@@ -94,7 +86,7 @@ def init(
 @app.command("list")
 def list_units(bench: BenchOption = DEFAULT_BENCH, as_json: JsonOption = False) -> None:
     """All units of this bench, and how far each is."""
-    units = _looked_at(bench).all()
+    units = looked_at(bench).all()
     if as_json:
         typer.echo(json.dumps([_row(unit) for unit in units], indent=1, ensure_ascii=False))
         return
@@ -108,7 +100,7 @@ def list_units(bench: BenchOption = DEFAULT_BENCH, as_json: JsonOption = False) 
 @app.command("show")
 def show(unit: UnitArgument, bench: BenchOption = DEFAULT_BENCH, as_json: JsonOption = False) -> None:
     """One unit: what it is, what was found, what happened when. Its key is never shown."""
-    found = _find(_looked_at(bench), unit)
+    found = find(looked_at(bench), unit)
     row = _row(found)
     if as_json:
         typer.echo(json.dumps(row, indent=1, ensure_ascii=False))
@@ -130,8 +122,8 @@ def labels(
     ] = None,
 ) -> None:
     """Print labels again: of these units, or of all that have one."""
-    units = _looked_at(bench)
-    chosen = [_find(units, name) for name in unit or []] or [
+    units = looked_at(bench)
+    chosen = [find(units, name) for name in unit or []] or [
         one for one in units.all() if one.state == LABELLED
     ]
     if not chosen:
@@ -143,7 +135,7 @@ def labels(
         data = label.pdf(chosen)
     else:
         raise ProvisionError(f"--out {target}: write a .pdf, or a .svg of one unit")
-    with _told(target):
+    with told(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         files.replace(target, data, files.PUBLIC)
     typer.echo(f"{target}: {len(chosen)} labels of {label.WIDTH_MM:g} × {label.HEIGHT_MM:g} mm")
@@ -156,9 +148,9 @@ def write_record(
     acceptance: AcceptanceOption = DEFAULT_ACCEPTANCE,
 ) -> None:
     """Write station records anew, with what was found at the lid since: of these units, or of all."""
-    with _working(bench) as (place, units), _told(bench):
+    with working(bench) as (place, units), told(bench):
         run = StationRun(place, units, acceptance=acceptance)
-        for one in [_find(units, name) for name in unit or []] or units.all():
+        for one in [find(units, name) for name in unit or []] or units.all():
             typer.echo(str(run.write_record(one.address)))
 
 
@@ -185,8 +177,8 @@ def export(
     bench: BenchOption = DEFAULT_BENCH,
 ) -> None:
     """Write what a gateway elsewhere imports. It holds keys in clear: carry it, import it, delete it."""
-    with _working(bench) as (place, units), _told(out):
-        chosen = _alive(units, unit)
+    with working(bench) as (place, units), told(out):
+        chosen = alive(units, unit)
         if out.exists():
             raise ProvisionError(
                 f"{out}: is there already. Delete it when it was imported, or choose another --out"
@@ -207,95 +199,35 @@ def hand_over(
     unit: UnitsArgument = None, bench: BenchOption = DEFAULT_BENCH, config: ConfigOption = None
 ) -> None:
     """Make units known to the gateway on this machine, running or stopped: these, or all that are verified."""
-    with _working(bench) as (place, units):
-        door = _door(place, bench, config)
-        if door is None:
+    with working(bench) as (place, units):
+        gateway = door(place, config)
+        if gateway is None:
             raise ProvisionError("name the gateway.toml of the gateway on this machine with --config")
-        run = StationRun(place, units, registry=door)
-        chosen = _alive(units, unit)
+        run = StationRun(place, units, gateway)
+        chosen = alive(units, unit)
         refused = run.register([one.address for one in chosen])
     for name, problem in refused.items():
         typer.echo(f"{name}  refused: {problem}", err=True)
-    typer.echo(f"{door.name}: knows {len(chosen) - len(refused)} of {len(chosen)} units.")
+    typer.echo(f"{gateway.name}: knows {len(chosen) - len(refused)} of {len(chosen)} units.")
     if refused:
         raise typer.Exit(1)
 
 
 def _end(bench: Path, name: str, state: str, why: str, config: Path | None) -> None:
-    with _working(bench) as (place, units):
-        unit = _find(units, name)
+    with working(bench) as (place, units):
+        unit = find(units, name)
         if unit.state != state:  # again: only the gateway is told once more
             unit = units.advance(unit.address, state, why=why)
         typer.echo(f"unit {unit.name}: {state}. Its key and its address are never used again.")
         if not unit.facts.get("registered") and not unit.facts.get("exported"):
             return
-        door = _door(place, bench, config)
-        if door is None:
+        gateway = door(place, config)
+        if gateway is None:
             typer.echo(f"A gateway may know it: tidegate gateway node remove {unit.name} --why …")
             return
-        if unit.address in door.known():
-            door.remove(unit.address, why)
-        typer.echo(f"{door.name}: has forgotten it; nothing it sends is accepted any more.")
-
-
-# ---- the bench ------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _told(place: Path) -> Iterator[None]:
-    """A folder that is not ours, a full disk: said in a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise ProvisionError(f"{place}: {error.filename or place}: {error.strerror}") from error
-
-
-def _looked_at(bench: Path) -> Units:
-    """For looking only: no lock, no key."""
-    if not (bench / BENCH_FILE).exists():
-        raise ProvisionError(
-            f"{bench}: is no bench. Name its folder with --bench, or make one: provision init"
-        )
-    return Units(book.read(bench / BOOK_FILE))
-
-
-@contextlib.contextmanager
-def _working(bench: Path) -> Iterator[tuple[Bench, Units]]:
-    """For changing: the lock of the book, the table of stations and the keys."""
-    table = addresses.read(bench / BENCH_FILE)
-    keys = key_store.KeyStore(key_store.load_master_key(bench / key_store.MASTER_KEY_FILE))
-    with _told(bench), book.opened(bench / BOOK_FILE) as opened:
-        yield Bench(bench, table.own, keys, table.gateway), Units(opened.entries, opened)
-
-
-def _find(units: Units, name: str) -> Unit:
-    from flash_tools.batch import parse_mac
-
-    mac = parse_mac(name)
-    found = units.of_mac(mac) if mac else units.of_address(mint.parse_address(name))
-    if found is None:
-        raise ProvisionError(f"there is no unit {name} here. `tidegate provision list` shows all")
-    return found
-
-
-def _alive(units: Units, names: list[str] | None) -> list[Unit]:
-    """These, or all that are good for a gateway."""
-    chosen = [_find(units, name) for name in names or []] or [
-        unit for unit in units.all() if unit.state in (VERIFIED, LABELLED)
-    ]
-    for unit in chosen:
-        if not unit.is_alive:
-            raise ProvisionError(f"unit {unit.name} is {unit.state}: its key is given to nobody any more")
-    if not chosen:
-        raise ProvisionError("no unit is verified yet. Provision boards first")
-    return chosen
-
-
-def _door(place: Bench, bench: Path, config: Path | None) -> Any:
-    from flash_tools.registry_door import GatewayRegistry
-
-    found = config or place.gateway
-    return None if found is None else GatewayRegistry(found)
+        if unit.address in gateway.known():
+            gateway.remove(unit.address, why)
+        typer.echo(f"{gateway.name}: has forgotten it; nothing it sends is accepted any more.")
 
 
 def _row(unit: Unit) -> dict[str, Any]:

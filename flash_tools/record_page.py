@@ -21,6 +21,7 @@ _STYLE = """
  padding: 0.8mm 2mm 0.8mm 0; border-bottom: 0.2mm solid #bbb; overflow-wrap: anywhere; }
  th { font-weight: bold; } .key { width: 30mm; color: #444; } .state { width: 15mm; }
  .limit { width: 58mm; color: #444; }
+ .when .key { width: 42mm; white-space: nowrap; } .head { margin-bottom: 3mm; }
  .head { display: flex; justify-content: space-between; gap: 6mm; } .head svg { border: 0.2mm solid #bbb; flex: none; }
  .sign { margin-top: 14mm; display: flex; gap: 12mm; }
  .sign div { border-top: 0.2mm solid #111; flex: 1; padding-top: 1mm; }
@@ -48,7 +49,7 @@ def html(unit: Unit, record: Mapping[str, Any]) -> str:
     }
     rows = _pairs(about.items())
     steps = "\n".join(_row(step) for step in record["steps"])
-    history = _pairs(record["history"])
+    history = _pairs((f"{when[:10]} {when[11:]}", what) for when, what in record["history"])
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>Station record of node {escape(record['node'])}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
@@ -57,7 +58,7 @@ def html(unit: Unit, record: Mapping[str, Any]) -> str:
         f"<table>\n{rows}\n</table>\n<h2>What was found, and its limit</h2>\n"
         '<table>\n<tr><th class="key">step</th><th class="state">outcome</th><th>found</th>'
         f'<th class="limit">limit</th></tr>\n{steps}\n</table>\n'
-        f"<h2>History</h2>\n<table>\n{history}\n</table>\n"
+        f"<h2>History</h2>\n<table class="when">\n{history}\n</table>\n"
         '<div class="sign"><div>date, place</div><div>signature</div></div>\n</body>\n</html>\n'
     )
 

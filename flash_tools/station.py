@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from flash_tools import calibrations, files, label, mint, record, record_page
 from flash_tools.addresses import Station
 from flash_tools.errors import FlashToolError, ProvisionError, RegistryError
+from flash_tools.images import board_constants
 from flash_tools.key_store import KeyStore
 from flash_tools.provisioning import FLASHED, LABELLED, MINTED, VERIFIED, Unit, Units, Wanted
 from protocols.wire.codes import SETTING_NAMES
@@ -37,6 +38,8 @@ class Chip(Protocol):
     def mac(self) -> str: ...
     @property
     def chip(self) -> str: ...
+    @property
+    def flash_size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ class Order:
 class BoardAt(Protocol):
     """The board at an open port. Everything raised is a FlashToolError that says what to do."""
 
-    def identify(self) -> Chip: ...
-    def write(self, order: Order) -> Written: ...
+    def write(self, order_for: Callable[[Chip], Order]) -> Written:
+        """``order_for`` is asked once, when the chip has said who it is and nothing is written yet."""
+        ...
+
     def boot(self, order: Order) -> Booted: ...
 
 
@@ -155,20 +160,22 @@ class StationRun:
     # ---- one board -------------------------------------------------------------------------------------------------
 
     def _board(self, port: Any, opened: Opened, choose: Callable[[str, str], Wanted]) -> Outcome:
-        outcome = Outcome(str(getattr(port, "name", port)), "")
-        address: int | None = None
+        name = str(getattr(port, "name", port))
+        found: list[Unit] = []
+
+        def order_for(chip: Chip) -> Order:
+            found.append(self._unit(chip, choose))
+            return self.order(found[0])
+
         try:
             with opened(port) as board:
-                chip = board.identify()
-                outcome = replace(outcome, mac=chip.mac)
-                unit = self._unit(chip, choose)
-                address = unit.address
-                outcome = replace(outcome, unit=unit.name)
-                return self._finish_board(board, unit, outcome)
+                written = board.write(order_for)
+                return self._finish_board(name, board, found[0], written)
         except (FlashToolError, OSError) as error:
-            if address is not None:
-                self._units.note(address, "failed", why=str(error))
-            return replace(outcome, problem=str(error))
+            if not found:
+                return Outcome(name, str(error))
+            unit = self._units.note(found[0].address, "failed", why=str(error))
+            return Outcome(name, str(error), unit.mac, unit.name)
 
     def _unit(self, chip: Chip, choose: Callable[[str, str], Wanted]) -> Unit:
         """The unit that this board is, minted now if it is none yet."""
@@ -178,27 +185,26 @@ class StationRun:
             if unit is not None and unit.is_alive:
                 _check_same(unit, wanted)
                 return unit
+            _check_board(chip, wanted)
             return self._units.mint(
                 chip.mac, wanted, self._bench.station, self._bench.keys, self._elsewhere,
                 again=self._again, who=self._who, range=self._bench.station.text,
             )  # fmt: skip
 
-    def _finish_board(self, board: BoardAt, unit: Unit, outcome: Outcome) -> Outcome:
+    def _finish_board(self, port: str, board: BoardAt, unit: Unit, written: Written) -> Outcome:
         did = ["minted"] if unit.state == MINTED else []
-        order = self.order(unit)
-        written = board.write(order)
         if written.blocks_sent or unit.state == MINTED:
             unit = self._units.advance(unit.address, FLASHED, **asdict(written))
             did.append("flashed")
+        booted = board.boot(self.order(unit))
         if unit.state == FLASHED:
-            booted = board.boot(order)
             unit = self._units.advance(unit.address, VERIFIED, **asdict(booted))
             did.append("verified")
         self.write_label(unit)
         if unit.state == VERIFIED:
             unit = self._units.advance(unit.address, LABELLED)
             did.append("labelled")
-        return replace(outcome, did=tuple(did), data_bytes=written.data_bytes)
+        return Outcome(port, "", unit.mac, unit.name, tuple(did), written.data_bytes)
 
     def order(self, unit: Unit) -> Order:
         """The board's content. Its identity is written once, before it was ever flashed whole, and never again."""
@@ -299,6 +305,17 @@ def _groups(registry: Registry, waiting: list[tuple[Unit, str]]) -> list[list[tu
             return [[(waiting[0][0], str(error))]]
         return [group for one in waiting for group in _groups(registry, [one])]
     return [[(unit, "") for unit, _ in waiting]]
+
+
+def _check_board(chip: Chip, wanted: Wanted) -> None:
+    """Before anything is minted: an address and a key are not spent on a board that can not become this."""
+    board = board_constants(wanted.board)
+    if chip.chip != board.CHIP or chip.flash_size < board.FLASH_SIZE:
+        found = f"{chip.chip} with {chip.flash_size // 1024} KiB of flash"
+        raise ProvisionError(
+            f"board {chip.mac} is an {found}; board {wanted.board} has an {board.CHIP} with "
+            f"{board.FLASH_SIZE // 1024} KiB. Name the board that is at this port; nothing was minted"
+        )
 
 
 def _check_same(unit: Unit, wanted: Wanted) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from boards.virtual import board as constants
 from flash_tools import book, files
 from flash_tools.addresses import Station
 from flash_tools.errors import FlashToolError, RegistryError
@@ -141,7 +142,8 @@ class Chip:
     """A board: its MAC, and the `state` partition that it holds."""
 
     mac: str
-    chip: str = "esp32"
+    chip: str = constants.CHIP
+    flash_size: int = constants.FLASH_SIZE
     state: bytes | None = None
     app: bytes = b""
     sent: int = 0
@@ -215,11 +217,9 @@ class StrawBoard:
         self._world = world
         self._chip = chip
 
-    def identify(self) -> Chip:
-        return self._chip
-
-    def write(self, order: Order) -> Written:
+    def write(self, order_for: Callable[[Any], Order]) -> Written:
         chip, world = self._chip, self._world
+        order = order_for(chip)
         if chip.mac in world.broken:
             raise FlashToolError(world.broken[chip.mac])
         blocks = 0
