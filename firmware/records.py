@@ -60,6 +60,11 @@ def keep_once(outbox: "Outbox", save: "Callable[[bytes], None]", kind: int, payl
     return outbox.keep(kind, payload)
 
 
+def intended(intent: bytes) -> "tuple[int, bytes]":
+    """The seq and the payload that keep_once() has handed to ``save``."""
+    return unpack_from(">I", intent)[0], intent[_INTENT_HEAD:]
+
+
 def finish(outbox: "Outbox", intent: bytes) -> None:
     """At start: keep the record that the last run meant to keep, if it did not come to that."""
     if len(intent) > _INTENT_HEAD:

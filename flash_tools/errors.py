@@ -140,3 +140,7 @@ class VerifyFailed(FlashError):
 
 class BootFailed(FlashError):
     """All is written and verified, but the node does not say hello as it should."""
+
+
+class BenchError(FlashToolError):
+    """A node at this bench did not do, or could not be asked, what a person wanted."""

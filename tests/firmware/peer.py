@@ -44,6 +44,14 @@ class Epoch:
         return frame
 
 
+class Named:
+    """An epoch known by its name only: a bench agreed it, and records that were made in it came in a later one."""
+
+    def __init__(self) -> None:
+        self.received: set[int] = set()
+        self.lost_below = 0
+
+
 class Peer:
     """feed(bytes from the node) -> bytes for the node."""
 
@@ -64,6 +72,7 @@ class Peer:
         self.latest_piv = -1  # of an uplink
         self.decoder = framing.Decoder()
         self.epochs: dict[int, Epoch] = {}
+        self.named: dict[int, Named] = {}
         self._nonce = nonce
         self._unix_s = unix_s
         self._current: Epoch | None = None
@@ -100,7 +109,7 @@ class Peer:
 
     def ack(self, number: int | None = None) -> Ack:
         """The whole of what is known of an epoch, the current one unless another is named."""
-        epoch = self.epoch if number is None else self.epochs[number]
+        epoch = self.epoch if number is None else self._book(number)
         received = epoch.received
         cum = max(0, epoch.lost_below - 1)
         while cum + 1 in received:
@@ -173,14 +182,16 @@ class Peer:
         return self._replies(epoch, message)
 
     def _note_lost(self, number: int, oldest: int) -> None:
-        if number in self.epochs:
-            self.epochs[number].lost_below = max(self.epochs[number].lost_below, oldest)
+        book = self._book(number)
+        book.lost_below = max(book.lost_below, oldest)
 
     def _keep(self, number: int, seq: int, content: Any) -> None:
         known = self.records.setdefault((number, seq), content)
         assert known == content, f"record {seq} came again with other content: {known} and {content}"
-        if number in self.epochs:
-            self.epochs[number].received.add(seq)
+        self._book(number).received.add(seq)
+
+    def _book(self, number: int) -> Epoch | Named:
+        return self.epochs[number] if number in self.epochs else self.named.setdefault(number, Named())
 
     def _replies(self, epoch: Epoch, message: Any) -> list[bytes]:
         if isinstance(message, Hello):

@@ -12,9 +12,9 @@ from tests.firmware.lockstep import ROOT, compiled_tree
 # in its identity whether a node is on the air, and not in its image. A new node type gets its line here; raise a figure
 # only together with the reason in the commit.
 MPY_MAX = {
-    "river": 99_000,
-    "river_solar": 100_000,
-    "cover": 109_000,
+    "river": 100_000,
+    "river_solar": 100_500,
+    "cover": 109_500,
     "cover_gas": 110_000,
     "cover_level": 111_000,
     "lift": 112_000,
