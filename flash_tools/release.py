@@ -22,7 +22,7 @@ from flash_tools.release_book import BUNDLE, RECORD, Book, Payload, Release, wri
 from flash_tools.signing import Signer
 from protocols import delta as making
 from protocols import suit
-from protocols.wire import bundle, delta, manifest
+from protocols.wire import delta, manifest
 from protocols.wire import release as release_file
 from protocols.wire.errors import WireError
 
@@ -205,9 +205,9 @@ def _payload_problem(book: Book, release: Release, payload: Payload) -> str:
     named = delta.base_of(data[: delta.HEAD_BYTES])
     if named != (making.base_name(base) if base else delta.NO_BASE):
         return f"it is for a base {named.hex()}, not for release {payload.base}"
-    target = Memory({})
+    target = making.Memory()
     try:
-        size, digest = delta.apply(io.BytesIO(data), Memory(base), target)
+        size, digest = delta.apply(io.BytesIO(data), making.Memory(base), target)
     except WireError as error:
         return str(error)
     if (size, digest.hex()) != (release.record["size"], release.record["sha256"]):
@@ -234,35 +234,3 @@ def _envelope_problem(book: Book, release: Release, payload: Payload) -> str:
         wanted.size, wanted.digest, wanted.payload_size, wanted.payload_digest, wanted.sequence,
     )  # fmt: skip
     return "" if is_same else "it is of another payload"
-
-
-class Memory:
-    """A tree (wire/bundle.py) in memory."""
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = dict(files)
-
-    def walk(self) -> Iterator[tuple[str, int]]:
-        for path in sorted(self.files):
-            yield path, len(self.files[path])
-
-    def open(self, path: str) -> io.BytesIO:
-        return io.BytesIO(self.files[path])
-
-    def create(self, path: str) -> io.BytesIO:
-        return _Writing(self.files, path)
-
-
-class _Writing(io.BytesIO):
-    def __init__(self, files: dict[str, bytes], path: str) -> None:
-        super().__init__()
-        self._files, self._path = files, path
-
-    def close(self) -> None:
-        if not self.closed:
-            self._files[self._path] = self.getvalue()
-        super().close()
-
-
-def digest_of(files: Mapping[str, bytes]) -> str:
-    return bundle.digest(Memory(files))[1].hex()

@@ -191,7 +191,7 @@ class Book:
         near = get_close_matches(group, known, 1)
         hint = f"; did you mean {near[0]}?" if near and near[0] != group else ""
         raise ReleaseError(
-            f"no release {label!r} in {self.folder}{hint} There are: "
+            f"no release {label!r} in {self.folder}{hint or ';'} known: "
             + (", ".join(release.label for name in known for release in self._all(name)) or "none yet")
         )
 

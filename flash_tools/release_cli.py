@@ -151,7 +151,7 @@ def verify(
     for what, problem in results:
         typer.echo(f"{'FAILED' if problem else 'ok':6}  {what}{': ' + problem if problem else ''}")
     bad = sum(bool(problem) for _, problem in results)
-    typer.echo(f"{found.label}: {'not fit to be sent' if bad else 'good'}")
+    typer.echo(f"{found.label}: {'NOT as it should be' if bad else 'good'}")
     if bad:
         raise typer.Exit(1)
 
@@ -247,9 +247,8 @@ def _compare(console: Console, before: Release, after: Release) -> None:
         highlight=False,
     )
     for air in (release_show.on_air(size, sf) for sf in release_show.SPREADING_FACTORS):
-        console.print(
-            f"  SF{air.sf:<3} {air.frames:5d} frames  {release_show.seconds(air.us):>9}", highlight=False
-        )
+        frames = f"{air.frames:5d} {'frame ' if air.frames == 1 else 'frames'}"
+        console.print(f"  SF{air.sf:<3}{frames}  {release_show.seconds(air.us):>9}", highlight=False)
 
 
 def _air_table(console: Console, release: Release) -> None:

@@ -76,7 +76,7 @@ def _air(release: Release) -> str:
     rows = []
     for row in release_show.air_rows(release):
         whom = "any node of the class" if row["base"] is None else f"nodes that run release {row['base']}"
-        signed = "not signed" if row["envelope"] is None else f"+ {row['envelope']} manifest"
+        signed = "not signed" if row["envelope"] is None else f"+ {row['envelope']:,} manifest"
         cells = "".join(f"<td class=n>{_sent(row, at)}</td>" for at in range(len(SPREADING_FACTORS)))
         rows.append(
             f"<tr><td>{whom}</td><td class=n>{row['size']:,}<br><span class=soft>{signed}</span></td>"

@@ -7,6 +7,7 @@ is aligned first, and within an alignment only the differences are told, as sums
 from __future__ import annotations
 
 import hashlib
+import io
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,34 @@ _BETTER = 4
 _PLACES = 40
 
 Files = Mapping[str, bytes]
+
+
+class Memory:
+    """A tree (wire/bundle.py) in memory."""
+
+    def __init__(self, files: Files | None = None) -> None:
+        self.files = dict(files or {})
+
+    def walk(self) -> Iterator[tuple[str, int]]:
+        for path in sorted(self.files):
+            yield path, len(self.files[path])
+
+    def open(self, path: str) -> io.BytesIO:
+        return io.BytesIO(self.files[path])
+
+    def create(self, path: str) -> io.BytesIO:
+        return _Writing(self.files, path)
+
+
+class _Writing(io.BytesIO):
+    def __init__(self, files: dict[str, bytes], path: str) -> None:
+        super().__init__()
+        self._files, self._path = files, path
+
+    def close(self) -> None:
+        if not self.closed:
+            self._files[self._path] = self.getvalue()
+        super().close()
 
 
 def pack(files: Files) -> bytes:

@@ -30,6 +30,7 @@ from protocols.wire.messages import (
 )
 from tests.wire import airtime_cases, rfc8613, rfc8949
 from tests.wire.fragment_cases import fragment_cases
+from tests.wire.update_cases import update_cases
 
 VECTORS = Path(__file__).parents[2] / "protocols" / "vectors"
 
@@ -562,6 +563,10 @@ FILES = {
     ),
     "join": (join_cases, "SPEC.md section 3.2: both sides, byte by byte."),
     "identity": (identity_cases, "SPEC.md section 6."),
+    "updates": (
+        update_cases,
+        "OTA.md: envelopes a node takes or refuses, payloads applied to a base, what a bundle says of itself.",
+    ),
     "airtime": (
         airtime_cases.airtime_cases,
         "SPEC.md section 7: rows of [cr, preamble, implicit, CRC, LDRO, bytes, microseconds]; and what a plan refuses.",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import uuid
-from collections.abc import Iterator
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,31 +46,3 @@ def contents(
 
 def envelope(what: suit.Contents) -> bytes:
     return suit.envelope(suit.manifest(what), suit.ES256, KEY.kid, sign)
-
-
-class Memory:
-    """A tree (bundle.Tree) in memory."""
-
-    def __init__(self, files: dict[str, bytes] | None = None) -> None:
-        self.files = dict(files or {})
-
-    def walk(self) -> Iterator[tuple[str, int]]:
-        for path in sorted(self.files):
-            yield path, len(self.files[path])
-
-    def open(self, path: str) -> io.BytesIO:
-        return io.BytesIO(self.files[path])
-
-    def create(self, path: str) -> io.BytesIO:
-        return _Writing(self.files, path)
-
-
-class _Writing(io.BytesIO):
-    def __init__(self, files: dict[str, bytes], path: str) -> None:
-        super().__init__()
-        self._files = files
-        self._path = path
-
-    def close(self) -> None:
-        self._files[self._path] = self.getvalue()
-        super().close()

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 
 from protocols import delta as making
 from protocols.wire import bundle, delta
-from tests.wire.release_cases import Memory
 
 NAMES = st.sampled_from(["a.mpy", "b.mpy", "f/a.mpy", "f/b.mpy", "f/g/a.mpy", "f-x", "main.py"])
 FILES = st.dictionaries(NAMES, st.binary(max_size=600), max_size=7)
 
 
 def applied(payload: bytes, base: dict[str, bytes]) -> tuple[dict[str, bytes], tuple[int, bytes]]:
-    target = Memory()
-    result = delta.apply(io.BytesIO(payload), Memory(base), target)
+    target = making.Memory()
+    result = delta.apply(io.BytesIO(payload), making.Memory(base), target)
     return target.files, result
 
 
@@ -28,7 +27,7 @@ def applied(payload: bytes, base: dict[str, bytes]) -> tuple[dict[str, bytes], t
 def test_whatever_changes_comes_out_as_it_was_meant(base: dict[str, bytes], new: dict[str, bytes]) -> None:
     files, result = applied(making.make(base, new), base)
     assert files == new
-    assert result == bundle.digest(Memory(new))
+    assert result == bundle.digest(making.Memory(new))
     assert result[0] == len(making.pack(new))
 
 
@@ -60,5 +59,5 @@ def test_every_truncation_of_a_payload_is_refused() -> None:
 
 def test_a_payload_names_its_base() -> None:
     base = {"a.mpy": b"1"}
-    assert delta.base_of(making.make(base, base)[:10]) == bundle.digest(Memory(base))[1][:8]
+    assert delta.base_of(making.make(base, base)[:10]) == bundle.digest(making.Memory(base))[1][:8]
     assert delta.base_of(making.make(None, base)[:10]) == delta.NO_BASE

@@ -8,7 +8,7 @@ How CBOR values stand in JSON: {"hex": …} is a byte string, {"map": [[key, val
 
 from protocols.wire import airtime, cbor, envelope, fragments, framing, identity, join, law, messages
 from protocols.wire.errors import WireError
-from tests.wire import ledger_play, readings_checks
+from tests.wire import ledger_play, readings_checks, update_checks
 
 
 class Mismatch(Exception):
@@ -238,6 +238,8 @@ CHECKS = {
     "identity": check_identity,
     "readings": readings_checks.check_readings,
     "quality": readings_checks.check_quality,
+    "signatures": update_checks.check_signatures,
+    "updates": update_checks.check_updates,
 }
 
 
