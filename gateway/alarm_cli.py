@@ -3,50 +3,74 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask, date_of
+from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, WhyOption, ask, date_of, load
 from gateway.errors import CommandError
 
-app = typer.Typer(no_args_is_help=True, help="Alarms: list, acknowledge, silence.")
-AlarmArgument = Annotated[int, typer.Argument(metavar="ALARM", help="Its number, as `list` shows it.")]
+if TYPE_CHECKING:
+    from gateway.areas import Areas
+    from protocols.alarm_rules import Rule
+
+app = typer.Typer(no_args_is_help=True, help="Alarms: list, show, acknowledge, silence.")
+AlarmArgument = Annotated[
+    str,
+    typer.Argument(metavar="ALARM", help="Its number, or the code of its work order, as `list` shows them."),
+]
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
 @app.command("list")
-def show(
+def show_all(
     which: Annotated[str, typer.Option(help="open, closed or all.")] = "open",
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """List alarms, the newest first."""
-    alarms = ask(config, {"operation": "alarm.list", "which": which})["alarms"]
+    reply = ask(config, {"operation": "alarm.list", "which": which})
     if as_json:
-        typer.echo(json.dumps(alarms, indent=1))
+        typer.echo(json.dumps(reply["alarms"], indent=1))
         return
-    for alarm in alarms:
-        state = f"over {date_of(alarm['cleared_ms'])}" if alarm["cleared_ms"] else "open"
-        if alarm["acknowledged_by"]:
-            state += f", acknowledged by {alarm['acknowledged_by']}"
-        if alarm["tier"]:
-            state += f", escalated {alarm['tier']} times"
-        for mark in ("flapping", "late"):
-            state += f", {mark}" if alarm[mark] else ""
-        typer.echo(
-            f"{alarm['id']}  {date_of(alarm['raised_ms'])}  {alarm['rule']} at {alarm['site']} "
-            f"({alarm['area']}), node {alarm['node']:04x}: {state}"
-        )
-    if not alarms:
-        typer.echo("none.")
+    from gateway import alarm_told
+
+    rules, areas = _known(config)
+    for alarm in reply["alarms"]:
+        for line in alarm_told.card(alarm, rules, areas, _now_ms()):
+            typer.echo(line)
+    if not reply["alarms"]:
+        typer.echo("no alarm." if which == "all" else f"no {which} alarm.")
+    elif reply["more"]:
+        typer.echo(f"… and {reply['more']} that are older.")
+
+
+@app.command("show")
+def show_one(
+    alarm: AlarmArgument, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
+) -> None:
+    """Show one alarm: what happened to it, who did what and why, and who was told."""
+    reply = ask(config, {"operation": "alarm.show", "alarm": _number(alarm)})
+    if as_json:
+        typer.echo(json.dumps(reply, indent=1))
+        return
+    from gateway import alarm_told
+
+    rules, areas = _known(config)
+    found = reply["alarm"]
+    for line in alarm_told.card(found, rules, areas, _now_ms()):
+        typer.echo(line)
+    for line in alarm_told.history(reply["changes"], reply["sent"], areas, found["area"]):
+        typer.echo(line)
 
 
 @app.command("ack")
 def acknowledge(alarm: AlarmArgument, why: WhyOption = "", config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Say that somebody deals with it: it goes no further up."""
-    reply = ask(config, {"operation": "alarm.acknowledge", "alarm": alarm, "why": why})
-    typer.echo(f"alarm {alarm} ({reply['rule']}) is acknowledged.")
+    reply = ask(config, {"operation": "alarm.acknowledge", "alarm": _number(alarm), "why": why})
+    typer.echo(f"alarm {reply['alarm']} ({reply['rule']} at {reply['site']}) is acknowledged.")
 
 
 @app.command("silence")
@@ -57,14 +81,34 @@ def silence(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Tell nobody of its rule at its site for a while: no orders, no escalation. It is kept all the same."""
-    request = {"operation": "alarm.silence", "alarm": alarm, "seconds": _seconds(lasts), "why": why}
+    request = {"operation": "alarm.silence", "alarm": _number(alarm), "seconds": _seconds(lasts), "why": why}
     reply = ask(config, request)
-    typer.echo(f"{reply['rule']} of alarm {alarm} is silent until {date_of(reply['until_ms'])}.")
+    what = f"{reply['rule']} at {reply['site']}"
+    if reply["until_ms"] <= _now_ms():
+        typer.echo(f"{what} is told again.")
+    else:
+        typer.echo(f"{what} is silent until {date_of(reply['until_ms'])}.")
+
+
+def _known(config: Path) -> tuple[dict[str, Rule], Areas]:
+    from gateway import config_alarms
+    from gateway.areas import Areas
+
+    settings = load(config)
+    return config_alarms.rules(settings.alarm), Areas(settings.area)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _number(text: str) -> Any:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else text
 
 
 def _seconds(text: str) -> int:
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
     unit = text[len(number) :].strip() or "s"
-    if not number.isascii() or not number.isdecimal() or unit not in _UNITS:
+    if not number.isascii() or not number.isdecimal() or len(number) > 9 or unit not in _UNITS:
         raise CommandError(f"--for {text!r:.40} is not allowed. Allowed is 30min, 2h, 1d and the like, or 0.")
     return int(number) * _UNITS[unit]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from gateway.limits import ALARMS_KEPT_MAX
@@ -62,7 +64,7 @@ SCHEMA = (
     """CREATE TABLE IF NOT EXISTS alarm_change (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         alarm INTEGER NOT NULL,
-        kind TEXT NOT NULL,            -- raised, acknowledged, escalated, silenced, cleared
+        kind TEXT NOT NULL,            -- raised, acknowledged, escalated, silenced, unsilenced, cleared
         at_ms INTEGER NOT NULL,
         tier INTEGER NOT NULL,
         who TEXT NOT NULL,
@@ -115,6 +117,9 @@ class Changed(NamedTuple):
     why: str
 
 
+# Changes that no platform hears of.
+SILENCED, UNSILENCED = "silenced", "unsilenced"
+_WHERE = {"open": "WHERE cleared_ms IS NULL", "closed": "WHERE cleared_ms IS NOT NULL", "all": ""}
 COLUMNS = ", ".join(Alarm._fields)
 
 
@@ -170,8 +175,41 @@ def silent_until_ms(connection: sqlite3.Connection, rule: str, site: str) -> int
     return 0 if row is None else int(row[0])
 
 
+def each(connection: sqlite3.Connection) -> Iterator[Alarm]:
+    """The newest first."""
+    for row in connection.execute(f"SELECT {COLUMNS} FROM alarm ORDER BY id DESC"):
+        yield Alarm(*row)
+
+
+def silence(connection: sqlite3.Connection, alarm: Alarm, now_ms: int, until_ms: int, by: By) -> None:
+    """Its rule at its site, for this alarm and those that come until then; an end that is past ends a silence."""
+    update(connection, alarm.id, silent_until_ms=until_ms)
+    kind = SILENCED if until_ms > now_ms else UNSILENCED
+    change(connection, alarm.id, kind, now_ms, alarm.tier, by.who, by.why)
+    connection.execute("DELETE FROM alarm_silence WHERE until_ms <= ?", (now_ms,))
+    connection.execute(
+        "INSERT OR REPLACE INTO alarm_silence (rule, site, until_ms, who, why) VALUES (?, ?, ?, ?, ?)",
+        (alarm.rule, alarm.site, until_ms, by.who, by.why),
+    )
+
+
 def latest(connection: sqlite3.Connection, which: str, limit: int) -> list[Alarm]:
     """`which`: open, closed or all; the newest first."""
-    where = {"open": "WHERE cleared_ms IS NULL", "closed": "WHERE cleared_ms IS NOT NULL", "all": ""}[which]
-    rows = connection.execute(f"SELECT {COLUMNS} FROM alarm {where} ORDER BY id DESC LIMIT ?", (limit,))
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM alarm {_WHERE[which]} ORDER BY id DESC LIMIT ?", (limit,)
+    )
     return [Alarm(*row) for row in rows]
+
+
+def count(connection: sqlite3.Connection, which: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM alarm {_WHERE[which]}").fetchone()[0])
+
+
+def detail_text(text: str) -> str:
+    """["cover_tilted", 40] as cover_tilted 40."""
+    try:
+        what, detail = json.loads(text)
+    except (ValueError, TypeError):
+        return ""
+    words = " ".join(map(str, detail)) if isinstance(detail, list) else "" if detail is None else str(detail)
+    return f"{what} {words}".strip()

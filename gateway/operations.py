@@ -38,6 +38,7 @@ LOOKS = frozenset(
         "device.list",
         "token.list",
         "alarm.list",
+        "alarm.show",
         "damage.list",
         "port.list",
     }

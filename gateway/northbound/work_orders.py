@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import logging
 import random
 import sqlite3
@@ -41,6 +40,7 @@ from protocols.alarm_rules import Rule
 from protocols.northbound import work_order
 
 log = logging.getLogger(__name__)
+_UNTOLD = (alarm_rows.SILENCED, alarm_rows.UNSILENCED)
 
 
 class Platform(Asker, Protocol):
@@ -152,7 +152,7 @@ class WorkOrders:
             self._seen = change.id
             owed = self._owed.setdefault(change.alarm, _Owed())
             owed.changes.append(change)
-            if change.kind == "silenced":
+            if change.kind in _UNTOLD:
                 owed.due_s = 0.0  # it may have ended
 
     def _due(self) -> list[tuple[int, _Owed]]:
@@ -214,7 +214,7 @@ class WorkOrders:
     # ---- what is said ----------------------------------------------------------------------------------------------
 
     async def _send(self, alarm: Alarm, change: Changed) -> None:
-        if alarm.severity < self._settings.severity_min or change.kind == "silenced":
+        if alarm.severity < self._settings.severity_min or change.kind in _UNTOLD:
             return
         if change.kind == "acknowledged" and is_from(self._settings.name, change.who):
             return  # it knows
@@ -247,8 +247,8 @@ class WorkOrders:
         until = civil.at(alarm.noticed_ms, settings.zone) + timedelta(days=settings.days)
         story = work_order.Story(
             zh=rule.zh, en=rule.en, severity=alarm.severity, place=alarm.site, node=f"{alarm.node:04x}",
-            since=self._civil(alarm.raised_ms), detail=_detail(alarm.detail), tier=tier.name, handler=tier.handler,
-            escalated=change.tier, is_late=bool(alarm.late), is_flapping=bool(alarm.flapping),
+            since=self._civil(alarm.raised_ms), detail=alarm_rows.detail_text(alarm.detail), tier=tier.name,
+            handler=tier.handler, escalated=change.tier, is_late=bool(alarm.late), is_flapping=bool(alarm.flapping),
         )  # fmt: skip
         return work_order.Order(
             code=code,
@@ -307,13 +307,3 @@ def _state(alarm: Alarm, change: Changed) -> int:
         return work_order.DONE
     is_known = alarm.acknowledged_ms is not None and change.at_ms >= alarm.acknowledged_ms
     return work_order.DOING if change.kind == "acknowledged" or is_known else work_order.PENDING
-
-
-def _detail(text: str) -> str:
-    """["cover_tilted", 40] as cover_tilted 40."""
-    try:
-        what, detail = json.loads(text)
-    except (ValueError, TypeError):
-        return ""
-    words = " ".join(map(str, detail)) if isinstance(detail, list) else "" if detail is None else str(detail)
-    return f"{what} {words}".strip()

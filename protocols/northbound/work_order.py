@@ -28,6 +28,7 @@ SUCCESS = 10000
 SECONDS = "%Y-%m-%d %H:%M:%S"
 CONTENT_CHARS_MAX = 500
 HANDLER_CHARS_MAX = 64
+CODE_CHARS = 20
 _SEVERITIES = (("", ""), ("提示", "notice"), ("警告", "warning"), ("严重", "severe"), ("危险", "danger"))
 
 
@@ -80,6 +81,11 @@ def code_of(node: int, epoch: int, seq: int, rule: str) -> str:
     """20 characters, the same for the same record and rule."""
     digest = hashlib.blake2b(f"{node:04x}/{epoch}/{seq}/{rule}".encode(), digest_size=11).digest()
     return "TG" + b32encode(digest).decode()[:18]
+
+
+def is_code(text: str) -> bool:
+    """Whether it looks like one, in either case."""
+    return len(text) == CODE_CHARS and text.isascii() and text.isalnum() and text.upper().startswith("TG")
 
 
 def content(story: Story, language: str) -> str:
