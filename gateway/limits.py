@@ -307,6 +307,8 @@ RECONNECT_MIN_S = 0.1
 RECONNECT_MAX_S = 1.0
 # After a record was refused (not authorised, quota): asking at once would be refused too.
 REFUSED_PAUSE_S = 5.0
+# Readings that are refused again wait twice as long each time, up to this.
+REFUSED_PAUSE_MAX_S = 300.0
 # So many refusals without a yes between them, and it is not the records: the whole delivery is paused.
 REFUSED_IN_A_ROW_MAX = 64
 # Whatever a broker has to say to one that subscribes to nothing. A CONNACK or DISCONNECT with a reason in words is

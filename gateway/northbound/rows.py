@@ -10,7 +10,8 @@ a row that was confirmed before, that became due while no session was up, or who
 have gone. Kinds of which only the newest is wanted (real-time data beside minute data) are `volatile`: what could not
 go is dropped.
 
-Fresh rows go before late ones and backlog, and a quarter of the window is kept free for them. Everything that is owed
+Fresh rows go first, then alarms among what is owed, then backlog, then what is late; a quarter of the window is kept
+free for fresh ones. Everything that is owed
 is in the table: memory holds the rows in flight and those that the far side refused a moment ago.
 """
 
@@ -322,24 +323,29 @@ class RowsRunner:
     def _next_rows(self, window: int, now_ms: int) -> list[Row]:
         """Fresh rows as far as the window goes, others as far as three quarters of it."""
         room = min(window - len(self._in_flight), ROWS_PER_TURN, ROWS_BUSY_MAX - len(self._busy))
-        found = self._free_rows(room, late=False, since_ms=self._began_ms, until_ms=now_ms)
-        room = min(ROWS_PER_TURN - len(found), window - window // 4 - len(self._in_flight) - len(found))
-        found += self._free_rows(room, late=False, since_ms=0, until_ms=min(self._began_ms, now_ms))
-        found += self._free_rows(room - len(found), late=True, since_ms=0, until_ms=now_ms)
+        due = functools.partial(report_rows.due, northbound=self.name)
+        fresh = functools.partial(due, late=False, since_ms=self._began_ms, until_ms=now_ms)
+        found = self._free_rows(fresh, room, ())
+        room = min(room, window - window // 4 - len(self._in_flight))
+        for ask in (
+            functools.partial(report_rows.due_alarms, northbound=self.name, until_ms=now_ms),
+            functools.partial(due, late=False, since_ms=0, until_ms=min(self._began_ms, now_ms)),
+            functools.partial(due, late=True, since_ms=0, until_ms=now_ms),
+        ):
+            found += self._free_rows(ask, room - len(found), found)
         return found
 
-    def _free_rows(self, room: int, *, late: bool, since_ms: int, until_ms: int) -> list[Row]:
-        """Rows that are due and neither in flight nor just refused."""
+    def _free_rows(self, ask: Callable[..., list[Row]], room: int, taken: Collection[Row]) -> list[Row]:
+        """Rows that are due and neither in flight nor just refused, nor taken already."""
         if room <= 0:
             return []
-        ask = functools.partial(
-            report_rows.due, northbound=self.name, late=late, since_ms=since_ms, until_ms=until_ms,
-            limit=room + len(self._busy) + len(self._refused_until),
-        )  # fmt: skip
-        rows = self._store.read(ask)
-        return [row for row in rows if row.key not in self._busy and row.key not in self._refused_until][
-            :room
-        ]
+        keys = {row.key for row in taken}
+        limit = room + len(self._busy) + len(self._refused_until) + len(keys)
+        rows = self._store.read(functools.partial(ask, limit=limit))
+        return [
+            row for row in rows
+            if row.key not in self._busy and row.key not in self._refused_until and row.key not in keys
+        ][:room]  # fmt: skip
 
     def _send(self, session: Session, row: Row) -> None:
         if row.sent and self._is_incomplete(row):  # better what was told before than the mean of a part
@@ -347,7 +353,7 @@ class RowsRunner:
             self._busy[row.key] = True
             self._note(_Sent(row, row.digest))
             return
-        message = self._report.message(row.key, row.end_ms, self.readings(row.key, row.end_ms))
+        message = self._report.message(row.key, row.end_ms, self.readings(row.key, row.end_ms, row.newest))
         digest = b"" if message is None else hashlib.blake2b(message, digest_size=8).digest()
         sent = _Sent(row, digest)
         self._busy[row.key] = True
@@ -367,15 +373,15 @@ class RowsRunner:
         """Whether readings of its period have left the store since."""
         ask = functools.partial(
             report_rows.gone, site=row.key.site, start_ms=row.key.start_ms, end_ms=row.end_ms,
-            upto=self._next_reading - 1,
+            upto=row.newest,
         )  # fmt: skip
         return self._store.read(ask) > 0
 
-    def readings(self, key: Key, end_ms: int) -> list[Reading]:
-        """What the store has for a row."""
+    def readings(self, key: Key, end_ms: int, upto: int | None = None) -> list[Reading]:
+        """What the store has for a row up to a reading, or up to the last one that was looked at."""
         ask = functools.partial(
             report_rows.readings, known=self._store.epochs, site=key.site, start_ms=key.start_ms, end_ms=end_ms,
-            upto=self._next_reading - 1,
+            upto=self._next_reading - 1 if upto is None else upto,
         )  # fmt: skip
         return self._store.read(ask)
 

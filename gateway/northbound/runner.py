@@ -40,6 +40,7 @@ from gateway.limits import (
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
     REFUSED_IN_A_ROW_MAX,
+    REFUSED_PAUSE_MAX_S,
     REFUSED_PAUSE_S,
 )
 from gateway.records import EVENTS, KIND_RESULT, READINGS, RESULTS, Event, Reading
@@ -134,10 +135,13 @@ class Runner:
         self._saved_s = 0.0
         self._progressed_s = 0.0
         self._paused_until_s = 0.0
-        # Refused, and when they are offered again.
+        # Refused, and when they are offered again: events soon, readings each time later.
         self._refused_readings = Intervals()
         self._refused_events: list[int] = []
         self._again_s: float | None = None
+        self._events_again_s: float | None = None
+        self._offered_again = Intervals()
+        self._again_pause_s = REFUSED_PAUSE_S
         self._refused_in_a_row = 0
         self._saved: tuple[int, int, bytes] | None = None
         self.why_not = ""  # connected: what the far side or the way to it said last
@@ -224,7 +228,8 @@ class Runner:
         self._events_confirmed.clear()
         self._refused_readings = Intervals()
         self._refused_events.clear()
-        self._again_s = None
+        self._again_s = self._events_again_s = None
+        self._offered_again, self._again_pause_s = Intervals(), REFUSED_PAUSE_S
         self._backlog_keys.clear()
         self._outdated.clear()
         self._save(force=True)
@@ -281,8 +286,7 @@ class Runner:
         if self._confirmed:
             self._settle()
         try:
-            if self._again_s is not None and self._clock.monotonic() >= self._again_s:
-                self._offer_again(session)
+            self._offer_again(session)
             self._pump_events(session)
             self._pump_live(session)
             self._pump_backlog(session)
@@ -390,26 +394,41 @@ class Runner:
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= REFUSED_IN_A_ROW_MAX:
             self._paused_until_s = now_s + REFUSED_PAUSE_S
-        if self._again_s is None:
-            self._again_s = now_s + REFUSED_PAUSE_S
         if key > 0:
+            if self._again_s is None:
+                self._again_s = now_s + self._again_pause_s
             self._outdated.discard(key)
             self._backlog_keys.discard(key)
             self._refused_readings.add(key, key)
         else:
+            if self._events_again_s is None:
+                self._events_again_s = now_s + REFUSED_PAUSE_S
             self._refused_events.append(-key)
 
     def _offer_again(self, session: Session) -> None:
-        """What was refused a while ago. An event goes at once, behind those that overtook it; the cursor waits."""
+        """What was refused a while ago."""
+        now_s = self._clock.monotonic()
+        if self._again_s is not None and now_s >= self._again_s:
+            self._offer_readings_again()
+        if self._events_again_s is not None and now_s >= self._events_again_s:
+            self._offer_events_again(session)
+
+    def _offer_readings_again(self) -> None:
+        """A line is not filled for days with what nobody takes: the pause doubles until one of them is taken."""
         self._again_s = None
-        readings, self._refused_readings = self._refused_readings, Intervals()
-        for first, last in readings:
+        self._again_pause_s = min(2 * self._again_pause_s, REFUSED_PAUSE_MAX_S)
+        self._offered_again, self._refused_readings = self._refused_readings, Intervals()
+        for first, last in self._offered_again:
             self._backlog.add(first, last)
+
+    def _offer_events_again(self, session: Session) -> None:
+        """An event goes at once, behind those that overtook it; the cursor waits."""
+        self._events_again_s = None
         events, self._refused_events = self._refused_events, []
         for event_id in sorted(events):
             if len(self._in_flight) >= session.window or self._events_out >= EVENTS_IN_FLIGHT_MAX:
                 self._refused_events.append(event_id)
-                self._again_s = self._clock.monotonic() + REFUSED_PAUSE_S
+                self._events_again_s = self._clock.monotonic() + REFUSED_PAUSE_S
                 continue
             found = self._store.events(event_id - 1, 1)
             if found and found[0].id == event_id:
@@ -430,7 +449,10 @@ class Runner:
         for key in confirmed:
             if key < 0:
                 self._events_confirmed.add(-key)
-            elif key == last + 1 and first:
+                continue
+            if self._offered_again and key in self._offered_again:
+                self._again_pause_s = REFUSED_PAUSE_S
+            if key == last + 1 and first:
                 last = key
             else:
                 if first:

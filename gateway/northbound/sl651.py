@@ -79,6 +79,7 @@ class _Pending:
 
     token: int
     frame: Frame
+    fresh: bool = True
     tries: int = 0
     timer: asyncio.TimerHandle | None = None
     sent_at: int = 0  # what had been confirmed when it was sent first
@@ -136,7 +137,9 @@ class SlSession:
             self._start(self._serials.keep())
         self._tokens += 1
         pending = _Pending(
-            self._tokens, self._frame(int(key.kind, 16), self._settings.stations[key.site], message)
+            self._tokens,
+            self._frame(int(key.kind, 16), self._settings.stations[key.site], message),
+            fresh=not resent,
         )
         try:
             sl651.encode(pending.frame)
@@ -150,7 +153,9 @@ class SlSession:
             self._write(pending.frame)
             return pending.token
         queue = self._queues.setdefault(pending.frame.station, deque())
-        queue.append(pending)
+        # What is fresh overtakes the backlog of its station, but not the report that is under way.
+        waiting = sum(one.fresh for one in queue if not one.tries) if pending.fresh else len(queue)
+        queue.insert(waiting + bool(queue and pending.fresh), pending)
         if queue[0] is pending:
             self._transmit(pending)
         return pending.token
@@ -327,7 +332,8 @@ class SlSender:
 
     async def connect(self, on_confirm: OnConfirm) -> SlSession:
         """Connect; raises NorthboundError."""
-        await self._serials.keep()
+        if self._serials.is_low:  # not with each attempt: an outage of days would write all the time
+            await self._serials.keep()
         wire = await self._open(self._settings.host, self._settings.port)
         return SlSession(
             wire, self._settings, self._desk(), self._serials, on_confirm, self._clock, self.counters

@@ -7,7 +7,7 @@ report has twelve levels and amounts of rain, one for every five minutes, and wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from gateway import civil
 from gateway.clock import Clock
@@ -15,7 +15,7 @@ from gateway.limits import SL_ADDED_AGE_S
 from gateway.marks import Mark as WorkMark
 from gateway.northbound.sl651_settings import SlSettings
 from gateway.northbound.sl651_values import Value, Values
-from gateway.northbound.sl651_watch import Watch
+from gateway.northbound.sl651_watch import Seen, Watch
 from gateway.records import Reading
 from gateway.report_rows import Key, Mark
 from protocols.measurands import registry
@@ -81,10 +81,12 @@ class SlReport:
         """Whether this set is worth a report of its own. What comes late was told by timed reports."""
         if not self.watch.names or self._clock.unix_ms() > (reading.time + SL_ADDED_AGE_S) * 1000:
             return False
-        numbers = self.numbers(self.values.of(reading))
+        return self.watch.is_worth_it(site, *self._seen(reading))
+
+    def _seen(self, reading: Reading) -> Seen:
         period_s = self._settings.timed_s or HOUR_S
         start_ms = civil.period_start_ms(reading.time * 1000 - AFTER_MS, period_s, self._settings.zone)
-        return self.watch.is_worth_it(site, numbers, reading.time, start_ms)
+        return self.numbers(self.values.of(reading)), reading.time, start_ms
 
     def numbers(self, values: dict[str, Value]) -> dict[str, float]:
         """Those of interest for added reports and alarms that count."""
@@ -94,9 +96,9 @@ class SlReport:
             if value.number is not None and name in self.watch.names
         }
 
-    def _before(self, site: str, time_s: int) -> dict[str, float]:
-        readings = self._history(site, (time_s - HOUR_S) * 1000, time_s * 1000)
-        return self.numbers(self.values.newest(readings))
+    def _before(self, site: str, time_s: int) -> Iterator[Seen]:
+        for reading in self._history(site, (time_s - HOUR_S) * 1000, time_s * 1000):
+            yield self._seen(reading)
 
     # ---- what they say -------------------------------------------------------------------------------------------
 

@@ -1,18 +1,19 @@
 """When a value is worth an added report (33H): it has moved by a step, or crossed a limit, either way.
 
-A step is counted from what was told last: by an added report, or by the timed one. What was the last value is in
-memory; after a start it is looked for in the store, so that a limit that was crossed before is not told anew.
+A step is counted from what was told last: by an added report, or by the timed one. What was last, and when something
+was added, is in memory; after a start the hour before is gone through again, so that what was told is not told anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.limits import SL_ADDED_GAP_S
 from gateway.northbound.sl651_settings import SlSettings
 
 Numbers = Mapping[str, float]
+Seen = tuple[Numbers, int, int]  # what was measured, when, and which timed report it is in
 
 
 @dataclass
@@ -26,9 +27,9 @@ class _Site:
 
 
 class Watch:
-    """`before(site, time_s)` are the values of a site from before that moment."""
+    """`before(site, time_s)` is what was measured at a site in the hour before that moment."""
 
-    def __init__(self, settings: SlSettings, before: Callable[[str, int], Numbers]) -> None:
+    def __init__(self, settings: SlSettings, before: Callable[[str, int], Iterable[Seen]]) -> None:
         self.names = frozenset((*settings.steps, *settings.above, *settings.below))
         self._settings = settings
         self._before = before
@@ -38,8 +39,12 @@ class Watch:
         """Whether what was measured then is added to the reports. `period`: which timed report it is in."""
         known = self._sites.get(site)
         if known is None:
-            begin = dict(self._before(site, time_s))
-            known = self._sites[site] = _Site(begin, dict(begin), period=period)
+            known = self._sites[site] = _Site()
+            for seen in self._before(site, time_s):
+                self._look(known, *seen)
+        return self._look(known, numbers, time_s, period)
+
+    def _look(self, known: _Site, numbers: Numbers, time_s: int, period: int) -> bool:
         if time_s < known.time_s:
             return False
         if period != known.period:  # a timed report has told what was last

@@ -53,6 +53,7 @@ class Faults:
     naks: int = 0  # refuses so many of the next reports
     nak_for: Callable[[Arrival], bool] = lambda arrival: False
     ack_after_s: float = 0.0
+    shuffles: bool = False  # confirms in another order than it got them
     acks: int = 1  # how often it confirms each
     ack_end: int = codes.ESC
     wrong_serial: bool = False
@@ -202,11 +203,12 @@ class SlCentre:
         if self.faults.spoilt_acks:
             self.faults.spoilt_acks -= 1
             data = data[:-2] + bytes([data[-2] ^ 1, data[-1]])
+        after_s = self.faults.ack_after_s
+        if self.faults.shuffles:
+            after_s += (9 - answer.body[1] % 10) * 0.3  # by its serial number
         for _ in range(self.faults.acks):
-            if self.faults.ack_after_s:
-                asyncio.get_running_loop().call_later(
-                    self.faults.ack_after_s, self._confirm, line, frame, data
-                )
+            if after_s:
+                asyncio.get_running_loop().call_later(after_s, self._confirm, line, frame, data)
             else:
                 self._confirm(line, frame, data)
 

@@ -8,9 +8,8 @@ How a kind joins: write a Subject (below) and put it into SUBJECTS of test_contr
 
 * **Records** (MQTT, HTTP work orders): inherit RecordsSubject and override `sender` and `format`; the far side is a
   SimBroker, or one of your own that hands each record it takes to `taken`.
-* **Rows** (HJ 212, SL 651): inherit RowsSubject; a row is what must arrive, and `missing` compares the far side's rows
-  with what all readings make. Your rig opens store, report and sender (hj_rig.py); override what only your far side can
-  do.
+* **Rows** (HJ 212): a row is what must arrive, and `missing` compares the far side's rows with what all readings make.
+  Your rig opens store, report and sender (hj_rig.py); copy RowsSubject, or contract_sl651.py where there are alarms.
 
 The stories with a real broker and a real clock are in hil_tests/northbound_contract.py: this one is about time and
 amounts, that one about connections.
@@ -28,14 +27,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway import civil
-from gateway.daemon import EXTRA_SCHEMA
 from gateway.fingerprints import of_event
 from gateway.limits import BACKLOG_CHUNK, EVENTS_HELD_MAX, LIVE_QUEUE_MAX
 from gateway.northbound import mqtt
 from gateway.northbound.runner import Runner, Sender
 from gateway.records import KIND_EVENT, NO_PIV, Event
 from gateway.registry import Place
-from gateway.store import Store, StoreSettings
 from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
 from hil_tests.world.sim_broker import WINDOW, SimBroker, SimSender
@@ -52,7 +49,11 @@ class Subject(Protocol):
     """A gateway with one northbound of the kind, its far side, and what must hold between them."""
 
     alarms_overtake: bool  # whether it carries alarms
-    copies_after_kill: bool  # whether a kill may make the far side get something twice
+    alarm_each_s: float  # what each takes where the protocol sends one after the other
+    shuffling_costs_copies: bool  # whether what is confirmed out of order comes twice
+    refusal_holds_up: bool  # whether it is told by silence only, which a time-out is waited for
+    refused: int  # of two hours, what is missing while some of it is refused
+    others: int  # and what came at least
 
     def open(self, executor: KillingExecutor | None = None) -> None: ...
     async def close(self, *, kill: bool = False) -> None: ...
@@ -72,6 +73,9 @@ class Subject(Protocol):
 
     def arrivals(self) -> list[Any]:
         """What arrived, in order, by what names it."""
+
+    def is_alarm(self, name: Any) -> bool:
+        """Whether one of `arrivals` is an alarm."""
 
     def owed(self) -> int: ...
 
@@ -122,7 +126,12 @@ class RecordsSubject(Rig):
     """A northbound of records: the real runner and store; a broker that does what the story wants."""
 
     alarms_overtake = True
-    copies_after_kill = True
+    alarm_each_s = 0.0
+    shuffling_costs_copies = False
+    refusal_holds_up = False
+    # One node of eight, a set a minute; an alarm every ten minutes.
+    refused = 122
+    others = 122 * (len(NODES) - 1) + 12
 
     def __init__(self, folder: Path, seed: int = 1) -> None:
         super().__init__(folder, HjPlatform(), sites=dict.fromkeys(NODES, "lishui-3"), seed=seed)
@@ -153,11 +162,7 @@ class RecordsSubject(Rig):
     # ---- the gateway ---------------------------------------------------------------------------------------------
 
     def open(self, executor: KillingExecutor | None = None) -> None:
-        self.executor = executor or KillingExecutor()
-        self.store = Store.open(
-            self._path, clock=self.clock, random_bytes=self._rng.randbytes, extra_schema=EXTRA_SCHEMA,
-            settings=StoreSettings(linger_ms=5), executor=self.executor,
-        )  # fmt: skip
+        self.open_store(executor)
         self._epochs = {epoch.node: epoch for epoch in self.store.epochs.values()}
         self.delivery = Runner(
             "city", self.store, self.format, self.sender(), lambda node, at_ms: Place("lishui-3", "330106"),
@@ -208,6 +213,9 @@ class RecordsSubject(Rig):
 
     def arrivals(self) -> list[Any]:
         return self.came
+
+    def is_alarm(self, name: Any) -> bool:
+        return bool(name[1] == "event")
 
     def owed(self) -> int:
         return int(self.delivery.status()["backlog"])
@@ -265,7 +273,12 @@ class RowsSubject(Rig):
     """A northbound of rows: HJ 212, one station, minute and hour rows."""
 
     alarms_overtake = False
-    copies_after_kill = True
+    alarm_each_s = 0.0
+    # A platform that swaps two confirmations keeps the first one until the next row goes, which is a time-out.
+    shuffling_costs_copies = True
+    refusal_holds_up = True
+    refused = 0  # rows were told, and not confirmed
+    others = 2 + 12
 
     def __init__(self, folder: Path, seed: int = 1) -> None:
         self.far = HjPlatform()
@@ -292,6 +305,9 @@ class RowsSubject(Rig):
 
     def arrivals(self) -> list[Any]:
         return [arrival.key for arrival in self.far.arrivals]
+
+    def is_alarm(self, name: Any) -> bool:
+        return False
 
     def owed(self) -> int:
         return int(self.runner.status()["backlog"])
@@ -363,4 +379,5 @@ async def settled(subject: Subject) -> None:
         assert subject.failure() is None
         if not subject.owed() and not subject.missing():
             return
-    raise AssertionError(f"{len(subject.missing())} are missing and {subject.owed()} owed")
+    names = sorted(map(str, subject.missing()))[:3]
+    raise AssertionError(f"{len(subject.missing())} are missing, such as {names}, and {subject.owed()} owed")

@@ -100,11 +100,7 @@ class Rig:
 
     def open(self, executor: KillingExecutor | None = None) -> None:
         """Start, or start again."""
-        self.executor = executor or KillingExecutor()
-        self.store = Store.open(
-            self._path, clock=self.clock, random_bytes=self._rng.randbytes, extra_schema=EXTRA_SCHEMA,
-            settings=StoreSettings(linger_ms=5), executor=self.executor,
-        )  # fmt: skip
+        self.open_store(executor)
         self._epochs = {epoch.node: epoch for epoch in self.store.epochs.values()}
         self.told = Told(**self._told)
         mns = {site: MN if site == SITE else f"MN{site}" for site in self.sites.values()}
@@ -130,6 +126,15 @@ class Rig:
         self.desk = Desk(self.settings, self.told, self.report, self.store, self.clock, self.runner.readings)
         self._task = asyncio.get_running_loop().create_task(self.runner.run())
         self._give_again()
+
+    def open_store(self, executor: KillingExecutor | None) -> None:
+        self.executor = executor or KillingExecutor()
+        self.store = Store.open(
+            self._path, clock=self.clock, random_bytes=self._rng.randbytes, extra_schema=EXTRA_SCHEMA,
+            settings=StoreSettings(linger_ms=5), executor=self.executor,
+        )  # fmt: skip
+        # What is killed in this world is the process: the disk under it goes on, and need not be waited for.
+        self.store._connection.execute("PRAGMA synchronous = OFF")
 
     def another(self, name: str, platform: HjPlatform) -> RowsRunner:
         """A northbound beside it, to another platform."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway import civil
-from gateway.daemon import EXTRA_SCHEMA
 from gateway.marks import Marks
 from gateway.northbound.rows import RowsRunner
 from gateway.northbound.sl651 import SlSender
@@ -18,7 +17,6 @@ from gateway.northbound.sl651_settings import SlSettings
 from gateway.records import Reading
 from gateway.registry import Place
 from gateway.report_rows import Key
-from gateway.store import Store, StoreSettings
 from hil_tests.world.hj_platform import HjPlatform
 from hil_tests.world.sl_centre import SlCentre
 from protocols.northbound import sl651_codes as codes
@@ -41,11 +39,7 @@ class SlRig(Rig):
 
     def open(self, executor: KillingExecutor | None = None) -> None:
         """Start, or start again."""
-        self.executor = executor or KillingExecutor()
-        self.store = Store.open(
-            self._path, clock=self.clock, random_bytes=self._rng.randbytes, extra_schema=EXTRA_SCHEMA,
-            settings=StoreSettings(linger_ms=5), executor=self.executor,
-        )  # fmt: skip
+        self.open_store(executor)
         self._epochs = {epoch.node: epoch for epoch in self.store.epochs.values()}
         self.sl = SlSettings(
             "hydrology",
