@@ -58,7 +58,7 @@ def html(unit: Unit, record: Mapping[str, Any]) -> str:
         f"<table>\n{rows}\n</table>\n<h2>What was found, and its limit</h2>\n"
         '<table>\n<tr><th class="key">step</th><th class="state">outcome</th><th>found</th>'
         f'<th class="limit">limit</th></tr>\n{steps}\n</table>\n'
-        f"<h2>History</h2>\n<table class="when">\n{history}\n</table>\n"
+        f'<h2>History</h2>\n<table class="when">\n{history}\n</table>\n'
         '<div class="sign"><div>date, place</div><div>signature</div></div>\n</body>\n</html>\n'
     )
 
