@@ -33,7 +33,7 @@ GROUPS = {
     "gateway": Group("gateway.cli", "Run and check the gateway daemon (integrator).", ""),
     "airtime": Group("gateway.airtime", "Time on air of a LoRa packet, and whether it may be sent.", ""),
     "inspect": Group("", "Any frame, message, image or file: what it says, what is wrong.", ""),
-    "node": Group("flash_tools.cli", "Mint identities, build flash images (technician).", "flash"),
+    "node": Group("flash_tools.cli", "Nodes: mint, accept, read, set, watch them (technician).", "flash"),
     "provision": Group("flash_tools.provision_cli", "Boards become labelled nodes (technician).", "flash"),
     "flash": Group(
         "flash_tools.flash_cli", "Flash boards over USB, or find out why not (technician).", "flash"

@@ -54,7 +54,9 @@ class Line(Protocol):
 
 
 class Bench:
-    """``told`` is called with each console line, ``heard`` with each message (and its PIV) that could be opened."""
+    """``told`` is called with each console line, ``heard`` with each message (and its PIV), ``closed`` with each frame
+    that is not opened here.
+    """
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class Bench:
     ) -> None:
         self.told: Callable[[str], None] = lambda text: None
         self.heard: Callable[[Any, int], None] = lambda message, piv: None
+        self.closed: Callable[[bytes], None] = lambda frame: None
+        self.frames_closed = 0
         self.address = 0
         self.hello: messages.Hello | None = None
         self.console: list[str] = []
@@ -150,6 +154,15 @@ class Bench:
             f"{head}, and nothing came at all: is it the right port, is the board on, is it asleep? "
             "`tidegate node console` shows what comes"
         )
+
+    @property
+    def can_knock(self) -> bool:
+        """Whether there is a key for what is on the line, and its epoch is not known."""
+        return bool(self._secrets) and not self._id_context and len(self._secrets) <= NODES_MAX
+
+    def knock(self, address: int | None = None) -> None:
+        """Ask for the epoch once, for whoever only watches."""
+        self._knock(self._wanted(address))
 
     # --- asking ---------------------------------------------------------------------------------
 
@@ -260,6 +273,9 @@ class Bench:
             message = self._open(frame)
             if message is not None:
                 found.append(message)
+            else:
+                self.frames_closed += 1
+                self.closed(frame)
         for text in self._decoder.take_log():
             self.console = [*self.console[-_LINES_KEPT:], text]
             self.told(text)

@@ -17,7 +17,7 @@ from pathlib import Path
 from flash_tools.errors import BenchError
 from protocols.wire.limits import MAX_PIV, PIV_BLOCK
 
-FILE_NAME = "bench.json"
+FILE_NAME = "bench-numbers.json"
 # A PIV begins at the seconds since 1970, times this: more than a bench sends in a second, and room until 2106.
 PIVS_PER_S = 256
 # No release of this is older.

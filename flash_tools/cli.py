@@ -13,12 +13,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flash_tools import bench_cli
 from flash_tools import mint as minting
 from flash_tools.errors import AcceptanceError, FlashToolError
 from flash_tools.images import build_app_image
 from flash_tools.radio_plan import radio_of
 
-app = typer.Typer(no_args_is_help=True, help="Mint node identities and build their flash images.")
+app = typer.Typer(
+    no_args_is_help=True, help="Nodes: mint and build them, accept them in their place, look at them."
+)
+app.add_typer(bench_cli.app)
 
 BoardOption = Annotated[str, typer.Option("--board", help="A folder of boards/.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what exists, keys too.")]

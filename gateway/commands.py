@@ -165,7 +165,7 @@ class Commands:
             row = connection.execute(
                 "SELECT max(command_id) FROM command WHERE node = ?", (address,)
             ).fetchone()
-            command_id = max(least, (row[0] or 0) + 1)
+            command_id = max(least, (row[0] or 0) + 1, _executed(connection, address) + 1)
             if command_id > COMMAND_ID_MAX:
                 raise CommandError(f"node {address:04x} has used up its command ids; mint it again.")
             cursor = connection.execute(
@@ -319,6 +319,16 @@ class Commands:
             return [_report(row) for row in connection.execute(query, values)]
 
         return self._store.read(read)
+
+
+def _executed(connection: sqlite3.Connection, address: int) -> int:
+    """The highest command id of the node's latest results: a bench gives commands, too, out of the same series."""
+    row = connection.execute(
+        "SELECT max(code) FROM event WHERE kind = ? AND epoch IN (SELECT id FROM epoch WHERE node = ?)"
+        " AND id > (SELECT coalesce(max(id), 0) FROM event) - ?",
+        (Result.KIND, address, limits.RESULTS_BACK_MAX),
+    ).fetchone()
+    return row[0] or 0
 
 
 def _told(detail: object) -> str:

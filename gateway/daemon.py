@@ -26,6 +26,7 @@ from gateway import (
     buses,
     commands,
     config_api,
+    console_operations,
     damage,
     devices,
     keys,
@@ -65,7 +66,6 @@ from gateway.operations import Operations
 from gateway.own_epochs import OwnEpochs
 from gateway.parts import Part, ServiceManager, watch
 from gateway.pollers import bthome_counters, modbus_memory
-from gateway.port_operations import PortOperations
 from gateway.presence import Presence
 from gateway.registry import By, Registry
 from gateway.restamp import Restamp
@@ -229,7 +229,7 @@ class Gateway:
         self.quality.serve(self.operations)
         damage.serve(self.operations, self.store, self.clock)
         AlarmOperations(self.store, self.clock).serve(self.operations)
-        PortOperations(config, self.store, self.clock, self._ports).serve(self.operations)
+        console_operations.serve_lines(self)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
@@ -272,9 +272,6 @@ class Gateway:
         )
         part.run = link.run
         return link
-
-    def _ports(self) -> dict[str, Any]:
-        return {one.name: one for one in (*self.links, *(self.air.radios if self.air else ()))}
 
     def _build_air(self) -> radios.Air | None:
         is_known, now_s = self.registry.is_enrolled, self.clock.monotonic

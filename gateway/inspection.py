@@ -36,6 +36,11 @@ def inspect(gateway: Gateway, address: int, after_event: int) -> dict[str, Any]:
         "enrolled": gateway.registry.is_enrolled(address),
         "board": "" if seen is None else seen.board,
         "traceback": "" if seen is None else seen.traceback,
+        "boots": None if seen is None else seen.boots,
+        "reset_cause": None if seen is None else seen.reset_cause,
+        "settings": None
+        if seen is None or seen.settings_version is None
+        else {"version": seen.settings_version, "document": seen.settings, "heard_ms": seen.settings_ms},
         "frames": 0 if seen is None else seen.frames,
         "link_counters": None if seen is None else gateway.picture()["links"].get(seen.link),
         "wish": None if wish is None else wish._asdict(),

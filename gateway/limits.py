@@ -31,6 +31,8 @@ SERIAL_ABSENT_RETRY_S = 0.5
 # A port that is there but cannot be opened (busy, no permission) is tried with a pause growing between these.
 SERIAL_RETRY_MIN_S = 0.5
 SERIAL_RETRY_MAX_S = 15.0
+# What a port keeps for whoever watches it live: half a minute of a busy node, 100 kB at most. The oldest gives way.
+SERIAL_TAIL_MAX = 200
 # How long a port may be handed over to another program: a board is flashed in a minute, tried in ten. Who
 # forgets to give it back has it for an hour at most; its node keeps what it measures, and is told of as silent.
 PORT_RELEASE_S = 600
@@ -198,6 +200,9 @@ API_CHANGES_MAX = 10_000
 API_REPLY_KEPT_BYTES_MAX = 4096
 TOKENS_MAX = 100
 TOKEN_DAYS_MAX = 3650
+# Events among which the results of a node's latest commands are looked for, when it is given another: a few
+# milliseconds.
+RESULTS_BACK_MAX = 20_000
 CONTROL_CONNECTIONS_MAX = 4
 # One request: an import of 10,000 nodes is about 2 MB. Longer ones are refused.
 CONTROL_REQUEST_BYTES_MAX = 8 * 1024 * 1024

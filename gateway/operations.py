@@ -41,6 +41,7 @@ LOOKS = frozenset(
         "alarm.show",
         "damage.list",
         "port.list",
+        "node.console",
     }
 )
 

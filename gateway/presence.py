@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from protocols.wire.codes import HEALTH_NAMES, TRACEBACK
-from protocols.wire.messages import Hello, Status
+from protocols.wire.codes import HEALTH_NAMES, SETTING_NAMES, TRACEBACK
+from protocols.wire.messages import Hello, SettingsReport, Status
 
 
 @dataclass(slots=True)
@@ -23,6 +23,12 @@ class Seen:
     board: str = ""
     health: dict[str, int] = field(default_factory=dict)
     traceback: str = ""
+    boots: int | None = None
+    reset_cause: int | None = None
+    # What it last reported, when (wall), by name: every setting with the value in force.
+    settings: dict[str, int] = field(default_factory=dict)
+    settings_version: int | None = None
+    settings_ms: int = 0
     time_sent_s: float | None = None
     ping_sent_s: float | None = None
     pings_unanswered: int = 0
@@ -52,8 +58,16 @@ class Presence:
         seen.frames += 1
         if isinstance(message, Hello):
             seen.firmware, seen.board = message.firmware, message.board
+            seen.boots, seen.reset_cause = message.boots, message.reset_cause
         elif isinstance(message, Status):
             self._status(seen, message)
+        elif isinstance(message, SettingsReport):
+            seen.settings_version, seen.settings_ms = message.version, now_ms
+            seen.settings = {
+                SETTING_NAMES[key]: value
+                for key, value in message.document.items()
+                if key < len(SETTING_NAMES)
+            }
 
     def _status(self, seen: Seen, status: Status) -> None:
         seen.health = {}  # a status is the whole of it: what is over (maintenance, safe mode) is left out

@@ -27,6 +27,7 @@ import serial
 
 from gateway import limits
 from gateway.errors import LinkError
+from gateway.links.tail import DOWN, TEXT, UP, Tail
 from gateway.log import Logger
 from gateway.serial_problem import serial_problem
 from protocols.wire import framing
@@ -136,6 +137,7 @@ class SerialPort:
         self._partial = b""  # what the port has not taken yet of the frame being written
         self._lost: asyncio.Future[str] | None = None
         self._log_budget = _LogBudget(monotonic)
+        self.tail = Tail(monotonic)
         self.handed: Handed | None = None
         self._free = asyncio.Event()  # the device is closed, and nobody is opening it
         self._free.set()
@@ -315,6 +317,7 @@ class SerialPort:
         for channel, payload in self._decoder.feed(data):
             if self._take(channel, payload):
                 self.counters.frames_in += 1
+                self.tail.add(UP, payload)
             else:
                 self.counters.other_channel += 1
         self._console()
@@ -325,6 +328,7 @@ class SerialPort:
         self._decoder.log_lines_dropped = 0
         for line in self._decoder.take_log():
             self.counters.log_lines += 1
+            self.tail.add(TEXT, line[: limits.NODE_LOG_CHARS_MAX])
             if self._log_budget.take():
                 self._log.debug("node_console", line=line[: limits.NODE_LOG_CHARS_MAX])
             else:
@@ -341,6 +345,7 @@ class SerialPort:
             self.counters.queue_dropped += 1
         was_idle = not self._queue and not self._partial
         self._queue.append((self._monotonic(), framing.encode(payload, channel)))
+        self.tail.add(DOWN, payload)
         if was_idle:
             self._writable()
         return True

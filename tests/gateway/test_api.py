@@ -120,7 +120,7 @@ def test_a_viewer_looks_and_changes_nothing(tmp_path: Path) -> None:
         async with served(tmp_path) as to:
             status, index = await to.ask("", VIEWER)
             assert (status, index["token"], index["role"]) == (200, "a-viewer", VIEWER)
-            of_a_daemon = {"damage.list", "port.list"}
+            of_a_daemon = {"damage.list", "port.list", "node.console"}
             assert set(index["operations"]) == LOOKS - {"token.list"} - of_a_daemon
             status, nodes = await to.ask("/node.list", VIEWER)
             assert (status, nodes["nodes"][0]["site"]) == (200, "yuhang-3")
