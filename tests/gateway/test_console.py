@@ -1,4 +1,4 @@
-"""Who watches a line through the gateway sees it bounded, by numbers, opened with the node's key; whose ids are whose."""
+"""A line watched through the gateway is bounded, numbered, opened with the node's key; and whose command ids are whose."""
 
 from __future__ import annotations
 
