@@ -269,6 +269,7 @@ class Bench:
         for channel, frame in self._decoder.feed(self._line.read(seconds)):
             if channel != framing.SEALED:
                 self._radios += 1
+                self.closed(frame)
                 continue
             message = self._open(frame)
             if message is not None:

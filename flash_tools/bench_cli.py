@@ -23,7 +23,8 @@ from flash_tools.errors import AcceptanceError, BenchError
 from flash_tools.mint import parse_address
 from flash_tools.ways import ByCable, Settings, ThroughGateway, Way, now
 from protocols.inspection.brief import brief
-from protocols.inspection.show import lines_of, printable
+from protocols.inspection.show import lines_of
+from protocols.inspection.words import printable
 from protocols.node_types import settings_of, settings_problem
 from protocols.northbound.told import Told
 

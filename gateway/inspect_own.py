@@ -18,7 +18,7 @@ from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption
 from gateway.errors import FrameError, KeyFileError, RegistryError
 from protocols.inspection import show
 from protocols.inspection.frames import KeyRing, Secrets
-from protocols.inspection.words import INPUT_BYTES_MAX, pieces
+from protocols.inspection.words import INPUT_BYTES_MAX, pieces, printable
 
 if TYPE_CHECKING:
     from protocols.northbound.told import Told
@@ -71,7 +71,7 @@ def what(words: WordsArgument, one: OneOption = False, as_json: JsonOption = Fal
                 + (":" if of_it else "")
             )
             for guess in of_it:
-                typer.echo(show.printable(f"  tidegate inspect {guess.command:8}  {guess.reason}"))
+                typer.echo(printable(f"  tidegate inspect {guess.command:8}  {guess.reason}"))
     if not all(of_it for _, of_it in found):
         raise typer.Exit(1)
 

@@ -23,7 +23,8 @@ _TAG_SIZE = 8
 _COBS_MAX = 520
 # Of a recording that begins with something else: one whole frame among so many runs tells that it is a line's.
 RUNS_LOOKED_AT = 1000
-CHANNELS = {1: "a sealed frame", 2: "a bridge's packet"}
+BRIDGE = 2
+CHANNELS = {framing.SEALED: "a sealed frame", BRIDGE: "a bridge's"}
 
 
 class Secrets(NamedTuple):
@@ -114,7 +115,7 @@ def tell(data: bytes, ring: KeyRing) -> list[Told]:
     found = []
     for run in data.split(b"\x00")[: 2 * PIECES_MAX]:
         if run:
-            found.append(_tell_run(run, ring))
+            found.extend(_tell_run(run, ring))
         if len(found) >= PIECES_MAX:
             break
     return found or [Told("serial line", [Line("bytes", hexed(data))], ["nothing but delimiters"], [])]
@@ -147,11 +148,11 @@ def unstuffed(run: bytes) -> bytes | None:
     return bytes(out)
 
 
-def _tell_run(run: bytes, ring: KeyRing) -> Told:
+def _tell_run(run: bytes, ring: KeyRing) -> list[Told]:
     """What stands between two delimiters."""
     told = Told("serial line", [], [], [])
     if len(run) < 2 or not 1 <= run[1] <= MAX_CHANNEL:
-        return _tell_text(run, told)
+        return [_tell_text(run, told)]
     raw = unstuffed(run)
     if len(run) > _COBS_MAX:
         told.problems.append(
@@ -174,7 +175,7 @@ def _tell_run(run: bytes, ring: KeyRing) -> Told:
     else:
         return _tell_channel(raw[0], raw[1:-_CRC_SIZE], ring)
     told.lines.append(Line("bytes", hexed(run)))
-    return told
+    return [told]
 
 
 def _bad_code(run: bytes) -> int:
@@ -200,15 +201,18 @@ def _tell_text(run: bytes, told: Told) -> Told:
     return told
 
 
-def _tell_channel(channel: int, payload: bytes, ring: KeyRing) -> Told:
+def _tell_channel(channel: int, payload: bytes, ring: KeyRing) -> list[Told]:
     if channel == framing.SEALED:
-        told = tell_frame(payload, ring)
+        found = [tell_frame(payload, ring)]
+    elif channel == BRIDGE:
+        from protocols.inspection import bridge  # which knows packets, and they know frames
+
+        found = bridge.tell(payload, ring)
     else:
-        told = Told("serial line", [Line("payload", hexed(payload))], [], [])
-        if channel not in CHANNELS:
-            told.problems.append(f"channel {channel} is reserved: nobody sends on it")
-    told.lines.insert(0, Line("channel", str(channel), f"{CHANNELS.get(channel, 'reserved')}, CRC good"))
-    return told
+        problem = f"channel {channel} is reserved: nobody sends on it"
+        found = [Told("serial line", [Line("payload", hexed(payload))], [problem], [])]
+    found[0].lines.insert(0, Line("channel", str(channel), f"{CHANNELS.get(channel, 'reserved')}, CRC good"))
+    return found
 
 
 def tell_frame(frame: bytes, ring: KeyRing, is_on_air: bool = False) -> Told:

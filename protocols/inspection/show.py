@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from protocols.inspection.words import printable
 from protocols.northbound.told import Told
 
 
@@ -38,7 +39,3 @@ def as_json(all_told: Sequence[Told]) -> dict[str, Any]:
         "good": not any(told.problems for told in all_told),
         "things": [told.as_json() for told in all_told],
     }
-
-
-def printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

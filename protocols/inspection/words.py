@@ -72,3 +72,8 @@ def _text(data: bytes) -> str | None:
 def hexed(data: bytes, limit: int = 32) -> str:
     """Bytes as digits, cut."""
     return data[:limit].hex() + (f"… ({len(data)} bytes)" if len(data) > limit else "")
+
+
+def printable(text: str) -> str:
+    """Whatever is in the bytes, nothing else comes out of a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

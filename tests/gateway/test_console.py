@@ -1,4 +1,4 @@
-"""A line watched through the gateway is bounded, numbered, opened with the node's key; and whose command ids are whose."""
+"""A line watched through the gateway: bounded, numbered, opened with the key; and whose command ids are whose."""
 
 from __future__ import annotations
 

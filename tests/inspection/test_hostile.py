@@ -50,6 +50,10 @@ def corpus() -> list[list[bytes]]:
         [bytes.fromhex(case["hex"]) for case in cases("messages")],
         [sealed(EVENT), sealed(wire.Command(300, 17, 60, 1, 30), 9, b"\x00\x12\x02")],
         [framing.encode(sealed(EVENT)), b"text\r\n" + framing.encode(sealed(EVENT)) + b"\x01\x02"],
+        [
+            framing.encode(b"\x01" + bytes(13) + sealed(EVENT), frames.BRIDGE),
+            framing.encode(b"\x13", frames.BRIDGE),
+        ],
         fragments.split(sealed(EVENT), NODE, 5, 20),
         [datagram(rxpk), bytes((2, 0, 0, 4))],
         [files.TABLE],

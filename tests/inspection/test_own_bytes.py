@@ -161,6 +161,33 @@ def test_a_crc_in_the_wrong_order_is_named() -> None:
     assert "low one comes first" in told.problems[1]
 
 
+def test_what_a_bridge_says_is_told_with_the_packet_in_it() -> None:
+    heard = (
+        b"\x01"
+        + (5).to_bytes(4, "big")
+        + (470_300_000).to_bytes(4, "big")
+        + b"\x09\xff\x9c\xff\xdd"
+        + sealed(EVENT)
+    )
+    head, packet = frames.tell(framing.encode(heard, frames.BRIDGE), ring())
+    assert (value(head, "frequency"), value(head, "RSSI"), value(head, "SNR")) == (
+        "470.300 MHz",
+        "-100 dBm",
+        "-3.5 dB",
+    )
+    assert value(packet, "code") == "6"
+    (told,) = frames.tell(framing.encode(b"\x02\x00\x07\x03busy", frames.BRIDGE), ring())
+    assert next(line.meaning for line in told.lines if line.field == "code") == "refused by the plan"
+    for bad, why in (
+        (b"\x01\x00", "too few"),
+        (b"\x44", "first byte 44"),
+        (b"", "too few"),
+        (b"\x03" + bytes(8), "format 0"),
+    ):
+        (told,) = frames.tell(framing.encode(bad, frames.BRIDGE), ring())
+        assert why in told.problems[0]
+
+
 # --- the air ------------------------------------------------------------------------------------
 
 
