@@ -90,11 +90,14 @@ def list_units(bench: BenchOption = DEFAULT_BENCH, as_json: JsonOption = False) 
     if as_json:
         typer.echo(json.dumps([_row(unit) for unit in units], indent=1, ensure_ascii=False))
         return
+    waiting = 0
     for unit in units:
         place = f"{unit.wanted.area}/{unit.wanted.site or '-'}"
-        mark = "" if unit.facts.get("registered") or not unit.is_alive else "  not at a gateway yet"
-        typer.echo(f"{unit.name}  {unit.state:<9} {unit.mac}  {unit.wanted.node_type:<11} {place}{mark}")
-    typer.echo(f"{len(units)} units.")
+        is_known = not unit.is_alive or bool(unit.facts.get("registered") or unit.facts.get("exported"))
+        waiting += not is_known
+        mark = " " if is_known else "*"
+        typer.echo(f"{unit.name}{mark} {unit.state:<9} {unit.mac}  {unit.wanted.node_type:<11} {place}")
+    typer.echo(f"{len(units)} units." + (f" * {waiting} were given to no gateway yet." if waiting else ""))
 
 
 @app.command("show")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from flash_tools import firmware_image
 from flash_tools.blocks import BLOCK, blocks
 from flash_tools.firmware_image import Firmware
 from flash_tools.flash_run import Manner, Result
-from flash_tools.flashing import Content, Flashed, Progress, flash_board
+from flash_tools.flashing import ChipFacts, Content, Flashed, Progress, flash_board
 from flash_tools.images import board_constants, build_state_image
 from flash_tools.mint import IDENTITY_PATH
 from flash_tools.plan import Plan
@@ -107,7 +108,12 @@ class Bench:
     def mac(self) -> str:
         return ":".join(f"{byte:02x}" for byte in self.chip.fuses.mac)
 
-    def flash_it(self, content: Content, progress: Progress | None = None, **manner: Any) -> Flashed:
+    def flash_it(
+        self,
+        content: Content | Callable[[ChipFacts], Content],
+        progress: Progress | None = None,
+        **manner: Any,
+    ) -> Flashed:
         if not self.port.is_open:  # esptool closes a port that it could not connect on
             self.port.open()
         return flash_board(self.port, content, progress or Progress(), boot_s=0, attempts=2, **manner)
