@@ -225,7 +225,7 @@ def test_the_command_tells_each_board_its_sentence_and_its_exit_code_the_truth(
     done = station.run()
     assert done.exit_code == 1
     assert f"ttyA: esp32 {benches['ttyA'].mac}: firmware" in done.output
-    assert "ttyB: " + benches["ttyB"].mac + ", FAILED. ttyB: found an esp32s3" in done.output
+    assert f"ttyB: {benches['ttyB'].mac} FAILED: found an esp32s3" in done.output
     assert "1 of 2 boards done, 1 failed" in done.output
     del benches["ttyB"]
     done = station.run()
