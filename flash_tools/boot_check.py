@@ -28,6 +28,8 @@ _READ_BYTES = 4096
 _GREETING = re.compile(r"tidegate (\S+): node ([0-9a-f]{4}), (\S+) on (\S+), boot (\d+)")
 _START = re.compile(r"rst:0x[0-9a-f]+")
 _LOOP_STARTS = 4
+# Said by the loader of every chip of the family, in one way of writing or another.
+_DOWNLOAD = "waiting for download"
 _NODE_KID_BYTES = 2
 # Its greeting may have been lost while the port was opened; a node that sends so many frames runs.
 _FRAMES_WITHOUT_GREETING = 3
@@ -108,6 +110,14 @@ def _on_text(heard: Heard, text: str, where: str) -> None:
     if text.startswith(("wrong firmware", "start failed", "no such air")):
         raise BootFailed(
             where, f"a node that says {text[:120]!r}", "one that starts", "Is --board right, and --type?"
+        )
+    if _DOWNLOAD in text.lower():
+        raise BootFailed(
+            where,
+            "a chip that waits in its loader again",
+            "one that runs its program",
+            "All was written and verified. Something holds its boot pin low (GPIO0; GPIO9 on a C3 or C6): let go of "
+            "BOOT, look at what is wired there, and press RESET",
         )
     if heard.starts >= _LOOP_STARTS:
         raise BootFailed(

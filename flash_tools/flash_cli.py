@@ -13,7 +13,7 @@ from flash_tools import firmware_image, flash_content, ports
 from flash_tools.errors import FlashToolError
 from flash_tools.flash_content import Asked
 from flash_tools.flash_run import Manner, Result, flash_all
-from flash_tools.flash_show import Show
+from flash_tools.flash_show import RESET, RESET_TOLD, Show
 from flash_tools.flashing import Content, Progress, flash_board, verify_board
 from flash_tools.journal import NAME as JOURNAL_NAME
 from flash_tools.journal import Journal
@@ -175,7 +175,7 @@ def verify(
     failed = 0
     for name in names:
         try:
-            found = verify_board(name, content, Progress(), baud=baud)
+            found = verify_board(name, content, _Saying(name), baud=baud)
         except FlashToolError as error:
             typer.echo(str(error))
             failed += 1
@@ -209,6 +209,17 @@ def doctor(
         return
     well = looking.tell(looking.examine(port or [], reset=reset), typer.echo)
     raise typer.Exit(0 if well else 1)
+
+
+class _Saying(Progress):
+    """Only what a person has to do."""
+
+    def __init__(self, port: str) -> None:
+        self._port = port
+
+    def stage(self, name: str) -> None:
+        if name == RESET:
+            typer.echo(f"{self._port}: {RESET_TOLD}")
 
 
 def _end(results: list[Result], journal: Path, *, dry_run: bool) -> None:

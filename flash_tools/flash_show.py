@@ -7,8 +7,9 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from flash_tools.flash_run import Result
 from flash_tools.flashing import ChipFacts, Flashed, Progress
@@ -19,8 +20,13 @@ _STAGES = {
     "check": "comparing",
     "write": "writing",
     "verify": "verifying",
-    "boot": "waiting for its hello",
+    "boot": "awaiting its hello",
 }
+_DOING_WIDTH = max(map(len, _STAGES.values()))
+_NAME_WIDTH = 34  # of a port and its MAC, so that a bar stays on 80 columns
+# A stage that is a person's.
+RESET = "press RESET"
+RESET_TOLD = "its port has no reset lines; press RESET on the board"
 _BOOTED = {
     "hello": "says hello",
     "frames": "sends sealed frames",
@@ -35,17 +41,20 @@ class Bar(Progress):
     def __init__(self, show: Show, port: str) -> None:
         self._show = show
         self._port = port
-        self._task = show.bars.add_task(escape(port), total=None, doing="")
-        self._name = port
+        self._task = show.bars.add_task(escape(port[-_NAME_WIDTH:]), total=None, doing="")
+
+    def over(self) -> None:
+        self._show.bars.remove_task(self._task)
 
     def stage(self, name: str) -> None:
-        if name == "press RESET":
-            self._show.say(f"{self._port}: its port has no reset lines; press RESET on the board")
+        if name == RESET:
+            self._show.say(f"{self._port}: {RESET_TOLD}")
             return
         self._show.bars.update(self._task, doing=_STAGES[name])
 
     def found(self, facts: ChipFacts) -> None:
-        self._show.bars.update(self._task, description=escape(f"{self._port} {facts.chip} {facts.mac}"))
+        name = f"{self._port} {facts.mac}"[-_NAME_WIDTH:]
+        self._show.bars.update(self._task, description=escape(name))
 
     def planned(self, made: Plan) -> None:
         self._show.bars.update(self._task, total=made.data_bytes)
@@ -73,12 +82,14 @@ class Show:
         self._console = console or Console()
         self.dry_run = dry_run
         self._lock = threading.Lock()
+        self._open: dict[str, Bar] = {}
         self.bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None),
-            DownloadColumn(),
+            TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[doing]}"),
+            TextColumn("{task.fields[doing]}", table_column=Column(no_wrap=True, min_width=_DOING_WIDTH)),
+            expand=True,
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
@@ -94,14 +105,17 @@ class Show:
         self.bars.stop()
 
     def board(self, port: str) -> Progress:
-        return Bar(self, port)
+        bar = self._open[port] = Bar(self, port)
+        return bar
 
     def done(self, result: Result) -> None:
+        self._open.pop(result.port).over()
         if result.flashed is not None:
             self.say(f"{result.port}: {told(result.flashed, self.dry_run)}")
         else:
-            mac = "" if result.facts is None else f"{result.facts.mac}, "
-            self.say(f"{result.port}: {mac}FAILED. {result.error}")
+            mac = "" if result.facts is None else f"{result.facts.mac} "
+            why = str(result.error).removeprefix(f"{result.port}: ")
+            self.say(f"{result.port}: {mac}FAILED: {why}")
 
     def say(self, text: str) -> None:
         with self._lock:

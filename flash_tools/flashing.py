@@ -17,7 +17,7 @@ from typing import Any
 from flash_tools import boot_check, chip, plan, ports
 from flash_tools.blocks import Run, blank_md5, blocks, count_blocks, guard_alone, without_guard
 from flash_tools.chip import Chip, ChipFacts
-from flash_tools.errors import FlashToolError, FlashTooSmall, VerifyFailed, WrongChip, WrongMac
+from flash_tools.errors import FlashToolError, FlashTooSmall, LineLost, VerifyFailed, WrongChip, WrongMac
 from flash_tools.plan import Content, Plan
 
 __all__ = ["ChipFacts", "Content", "Flashed", "Progress", "Verified", "flash_board", "verify_board"]
@@ -151,7 +151,11 @@ def _connect(
             _check_chip(where, facts, content)
         chip.refuse_protected(where, facts)
 
-    board = chip.connect(line, where, baud=baud, attempts=attempts, identify=identify)
+    try:
+        board = chip.connect(line, where, baud=baud, attempts=attempts, identify=identify)
+    except LineLost:
+        # A moment's noise, or more than this bridge or cable carries: the loader's own speed always does.
+        board = chip.connect(line, where, baud=chip.ROM_BAUD, attempts=attempts, identify=identify)
     progress.found(board.facts)
     if isinstance(content, Content):
         _check_size(where, board.facts, content)

@@ -18,8 +18,8 @@ from flash_tools.errors import FlashToolError
 
 NAME = "flash-journal.jsonl"
 _SECRET = ("secret", "salt", "key", "token", "password")
-# Of one line; a step says a few facts and, when it failed, why.
-LINE_BYTES_MAX = 8192
+# Of one text in a line: a step that failed says why, and an image of a folder may have many reasons.
+TEXT_MAX = 2000
 
 
 class Journal:
@@ -33,8 +33,8 @@ class Journal:
         if bad:
             raise ValueError(f"{bad[0]} has no place in a journal")
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
-        line = json.dumps({"at": at, "step": step, "mac": mac, **facts}, ensure_ascii=False)
-        data = line.encode()[:LINE_BYTES_MAX] + b"\n"
+        short = {name: fact[:TEXT_MAX] if isinstance(fact, str) else fact for name, fact in facts.items()}
+        data = json.dumps({"at": at, "step": step, "mac": mac, **short}, ensure_ascii=False).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._append(data)

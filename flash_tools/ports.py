@@ -232,10 +232,12 @@ def _listed(machine: Machine) -> str:
 
 def _allow(name: str) -> str:
     group = _group_of(name)
-    how = f"sudo usermod -aG {group} $USER, then log out and in; " if group not in ("", "root") else ""
+    join = ""
+    if group not in ("", "root"):
+        join = f"Join its group: sudo usermod -aG {group} $USER, then log out and in. Or for every board at once: "
     return (
-        f"Either {how or 'ask who owns it; '}or for every board at once: tidegate flash doctor --udev | sudo tee "
-        "/etc/udev/rules.d/70-tidegate.rules, then unplug the board and plug it in again. Root is not needed to flash"
+        f"{join}tidegate flash doctor --udev | sudo tee /etc/udev/rules.d/70-tidegate.rules, then unplug the board "
+        "and plug it in again. Root is not needed to flash"
     )
 
 

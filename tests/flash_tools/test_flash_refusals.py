@@ -216,6 +216,24 @@ def test_a_chip_that_answers_with_garbage_is_told_as_a_bad_line() -> None:
         bench.flash_it(content)
 
 
+def test_a_line_that_does_not_carry_the_speed_is_used_at_the_loaders_own() -> None:
+    """As of a bridge that loses bytes above its rate: what comes at 460800 Bd is noise."""
+    board = board_of()
+    bench = Bench(board)
+    hear, bauds = bench.chip.hear, set()
+
+    def lossy(data: bytes, baud: int | None = None) -> None:
+        bauds.add(baud)
+        if baud == 115200:
+            hear(data, baud)
+
+    bench.chip.hear = lossy  # type: ignore[method-assign]
+    content = content_of(board)
+    bench.flash_it(content)
+    assert bench.holds(content)
+    assert bauds == {115200, 460800}
+
+
 # ---- images --------------------------------------------------------------------------------------------------------
 
 
