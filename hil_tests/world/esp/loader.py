@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 # esptool asks for all frames of a read before the first acknowledgement; more is never on the way.
 _IN_FLIGHT_MAX = 64
 _SLOW_READ = 64
+# More RAM than any of the chips has.
+_RAM_MAX = 1 << 20
+# What a loader takes the flash for until it is told; it refuses to work beyond.
+_FLASH_SIZE = 16 << 20
+# Of addresses with four bytes; esptool knows no larger one.
+_FLASH_SIZE_MAX = 128 << 20
 # Of a ROM that does not know a command: so often, and under this op.
 _UNKNOWN_TIMES, _UNKNOWN_OP = 8, 0xFF
 _SYNC_TIMES = 8
 # With secure boot, esptool starts its stub on an S3 through this pointer of the ROM.
 _S3_READ_POINTER = 0x3FCE_F688
-_OPS = {
+OPS = {
     0x02: "flash_begin", 0x03: "flash_data", 0x04: "flash_end", 0x05: "mem_begin", 0x06: "mem_end", 0x07: "mem_data",
     0x08: "sync", 0x09: "write_reg", 0x0A: "read_reg", 0x0B: "spi_set_params", 0x0D: "spi_attach",
     0x0E: "read_flash_slow", 0x0F: "change_baudrate", 0x10: "flash_defl_begin", 0x11: "flash_defl_data",
@@ -52,6 +58,7 @@ class Loader:
         self._ram: dict[int, bytearray] = {}
         self._ram_at = 0
         self._value = 0
+        self._flash_size = _FLASH_SIZE
         self._read: _FlashRead | None = None
 
     def hear(self, frame: bytes) -> None:
@@ -63,7 +70,7 @@ class Loader:
             return
         _, op, size, checksum = struct.unpack_from("<BBHI", frame)
         body = frame[8:]
-        name = _OPS.get(op, "")
+        name = OPS.get(op, "")
         if not self._knows(name):
             self._answer_unknown(op)
             return
@@ -130,6 +137,8 @@ class Loader:
 
     def _change_baudrate(self, op: int, body: bytes) -> None:
         baud, _old = struct.unpack("<II", body)
+        if not baud:
+            raise Refused(*errors.FAILED)
         self._answer(op)
         self._chip.set_baud(baud)
 
@@ -137,8 +146,12 @@ class Loader:
         self._answer(op)
 
     def _spi_set_params(self, op: int, body: bytes) -> None:
-        struct.unpack("<IIIIII", body)
+        _, self._flash_size, _, _, _, _ = struct.unpack("<IIIIII", body)
         self._answer(op)
+
+    def _check_range(self, at: int, size: int) -> None:
+        if at + size > min(self._flash_size, _FLASH_SIZE_MAX):
+            raise Refused(*errors.FAILED)
 
     # ---- RAM -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +161,11 @@ class Loader:
         self._answer(op)
 
     def _mem_data(self, op: int, body: bytes) -> None:
+        if self._ram_at not in self._ram:
+            raise Refused(*errors.FAILED)
         self._ram[self._ram_at] += body
+        if len(self._ram[self._ram_at]) > _RAM_MAX:
+            raise Refused(*errors.FAILED)
         self._answer(op)
 
     def _mem_end(self, op: int, body: bytes) -> None:
@@ -182,6 +199,7 @@ class Loader:
         # The ROM of the first ESP32 has no fifth word; the others have: whether they are to encrypt.
         is_short = not self.is_stub and not self._chip.kind.has_security_info
         size, _blocks, _block_size, at = struct.unpack("<IIII" if is_short else "<IIII4x", body)
+        self._check_range(at, size)
         self._late_error = None
         self._session = WriteSession(self._chip.flash, at, size, is_stub=self.is_stub, is_packed=is_packed)
         self._answer(op)
@@ -230,6 +248,7 @@ class Loader:
 
     def _spi_flash_md5(self, op: int, body: bytes) -> None:
         at, size, _, _ = struct.unpack("<IIII", body)
+        self._check_range(at, size)
         digest = hashlib.md5(self._chip.flash.read(at, size), usedforsecurity=False)
         self._answer(op, digest.digest() if self.is_stub else digest.hexdigest().encode())
 
@@ -250,6 +269,7 @@ class Loader:
         at, size = struct.unpack("<II", body)
         if at % 4096 or size % 4096:
             raise Refused(*errors.BAD_BLOCK_SIZE)
+        self._check_range(at, size)
         self._chip.flash.erase(at, size)
         self._answer(op)
 
@@ -257,6 +277,7 @@ class Loader:
         at, size, block, in_flight = struct.unpack("<IIII", body)
         if not 0 < block <= 4096:
             raise Refused(*errors.BAD_BLOCK_SIZE)
+        self._check_range(at, size)
         self._answer(op)
         self._read = _FlashRead(self._chip.flash.read(at, size), block, min(in_flight, _IN_FLIGHT_MAX))
         self._send_read(self._read)

@@ -18,8 +18,10 @@ from hil_tests.world.esp.pace import Pacer
 from hil_tests.world.esp.port import Device, garbled
 
 SYNC = b"\xc0\x00\x08\x24\x00\x00\x00\x00\x00\x07\x07\x12\x20" + b"\x55" * 32 + b"\xc0"
-# Of a host that keeps the port open to listen; a tool that talks to a loader pauses for less.
-_QUIET_S = 8.0
+# Of a host that keeps the port open to listen; a tool that talks to a loader pauses for less, also on a busy machine.
+_QUIET_S = 15.0
+# Between the loader's change of speed and the host's, the two differ for a moment.
+_SLOWED_S = 1.5
 _LOOK_S = 0.1
 # A stub's read has at most 256 KiB under way, and escapes may double them.
 _PENDING_MAX = 1024 * 1024
@@ -90,7 +92,7 @@ class PtyPort:
             return
         self._quiet_s += _LOOK_S
         has_slowed = self._port.baud == ROM_BAUD != self.device.baud
-        if self._quiet_s > _QUIET_S or (has_slowed and self._quiet_s > 5 * _LOOK_S):
+        if self._quiet_s > _QUIET_S or (has_slowed and self._quiet_s > _SLOWED_S):
             self._closed()
         else:
             self._clock.call_later(_LOOK_S, self._look)
