@@ -42,17 +42,18 @@ class Tree:
 
     def walk(self, below: str = "") -> "Iterator[tuple[str, int]]":
         """(path, size) of every file, in the order of a bundle."""
-        entries = []
-        for entry in self._fs.ilistdir(self._folder + ("/" + below[:-1] if below else "")):
-            is_folder = entry[1] == _IS_FOLDER
-            entries.append((entry[0] + "/" if is_folder else entry[0], entry[3]))
-        entries.sort()
-        for name, size in entries:
+        names = [
+            entry[0] + "/" if entry[1] == _IS_FOLDER else entry[0]
+            for entry in self._fs.ilistdir(self._folder + ("/" + below[:-1] if below else ""))
+        ]
+        names.sort()
+        for name in names:
             if name.endswith("/"):
                 for found in self.walk(below + name):
                     yield found
             else:
-                yield below + name, size
+                # Sizes of a whole folder would be a tuple and a number each: not on this heap.
+                yield below + name, self._fs.stat(self._folder + "/" + below + name)[6]
 
     def open(self, path: str) -> "Any":
         """A file to read from, with seek."""

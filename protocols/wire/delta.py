@@ -36,7 +36,7 @@ COPY, SUM, INSERT, SEEK = 0, 1, 2, 3
 
 def base_of(first: bytes) -> bytes:
     """The base that a payload beginning with these HEAD_BYTES bytes is for; NO_BASE: it needs none."""
-    if len(first) < HEAD_BYTES or first[0] != VERSION or not 8 <= first[1] <= WINDOW_BITS:
+    if len(first) < HEAD_BYTES or first[0] != VERSION or not 9 <= first[1] <= WINDOW_BITS:
         raise BundleError("payload", "no payload of version %d: begins %r" % (VERSION, bytes(first[:2])))
     return bytes(first[2:HEAD_BYTES])
 

@@ -32,7 +32,7 @@ from protocols.wire import (
 )
 from protocols.wire.errors import CborError, WireError
 from protocols.wire.limits import MAX_FRAME
-from tests.wire import fuzz_devices
+from tests.wire import fuzz_devices, fuzz_updates
 from tests.wire.make_vectors import DOWN, FILES, NODE, SALT, SECRET, UP
 
 if TYPE_CHECKING:
@@ -273,6 +273,10 @@ def targets() -> list[Target]:
         *(
             Target(name, corpus, decode, PROFILE_PEAK, share)
             for name, corpus, decode, share in fuzz_devices.TARGETS
+        ),
+        *(
+            Target(name, corpus, decode, MAX_LINE_PEAK, share)
+            for name, corpus, decode, share in fuzz_updates.TARGETS
         ),
     ]
 

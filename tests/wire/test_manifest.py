@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import cbor2
@@ -12,9 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from protocols import suit
-from protocols.wire import manifest
+from protocols.wire import es256, manifest
 from protocols.wire.manifest import Refused, match
-from tests.wire.release_cases import CLASS, DEVICE, KEY, SIGNER, VENDOR, contents, envelope
+from tests.wire import interpreters
+from tests.wire.release_cases import CLASS, DEVICE, KEY, SIGNER, VENDOR, contents, envelope, sign
+from tests.wire.test_cddl import CddlValidationError, DataTranslator
+from tests.wire.update_cases import update_cases
 
 GOOD = envelope(contents())
 
@@ -108,9 +113,92 @@ def test_a_key_that_is_revoked_unknown_or_of_another_kind_signs_nothing() -> Non
 
 def test_a_manifest_by_another_template_is_refused() -> None:
     """Signed by a trusted key, and valid SUIT: still not ours."""
-    from tests.wire.release_cases import sign
-
     said = cbor2.loads(suit.manifest(contents()))
     for key, value, reason in ((7, cbor2.dumps([3, 15]), "command"), (1, 2, "cbor"), (2, "7", "parameter")):
         other = cbor2.dumps({**said, key: value}, canonical=True)
         assert refused(suit.envelope(other, suit.ES256, KEY.kid, sign)) == reason
+
+
+def test_the_schema_has_what_we_send_and_no_other_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ota.cddl, by zcbor, which knows nothing of our code."""
+
+    def thawed(value: Any) -> Any:
+        """zcbor wants dict and list; within a tag cbor2 has unchangeable ones."""
+        if isinstance(value, cbor2.CBORTag):
+            return cbor2.CBORTag(value.tag, thawed(value.value))
+        if isinstance(value, Mapping):
+            return {key: thawed(item) for key, item in value.items()}
+        return [thawed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    monkeypatch.setattr(
+        sys.modules[DataTranslator.__module__], "loads", lambda data: thawed(cbor2.loads(data))
+    )
+    cddl = (interpreters.ROOT / "protocols" / "ota.cddl").read_text(encoding="utf-8")
+    types = DataTranslator.from_cddl(cddl_string=cddl, default_max_qty=64).my_types
+
+    def valid(rule: str, data: bytes) -> bool:
+        try:
+            types[rule].validate_str(data)
+        except (CddlValidationError, cbor2.CBORDecodeError):
+            return False
+        return True
+
+    # What is refused for what it says is a good envelope; what is refused for its form is none.
+    beyond_form = (
+        "downgrade",
+        "vendor",
+        "class",
+        "oversize",
+        "unknown-key",
+        "revoked-key",
+        "signature",
+        "digest",
+    )
+    checked = 0
+    for case in update_cases():
+        reason = case.get("reason")
+        if case["check"] == "manifest" and case["name"] != "something behind it":  # the first item is good
+            assert valid("envelope", bytes.fromhex(case["envelope"])) == (reason in (None, *beyond_form)), (
+                case["name"]
+            )
+            checked += 1
+        elif case["check"] == "release":
+            assert valid("release", bytes.fromhex(case["hex"])) == (reason is None), case["name"]
+            checked += 1
+    assert checked > 20
+
+
+def test_digest_signature_and_vendor_are_made_as_in_the_drafts_first_example() -> None:
+    """draft-ietf-suit-manifest, appendix B.1: its manifest, its key, its signature."""
+    key = bytes.fromhex(
+        "8496811aae0baaabd26157189eecda26beaa8bf11b6f3fe6e2b5659c85dbc0ad"
+        "3b1f2a4b6c098131c0a36dacd1d78bd381dcdfb09c052db33991db7338b4a896"
+    )
+    vendor = suit.vendor_id("arm.com")
+    assert str(vendor) == "fa6b4a53-d5ad-5fdf-be9d-e663e4d41ffe"
+    image = bytes.fromhex("00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210")
+    class_id = bytes.fromhex("1492af1425695e48bf429b2d51f2ab45")
+    parameters = {1: vendor.bytes, 2: class_id, 3: cbor2.dumps([-16, image]), 14: 34768}
+    said = cbor2.dumps(
+        {
+            1: 1,
+            2: 0,
+            3: cbor2.dumps({2: [[b"\0"]], 4: cbor2.dumps([20, parameters, 1, 15, 2, 15])}),
+            7: cbor2.dumps([3, 15]),
+            9: cbor2.dumps([23, 2]),
+        }
+    )
+    signature = bytes.fromhex(
+        "01d9cbf51b1ccadf839ec867da85735118ba4c1b513f5df60583e8dd7f8ce427"
+        "4cd2e2a0f70f8832bfea63983172e77a951e9a36e74cada19321b903a097e4e7"
+    )
+    made: list[bytes] = []
+
+    def sign(message: bytes) -> bytes:
+        made.append(message)
+        return signature
+
+    data = suit.envelope(said, suit.ES256, bytes(8), sign)
+    digest = cbor2.loads(cbor2.loads(cbor2.loads(data).value[2])[0])[1]
+    assert digest.hex() == "6658ea560262696dd1f13b782239a064da7c6c5cbaf52fded428a6fc83c7e5af"
+    assert es256.verify(key, made[0], signature)
