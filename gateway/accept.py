@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from gateway.batch import Batch
 from gateway.clock import TrustedClock
-from gateway.device_quality import trend_of
+from gateway.device_quality import Trend, trend_of
 from gateway.devices import Device, Devices, Last, Quantity, State
 from gateway.fingerprints import of_reading
 from gateway.limits import DEVICE_SETS_WAITING_MAX
@@ -64,14 +64,20 @@ class Accept:
         self._clock = clock
         self._epochs = epochs
         self._saved = devices.stored_schemas
-        self._trends = {
-            (device.address, key): trend
-            for device in devices.by_name.values()
-            if device.section.trend
-            for key, quantity in device.quantities.items()
-            if (trend := trend_of(quantity)) is not None
-        }
+        self._trends: dict[tuple[int, str], Trend] = {}
+        self.know(devices.by_name.values())
         store.on_undo.append(self._undo)
+
+    def know(self, devices: Iterable[Device]) -> None:
+        """Look at the values of these anew: they are new, or other than before."""
+        devices = list(devices)
+        anew = {device.address for device in devices}
+        self._trends = {key: trend for key, trend in self._trends.items() if key[0] not in anew}
+        for device in devices:
+            for name, quantity in device.quantities.items() if device.section.trend else ():
+                trend = trend_of(quantity)
+                if trend is not None:
+                    self._trends[device.address, name] = trend
 
     def accept(
         self,
@@ -205,7 +211,7 @@ class Accept:
             )
             store.batch.readings.append(reading._replace(id=row_id, ledger=ledger, seq=seq, backlog=is_late))
         again = {reading.schema for reading in batch.readings}
-        for device in self.devices.by_name.values():
+        for device in (*self.devices.by_name.values(), *self.devices.retired):
             for schema in device.schemas.values():
                 if schema.id in again:
                     again.remove(schema.id)

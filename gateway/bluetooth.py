@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway import bind_key
 from gateway.accept import Accept
 from gateway.clock import Clock
-from gateway.config import Config
 from gateway.config_devices import BleSection
 from gateway.devices import Device, Devices
 from gateway.errors import GatewayError
@@ -27,7 +26,7 @@ BackendMaker = Callable[[BleSection, list[Device]], "Backend"]
 
 
 def build(
-    config: Config,
+    sections: Iterable[BleSection],
     part: Callable[[str], Beats],
     devices: Devices,
     accept: Accept,
@@ -38,7 +37,7 @@ def build(
 ) -> dict[str, BlePoller]:
     """A poller for each enabled [[ble]], by name. Raises GatewayError when what it needs is not installed."""
     made = {}
-    for section in config.ble:
+    for section in sections:
         if section.enabled:
             here = devices.on_bus(section.name)
             backend = (make_backend or backend_of)(section, here)

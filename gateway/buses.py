@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway import limits
 from gateway.accept import Accept
 from gateway.clock import Clock
-from gateway.config import Config
+from gateway.config_devices import ModbusSection
 from gateway.devices import Devices
 from gateway.errors import CommandError
 from gateway.log import Logger
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    config: Config,
+    sections: Iterable[ModbusSection],
     make_part: Callable[[str], Part],
     devices: Devices,
     accept: Accept,
@@ -35,7 +35,7 @@ def build(
     """A supervised part for each enabled [[modbus]] that has devices."""
     memory = Memory(store)
     pollers: dict[str, ModbusPoller] = {}
-    for section in config.modbus:
+    for section in sections:
         own = [device for device in devices.on_bus(section.name) if device.section.enabled]
         if not section.enabled or not own:
             log.warning("bus_left_alone", bus=section.name, enabled=section.enabled, devices=len(own))

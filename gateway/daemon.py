@@ -13,12 +13,13 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import (
+    account,
     alarm_rows,
     alarming,
     bluetooth,
@@ -79,7 +80,9 @@ from protocols.wire import codes
 
 if TYPE_CHECKING:
     from gateway.api import Api
+    from gateway.config_devices import BleSection, ModbusSection
     from gateway.pollers.ble import BlePoller
+    from gateway.pollers.modbus import ModbusPoller
     from gateway.reload import Reload
 
 DATABASE_NAME = "tidegate.db"
@@ -207,8 +210,8 @@ class Gateway:
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)
-        self.bluetooth = self._build_bluetooth()
-        self.buses = buses.build(config, self._part, self.devices, self.accept, self.clock, log, self.store)
+        self.bluetooth = self._build_bluetooth(config.ble)
+        self.buses = self._build_buses(config.modbus)
         self.northbounds = self._build_northbounds()
         self.upkeep = self._build_upkeep()
         self.restamp = Restamp(
@@ -220,8 +223,10 @@ class Gateway:
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
         )  # fmt: skip
-        checks = quality_checks.QualityChecks(self.store, self.registry, self.clock, platforms(config.hj212))
-        checks.serve(self.operations)
+        self.quality = quality_checks.QualityChecks(
+            self.store, self.registry, self.clock, platforms(config.hj212)
+        )
+        self.quality.serve(self.operations)
         damage.serve(self.operations, self.store, self.clock)
         AlarmOperations(self.store, self.clock).serve(self.operations)
         PortOperations(config, self.store, self.clock, self._ports).serve(self.operations)
@@ -229,7 +234,7 @@ class Gateway:
         self._part("control", self.control.run, watch=_answers_only)
         self.health = self._build_health()
         self.api = self._build_api()
-        self._started_s = self.clock.monotonic()
+        self.started_s = self.clock.monotonic()
 
     # --- building --------------------------------------------------------------------------------
 
@@ -243,6 +248,22 @@ class Gateway:
         part = Part(name, self.clock, run, watch=watch)
         self.parts.append(part)
         return part
+
+    def launch_parts(self) -> None:
+        """Run every part that does not run yet, beside those that do."""
+        if self._group is None:
+            return
+        for part in self.parts:
+            if part.name not in self._tasks:
+                self._tasks[part.name] = self._group.create_task(part.supervise(self.log), name=part.name)
+
+    async def end_part(self, name: str) -> None:
+        """End one, while the others run on; returns when nothing of it runs any more."""
+        self.parts[:] = [part for part in self.parts if part.name != name]
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
 
     def _serial(self, section: SerialSection) -> SerialLink:
         part = self._part(f"serial:{section.name}")
@@ -271,43 +292,29 @@ class Gateway:
             sf_is_fixed=section.sf is not None,
         )
 
-    def _build_bluetooth(self) -> dict[str, BlePoller]:
+    def _build_bluetooth(self, sections: Iterable[BleSection]) -> dict[str, BlePoller]:
         counters = self.bthome_counters
         return bluetooth.build(
-            self.config, self._part, self.devices, self.accept, counters, self.clock, self.log
+            sections, self._part, self.devices, self.accept, counters, self.clock, self.log
         )
+
+    def _build_buses(self, sections: Iterable[ModbusSection]) -> dict[str, ModbusPoller]:
+        return buses.build(sections, self._part, self.devices, self.accept, self.clock, self.log, self.store)
 
     def _build_northbounds(self) -> dict[str, Northbound]:
         made = {}
         for kind, section in self.config.northbounds:
-            if not section.enabled:
+            if section.enabled:
+                made[section.name] = self.make_northbound(kind, section)
+            else:
                 self.log.warning("northbound_paused", northbound=section.name)
-                continue
-            northbound = self._northbound(kind, section)
-            made[section.name] = northbound
-            self._part(f"{kind}:{section.name}", northbound.run, watch=northbound.progress)
         return made
 
-    def begin_northbound(self, kind: str, section: Any) -> None:
-        """One more, while everything runs."""
-        northbound = self.northbounds[section.name] = self._northbound(kind, section)
-        part = self._part(f"{kind}:{section.name}", northbound.run, watch=northbound.progress)
-        if self._group is not None:
-            self._tasks[part.name] = self._group.create_task(part.supervise(self.log), name=part.name)
-
-    async def drop_northbound(self, name: str) -> None:
-        """End it, while everything else runs. What it has not delivered stays owed."""
-        northbound = self.northbounds.pop(name, None)
-        if northbound is None:
-            return
-        (part,) = [
-            part for part in self.parts if part.name.partition(":")[2] == name and part.run == northbound.run
-        ]
-        self.parts.remove(part)
-        task = self._tasks.pop(part.name)
-        task.cancel()
-        await asyncio.wait({task})
-        northbound.close()
+    def make_northbound(self, kind: str, section: Any) -> Northbound:
+        """One, with its part."""
+        northbound = self._northbound(kind, section)
+        self._part(f"{kind}:{section.name}", northbound.run, watch=northbound.progress)
+        return northbound
 
     def _northbound(self, kind: str, section: Any) -> Northbound:
         return KINDS[kind].build(section, self._context())
@@ -329,7 +336,7 @@ class Gateway:
         upkeep = Upkeep(
             self.store, self.clock, self.config.store, self.log,
             lambda: self.config.of_records, lambda: self.northbounds,
-            free_bytes=self._free_bytes,
+            free_bytes=self.free_bytes,
         )  # fmt: skip
         upkeep.on_hopeless = self.end
         upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)
@@ -337,7 +344,7 @@ class Gateway:
         upkeep.retention.on_progress = self._part("retention", upkeep.retention.run).beat
         return upkeep
 
-    def _free_bytes(self, folder: Path) -> int:
+    def free_bytes(self, folder: Path) -> int:
         return disk_free_bytes(folder)
 
     def _build_health(self) -> HealthServer | None:
@@ -431,8 +438,7 @@ class Gateway:
         quieten_gc()
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for part in self.parts:
-                self._tasks[part.name] = group.create_task(part.supervise(self.log), name=part.name)
+            self.launch_parts()
             watching = group.create_task(watch(self.parts, manager, self.log))
             manager.notify("READY=1", f"STATUS={len(self.links)} links, {len(self.northbounds)} northbounds")
             if started:
@@ -475,81 +481,19 @@ class Gateway:
 
     def reasons(self) -> list[str]:
         """Why the gateway is not ready; empty when it is."""
-        reasons = [f"{part.name}: {part.last_error}" for part in self.parts if part.state == "failed"]
-        reasons += [f"{part.name}: stalled" for part in self.parts if part.stalled]
-        if self.store.failing is not None:
-            reasons.append(f"store: {self.store.failing}")
-        reasons += self.upkeep.reasons()
-        reasons += damage.reasons(self.store)
-        if self.reload is not None and self.reload.reason:
-            reasons.append(self.reload.reason)
-        reasons += [
-            f"serial:{link.name}: {link.last_error or 'closed'}" for link in self.links if not link.is_open
-        ]
-        if self.air is not None:
-            reasons += [
-                f"radio:{radio.name}: {radio.problem}" for radio in self.air.radios if not radio.is_ready
-            ]
-        reasons += bluetooth.reasons(self.bluetooth)
-        reasons += buses.reasons(self.buses)
-        kinds = {section.name: kind for kind, section in self.config.northbounds}
-        problems = {name: northbound.problem() for name, northbound in self.northbounds.items()}
-        return reasons + [f"{kinds[name]}:{name}: {problem}" for name, problem in problems.items() if problem]
+        return account.reasons(self)
 
     def picture(self) -> dict[str, Any]:
         """Everything countable, for /metrics and status."""
-        return {
-            "parts": {
-                part.name: {
-                    "up": float(part.state == "running" and not part.stalled),
-                    "idle_seconds": part.idle_s(),
-                    "failures": part.failures,
-                }
-                for part in self.parts
-            },
-            "store": {
-                **self.store.counters,
-                **self.restamp.counters,
-                "depth_frames": self.store.depth(),
-                "failing": float(self.store.failing is not None),
-                "disk_free_bytes": self._free_bytes(self.store.path.parent),
-                **self.upkeep.picture(),
-            },
-            "refused": dict(self.ingest.refused),
-            "links": self._links_picture(),
-            "radios": {} if self.air is None else radios.picture(self.air),
-            "northbounds": {name: northbound.picture() for name, northbound in self.northbounds.items()},
-            "downlinks": dict(self.downlink.counters),
-            "adr": dict(self.hearing.counters) if self.hearing else {},
-            "commands": dict(self.commands.counters),
-            "alarms": dict(self.alarms.counters),
-            "http": dict(self.health.counters) if self.health else {},
-            "api": dict(self.api.counters) if self.api else {},
-            "devices": self.devices.picture(),
-            **bluetooth.picture(self.bluetooth),
-            **buses.picture(self.buses),
-            "nodes": len(self.registry.nodes()),
-            "nodes_heard_1h": self.presence.count(3600),
-            "nodes_silent": sum(self.silence.is_silent(node.address) for node in self.registry.nodes()),
-            "clock": float(self.clock.synchronised()),
-        }
-
-    def _links_picture(self) -> dict[str, dict[str, float]]:
-        links = {link.name: link.picture() for link in self.links}
-        if self.air is not None:
-            links[self.air.link.name] = self.air.link.picture()
-        return links
+        return account.picture(self)
 
     def status(self) -> dict[str, Any]:
         """What `tidegate gateway status` shows."""
-        return {
-            "name": self.config.gateway.name,
-            "running_s": self.clock.monotonic() - self._started_s,
-            "reasons": self.reasons(),
-            "health_port": self.health.port if self.health else None,
-            **self.picture(),
-            "rows": [self.node_status(node.address) for node in self.registry.nodes()],
-        }
+        return account.status(self)
+
+    def node_status(self, address: int) -> dict[str, Any]:
+        """Its row in there."""
+        return account.node_status(self, address)
 
     def inspect(self, address: int, after_event: int) -> dict[str, Any]:
         """What `tidegate node accept` looks at."""
@@ -565,32 +509,6 @@ class Gateway:
         """Let an encrypted BTHome device count anew; the counter it had."""
         device = self.devices.get(name)
         return await self.bthome_counters.reset(device.address, name, self.clock.unix_ms(), by)
-
-    def node_status(self, address: int) -> dict[str, Any]:
-        place = self.registry.place_of(address, self.clock.unix_ms())
-        seen = self.presence.of(address)
-        node = self.registry.node(address)
-        row: dict[str, Any] = {
-            "node": f"{address:04x}",
-            "type": node.node_type if node else "",
-            "site": place.site,
-            "area": place.area,
-            "silent": self.silence.is_silent(address),
-            "heartbeat_s": self.silence.heartbeat_s(address),
-            "waited_s": self.silence.waited_s(address),
-        }
-        if seen is not None:
-            row |= {
-                "link": seen.link,
-                "seen_s": self.clock.monotonic() - seen.heard_s,
-                "backlog_hours": seen.backlog_hours(),
-                "firmware": seen.firmware,
-                "health": seen.health,
-            }
-        air = None if self.hearing is None else self.hearing.of(address)
-        if air is not None:
-            row["air"] = air
-        return row
 
 
 def _answers_only() -> None:

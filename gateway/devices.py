@@ -7,6 +7,7 @@ in the database for ever, so that a device that is taken out of the configuratio
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -140,24 +141,45 @@ class Devices:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._gateway_name = gateway_name
         self._known: dict[int, Known] = {}
         self.stored_schemas: set[int] = set()
         store.read(self._load)
-        addresses = {known.name: address for address, known in self._known.items()}
         self._new: list[Device] = []
         self.by_name: dict[str, Device] = {}
+        # Taken out of the configuration while we run: what they said last may not be committed yet.
+        self.retired: deque[Device] = deque(maxlen=limits.DEVICES_MAX)
+        self.exchange(sections, profiles)
+
+    def exchange(self, sections: Iterable[DeviceSection], profiles: Mapping[str, Profile]) -> list[Device]:
+        """From now on these are the devices; those that are new or other than before. The rest stays as it is."""
+        before = dict(self.by_name)
+        addresses = {known.name: address for address, known in self._known.items()}
+        self.by_name.clear()
+        made = []
         for section in sections:
             if not section.enabled:
                 continue
             profile = profiles[section.profile]
-            address = addresses.get(section.name)
-            if address is None:
-                address = self._mint(gateway_name, section.name)
-            device = Device(section, profile, address, quantities(profile), since_s=clock.monotonic())
+            device = before.get(section.name)
+            if device is None or device.section != section or device.profile != profile:
+                address = addresses.get(section.name)
+                device = self._make(
+                    section, profile, self._mint(section.name) if address is None else address
+                )
+                made.append(device)
             self.by_name[section.name] = device
-            if self._known.get(address) != (row := Known(section.name, section.profile, device.source)):
-                self._known[address] = row
-                self._new.append(device)
+        self.retired.extend(
+            device for device in before.values() if device is not self.by_name.get(device.name)
+        )
+        return made
+
+    def _make(self, section: DeviceSection, profile: Profile, address: int) -> Device:
+        device = Device(section, profile, address, quantities(profile), since_s=self._clock.monotonic())
+        if self._known.get(address) != (row := Known(section.name, section.profile, device.source)):
+            self._known[address] = row
+            self._new.append(device)
+        return device
 
     def _load(self, connection: sqlite3.Connection) -> None:
         for address, *row in connection.execute("SELECT address, name, profile, source FROM device"):
@@ -167,9 +189,9 @@ class Devices:
             device_schemas.define(device_schemas.parse(schema_id, name, series))
             self.stored_schemas.add(schema_id)
 
-    def _mint(self, gateway_name: str, name: str) -> int:
+    def _mint(self, name: str) -> int:
         """From the names, so that a gateway which lost its database gives the same; the next free one after that."""
-        digest = sha256(f"{gateway_name}\0{name}".encode()).digest()
+        digest = sha256(f"{self._gateway_name}\0{name}".encode()).digest()
         address = FIRST_ADDRESS | int.from_bytes(digest[:4], "big")
         while address in self._known:
             address = FIRST_ADDRESS | (address + 1)

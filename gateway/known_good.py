@@ -1,8 +1,13 @@
-"""The last configuration that is known to work: kept in the data directory, for when the file does not."""
+"""The last configuration that is known to work: kept in the data directory, for when the file does not.
+
+Beside it stands what is thought of the file that was tried after it, so that a kill during its trial, or after it,
+changes nothing: it is on trial again, or it is left alone until somebody asks for it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,16 +17,19 @@ from pathlib import Path
 from gateway import config as configs
 from gateway.config import Config
 from gateway.errors import ConfigError
+from gateway.incarnation import sync_folder
 from gateway.limits import CONFIG_BYTES_MAX
 
 NAME = "config.good"
+TRIAL_NAME = "config.trial"
+# What may stand in there.
+ON_TRIAL, FAILED = "on trial", "failed"
 
 
 def save(file: Path, config: Config) -> bool:
     """Keep the text of `file` when it is what `config` was made from; whether that could be done."""
     target = Path(config.gateway.data_dir, NAME)
     base = file.absolute().parent
-    new = target.with_name(NAME + ".new")
     try:
         text = file.read_text(encoding="utf-8")
         if configs.parse(text, str(file), base) != config:
@@ -29,15 +37,45 @@ def save(file: Path, config: Config) -> bool:
         kept = json.dumps({"file": str(file), "base": str(base), "text": text})
         if target.exists() and target.read_text(encoding="utf-8") == kept:
             return True
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(kept)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(new, target)
+        _write(target, kept)
     except (OSError, ValueError, ConfigError):
         return False
     return True
+
+
+def _write(target: Path, text: str) -> None:
+    """A kill leaves what was there, or this."""
+    new = target.with_name(target.name + ".new")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(new, target)
+    sync_folder(target.parent)
+
+
+def note(config: Config, file: Path, verdict: str) -> None:
+    """What is thought of `file` as it is now, which `config` was made from; "" when it is as good as any."""
+    target = Path(config.gateway.data_dir, TRIAL_NAME)
+    with contextlib.suppress(OSError):  # then a kill makes it be tried once more
+        if verdict:
+            _write(target, json.dumps([verdict, _digest(file)]))
+        else:
+            target.unlink(missing_ok=True)
+
+
+def verdict(config: Config, file: Path) -> str:
+    """What was noted of `file`; "" when nothing was, or it has been edited since."""
+    try:
+        noted, digest = json.loads(Path(config.gateway.data_dir, TRIAL_NAME).read_text(encoding="utf-8"))
+        return str(noted) if digest == _digest(file) else ""
+    except (OSError, ValueError, TypeError):
+        return ""
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()[:CONFIG_BYTES_MAX]).hexdigest()
 
 
 def load(data_dir: Path) -> Config | None:

@@ -17,9 +17,10 @@ from gateway import log as logs
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.errors import AlreadyRunning, ConfigError, DiskError, GatewayError
+from gateway.exchange import on_trial
 from gateway.log import Logger
 from gateway.parts import ServiceManager
-from gateway.reload import NEW_LIFE, Reload
+from gateway.reload import NEW_LIFE, Reload, cut_off
 from gateway.waiting import Waiting
 
 
@@ -34,6 +35,11 @@ def start(file: Path, *, is_strict: bool) -> None:
             raise
         config = good
         reason = f"config: {file} is not usable, the last configuration that worked is in use: {error}"
+    if reason is None and known_good.verdict(config, file) == known_good.FAILED and not is_strict:
+        good = known_good.load(Path(config.gateway.data_dir))
+        if good is not None:
+            reason = cut_off(file, on_trial(good, config))
+            config = good
     log = logs.setup(config.log.level, config.log.format)
     if reason:
         log.error("config_broken", reason=reason, file=str(file))

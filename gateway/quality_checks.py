@@ -54,7 +54,7 @@ class QualityChecks:
         self._store = store
         self._sites = sites
         self._clock = clock
-        self._platforms = platforms
+        self.platforms = platforms
 
     def serve(self, operations: Operations) -> None:
         """Offer `quality.add`."""
@@ -83,7 +83,7 @@ class QualityChecks:
         if not 0 <= at_ms <= now_ms + 60_000:
             raise CommandError("a check can not have been done in the future.")
         at_ms = at_ms // 1000 * 1000
-        told = [name for name, known in self._platforms.items() if site in known]
+        told = [name for name, known in self.platforms.items() if site in known]
         cn = hj1404.KINDS[kind].cn
         text = json.dumps(dict(fields))
 

@@ -1,9 +1,9 @@
 """A changed gateway.toml without a pause: what can be exchanged alone is; for the rest another life begins.
 
     tidegate gateway reload, SIGHUP → read and check: any problem is told, and the running configuration goes on
-      log                    at once
-      [[mqtt]] tables        those that changed are ended and begun; their progress is in the store
-      anything else          another life in the same process (lives.py), within a second: nodes send again
+      log                                   at once
+      serial links, northbounds, devices    those that changed are ended and begun, no others are touched (exchange.py)
+      anything else                         another life in the same process (lives.py), within a second
 
 A new configuration is on trial while its changed northbounds have not connected. When none of them has within
 `[gateway] trial_s`, the last one that is known to work comes back, and that is told until the next reload.
@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway import config as configs
-from gateway import known_good, log
+from gateway import exchange, known_good
 from gateway.config import Config
 from gateway.errors import ConfigError, ControlError, GatewayError
 from gateway.limits import RELOAD_LOOK_S
 from gateway.northbounds import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gateway.daemon import Gateway
     from gateway.operations import Reply, Request
     from gateway.registry import By
 
-# Kinds whose tables nothing but themselves depends on.
-_ALONE = ("mqtt",)
 NEW_LIFE = "a new configuration"
 
 
@@ -51,11 +51,19 @@ class Reload:
         self.gateway: Gateway | None = None
         self.counters = {"reloads": 0, "refused": 0, "returned": 0}
         self._is_saved = False
+        self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[list[str]] | None = None
 
     def begin(self, gateway: Gateway) -> None:
-        """A life begins."""
+        """A life begins; after a kill during a trial, so does the trial."""
         self.gateway = gateway
+        is_tried = self.trial is None and self.file is not None and not self.reason
+        if is_tried and self.file and known_good.verdict(self.config, self.file) == known_good.ON_TRIAL:
+            good = known_good.load(Path(self.config.gateway.data_dir))
+            names = exchange.on_trial(good, self.config) if good is not None else set()
+            if names:
+                until_s = gateway.clock.monotonic() + self.config.gateway.trial_s
+                self.trial = Trial(frozenset(names), until_s)
         gateway.operations.add("config.reload", self._asked)
 
     async def run(self) -> None:
@@ -73,6 +81,8 @@ class Reload:
             if any(there[name].connected for name in self.trial.names if name in there):
                 gateway.log.info("config_trial_passed", northbounds=sorted(self.trial.names))
                 self.trial = None
+                if self.file:
+                    known_good.note(self.config, self.file, "")
             elif gateway.clock.monotonic() >= self.trial.until_s:
                 self._return(gateway, self.trial)
                 return
@@ -100,6 +110,10 @@ class Reload:
 
     async def reload(self, who: str) -> list[str]:
         """Read the file again and live by it; what was done. Raises ConfigError, and nothing has changed."""
+        async with self._one_at_a_time:
+            return await self._reload(who)
+
+    async def _reload(self, who: str) -> list[str]:
         gateway = self.gateway
         if gateway is None or self.file is None:
             raise ControlError("this gateway was started without a file.")
@@ -113,38 +127,30 @@ class Reload:
         self.counters["reloads"] += 1
         self.reason = None
         self._is_saved = False
-        done = await self._apply(gateway, new)
+        done = await self._apply(gateway, new, self.file)
         gateway.log.info("config_reloaded", who=who, done=done)
         return done
 
     # ---- doing it --------------------------------------------------------------------------------------------------
 
-    async def _apply(self, gateway: Gateway, new: Config) -> list[str]:
+    async def _apply(self, gateway: Gateway, new: Config, file: Path) -> list[str]:
         old, self.config = self.config, new
         tables = [name for name in Config.model_fields if getattr(old, name) != getattr(new, name)]
         if not tables and old.profiles == new.profiles:
             return ["nothing has changed"]
-        changed = _changed(old, new)
-        enabled = {section.name for _, section in new.northbounds if section.enabled}
-        if changed & enabled:
-            until_s = gateway.clock.monotonic() + new.gateway.trial_s
-            self.trial = Trial(frozenset(changed & enabled), until_s)
-        if set(tables) - {"log", *_ALONE} or old.profiles != new.profiles:
+        changed = exchange.on_trial(old, new)
+        if changed:
+            self.trial = Trial(frozenset(changed), gateway.clock.monotonic() + new.gateway.trial_s)
+            known_good.note(new, file, known_good.ON_TRIAL)
+        others = [name for name in tables if name not in exchange.TABLES]
+        if others:
             gateway.end(NEW_LIFE)
-            return [f"{name}: takes effect with all parts, which begin anew" for name in tables]
-        done = []
-        gateway.config = new
-        if "log" in tables:
-            log.setup(new.log.level, new.log.format)
-            done.append(f"log: {new.log.level}, {new.log.format}")
-        for name in sorted(changed):
-            await gateway.drop_northbound(name)
-        for kind, section in new.northbounds:
-            if section.name in changed and section.enabled:
-                gateway.begin_northbound(kind, section)
-        return done + [
-            f"northbound {name}: {'begun' if name in enabled else 'ended'}" for name in sorted(changed)
-        ]
+            return [f"{name}: takes effect with all parts, which begin anew" for name in others]
+        try:
+            return await exchange.exchange(gateway, new)
+        except BaseException:
+            gateway.end(NEW_LIFE)  # neither the old one nor the new one: it is begun as a whole
+            raise
 
     def fall_back(self, error: GatewayError) -> bool:
         """A life could not begin. Whether there is another configuration, with which one did."""
@@ -162,22 +168,22 @@ class Reload:
         good = known_good.load(Path(self.config.gateway.data_dir))
         if good is None or good == self.config:
             return
-        names = ", ".join(sorted(trial.names))
-        self.reason = (
-            f"config: with {self.file} as it is now, none of {names} connected; the configuration before it is in use "
-            "again. Correct the file, then: tidegate gateway reload"
-        )
+        self.reason = cut_off(self.file, trial.names)
+        if self.file:
+            known_good.note(self.config, self.file, known_good.FAILED)
         self.counters["returned"] += 1
         gateway.log.error("config_returned", northbounds=sorted(trial.names), file=str(self.file))
         self.config = good
         gateway.end("the last good configuration returns")
 
 
-def _changed(old: Config, new: Config) -> set[str]:
-    """Names of northbounds whose tables are not the same."""
-    before = {section.name: (kind, section) for kind, section in old.northbounds}
-    after = {section.name: (kind, section) for kind, section in new.northbounds}
-    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+def cut_off(file: Path | None, names: Iterable[str]) -> str:
+    """Why the file is not lived by."""
+    told = ", ".join(sorted(names))
+    return (
+        f"config: with {file} as it is now, none of {told} connected; the configuration before it is in use again. "
+        "Correct the file, then: tidegate gateway reload"
+    )
 
 
 def _check(old: Config, new: Config) -> None:

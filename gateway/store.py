@@ -267,7 +267,7 @@ class Store:
         batch, self.batch = self.batch, Batch()
         self._close(batch)
         try:
-            statements.execute(self._connection, batch, self._probe_ms())
+            self._execute(batch)
         except sqlite3.Error as error:
             self._finished(batch, error)
             return
@@ -276,9 +276,10 @@ class Store:
         self._in_flight = batch, commit
         commit.add_done_callback(lambda done: _call(loop, self._committed, batch, done))
 
-    def _probe_ms(self) -> int | None:
-        """While commits fail: something to write, for a transaction that writes nothing would succeed on any disk."""
-        return None if self.failing is None else self.clock.unix_ms()
+    def _execute(self, batch: Batch) -> None:
+        # While commits fail: something to write, for a transaction that writes nothing would succeed on any disk.
+        probe_ms = None if self.failing is None else self.clock.unix_ms()
+        statements.execute(self._connection, batch, probe_ms)
 
     def _committed(self, batch: Batch, commit: Future[Any]) -> None:
         if self._in_flight is not None and self._in_flight[0] is batch:  # close() may have been here first
@@ -495,7 +496,7 @@ class Store:
         self._sweep = []
         self._close(batch)
         try:
-            statements.execute(self._connection, batch, self._probe_ms())
+            self._execute(batch)
             self._connection.execute("COMMIT")
             self._settle(batch)
             last = Batch(upto=(self.next_reading - 1, self.next_event - 1), swept=list(self._dirty.values()))

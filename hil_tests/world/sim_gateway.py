@@ -290,7 +290,7 @@ class SimGateway(Gateway):
             if part.name not in _NOT_HERE:
                 self._sim_tasks.append(self.loop.create_task(part.supervise(self.log)))
 
-    def _free_bytes(self, folder: Path) -> int:
+    def free_bytes(self, folder: Path) -> int:
         return self.room.free_bytes
 
     def end(self, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import structlog
 
 from gateway import bluetooth, keys, limits
 from gateway import config as configs
+from gateway.config_devices import BleSection
 from gateway.daemon import DataDir, Gateway
 from gateway.errors import GatewayError
 from hil_tests.world import ble_street as street
@@ -64,9 +65,9 @@ class StreetGateway(Gateway):
 
     adapter: street.Adapter
 
-    def _build_bluetooth(self) -> dict[str, BlePoller]:
+    def _build_bluetooth(self, sections: Iterable[BleSection]) -> dict[str, BlePoller]:
         return bluetooth.build(
-            self.config,
+            sections,
             self._part,
             self.devices,
             self.accept,
