@@ -16,6 +16,12 @@ class StoreSection(Section):
         le=1_048_576,
         description="what it may hold; below that nothing is given up that was not delivered",
     )
+    warn_hours: int = Field(
+        24,
+        ge=0,
+        le=8760,
+        description="told when what is not delivered would be given up in less than so many hours; 0: never",
+    )
     keep_days: int = Field(30, ge=0, le=3650, description="delivered readings stay so long, if there is room")
     reserve_mib: int = Field(
         32, ge=1, le=4096, description="kept from the disk for events, for when it is full of other things"

@@ -244,6 +244,9 @@ NAMED_EPOCHS_MAX = 64
 
 # Free on the disk beside the reserve before readings are taken again: so that it is not full at once.
 SPACE_MARGIN_BYTES = 8 << 20
+# Less than this share of `warn_hours` left is an error; a level is left again above so many times its bound.
+BUFFER_ERROR_SHARE = 0.25
+BUFFER_OVER_SHARE = 1.2
 # The growth of the database is taken over so long, to tell for how many hours its room will do.
 GROWTH_PERIOD_S = 600.0
 # How often disk and clock are looked at.

@@ -93,8 +93,20 @@ class Retention:
         pages, free = self._store.read(_pages)
         return (pages - free) * PAGE_BYTES
 
-    def buffer_bytes_left(self) -> int:
-        return max(0, self._settings.max_mib * (1 << 20) - self.used_bytes())
+    def free_bytes_inside(self) -> int:
+        """Pages that are not in use: room, on a disk that has none."""
+        return self._store.read(_pages)[1] * PAGE_BYTES
+
+    def first_reading(self) -> int:
+        """The id of the oldest one there is, or of the next."""
+        (first,) = self._store.read(lambda db: db.execute("SELECT min(id) FROM reading").fetchone())
+        return self._store.next_reading if first is None else int(first)
+
+    def records(self) -> int:
+        """About how many there are."""
+        (first,) = self._store.read(lambda db: db.execute("SELECT min(id) FROM event").fetchone())
+        events = 0 if first is None else self._store.next_event - int(first)
+        return self._store.next_reading - self.first_reading() + events
 
     async def step(self) -> bool:
         """One short piece of work; whether there was any."""

@@ -31,8 +31,22 @@ def show(status: dict[str, Any], console: Console | None = None) -> None:
         out.print(_air([row for row in status["rows"] if "air" in row]))
     if status["northbounds"]:
         out.print(_northbounds(status["northbounds"]))
+    if "store" in status:
+        out.print(Text(_buffer(status["store"])))
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(status["refused"].items()) if count)
     out.print(Text(f"refused frames: {refused or 'none'}"))
+
+
+def _buffer(store: dict[str, float]) -> str:
+    """How much can still come while nothing goes out."""
+    used, left = store["used_bytes"] / (1 << 20), store["buffer_left_bytes"] / (1 << 20)
+    hours = store["buffer_left_hours"]
+    lasts = "its rate is not known yet" if hours < 0 else f"{_much(hours)} at the rate of the last day"
+    return f"buffer: {used:,.0f} MiB in use, room for {left:,.0f} MiB more: {lasts}"
+
+
+def _much(hours: float) -> str:
+    return f"{hours:,.0f} hours" if hours < 96 else f"{hours / 24:,.0f} days"
 
 
 def _devices(devices: dict[str, dict[str, float]]) -> str:

@@ -7,52 +7,18 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gateway.buffer import Buffer
 from gateway.clock import TrustedClock
 from gateway.clock_watch import ClockWatch
 from gateway.config_store import StoreSection
 from gateway.held import Held
 from gateway.intervals import Intervals
-from gateway.limits import DISK_GIVE_UP_S, GROWTH_PERIOD_S, UPKEEP_PERIOD_S
+from gateway.limits import DISK_GIVE_UP_S, UPKEEP_PERIOD_S
 from gateway.log import Logger
 from gateway.northbounds import Northbound
 from gateway.retention import Retention
 from gateway.space import Space, disk_free_bytes
 from gateway.store import Store
-
-HOUR_S = 3600
-DAY_S = 86_400
-# A record and its share of pages and fingerprints, for the estimate of hours.
-RECORD_BYTES = 150
-
-
-class Growth:
-    """How fast the store takes records in, smoothed over the last day or so."""
-
-    def __init__(self, clock: TrustedClock, store: Store) -> None:
-        self._clock = clock
-        self._store = store
-        self._since_s = clock.monotonic()
-        self._records = self._count()
-        self._per_hour: float | None = None
-
-    def look(self) -> None:
-        passed_s = self._clock.monotonic() - self._since_s
-        if passed_s < GROWTH_PERIOD_S:
-            return
-        now = self._count()
-        rate = (now - self._records) / passed_s * HOUR_S
-        share = min(1.0, passed_s / DAY_S)
-        self._per_hour = rate if self._per_hour is None else self._per_hour + share * (rate - self._per_hour)
-        self._since_s, self._records = self._clock.monotonic(), now
-
-    def hours_for(self, room_bytes: int) -> float:
-        """For how long so much room will do; -1 while nobody knows."""
-        if not self._per_hour:
-            return -1.0
-        return round(room_bytes / (RECORD_BYTES * self._per_hour), 1)
-
-    def _count(self) -> int:
-        return self._store.next_reading + self._store.next_event
 
 
 class Upkeep:
@@ -80,7 +46,7 @@ class Upkeep:
         self._names = names
         self._northbounds = northbounds
         self._free_bytes = free_bytes
-        self._growth = Growth(clock, store)
+        self.buffer = Buffer(store, self.retention, settings, clock, log, self._holders, free_bytes)
         # Told when commits fail and fail: the files of the database are better opened anew.
         self.on_hopeless: Callable[[str], None] = lambda why: None
         self._failing_since_s: float | None = None
@@ -97,7 +63,7 @@ class Upkeep:
         self.space.look()
         self._store.probe()
         self._look_for_hope()
-        self._growth.look()
+        self.buffer.look()
 
     def _look_for_hope(self) -> None:
         """A full disk gets room; what else refuses may be a file system that is gone under open files."""
@@ -112,20 +78,18 @@ class Upkeep:
 
     def reasons(self) -> list[str]:
         """Why the gateway is not ready, as far as its disk goes."""
-        reason = self.space.reason()
-        return [] if reason is None else [reason]
+        return [reason for reason in (self.space.reason(), self.buffer.reason()) if reason]
 
     def picture(self) -> dict[str, float]:
         """For /metrics and status, beside the store's own counters."""
-        left = min(self.retention.buffer_bytes_left(), self._free_bytes(self._store.path.parent))
         return {
             **self.retention.counters,
             "disk_full_times": self.space.counters["full"],
             "disk_full": float(self.space.full_since_ms is not None),
             "reserve": float(self.space.has_reserve),
             "used_bytes": self.retention.used_bytes(),
-            "buffer_left_bytes": left,
-            "buffer_left_hours": self._growth.hours_for(left),
+            "buffer_left_bytes": self.buffer.bytes_left(),
+            "buffer_left_hours": self.buffer.hours_left(),
             "retention_longest_ms": round(self.retention.longest_ms, 3),
             "clock_jumps": self.clock_watch.jumps,
         }
