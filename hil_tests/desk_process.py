@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hil_tests.hotline import area_tables
 from hil_tests.processes import spawn
 from hil_tests.street import AREA, ROOT
+from hil_tests.waiting import wait
 
 
 class DeskProcess:
@@ -43,11 +42,3 @@ class DeskProcess:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=10)
-
-
-def wait(holds: Callable[[], bool], timeout_s: float, what: str, look_s: float = 0.05) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"after {timeout_s:.0f} s still no {what}")
-        time.sleep(look_s)

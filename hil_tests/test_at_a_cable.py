@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,16 +15,10 @@ import pytest
 
 from hil_tests.places import RiverPlace
 from hil_tests.street import ROOT, Street
+from hil_tests.waiting import wait
 from protocols.node_types import settings_of
 
 NODE = "0010"
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"after {timeout_s} s still no {what}"
-        time.sleep(0.1)
 
 
 class Desk:
@@ -70,7 +64,7 @@ class Desk:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)
     try:
-        wait_until(lambda: made.stored() >= 2, 60, "two sets in the store")
+        wait(lambda: made.stored() >= 2, 60, "two sets in the store")
         yield made
     finally:
         made.street.close()
@@ -111,15 +105,13 @@ def test_the_same_words_by_cable_and_through_the_gateway_and_nothing_is_lost_by_
     # Back at the gateway: no new epoch was the price, its own settings come back, and every record is there.
     desk.street.gateway.start()
     stored = desk.stored()
-    wait_until(lambda: desk.stored() >= stored + 2, 90, "sets after the visit")
+    wait(lambda: desk.stored() >= stored + 2, 90, "sets after the visit")
     assert desk.epochs() == epochs
-    wait_until(
-        lambda: "interval_s  3" in desk.through("get", NODE, "--name", "interval_s"), 60, "its wish again"
-    )
+    wait(lambda: "interval_s  3" in desk.through("get", NODE, "--name", "interval_s"), 60, "its wish again")
     desk.street.quiet()
-    wait_until(lambda: desk.street.is_quiet, 60, "a quiet node")
+    wait(lambda: desk.street.is_quiet, 60, "a quiet node")
     # What its flash promised is what the store has, to the record.
-    wait_until(lambda: len(desk.street.kept()) == desk.records(), 60, "every record in the store")
+    wait(lambda: len(desk.street.kept()) == desk.records(), 60, "every record in the store")
     books = json.loads(desk.street.gateway.cli("audit", "--json"))
     assert (books["missing"], books["lost"], books["holds"]) == (0, 0, True)
 

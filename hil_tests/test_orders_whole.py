@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.desk_process import DeskProcess, wait
+from hil_tests.desk_process import DeskProcess
 from hil_tests.places import CoverPlace
 from hil_tests.street import AREA, Street
+from hil_tests.waiting import wait
 from protocols.alarm_rules import CODES
 from protocols.wire.codes import SETTING_NAMES
 from protocols.wire.messages import NOTE, RAISED

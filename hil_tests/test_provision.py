@@ -26,6 +26,7 @@ from flash_tools.key_store import KeyStore, UnitKeys, load_master_key
 from flash_tools.provisioning import LABELLED, MINTED, Units
 from hil_tests.street import GatewayProcess
 from hil_tests.virtual import identity_of
+from hil_tests.waiting import wait
 from hil_tests.world.esp import image
 from hil_tests.world.esp.bench import BenchBoard
 from hil_tests.world.esp.chip import EspChip
@@ -213,16 +214,13 @@ def test_one_command_makes_nodes_of_four_blank_boards_and_one_that_fails_costs_t
 
 def wait_until_heard(station: Station) -> None:
     """Each node has joined at the gateway by the key that the bench minted, and its sets are stored."""
-    deadline_s = time.monotonic() + 60
-    waiting = {unit.address for unit in station.units().all()}
-    while waiting:
-        assert time.monotonic() < deadline_s, station.gateway.log_tail()
-        if station.gateway.database.exists():
-            with closing(sqlite3.connect(f"file:{station.gateway.database}?mode=ro", uri=True)) as reader:
-                waiting -= {
-                    int(node)
-                    for (node,) in reader.execute(
-                        "SELECT DISTINCT epoch.node FROM reading JOIN epoch ON reading.epoch = epoch.id"
-                    )
-                }
-        time.sleep(0.05)
+    wanted = {unit.address for unit in station.units().all()}
+
+    def is_heard() -> bool:
+        if not station.gateway.database.exists():
+            return False
+        query = "SELECT DISTINCT epoch.node FROM reading JOIN epoch ON reading.epoch = epoch.id"
+        with closing(sqlite3.connect(f"file:{station.gateway.database}?mode=ro", uri=True)) as reader:
+            return wanted <= {int(node) for (node,) in reader.execute(query)}
+
+    wait(is_heard, 60, f"set of each node; {station.gateway.log_tail()}")

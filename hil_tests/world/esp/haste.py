@@ -23,5 +23,5 @@ def hurried() -> Iterator[None]:
         for name in _WAITING:
             stack.enter_context(mock.patch.object(importlib.import_module(name), "time", clock))
         # It writes out every byte in hex for a trace, whether anybody reads one or not: half of all the time here.
-        stack.enter_context(mock.patch("esptool.loader.HexFormatter", lambda _data, **_how: ""))
+        stack.enter_context(mock.patch("esptool.loader.HexFormatter", return_value=""))
         yield
