@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from gateway.limits import ALARM_FLAPS_KEPT
+from gateway.limits import ALARM_FLAPS_KEPT, ALARM_SOURCES_OF_NODE_MAX
 from protocols.alarm_rules import Rule, beyond
 
 IDLE, PENDING, OPEN, CLOSING = "idle", "pending", "open", "closing"
@@ -41,10 +41,13 @@ class Change(NamedTuple):
 
 @dataclass
 class Source:
-    """What one source says. ``waiting``: [holds, cause] that was told during maintenance."""
+    """What one source says. ``waiting``: [holds, cause] that was told during maintenance; ``epoch`` and ``seq`` are
+    those of its newest reading."""
 
     holds: bool = False
     at_s: int = 0
+    epoch: int = 0
+    seq: int = 0
     bits: list[int] = field(default_factory=list)
     waiting: list[Any] | None = None
 
@@ -76,10 +79,13 @@ class Machine:
         return self._take(rule, known, holds, at_s, cause)
 
     def reading(self, rule: Rule, source: str, value: float, at_s: int, cause: Cause) -> list[Change]:
-        """A reading; one that is not newer than the newest of its source says nothing about now."""
+        """A reading; one that is not newer than the newest of its source says nothing about now. Nodes number what they
+        measure: that holds when a clock was set back, too."""
         known = self.sources.setdefault(source, Source())
-        if at_s <= known.at_s:
+        is_newer = cause.seq > known.seq if cause.epoch == known.epoch else at_s > known.at_s
+        if not is_newer:
             return []
+        known.epoch, known.seq = cause.epoch, cause.seq
         speaks = beyond(rule, value, known.holds)
         known.bits = [*known.bits, int(speaks)][-rule.of :]
         holds = speaks if known.holds else sum(known.bits) >= rule.need
@@ -118,6 +124,23 @@ class Machine:
         elif self.phase == CLOSING and does_any:
             self.phase = OPEN
         return changes + self.tick(rule, at_s)
+
+    def name_for(self, source: str, plain: str) -> str:
+        """`source`, or `plain` where a node tells of more things of one kind than any has."""
+        if source in self.sources or source == plain:
+            return source
+        same = sum(known.startswith(plain) for known in self.sources)
+        return source if same < ALARM_SOURCES_OF_NODE_MAX else plain
+
+    def bring_back(self, now_s: int) -> bool:
+        """No moment lies in the future: the clock was set back. Whether one did."""
+        latest_s = max([self.since_s, self.raised_s, self.latest_s, *self.raises])
+        if latest_s <= now_s:
+            return False
+        self.since_s, self.raised_s = min(self.since_s, now_s), min(self.raised_s, now_s)
+        self.latest_s = min(self.latest_s, now_s)
+        self.raises = [min(raised_s, now_s) for raised_s in self.raises]
+        return True
 
     # ---- what time brings ------------------------------------------------------------------------------------------
 

@@ -175,6 +175,17 @@ def silent_until_ms(connection: sqlite3.Connection, rule: str, site: str) -> int
     return 0 if row is None else int(row[0])
 
 
+def opened(connection: sqlite3.Connection) -> list[Alarm]:
+    """The newest first."""
+    rows = connection.execute(f"SELECT {COLUMNS} FROM alarm WHERE cleared_ms IS NULL ORDER BY id DESC")
+    return [Alarm(*row) for row in rows]
+
+
+def end(connection: sqlite3.Connection, alarm: Alarm, at_ms: int, why: str = "") -> None:
+    update(connection, alarm.id, cleared_ms=at_ms, escalate_ms=None)
+    change(connection, alarm.id, "cleared", at_ms, alarm.tier, "", why)
+
+
 def each(connection: sqlite3.Connection) -> Iterator[Alarm]:
     """The newest first."""
     for row in connection.execute(f"SELECT {COLUMNS} FROM alarm ORDER BY id DESC"):

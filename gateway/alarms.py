@@ -20,18 +20,19 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
-from gateway import alarm_rows, limits, recovery
+from gateway import alarm_mending, alarm_rows, limits, recovery
 from gateway.alarm_machine import CLEARED, RAISED, Cause, Change, Machine
 from gateway.alarm_rows import Alarm
-from gateway.areas import Areas
+from gateway.areas import Areas, escalation_ms
 from gateway.batch import Batch
-from gateway.clock import Clock
+from gateway.clock import TrustedClock
+from gateway.devices import FIRST_ADDRESS
 from gateway.errors import StoreError
 from gateway.marks import Marks
 from gateway.records import KIND_EVENT, Event, Reading
 from gateway.registry import UNASSIGNED, Registry
 from gateway.store import Store
-from protocols.alarm_rules import Rule
+from protocols.alarm_rules import CODES, Rule
 from protocols.measurands import registry as measurands
 from protocols.wire import codes, messages
 from protocols.wire.readings import FAIL, MISSING
@@ -45,7 +46,8 @@ class Alarms:
     """`run` is a part of the daemon."""
 
     def __init__(
-        self, store: Store, registry: Registry, marks: Marks, clock: Clock, rules: Mapping[str, Rule], areas: Areas
+        self, store: Store, registry: Registry, marks: Marks, clock: TrustedClock, rules: Mapping[str, Rule],
+        areas: Areas,
     ) -> None:  # fmt: skip
         self.rules = dict(rules)
         self.areas = areas
@@ -65,6 +67,7 @@ class Alarms:
         self.gone: set[int] = set()  # nodes that are there no longer
         self.event_cursor = self.reading_cursor = 0
         self.escalate_ms: int | None = None
+        self._jumps_ms = 0  # how far the clock was set back and nobody has looked at it yet
         self._wake = asyncio.Event()
         self._readings_wait = False
         store.read(self.load)
@@ -74,8 +77,8 @@ class Alarms:
         """As of the last commit. A database that never had alarms begins with what comes from now on."""
         row = connection.execute("SELECT event, reading FROM alarm_cursor").fetchone()
         self.event_cursor, self.reading_cursor = row or (self.store.last_event, self.store.last_reading)
-        rows = connection.execute("SELECT rule, site, state FROM alarm_rule_state")
-        self.machines = {(rule, site): Machine.unpack(state) for rule, site, state in rows}
+        self.machines = alarm_mending.machines(connection)
+        self.held = {}
         for key, machine in self.machines.items():
             self.held |= held_by(key, machine)
         self.frozen = dict(connection.execute("SELECT node, until_s FROM alarm_maintenance").fetchall())
@@ -99,8 +102,43 @@ class Alarms:
         self.gone.add(node)
         self._wake.set()
 
+    def jumped(self, by_ms: int) -> None:
+        """The wall clock was set, ahead or (negative) back. Set ahead, delays end early; set back, they would not."""
+        if by_ms < 0:
+            self._jumps_ms += by_ms
+            self._wake.set()
+
+    def strays(self) -> list[tuple[Key, str, str]]:
+        """Sources that hold an alarm and can not end it any more, and why."""
+        now_ms = self.clock.unix_ms()
+        found = []
+        for (_, source), key in self.held.items():
+            why = self._stray(key, source, now_ms)
+            if why:
+                found.append((key, source, why))
+        return found
+
+    def _stray(self, key: Key, source: str, now_ms: int) -> str:
+        rule, (node, what) = self.rules.get(key[0]), parts_of(source)
+        if rule is None:
+            return ""  # that ends the machine as a whole
+        if not what or not (what == rule.measurand or CODES.get(what) in rule.events):
+            return f"the rule no longer watches {what or 'what it began with'}"
+        if node < FIRST_ADDRESS and not self.registry.is_enrolled(node):
+            return f"node {node:04x} was removed"
+        if site_of(node, self.registry.place_of(node, now_ms).site) != key[1]:
+            return f"node {node:04x} is at {key[1]} no longer"
+        return ""
+
+    async def mend(self) -> None:
+        """What a life before, another configuration or another clock left behind."""
+        mending = alarm_mending.Mending(self.rules, self.areas, self.clock)
+        await self.store.write(mending.at_start)
+        self.store.read(self.load)
+
     async def run(self) -> None:
         """Look, for ever."""
+        await self.mend()
         await self.look()
         while True:
             wait_s = min(self._due_in_s(), limits.ALARM_LOOK_S if self.of_measurand else limits.ALARM_IDLE_S)
@@ -108,7 +146,7 @@ class Alarms:
                 async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
                     await self._wake.wait()
             self.on_progress()
-            if self._wake.is_set() or self._readings_wait or self._due_in_s() <= 0:
+            if self._wake.is_set() or self._readings_wait or self._due_in_s() <= 0 or self.strays():
                 await self.look()
 
     def _due_in_s(self) -> float:
@@ -127,6 +165,7 @@ class Alarms:
         """Everything there is to see now."""
         self._wake.clear()
         self._readings_wait = False
+        await self._set_back()
         more = True
         while more:
             turn = Turn(self)
@@ -139,6 +178,20 @@ class Alarms:
                 continue
             turn.settle()
             self.on_progress()
+
+    async def _set_back(self) -> None:
+        by_ms = self._jumps_ms
+        if not by_ms:
+            return
+        mending = alarm_mending.Mending(self.rules, self.areas, self.clock)
+        try:
+            await self.store.write(lambda connection: mending.set_back(connection, by_ms))
+        except (StoreError, sqlite3.Error) as error:
+            self.counters["failed_looks"] += 1
+            log.error("alarms can not be brought back by %d s: %s; trying again", -by_ms // 1000, error)
+            return
+        self._jumps_ms -= by_ms
+        self.store.read(self.load)
 
 
 class Turn:
@@ -202,16 +255,18 @@ class Turn:
     def _event(self, connection: sqlite3.Connection, event: Event) -> None:
         if event.kind != KIND_EVENT or event.state == messages.NOTE:
             return
-        node, at_s = event.ledger.node, _at_s(event)
+        node, at_s = event.ledger.node, min(_at_s(event), self._now_ms // 1000)
         if event.code == codes.IN_MAINTENANCE:
             self._maintenance(connection, node, event, at_s)
             return
         for rule in self._engine.of_event.get(event.code, ()):
-            source = _source(node, event)
+            plain = f"{node:04x}:{codes.EVENT_NAMES[event.code]}"
+            source = plain + _part(event)
             key = self._key(rule, source, node, event.received_ms)
             holds = event.state == messages.RAISED
             if not holds and key not in self._machines and key not in self._engine.machines:
                 continue
+            source = self._machine(key).name_for(source, plain)
             cause = _cause(event, codes.EVENT_NAMES.get(event.code, ""), event.detail)
             machine = self._machine(key)
             changes = machine.event(rule, source, holds, at_s, cause, frozen=node in self._frozen)
@@ -244,7 +299,7 @@ class Turn:
 
     def _reading(self, connection: sqlite3.Connection, reading: Reading) -> None:
         engine = self._engine
-        node, at_s = reading.ledger.node, _at_s(reading)
+        node, at_s = reading.ledger.node, min(_at_s(reading), self._now_ms // 1000)
         if engine.marks.of(reading).maintenance:
             return
         for index, measurand in enumerate(measurands().of_schema(reading.schema)):
@@ -266,8 +321,7 @@ class Turn:
         held = self._held.get((rule.name, source), self._engine.held.get((rule.name, source)))
         if held is not None:
             return held
-        site = self._engine.registry.place_of(node, at_ms).site
-        return rule.name, f"node {node:04x}" if site == UNASSIGNED else site
+        return rule.name, site_of(node, self._engine.registry.place_of(node, at_ms).site)
 
     def _machine(self, key: Key) -> Machine:
         machine = self._machines.get(key)
@@ -283,15 +337,21 @@ class Turn:
             if until_s <= now_s:
                 self._release(connection, node, now_s)
         for node in self._gone:
-            for key, rule, source in self._sources_of(node):
-                changes = self._machine(key).forget(rule, source, now_s)
-                self._told(connection, key, rule, source, changes)
+            for key, _, source in self._sources_of(node):
+                self._forget(connection, key, source, now_s)
+        for key, source, why in engine.strays():
+            log.info("alarm %s at %s: %s, so it is not held by that any more", *key, why)
+            self._forget(connection, key, source, now_s)
         for key in [*engine.machines]:
             due_s = engine._due_s(key, self._machines.get(key) or engine.machines[key])
             if due_s is not None and due_s <= now_s:
                 self._tick(connection, key, now_s)
         if self._escalate_ms is not None and self._escalate_ms <= self._now_ms:
             self._escalate(connection)
+
+    def _forget(self, connection: sqlite3.Connection, key: Key, source: str, now_s: int) -> None:
+        rule = self._engine.rules[key[0]]
+        self._told(connection, key, rule, source, self._machine(key).forget(rule, source, now_s))
 
     def _tick(self, connection: sqlite3.Connection, key: Key, now_s: int) -> None:
         machine, rule = self._machine(key), self._engine.rules.get(key[0])
@@ -389,28 +449,30 @@ def next_escalation(connection: sqlite3.Connection) -> int | None:
     return None if row[0] is None else int(row[0])
 
 
-def escalation_ms(areas: Areas, area: str, tier: int, now_ms: int) -> int | None:
-    """When an alarm that was told to that tier goes on to the next; None when there is none."""
-    tiers = areas.tiers(area)
-    if tier + 1 >= len(tiers) or not tiers[tier].escalate_after_s:
-        return None
-    return now_ms + 1000 * tiers[tier].escalate_after_s
-
-
 def _at_s(record: Event | Reading) -> int:
     """When it was measured; when it came, if nobody can say."""
     return record.time if record.time >= 0 else record.received_ms // 1000
 
 
-def _source(node: int, event: Event) -> str:
-    """Of a node, what begins and ends by itself: an event, and where it tells of one probe, that probe."""
-    name = codes.EVENT_NAMES[event.code]
-    detail = event.detail
+def _part(event: Event) -> str:
+    """What of a node's begins and ends by itself where one event tells of several: a probe, a gas; "" mostly."""
+    name, detail = codes.EVENT_NAMES[event.code], event.detail
     if name == "probe_fault":
-        return f"{node:04x}:{name}:{detail}"
+        return f":{detail}"
     if isinstance(detail, list) and name in ("gas_warning", "gas_alarm") and detail:
-        return f"{node:04x}:{name}:{detail[0]}"
-    return f"{node:04x}:{name}"
+        return f":{detail[0]}"
+    return ""
+
+
+def parts_of(source: str) -> tuple[int, str]:
+    """Node and event or measurand of a source."""
+    node, _, rest = source.partition(":")
+    return int(node, 16), rest.partition(":")[0]
+
+
+def site_of(node: int, site: str) -> str:
+    """A node that serves no site is one by itself."""
+    return f"node {node:04x}" if site == UNASSIGNED else site
 
 
 def _cause(record: Event | Reading, what: str, detail: object) -> Cause:

@@ -51,3 +51,11 @@ class Areas:
             found.append(Tier(table.code, table.name, table.level, table.handler, after_s))
             known = table.parent
         return found or [Tier(code, code, "", "", 0)]
+
+
+def escalation_ms(areas: Areas, area: str, tier: int, now_ms: int) -> int | None:
+    """When an alarm that was told to that tier goes on to the next; None when there is none."""
+    tiers = areas.tiers(area)
+    if tier + 1 >= len(tiers) or not tiers[tier].escalate_after_s:
+        return None
+    return now_ms + 1000 * tiers[tier].escalate_after_s

@@ -13,9 +13,10 @@ from gateway import limits
 from gateway.areas import LEVELS
 from gateway.config_errors import Problem, rows_of, unique
 from gateway.config_types import ARRAY, Area, FileName, Name, Section, Zone, allowed
-from protocols.alarm_rules import CODES, ORDER_TYPES, Rule
+from protocols.alarm_rules import CODES, NOTES, ORDER_TYPES, Rule
 from protocols.alarm_rules import rules as built_in
 from protocols.measurands import registry
+from protocols.wire.codes import EVENT_NAMES
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -165,6 +166,9 @@ def _check_alarm(path: tuple[str, int], row: dict[str, Any]) -> Iterator[Problem
     for event in events if isinstance(events, list) else ():
         if isinstance(event, str) and event not in CODES:
             yield Problem((*path, "events"), f'"{event:.64}" is no event.{_near(event, CODES)}')
+        elif event in NOTES:
+            told = f'"{event}" can hold no alarm: it is told once, and nothing tells that it is over.'
+            yield Problem((*path, "events"), told)
     known = registry().by_name
     if isinstance(measurand, str) and measurand not in known:
         yield Problem((*path, "measurand"), f'"{measurand:.64}" is unknown.{_near(measurand, known)}')
@@ -177,6 +181,8 @@ def _check_alarm(path: tuple[str, int], row: dict[str, Any]) -> Iterator[Problem
         for key in ("severity", "order", "en"):
             if key not in row:
                 yield Problem((*path, key), f'missing: "{name:.64}" is a new rule.')
+    elif events == [] and not measurand:
+        yield Problem((*path, "events"), "= [] watches nothing. enabled = false switches the rule off.")
     if measurand and events:
         yield Problem((*path, "measurand"), "cannot stand beside events: make two rules of it.")
     yield from _check_limits(path, row)
@@ -194,6 +200,14 @@ def _check_limits(path: tuple[str, int], row: dict[str, Any]) -> Iterator[Proble
             yield Problem((*path, off), told)
         if on in row and "measurand" not in row:
             yield Problem((*path, on), "needs measurand beside it.")
+    below, above = numbers.get("below"), numbers.get("above")
+    if below is not None and above is not None:
+        over_low, over_high = numbers.get("below_clear", below), numbers.get("above_clear", above)
+        if below >= above:
+            yield Problem((*path, "below"), f"= {below} is not under above = {above}: it would hold always.")
+        elif over_low > over_high:
+            told = f"= {over_low} is over above_clear = {over_high}: once it holds it would never end."
+            yield Problem((*path, "below_clear" if "below_clear" in row else "above_clear"), told)
     if numbers.get("need", 1) > numbers.get("of", 1):
         yield Problem((*path, "need"), f"= {numbers['need']} of {numbers.get('of', 1)} can not be.")
 
@@ -240,6 +254,13 @@ def warnings(config: Config) -> Iterator[str]:
     for area in config.area:
         if area.parent is not None and not area.code.startswith(area.parent.rstrip("0")):
             yield f"area {area.code}: its code does not begin like its parent's, {area.parent}."
+    watched: dict[int, list[str]] = {}
+    for name, rule in rules(config.alarm).items():
+        for code in set(rule.events):
+            watched.setdefault(code, []).append(name)
+    for code, names in sorted(watched.items()):
+        if len(names) > 1:
+            yield f"event {EVENT_NAMES[code]} is watched by {' and '.join(names)}: each makes an order of its own."
     if config.area and not config.work_orders:
         yield "there are [[area]] tables and no [[work_orders]]: alarms are kept, and nobody is told."
 
@@ -252,7 +273,7 @@ def rules(sections: Iterable[AlarmSection]) -> dict[str, Rule]:
         given.pop("enabled", None)
         events = given.pop("events", None)
         if events is not None:
-            given["events"] = tuple(CODES[event] for event in events)
+            given["events"] = tuple(dict.fromkeys(CODES[event] for event in events))
             given.setdefault("measurand", "")
         before = made.get(section.name)
         if before is None:

@@ -336,7 +336,7 @@ class Gateway:
             free_bytes=self.free_bytes,
         )  # fmt: skip
         upkeep.on_hopeless = self.end
-        upkeep.clock_watch.on_jump.append(self.ingest.boots.clock_jumped)
+        upkeep.clock_watch.on_jump += [self.ingest.boots.clock_jumped, self.alarms.jumped]
         upkeep.on_progress = self._part("upkeep", upkeep.run).beat
         upkeep.retention.on_progress = self._part("retention", upkeep.retention.run).beat
         return upkeep

@@ -500,6 +500,8 @@ BLE_READ_BACK_S = 30.0
 ALARM_FLAPS_KEPT = 32
 # Records looked at in one transaction; what is more goes with the next.
 ALARM_CHUNK = 256
+# A node has at most so many probes or gases of which each holds an alarm by itself; what it tells of more is one.
+ALARM_SOURCES_OF_NODE_MAX = 32
 # Readings are looked at together so often; events at once.
 ALARM_LOOK_S = 0.5
 # With nothing due, the clock is looked at so often: it may have been set.

@@ -53,7 +53,7 @@ ARRAYS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
             "status_url": "https://12345.example/api/workorder/{code}",
         },
     ),
-    "alarm": (config_alarms.AlarmSection, {"name": "node_silent", "severity": 1}),
+    "alarm": (config_alarms.AlarmSection, {"name": "node_silent", "severity": 1, "events": ["node_silent"]}),
     "area": (
         config_alarms.AreaSection,
         {"code": "330106", "name": "Xihu", "level": "district"},

@@ -18,6 +18,13 @@ from protocols.wire.codes import EVENT_NAMES
 _PATH = Path(__file__).with_name("alarm_rules.toml")
 ORDER_TYPES = ("event", "warning", "risk", "hidden", "device")
 CODES = {name: code for code, name in EVENT_NAMES.items()}
+# Events that can hold no alarm: they are told once and can hold no alarm, or hold alarms back (SPEC.md 2.3).
+NOTES = frozenset(
+    {
+        "records_lost", "clock_stepped", "maintenance", "test_alarm", "pose_learned", "calibrated", "lift_trip",
+        "lift_floors_learned",
+    }
+)  # fmt: skip
 # What the gateway makes an alarm of when the rule does not say otherwise: five raises in ten minutes flap.
 FLAP_COUNT, FLAP_WINDOW_S, FLAP_QUIET_S = 5, 600, 900
 
@@ -74,6 +81,9 @@ def _rule(name: str, table: Mapping[str, Any]) -> Rule:
         raise AlarmRulesError(f"{name}: there is no event or key {', '.join(unknown + strange)}")
     if table.get("order") not in ORDER_TYPES or table.get("severity") not in (1, 2, 3, 4):
         raise AlarmRulesError(f"{name}: order is one of {', '.join(ORDER_TYPES)}, severity 1 to 4")
+    notes = sorted(NOTES & set(table.get("events", ())))
+    if notes:
+        raise AlarmRulesError(f"{name}: {', '.join(notes)} can hold no alarm")
     events = tuple(CODES[event] for event in table.get("events", ()))
     if not events and "measurand" not in table:
         raise AlarmRulesError(f"{name}: watches neither events nor a measurand")

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from gateway import alarm_rows, civil
+from gateway.alarm_machine import RAISED
 from gateway.alarm_rows import Alarm, Changed
 from gateway.areas import Areas
 from gateway.batch import Batch
@@ -40,6 +41,7 @@ from protocols.alarm_rules import Rule
 from protocols.northbound import work_order
 
 log = logging.getLogger(__name__)
+_TOLD_MAX = 8
 _UNTOLD = (alarm_rows.SILENCED, alarm_rows.UNSILENCED)
 
 
@@ -80,7 +82,7 @@ class WorkOrders:
         self, settings: Settings, store: Store, platform: Platform, rules: Mapping[str, Rule], areas: Areas,
         clock: Clock, rng: random.Random,
     ) -> None:  # fmt: skip
-        self.counters = dict.fromkeys(("delivered", "refused", "unanswered"), 0)
+        self.counters = dict.fromkeys(("delivered", "refused", "unanswered", "lost"), 0)
         self._settings = settings
         self._store = store
         self._platform = platform
@@ -91,6 +93,7 @@ class WorkOrders:
         self._owed: dict[int, _Owed] = {}
         self._seen = 0
         self._is_answered = True
+        self._told: set[str] = set()  # why it did not answer
         self._wake = asyncio.Event()
         self._answers = OrderAnswers(
             settings.name, settings.status_url, settings.status_every_s, settings.severity_min, settings.zone, store,
@@ -175,33 +178,51 @@ class WorkOrders:
             while owed.changes:
                 change = owed.changes[0]
                 alarm = self._store.read(lambda reader: alarm_rows.get(reader, number))
-                if alarm is not None:
-                    wait_s = (alarm.silent_until_ms - self._clock.unix_ms()) / 1000
-                    if wait_s > 0 and alarm.cleared_ms is None:
-                        owed.due_s = self._clock.monotonic() + min(wait_s, 3600)
-                        return
-                    await self._send(alarm, change)
+                if alarm is None:
+                    self._gone(number)
+                    return
+                wait_s = (alarm.silent_until_ms - self._clock.unix_ms()) / 1000
+                if wait_s > 0 and alarm.cleared_ms is None:
+                    owed.due_s = self._clock.monotonic() + min(wait_s, 3600)
+                    return
+                if change.kind == RAISED and _was_silent(alarm):
+                    await self._store.write(functools.partial(self._note_all, number))
+                    break
+                await self._send(alarm, change)
                 await self._store.write(functools.partial(self._note, number, change.id))
                 owed.changes.popleft()
                 owed.pause_s = ORDER_RETRY_MIN_S
             del self._owed[number]
         except NorthboundError as error:
-            self._again(number, owed, str(error), ORDER_RETRY_MAX_S)
+            self._again(number, owed, ORDER_RETRY_MAX_S)
+            self._tell(str(error))
             self._is_answered = False
             self.counters["unanswered"] += 1
         except _Refused as error:
-            self._again(number, owed, str(error), ORDER_REFUSED_MAX_S)
+            self._again(number, owed, ORDER_REFUSED_MAX_S)
+            if str(error) != owed.told:
+                owed.told = str(error)
+                log.warning("%s: order of alarm %d: %s; trying again", self._settings.name, number, error)
             self.counters["refused"] += 1
-        except StoreError as error:
-            self._again(number, owed, str(error), ORDER_RETRY_MAX_S)
+        except StoreError:  # the store tells of it
+            self._again(number, owed, ORDER_RETRY_MAX_S)
         finally:
             owed.is_busy = False
             self._wake.set()
 
-    def _again(self, number: int, owed: _Owed, why: str, pause_max_s: float) -> None:
-        if why != owed.told:
-            owed.told = why
-            log.warning("%s: order of alarm %d: %s; trying again", self._settings.name, number, why)
+    def _tell(self, why: str) -> None:
+        """Each reason once, until there was an answer."""
+        if why not in self._told and len(self._told) < _TOLD_MAX:
+            self._told.add(why)
+            log.warning("%s: %s; all that is owed is tried again", self._settings.name, why)
+
+    def _gone(self, number: int) -> None:
+        """So many came since that the store keeps it no longer."""
+        log.error("%s: alarm %d was never delivered, and is not kept any more", self._settings.name, number)
+        self.counters["lost"] += 1
+        del self._owed[number]
+
+    def _again(self, number: int, owed: _Owed, pause_max_s: float) -> None:
         owed.due_s = self._clock.monotonic() + owed.pause_s * (0.5 + 0.5 * self._rng.random())
         owed.pause_s = min(2 * owed.pause_s, pause_max_s)
 
@@ -209,6 +230,14 @@ class WorkOrders:
         connection.execute(
             "INSERT OR REPLACE INTO order_sent (northbound, alarm, change) VALUES (?, ?, ?)",
             (self._settings.name, alarm, change),
+        )
+
+    def _note_all(self, alarm: int, connection: sqlite3.Connection) -> None:
+        """Nothing of it is to be delivered, whatever has happened to it by now."""
+        connection.execute(
+            "INSERT OR REPLACE INTO order_sent SELECT ?, alarm, max(id) FROM alarm_change WHERE alarm = ?"
+            " GROUP BY alarm",
+            (self._settings.name, alarm),
         )
 
     # ---- what is said ----------------------------------------------------------------------------------------------
@@ -233,6 +262,7 @@ class WorkOrders:
     async def _post(self, url: str, body: bytes) -> bytes:
         answer = await self._platform.post(url, body)
         self._is_answered = True
+        self._told.clear()
         why = work_order.refusal(answer.status, answer.body)
         if why is not None:
             raise _Refused(f"the platform said {why}")
@@ -300,6 +330,11 @@ class WorkOrders:
 
 class _Refused(Exception):
     """The platform answered, and it was no yes."""
+
+
+def _was_silent(alarm: Alarm) -> bool:
+    """Whether it ended in a silence: if nobody was told that it began, nobody is."""
+    return alarm.cleared_ms is not None and alarm.cleared_ms < alarm.silent_until_ms
 
 
 def _state(alarm: Alarm, change: Changed) -> int:

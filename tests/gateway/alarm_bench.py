@@ -52,6 +52,8 @@ class Bench:
         AlarmOperations(made.store, made.clock).serve(self.operations)
 
     async def tell(self, code: int, state: int, node: int = NODE, detail: int | None = 40) -> None:
+        if not self.made.registry.is_enrolled(node):
+            await self.made.enrol(node)
         self.notices.keep(node, code, state, detail)
         await self.store.write(lambda connection: None)
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.alarm_machine import CLEARED, RAISED, Cause, Change, Machine
+from gateway.limits import ALARM_SOURCES_OF_NODE_MAX
 from protocols.alarm_rules import Rule, rules
 
 EVENT = Rule("r", "en", "zh", 2, "event", events=(6,), on_delay_s=10, off_delay_s=5, flap_count=0)
@@ -67,10 +68,33 @@ def test_three_of_four_readings_raise_and_the_hysteresis_holds() -> None:
 
 def test_a_reading_older_than_the_newest_says_nothing() -> None:
     machine, rule = Machine(), LOW._replace(need=1, of=1)
-    assert machine.reading(rule, "a", 5.0, 1000, cause()) == []
+    assert machine.reading(rule, "a", 5.0, 1000, cause(10)) == []
     assert machine.reading(rule, "a", 0.5, 900, cause(2)) == []
-    assert machine.reading(rule, "a", 0.5, 1000, cause(3)) == []
-    assert kinds(machine.reading(rule, "a", 0.5, 1001, cause(4))) == [(RAISED, 1001)]
+    assert machine.reading(rule, "a", 0.5, 1000, cause(10)) == []
+    assert machine.reading(rule, "a", 0.5, 900, cause(2)._replace(epoch=2)) == [], (
+        "of another life, and older"
+    )
+    assert kinds(machine.reading(rule, "a", 0.5, 1001, cause(11))) == [(RAISED, 1001)]
+
+
+def test_a_node_whose_clock_was_set_back_is_judged_by_how_it_numbers_what_it_measures() -> None:
+    machine, rule = Machine(), LOW._replace(need=1, of=1)
+    assert machine.reading(rule, "a", 5.0, 90_000, cause(10)) == []
+    assert machine.bring_back(3_600)
+    assert kinds(machine.reading(rule, "a", 0.5, 3_600, cause(11))) == [(RAISED, 3_600)]
+    assert kinds(machine.reading(rule, "a", 5.0, 3_660, cause(12))) == [(CLEARED, 3_660)]
+
+
+def test_a_node_that_tells_of_more_probes_than_any_has_is_bounded() -> None:
+    machine, rule = Machine(), EVENT._replace(on_delay_s=0, off_delay_s=0)
+    for probe in range(10_000):
+        source = machine.name_for(f"0012:probe_fault:{probe}", "0012:probe_fault")
+        machine.event(rule, source, True, 100 + probe, cause(probe))
+    assert len(machine.sources) <= ALARM_SOURCES_OF_NODE_MAX + 1
+    for probe in range(10_000):
+        source = machine.name_for(f"0012:probe_fault:{probe}", "0012:probe_fault")
+        machine.event(rule, source, False, 20_000, cause(probe))
+    assert not any(source.holds for source in machine.sources.values())
 
 
 def test_what_comes_and_goes_is_one_flapping_alarm_until_it_is_quiet() -> None:
