@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 import tidegate
@@ -38,7 +39,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """A gateway that does not run, with a stolen cover, a silent node, and one that is over."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -62,7 +63,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
             await bench.look()
 
     asyncio.run(happen())
-    return lambda *words: CliRunner().invoke(tidegate.app, ["gateway", "alarm", *words])
+    yield lambda *words: CliRunner().invoke(tidegate.app, ["gateway", "alarm", *words])
+    structlog.reset_defaults()  # the runner's output is closed
 
 
 def lines(done: Result) -> list[str]:
