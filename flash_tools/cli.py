@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flash_tools import bench_cli
-from flash_tools import calibrations
+from flash_tools import bench_cli, calibrations
 from flash_tools import mint as minting
 from flash_tools.errors import AcceptanceError, FlashToolError
 from flash_tools.images import build_app_image
