@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flash_tools import bench_cli
+from flash_tools import bench_cli, calibrations
 from flash_tools import mint as minting
 from flash_tools.errors import AcceptanceError, FlashToolError
 from flash_tools.images import build_app_image
@@ -58,6 +58,13 @@ def mint_nodes(
             "--setting", help="NAME=NUMBER, as interval_s=60: what it starts with. May be repeated."
         ),
     ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--calibration",
+            help="Of a probe: ph=17 with its certificate, or ph=17:7.02/7.00:4.05/4.01 with both points. Repeat it.",
+        ),
+    ] = None,
     plan: Annotated[
         str | None,
         typer.Option(
@@ -84,6 +91,7 @@ def mint_nodes(
             address=None if address is None else minting.parse_address(address),
             addresses=minting.parse_range(addresses),
             settings=minting.parse_settings(setting or [], node_type),
+            calibrations=calibrations.parse(calibration or [], node_type),
             radio=radio_of(plan, channel, channels, sf),
             force=force,
         )

@@ -34,7 +34,7 @@ from hil_tests.world.esp.haste import hurried
 from hil_tests.world.esp.port import SerialChip
 from hil_tests.world.esp.pty_port import PtyPort
 
-BOARDS = ("esp32_devkitc_sx1262", "heltec_wifi_lora_32_v3", "esp32c3_devkitm", "lilygo_t3s3_sx1262")
+BOARDS = ("esp32_devkitc_sx1262", "heltec_wifi_lora_32_v3", "esp32c3_devkitm", "esp32c6_devkitc")
 RELEASE = "1.28.0"
 
 

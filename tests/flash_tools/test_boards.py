@@ -129,13 +129,21 @@ CHIPS = {
         inputs=set(),
         adc={*range(5)},
     ),
+    "esp32c6": Chip(
+        pins={*range(24)},
+        rtc={*range(8)},
+        strapping={4, 5, 8, 9, 15},
+        taken={14, 16, 17},
+        inputs=set(),
+        adc={*range(7)},
+    ),
 }
 DRIVEN = tuple(
     f"{name}_PIN"
     for name in ("TX", "SCL", "SDA", "POWER", "SWITCH", "LED", "SCK", "MOSI", "NSS", "RST", "RXEN")
 )
 # Pins of UART0, which a console behind a bridge takes.
-UART0 = {"esp32": {1, 3}, "esp32s3": {43, 44}, "esp32c3": {20, 21}}
+UART0 = {"esp32": {1, 3}, "esp32s3": {43, 44}, "esp32c3": {20, 21}, "esp32c6": {16, 17}}
 
 
 def pins_of(board: ModuleType) -> dict[str, int]:
@@ -156,10 +164,11 @@ def chip(board: ModuleType) -> Chip:
     return CHIPS[board.CHIP]
 
 
-def test_the_five_boards_and_the_virtual_one_are_there() -> None:
+def test_the_six_boards_and_the_virtual_one_are_there() -> None:
     assert BOARDS == [
         "esp32_devkitc_sx1262",
         "esp32c3_devkitm",
+        "esp32c6_devkitc",
         "heltec_wifi_lora_32_v3",
         "lilygo_t3s3_sx1262",
         "virtual",
@@ -228,6 +237,8 @@ def test_micropython_is_new_enough_for_what_the_chip_needs(board: ModuleType) ->
     assert board.MICROPYTHON_MIN >= (1, 25, 0)
     if board.CHIP == "esp32c3":
         assert board.MICROPYTHON_MIN >= (1, 27, 0), "the first with esp32.wake_on_gpio"
+    if board.CHIP == "esp32c6":
+        assert board.MICROPYTHON_MIN >= (1, 28, 0), "the first that knows which of its pins can wake it"
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -42,7 +42,7 @@ def test_a_chip_is_what_it_says_it_is(kind: str) -> None:
     assert esp.get_chip_description() == DESCRIPTIONS[kind]
     assert bytes(esp.read_mac()) == MAC
     assert esp.get_crystal_freq() == 40
-    assert cmds.detect_flash_size(esp) == ("8MB" if kind == "esp32s3" else "4MB")
+    assert cmds.detect_flash_size(esp) == ("8MB" if kind in ("esp32s3", "esp32c6") else "4MB")
     assert not esp.get_secure_boot_enabled()
     assert not esp.get_flash_encryption_enabled()
 

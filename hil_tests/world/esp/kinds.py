@@ -57,7 +57,7 @@ KINDS = {
         ),
         ChipKind(
             "esp32c6", 13, 0x2CE0_806F, 0x0, 0x6000_3000, False, 0x600B_0800, 0x6000_0014, 0x2012_0707,
-            b"\x20\x40\x16", _ROM_BANNER % ("esp32c6-20220919", "Sep 19 2022"),
+            b"\x20\x40\x17", _ROM_BANNER % ("esp32c6-20220919", "Sep 19 2022"),
             "0xc (SPI_FAST_FLASH_BOOT)", "0x4 (DOWNLOAD(USB/UART0/SDIO_REI_FEO))",
         ),
     )
