@@ -65,6 +65,7 @@ INSPECT = {
     "image": Group(
         "flash_tools.inspect_cli", "An image of a partition or a program: what is in it.", "flash"
     ),
+    "manifest": Group("flash_tools.inspect_manifest", "The signed envelope of an update.", "flash"),
     "outbox": Group("flash_tools.inspect_cli", "An outbox: records, what waits, what is damaged.", "flash"),
     "hj212": Group("gateway.inspect_cli", "Frames of HJ 212 and HJ 1404.", ""),
     "sl651": Group("gateway.inspect_cli", "Frames of SL 651-2014.", ""),

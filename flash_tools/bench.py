@@ -69,6 +69,7 @@ class Bench:
         self.told: Callable[[str], None] = lambda text: None
         self.heard: Callable[[Any, int], None] = lambda message, piv: None
         self.closed: Callable[[bytes], None] = lambda frame: None
+        self.may_join = True  # with a node that has no epoch; who only watches does not
         self.frames_closed = 0
         self.address = 0
         self.hello: messages.Hello | None = None
@@ -317,7 +318,7 @@ class Bench:
 
     def _answer_join(self, address: int, header: envelope.Header, hello: messages.Hello) -> Any:
         """A node that has an epoch tells it when it is knocked at; only one that has none is joined with."""
-        if hello.epoch is None:
+        if hello.epoch is None and self.may_join:
             secret, salt = self._secrets[address]
             self._join = GatewayJoin(secret, salt, address)
             self._r2 = self._random(NONCE_SIZE)

@@ -373,6 +373,7 @@ def _of_whom(found: Settings) -> str:
 
 def _follow_cable(cable: SerialLine, address: int | None, keys: Path | None, end_s: float | None) -> None:
     bench = _watching(cable, keys)
+    bench.may_join = False
     bench.told = lambda text: _say("text", text)
     bench.heard = lambda message, piv: _say("up", brief(message))
     bench.closed = lambda frame: _say("up", f"frame of {len(frame)} bytes, not opened")

@@ -14,6 +14,7 @@ from protocols.inspection import messages as told_messages
 from protocols.inspection.brief import sets_of, setting_name
 from protocols.inspection.messages import FLAGS, RESET_CAUSES
 from protocols.inspection.when import placed
+from protocols.measurands import registry
 from protocols.northbound.told import Line
 from protocols.wire import codes, messages
 from protocols.wire.codes import SETTING_NAMES
@@ -157,11 +158,7 @@ class ThroughGateway:
             if found is None or found["seq"] < seq:
                 return None
             rows = [
-                (
-                    name,
-                    "none" if one["v"] is None else f"{one['v']:g} {one['u']}",
-                    "" if one["q"] == 1 else FLAGS[one["q"]],
-                )
+                (name, _value(name, one), "" if one["q"] == 1 else FLAGS[one["q"]])
                 for name, one in found["readings"].items()
             ]
             return Set(found["seq"], placed(found["time"], messages.SYNCHRONISED), rows)
@@ -266,6 +263,18 @@ class ThroughGateway:
             return self._ask_gateway(operation, **request)
         except AcceptanceError as error:
             raise BenchError(str(error)) from error
+
+
+def _value(name: str, reading: Mapping[str, Any]) -> str:
+    """With all the decimals that a set of it has."""
+    if reading["v"] is None:
+        return "none"
+    known = registry().by_name.get(name)
+    return (
+        f"{reading['v']:g} {reading['u']}"
+        if known is None
+        else f"{reading['v']:.{known.decimals}f} {known.unit}"
+    )
 
 
 def _cause(name: str, value: Any) -> str:

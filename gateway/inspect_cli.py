@@ -64,7 +64,7 @@ def _input(text: str) -> bytes:
     """What is meant by an argument: what comes in by a pipe, a file, or a frame itself."""
     if text == "-":
         data = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
-    elif not text.startswith("##") and len(text) < 4096 and Path(text).is_file():
+    elif not text.startswith("##") and is_file(text):
         with Path(text).open("rb") as stream:
             data = stream.read(INPUT_BYTES_MAX + 1)
     else:
@@ -73,6 +73,14 @@ def _input(text: str) -> bytes:
     if len(data) > INPUT_BYTES_MAX:
         raise FrameError(f"more than {INPUT_BYTES_MAX} bytes: give the frames in parts.")
     return data
+
+
+def is_file(text: str) -> bool:
+    """Whether there is a file of that name; a long frame is no name at all, which is an error to ask for."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ import typer
 
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption
 from gateway.errors import FrameError, KeyFileError, RegistryError
+from gateway.inspect_cli import is_file
 from protocols.inspection import show
 from protocols.inspection.frames import KeyRing, Secrets
 from protocols.inspection.words import INPUT_BYTES_MAX, pieces, printable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from protocols.northbound.told import Told
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-# A name longer than this is none of a file.
-_NAME_MAX = 1024
 
 WordsArgument = Annotated[
     list[str],
@@ -156,7 +155,7 @@ def _read(word: str) -> bytes:
         return sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
     path = Path(word)
     try:
-        if len(word) < _NAME_MAX and path.is_file():
+        if is_file(word):
             with path.open("rb") as stream:
                 return stream.read(INPUT_BYTES_MAX + 1)
     except (OSError, ValueError) as exc:

@@ -25,6 +25,7 @@ from gateway.schema import EVENT_COLUMNS, READING_COLUMNS, connect_reader
 from protocols import device_schemas
 from protocols.inspection import show
 from protocols.inspection.messages import FLAGS, OUTCOMES, QUALITIES, STATES
+from protocols.inspection.when import placed
 from protocols.measurands import RegistryError, registry
 from protocols.northbound.told import Line, Told
 from protocols.wire import readings
@@ -238,7 +239,7 @@ def _head(
         Line(
             "time",
             date_of(time * 1000),
-            "" if boot_time is None else f"placed; the node said {boot_time} s after a boot",
+            "" if boot_time is None else f"placed; the node said {placed(boot_time, tq)}",
         ),
         Line("tq", str(tq), QUALITIES[tq] if 0 <= tq < len(QUALITIES) else ""),
     ]

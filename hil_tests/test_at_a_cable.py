@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import tidegate
 from hil_tests.places import RiverPlace
-from hil_tests.street import ROOT, Street
+from hil_tests.street import Street
 from hil_tests.waiting import wait
 from protocols.node_types import settings_of
 
@@ -33,12 +33,10 @@ class Desk:
 
     def typed(self, *words: str, code: int = 0) -> str:
         """`tidegate …`: what it says, on either stream."""
-        command = [sys.executable, "-m", "tidegate", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        secret = json.loads(self.keys.read_text())["master_secret"]
-        assert secret not in done.stdout + done.stderr
-        return done.stdout + done.stderr
+        done = CliRunner().invoke(tidegate.app, list(words))
+        assert done.exit_code == code, done.output
+        assert json.loads(self.keys.read_text())["master_secret"] not in done.output
+        return done.output
 
     def through(self, word: str, *more: str, code: int = 0) -> str:
         config = ("--gateway", "--config", str(self.street.gateway.config))

@@ -13,6 +13,7 @@ from protocols.wire.errors import WireError
 from protocols.wire.limits import MAX_CHANNEL, MAX_PACKET
 
 _LITTLEFS = b"littlefs"
+_SUIT = b"\xd8\x6b"  # CBOR tag 107
 _ESP_IMAGE = 0xE9
 _ESP_IMAGE_BYTES_MIN = 4096
 
@@ -48,6 +49,8 @@ def _files(data: bytes) -> list[Guess]:
         return [Guess("image", "begins with AA 50: a partition table")]
     if data[:1] == bytes((_ESP_IMAGE,)) and len(data) >= _ESP_IMAGE_BYTES_MIN:
         return [Guess("image", "begins with E9 and is long: a program image of an ESP32")]
+    if data.startswith(_SUIT):
+        return [Guess("manifest", "begins with CBOR's tag 107: the SUIT envelope of an update")]
     body = data[:-4]
     if 30 < len(data) < 512 and crc32(body) == int.from_bytes(data[-4:], "little"):
         try:

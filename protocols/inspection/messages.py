@@ -86,7 +86,7 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, bytes):
         return hexed(value)
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
 
 
 def _meaning(message: Any, name: str, value: Any) -> str:

@@ -113,6 +113,20 @@ def test_a_node_without_an_epoch_is_joined_with_and_is_the_gateways_afterwards(t
     assert sorted(street.peer.seqs()) == list(range(1, street.node.outbox.next_seq))
 
 
+def test_who_only_watches_reads_a_first_hello_and_joins_with_nobody(tmp_path: Path) -> None:
+    street = Street()
+    visit = Visit(street, tmp_path)
+    visit.bench.may_join = False
+    seen: list[Any] = []
+    visit.bench.heard = lambda message, piv: seen.append(message)
+    visit.bench.knock()
+    for _ in range(100):
+        visit.bench.watch()
+    assert {type(message) for message in seen} == {messages.Hello}
+    assert street.node.session.epoch is None
+    assert visit.bench.can_knock
+
+
 def test_a_line_that_spoils_a_tenth_of_its_bytes_only_costs_time(tmp_path: Path) -> None:
     street = joined()
     visit = Visit(street, tmp_path)

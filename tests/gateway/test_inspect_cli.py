@@ -50,6 +50,12 @@ def test_files_and_pipes(tmp_path: Path) -> None:
     assert run("hj212", "-", stdin=b"".join(test_hj212.EXACT))[0] == 0
 
 
+def test_a_frame_longer_than_any_name_of_a_file_is_a_frame() -> None:
+    long = GOOD.hex() + "00" * 2000
+    assert run("sl651", long)[1].count("WRONG: ") >= 1
+    assert run("frame", "0a012c0012" + "ab" * 400)[0] == 0
+
+
 def test_json_for_programs() -> None:
     code, text = run("sl651", "--json", GOOD.hex(), BAD.hex())
     said = json.loads(text)

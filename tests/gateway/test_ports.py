@@ -7,16 +7,17 @@ import fcntl
 import json
 import os
 import sqlite3
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import tidegate
 from gateway import limits
 from tests.gateway.fake_node import Pty
-from tests.gateway.test_daemon_process import CONFIG, ROOT, daemon
+from tests.gateway.test_daemon_process import CONFIG, daemon
 from tests.gateway.test_daemon_process import folder as folder
 from tests.gateway.test_serial_link import Bench, running
 
@@ -104,13 +105,10 @@ def test_a_port_that_is_missing_or_held_by_another_can_be_released_too(tmp_path:
 
 async def typed(folder: Path, code: int, *words: str) -> str:
     """What a person sees of `tidegate gateway …`, which ends with this exit code."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tidegate", "gateway", *words, "--config", str(folder / "gateway.toml"), cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, "COLUMNS": "80"},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == code, out.decode()
-    return out.decode()
+    asked = ["gateway", *words, "--config", str(folder / "gateway.toml")]
+    done = await asyncio.to_thread(lambda: CliRunner(env={"COLUMNS": "80"}).invoke(tidegate.app, asked))
+    assert done.exit_code == code, done.output
+    return done.output
 
 
 def reasons(port: object) -> list[str]:

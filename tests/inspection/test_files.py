@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 import tidegate
 from boards.virtual import board
 from firmware.reports import FIRMWARE
-from flash_tools import inspect_image, inspect_program
+from flash_tools import inspect_image, inspect_manifest, inspect_program
 from flash_tools.images import build_state_image, compile_module
 from flash_tools.mint import ROOT
 from protocols.northbound.told import Told
 from tests.inspection import files
+from tests.inspection.test_own_bytes import cases
 
 
 def typed(*words: str) -> tuple[int, str]:
@@ -152,6 +154,31 @@ def test_a_whole_flash_is_told_part_by_part(tmp_path: Path) -> None:
     for part in ("bootloader", "partition table", "factory", "state"):
         assert f"flash.bin: {part}" in said
     assert "node 0042" in said
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in cases("updates") if c["check"] == "manifest"], ids=lambda c: str(c["name"])
+)
+def test_an_envelope_of_an_update_is_told_and_what_every_node_would_refuse(case: dict[str, Any]) -> None:
+    """Of the golden cases: what depends on the node or its keys is not a mistake of the envelope."""
+    told = inspect_manifest.tell(bytes.fromhex(case["envelope"]))
+    of_the_node = {"downgrade", "vendor", "class", "unknown-key", "revoked-key", "signature"}
+    if case.get("reason") in of_the_node or "reason" not in case:
+        assert told.problems == []
+        assert value(told, "sequence").isdecimal()
+    elif case["reason"] != "oversize":  # by what a node has room for
+        assert told.problems[0].startswith(case["reason"])
+
+
+def test_an_envelope_in_a_file_or_in_digits(tmp_path: Path) -> None:
+    case = cases("updates")[0]
+    (tmp_path / "release.suit").write_bytes(bytes.fromhex(case["envelope"]))
+    code, said = typed("manifest", str(tmp_path / "release.suit"))
+    assert (code, "the template is right" in said) == (0, True)
+    assert typed("manifest", case["envelope"]) == (code, said)
+    assert typed("what", case["envelope"])[1].count("tidegate inspect manifest") == 1
+    assert typed("manifest", case["envelope"][:-2])[0] == 1
+    assert typed("manifest", "zz")[0] == 1
 
 
 @pytest.mark.parametrize("words", [["image", "nowhere.img"], ["outbox", "."], ["image", "-"]])
