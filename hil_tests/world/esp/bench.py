@@ -33,6 +33,8 @@ from hil_tests.world.esp.prompt import Prompt
 # MicroPython on a chip needs about this long until it runs a main.py. A host that changes its baud rate after a reset
 # relies on some of it.
 BOOT_S = 0.5
+# How often what happens at the place by itself does: a lift needs its door moved.
+_TICK_S = 0.25
 _APP_LABELS = ("vfs", "app")
 
 
@@ -62,6 +64,7 @@ class BenchBoard:
         self._scale = time_scale
         self._boot_s = boot_s
         self._booting: Timer | None = None
+        self._speaks = False  # from a start on until somebody ends it, also while nothing runs yet
         self._clock = BoardClock(0.0)
         self._changed = threading.Condition()
         self._tty = -1
@@ -84,10 +87,10 @@ class BenchBoard:
 
     @property
     def speaks_by_itself(self) -> bool:
-        return self.node is not None or self.prompt is not None or self._booting is not None
+        return self._speaks
 
     def hear(self, data: bytes, baud: int | None = None) -> None:
-        if not self.speaks_by_itself:
+        if not self._speaks:
             self.chip.hear(data, baud)
         elif baud in (None, ROM_BAUD):
             self._hub.call(lambda: self._type_in(data))
@@ -148,6 +151,7 @@ class BenchBoard:
             self._hub.call(lambda: self._start_soon(boot))
 
     def _start_soon(self, boot: Boot) -> None:
+        self._speaks = True
         self._booting = self._clock.call_later(self._boot_s, lambda: self._start_life(boot))
 
     def _start_life(self, boot: Boot) -> None:
@@ -179,6 +183,20 @@ class BenchBoard:
         with self._changed:
             self.lives += 1
             self._changed.notify_all()
+        life = self.lives
+        self._clock.call_later(_TICK_S, lambda: self._tick(life))
+
+    def _tick(self, life: int) -> None:
+        """The place lives, as long as this node does; where its program has ended, the prompt takes over."""
+        if self.node is None or self.place is None or life != self.lives:
+            return
+        self.place.live()
+        if self.node.state == "halted" and not self.node.is_watched:
+            self._end_life()
+            if self.boot is not None:
+                self._start_prompt(self.boot)
+        else:
+            self._clock.call_later(_TICK_S, lambda: self._tick(life))
 
     def _start_prompt(self, boot: Boot) -> None:
         part = boot.partitions.get(_APP_LABELS[0])
@@ -229,6 +247,7 @@ class BenchBoard:
             self._say(data)
 
     def _end(self) -> None:
+        self._speaks = False
         if self._booting is not None:
             self._booting.cancel()
             self._booting = None
