@@ -17,8 +17,10 @@ from typing import Annotated, Any
 import serial
 import typer
 
+from flash_tools import node_types
+from flash_tools.images import board_constants
 from hil_tests.errors import RigError
-from hil_tests.virtual import held
+from hil_tests.virtual import ROOT, held
 from hil_tests.world.esp import image
 from hil_tests.world.esp.bench import BenchBoard
 from hil_tests.world.esp.chip import EspChip, fresh_fuses
@@ -198,4 +200,19 @@ def _tell(folder: Path, kinds: list[str], seats: list[Seat]) -> None:
         typer.echo(f"{words}  {', '.join(sorted(seat.faults))}".rstrip())
     typer.echo(f"\nWhat stands for MicroPython is in {downloads}/. In another terminal:")
     typer.echo(f"  esptool --port {seats[0].name} flash-id")
-    typer.echo(f"  tidegate flash --port {seats[0].name} --type river --micropython {downloads}")
+    for kind in dict.fromkeys(kinds):
+        board = board_for(kind)
+        name = next(seat.name for seat in seats if seat.chip.kind.name == kind)
+        if board:
+            typer.echo(f"  tidegate flash --port {name} --board {board} --type river \\")
+            typer.echo(f"      --micropython {downloads}")
+        else:
+            typer.echo(f"  no board of ours has an {kind} yet: tidegate flash refuses {name}")
+
+
+def board_for(kind: str) -> str:
+    """A board of ours with such a chip and such a flash; "" when there is none."""
+    size = 1 << kind_of(kind).jedec[2]
+    found = {name: board_constants(name) for name in node_types.boards(ROOT)}
+    names = [name for name, board in found.items() if (kind, size) == (board.CHIP, board.FLASH_SIZE)]
+    return names[0] if names else ""

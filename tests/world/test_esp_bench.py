@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.bench_cli import FAULTS, make_chip, parse_faults
+from hil_tests.bench_cli import FAULTS, board_for, make_chip, parse_faults
 from hil_tests.errors import RigError
 from hil_tests.world.esp import image
 from hil_tests.world.esp.boot import TABLE_AT, Boot, boot_of
@@ -133,6 +133,16 @@ class Street:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(20)
+
+
+def test_the_bench_names_a_board_for_each_chip_that_has_one() -> None:
+    found = {kind: board_for(kind) for kind in KINDS}
+    assert found == {
+        "esp32": "esp32_devkitc_sx1262",
+        "esp32s3": "heltec_wifi_lora_32_v3",
+        "esp32c3": "esp32c3_devkitm",
+        "esp32c6": "",
+    }
 
 
 @pytest.fixture
