@@ -129,6 +129,8 @@ def build(
             tree = releasing.image_files(node_type, release.files())
             write_new(release.folder / "app.img", image_of(board, tree).data, force=True)
     _air_table(Console(), release)
+    if image:
+        typer.echo(f"onto a node by USB: tidegate flash --image {release.folder / 'app.img'} …")
     typer.echo(f"{release.folder}: built, not signed. Next: tidegate release sign {release.label} --key FILE")
 
 

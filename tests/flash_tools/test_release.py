@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from flash_tools.shorten import shorten
 from protocols import delta as making
 from protocols.wire import delta, manifest
 from protocols.wire import release as release_file
+from tests.wire.release_cases import history
 
 BOARD = "heltec_wifi_lora_32_v3"
 
@@ -85,13 +84,7 @@ def test_one_line_in_one_module_is_at_most_two_frames_at_sf7(made: tuple[Book, P
 
 def test_the_delta_over_two_real_releases_is_a_tenth_of_the_bundle_at_most() -> None:
     """Bundles of three commits of this repository, as bench/deltas.py built them."""
-    history = json.loads((Path(__file__).parent / "history.json").read_text(encoding="utf-8"))
-    trees: list[dict[str, bytes]] = [{}]
-    for packed in history["payloads"]:
-        tree = making.Memory()
-        delta.apply(io.BytesIO(base64.b64decode(packed)), making.Memory(trees[-1]), tree)
-        trees.append(tree.files)
-    old, new = trees[1], trees[3]
+    old, _, new = history()
     payload = making.make(old, new)
     size = len(making.pack(new))
     target = making.Memory()
@@ -177,8 +170,17 @@ def test_a_signed_release_is_good_and_one_that_was_tampered_with_is_not(
     (release.folder / "kept").replace(release.folder / "full.suit")
 
 
-def test_rotation_and_revocation_reach_nodes_by_a_release(made: tuple[Book, Path], tmp_path: Path) -> None:
+def test_rotation_and_revocation_reach_nodes_by_a_release(
+    made: tuple[Book, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that is new, unknown or revoked signs nothing that nodes in the street would refuse."""
+
+    def files_of(
+        _: Path, book: Book, sequence: int, node_type: str, board: str, __: Names
+    ) -> dict[str, bytes]:
+        return {"main.py": b"pass\n", release_file.FILE: book.release_file(sequence, node_type, board)}
+
+    monkeypatch.setattr(releasing, "files_of", files_of)  # of whatever program: this is about keys
     before, folder = made
     book = Book(tmp_path / "r", {**before.data, "keys": list(before.data["keys"]), "revoked": {}})
     daily, spare = signing.load(folder / "daily"), signing.load(folder / "spare")
