@@ -67,6 +67,7 @@ INSPECT = {
     ),
     "manifest": Group("flash_tools.inspect_manifest", "The signed envelope of an update.", "flash"),
     "outbox": Group("flash_tools.inspect_cli", "An outbox: records, what waits, what is damaged.", "flash"),
+    "update": Group("flash_tools.inspect_update", "What an update is made of: envelope, payload.", "flash"),
     "hj212": Group("gateway.inspect_cli", "Frames of HJ 212 and HJ 1404.", ""),
     "sl651": Group("gateway.inspect_cli", "Frames of SL 651-2014.", ""),
 }

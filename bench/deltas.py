@@ -55,7 +55,12 @@ def main() -> None:
 
 def built(commit: str, node: str, board: str, names: Names) -> dict[str, bytes]:
     """One slot, of the sources of a commit."""
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
+    done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(
+            f"commit {commit} is not here: this needs a clone with the history of the repository"
+        )
+    archive = done.stdout
     with tempfile.TemporaryDirectory(prefix="tidegate-deltas-") as folder:
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(folder, filter="data")

@@ -18,7 +18,7 @@ from typing import Any
 
 from flash_tools.errors import ReleaseError
 from flash_tools.naming import Names
-from flash_tools.signing import NAMES, Signer
+from flash_tools.signing import NAMES
 from protocols import suit
 from protocols.wire import bundle
 from protocols.wire import release as release_file
@@ -119,16 +119,17 @@ class Book:
                 f"{len(self.trusted)} keys are trusted, a node keeps {release_file.MAX_KEYS}: revoke one first"
             )
 
-    def add(self, signer: Signer, name: str) -> None:
+    def add(self, algorithm: int, public: bytes, name: str) -> str:
+        """Trust a key from the next release on; its id."""
+        kid = suit.key_id(public).hex()
+        if any(key["kid"] == kid for key in self.data["keys"]):
+            gone = self.data["revoked"].get(kid)
+            raise ReleaseError(f"key {kid} is in the book already" + (f", revoked: {gone}" if gone else ""))
         self.check_room()
         self.data["keys"].append(
-            {
-                "kid": signer.kid.hex(),
-                "algorithm": NAMES[signer.algorithm],
-                "public": signer.public.hex(),
-                "name": name,
-            }
+            {"kid": kid, "algorithm": NAMES[algorithm], "public": public.hex(), "name": name}
         )
+        return kid
 
     def revoke(self, kid: str, why: str) -> None:
         known = [key["kid"] for key in self.data["keys"]]

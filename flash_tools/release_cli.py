@@ -17,7 +17,6 @@ from flash_tools.images import image_of
 from flash_tools.mint import ROOT, write_new
 from flash_tools.naming import Names
 from flash_tools.release_book import BOOK, Book, Release
-from protocols.wire import delta
 
 app = typer.Typer(no_args_is_help=True, help="Build and sign releases for updates over the air (maintainer).")
 
@@ -57,7 +56,7 @@ def keygen(
             )
         else:
             signer = signing.generate(out, algorithm)
-    book.add(signer, name)
+    book.add(signer.algorithm, signer.public, name)
     book.save()
     typer.echo(f"{signer.kid.hex()}  {algorithm}  {out}")
     if len(book.trusted) == 1:
@@ -65,6 +64,25 @@ def keygen(
             "One key only: if it is lost, no node can be updated over the air again; if it is stolen, none can\n"
             "be told. Make a second one (--algorithm hss-lms), and keep it where the first one is not."
         )
+
+
+@app.command()
+def trust(
+    key: Annotated[
+        Path, typer.Argument(metavar="FILE", help="PEM of a private key, or of a public P-256 key.")
+    ],
+    releases: BookOption = Path("releases"),
+    vendor: Annotated[
+        str | None, typer.Option("--vendor", help="Your domain name, when the folder of releases begins.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Whose it is, for people.")] = "",
+) -> None:
+    """Take in a key that another tool made (openssl, a smart card): the next release tells nodes to trust it."""
+    book = _open_or_begin(releases, vendor)
+    algorithm, public = signing.load_public(key)
+    kid = book.add(algorithm, public, name)
+    book.save()
+    typer.echo(f"{kid}  {signing.NAMES[algorithm]}  {key}")
 
 
 def _open_or_begin(folder: Path, vendor: str | None) -> Book:
@@ -111,6 +129,8 @@ def build(
             tree = releasing.image_files(node_type, release.files())
             write_new(release.folder / "app.img", image_of(board, tree).data, force=True)
     _air_table(Console(), release)
+    if image:
+        typer.echo(f"onto a node by USB: tidegate flash --image {release.folder / 'app.img'} …")
     typer.echo(f"{release.folder}: built, not signed. Next: tidegate release sign {release.label} --key FILE")
 
 
@@ -178,7 +198,7 @@ def inspect(
     """Say what a release, an envelope or a payload contains. Verifies nothing."""
     path = Path(what)
     if path.is_file():
-        for line in _file_lines(path):
+        for line in release_show.file_lines(path.read_bytes()):
             typer.echo(line)
         return
     found = Book.load(releases).find(what)
@@ -194,17 +214,6 @@ def inspect(
         lines = release_show.payload_lines(found.payload(payload))
         for line in lines + (release_show.envelope_lines(envelope) if envelope else ["not signed"]):
             typer.echo(f"  {line}")
-
-
-def _file_lines(path: Path) -> list[str]:
-    data = path.read_bytes()
-    if data[:2] == b"\xd8\x6b":
-        return release_show.envelope_lines(data)
-    if data[:1] == bytes((delta.VERSION,)) and path.name != "bundle.bin":
-        return release_show.payload_lines(data)
-    from flash_tools.release_book import unpack
-
-    return [f"{len(content):7d}  {name}" for name, content in unpack(data).items()]
 
 
 @app.command()

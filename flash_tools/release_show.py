@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import cbor2
 
 from flash_tools.errors import ReleaseError
-from flash_tools.release_book import Release
+from flash_tools.release_book import Release, unpack
 from protocols import delta as making
 from protocols.wire import airtime, delta, manifest
+from protocols.wire.errors import WireError
 from protocols.wire.law import CN470, Law
 
 SPREADING_FACTORS = (7, 8, 9, 10)
@@ -111,6 +112,27 @@ def envelope_lines(data: bytes) -> list[str]:
 
 def _algorithm(number: int) -> str:
     return {manifest.ES256: "ES256", manifest.HSS_LMS: "HSS/LMS"}.get(number, f"algorithm {number}")
+
+
+def file_lines(data: bytes) -> list[str]:
+    """An envelope, a payload or a bundle, told to a person."""
+    if data[:2] == b"\xd8\x6b":
+        return envelope_lines(data)
+    try:
+        return payload_lines(data)
+    except WireError:
+        pass
+    try:
+        files = unpack(data)
+    except ReleaseError:
+        files = {}
+    if not files:
+        raise ReleaseError(
+            f"no envelope (d86b…), no payload (01…) and no bundle of a release: it begins {data[:8].hex() or 'nowhere'}"
+        )
+    return [f"{len(content):7d}  {path}" for path, content in files.items()] + [
+        f"{len(data):7d}  in {len(files)} files"
+    ]
 
 
 def payload_lines(data: bytes) -> list[str]:

@@ -95,8 +95,30 @@ def load(path: Path) -> Signer:
     return Signer(suit.ES256, _raw(private), lambda message: _sign_es256(private, message))
 
 
+def load_public(path: Path) -> tuple[int, bytes]:
+    """(algorithm, public key) of a key file: of a private key, or of a public P-256 key that another tool keeps."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ReleaseError(f"key {path}: {error.strerror}") from error
+    if b"BEGIN PUBLIC KEY" not in data:
+        signer = load(path)
+        return signer.algorithm, signer.public
+    try:
+        public = serialization.load_pem_public_key(data)
+    except ValueError as error:
+        raise ReleaseError(f"key {path} is no PEM file of a public key: {error}") from error
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+        raise ReleaseError(f"key {path}: of public keys, P-256 is allowed")
+    return suit.ES256, _point(public)
+
+
 def _raw(private: ec.EllipticCurvePrivateKey) -> bytes:
-    numbers = private.public_key().public_numbers()
+    return _point(private.public_key())
+
+
+def _point(public: ec.EllipticCurvePublicKey) -> bytes:
+    numbers = public.public_numbers()
     return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
 
 

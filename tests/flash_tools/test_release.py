@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import shutil
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 from flash_tools import release as releasing
@@ -21,6 +21,8 @@ from flash_tools.release_book import Book, unpack
 from flash_tools.shorten import shorten
 from protocols import delta as making
 from protocols.wire import delta, manifest
+from protocols.wire import release as release_file
+from tests.wire.release_cases import history
 
 BOARD = "heltec_wifi_lora_32_v3"
 
@@ -41,13 +43,17 @@ def a_line_more(root: Path, path: str, after: str, line: str) -> None:
     file.write_text(text.replace(after, after + line), encoding="utf-8")
 
 
+def take(book: Book, signer: signing.Signer, name: str = "") -> None:
+    book.add(signer.algorithm, signer.public, name)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Book, Path]:
     """Two keys, and two releases: a line was added to one module."""
     folder = tmp_path_factory.mktemp("releases")
     book = Book.begin(folder / "r", "tidegate.example")
     for name, algorithm in (("daily", "es256"), ("spare", "hss-lms")):
-        book.add(signing.generate(folder / name, algorithm, height=5), name)
+        take(book, signing.generate(folder / name, algorithm, height=5), name)
     book.save()
     root = sources(folder / "src")
     releasing.build(book, root, "river", BOARD)
@@ -78,13 +84,7 @@ def test_one_line_in_one_module_is_at_most_two_frames_at_sf7(made: tuple[Book, P
 
 def test_the_delta_over_two_real_releases_is_a_tenth_of_the_bundle_at_most() -> None:
     """Bundles of three commits of this repository, as bench/deltas.py built them."""
-    history = json.loads((Path(__file__).parent / "history.json").read_text(encoding="utf-8"))
-    trees: list[dict[str, bytes]] = [{}]
-    for packed in history["payloads"]:
-        tree = making.Memory()
-        delta.apply(io.BytesIO(base64.b64decode(packed)), making.Memory(trees[-1]), tree)
-        trees.append(tree.files)
-    old, new = trees[1], trees[3]
+    old, _, new = history()
     payload = making.make(old, new)
     size = len(making.pack(new))
     target = making.Memory()
@@ -170,14 +170,23 @@ def test_a_signed_release_is_good_and_one_that_was_tampered_with_is_not(
     (release.folder / "kept").replace(release.folder / "full.suit")
 
 
-def test_rotation_and_revocation_reach_nodes_by_a_release(made: tuple[Book, Path], tmp_path: Path) -> None:
+def test_rotation_and_revocation_reach_nodes_by_a_release(
+    made: tuple[Book, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that is new, unknown or revoked signs nothing that nodes in the street would refuse."""
+
+    def files_of(
+        _: Path, book: Book, sequence: int, node_type: str, board: str, __: Names
+    ) -> dict[str, bytes]:
+        return {"main.py": b"pass\n", release_file.FILE: book.release_file(sequence, node_type, board)}
+
+    monkeypatch.setattr(releasing, "files_of", files_of)  # of whatever program: this is about keys
     before, folder = made
     book = Book(tmp_path / "r", {**before.data, "keys": list(before.data["keys"]), "revoked": {}})
     daily, spare = signing.load(folder / "daily"), signing.load(folder / "spare")
     releasing.build(book, folder / "src", "bridge", BOARD, sequence=2)
     fresh = signing.generate(tmp_path / "fresh", "es256")
-    book.add(fresh, "its successor")
+    take(book, fresh, "its successor")
     book.revoke(daily.kid.hex(), "left on a train")
     third = releasing.build(book, folder / "src", "bridge", BOARD)
     with pytest.raises(ReleaseError, match="not trusted by nodes that run"):
@@ -203,11 +212,50 @@ def test_rotation_and_revocation_reach_nodes_by_a_release(made: tuple[Book, Path
 def test_the_last_key_can_not_be_revoked(tmp_path: Path) -> None:
     book = Book.begin(tmp_path, "tidegate.example")
     signer = signing.generate(tmp_path / "key", "es256")
-    book.add(signer, "")
+    take(book, signer)
     with pytest.raises(ReleaseError, match="only one"):
         book.revoke(signer.kid.hex(), "a mistake")
     with pytest.raises(ReleaseError, match="did you mean"):
         book.revoke(signer.kid.hex()[:-1] + "x", "a slip")
+
+
+def test_a_key_of_another_tool_is_taken_in_once(tmp_path: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (tmp_path / "card.pem").write_bytes(public)
+    arguments = [
+        "trust",
+        str(tmp_path / "card.pem"),
+        "-r",
+        str(tmp_path / "r"),
+        "--vendor",
+        "tidegate.example",
+    ]
+    done = CliRunner().invoke(release_cli.app, arguments, catch_exceptions=False)
+    (key,) = Book.load(tmp_path / "r").trusted
+    assert done.output.split()[0] == key["kid"]
+    numbers = private.public_key().public_numbers()
+    assert key["public"] == f"{numbers.x:064x}{numbers.y:064x}"
+    with pytest.raises(ReleaseError, match="already"):
+        CliRunner().invoke(release_cli.app, arguments, catch_exceptions=False)
+
+
+def test_as_many_keys_as_are_allowed_fit_what_a_node_reads(tmp_path: Path) -> None:
+    book = Book.begin(tmp_path, "tidegate.example")
+    take(book, signing.generate(tmp_path / "first", "es256"))
+    for number in range(8):
+        take(book, signing.generate(tmp_path / f"rotated{number}", "es256"))
+        book.revoke(book.trusted[0]["kid"], "rotated")
+    for number in range(3):
+        take(book, signing.generate(tmp_path / f"more{number}", "es256"))
+    said = release_file.decode(book.release_file(1 << 29, "river", BOARD))
+    assert [key.is_revoked for key in said.keys] == [True] * 8 + [False] * 4
+    with pytest.raises(ReleaseError, match="revoke one first"):
+        take(book, signing.generate(tmp_path / "one too many", "es256"))
+    with pytest.raises(ReleaseError, match="8 keys are revoked"):
+        book.revoke(book.trusted[0]["kid"], "one too many")
 
 
 def test_what_is_no_bundle_is_refused() -> None:
@@ -249,3 +297,18 @@ def test_the_command_takes_a_maintainer_from_a_key_to_a_page(tmp_path: Path) -> 
     page = (tmp_path / f"r/bridge-{BOARD}/0001/page.html").read_text(encoding="utf-8")
     assert "&lt;first&gt; &amp; only" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_file_of_a_release_says_what_it_is_and_another_file_what_it_is_not(made: tuple[Book, Path]) -> None:
+    book, folder = made
+    release = book.find(f"river-{BOARD}/2")
+    releasing.sign(book, release, signing.load(folder / "daily"))
+    for name, said in (
+        ("full.suit", "sequence      2"),
+        ("from-0001.bin", "base"),
+        ("bundle.bin", "main.py"),
+    ):
+        assert said in "\n".join(release_show.file_lines((release.folder / name).read_bytes()))
+    for data in (b"", b"{}", b"\xd8\x6b\xa0", bytes(100)):
+        with pytest.raises(ReleaseError):
+            release_show.file_lines(data)

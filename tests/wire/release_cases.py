@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import uuid
+from functools import cache
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from protocols import delta as making
 from protocols import suit
-from protocols.wire import manifest
+from protocols.wire import delta, manifest
+from tests.wire import interpreters
 
 VENDOR = suit.vendor_id("tidegate.example")
 CLASS = suit.class_id(VENDOR, "river", "virtual")
@@ -46,3 +52,15 @@ def contents(
 
 def envelope(what: suit.Contents) -> bytes:
     return suit.envelope(suit.manifest(what), suit.ES256, KEY.kid, sign)
+
+
+@cache
+def history() -> list[dict[str, bytes]]:
+    """The files of three real bundles, one after the other (bench/deltas.py)."""
+    packed = json.loads((interpreters.ROOT / "tests/flash_tools/history.json").read_text(encoding="utf-8"))
+    trees: list[dict[str, bytes]] = [{}]
+    for payload in packed["payloads"]:
+        tree = making.Memory()
+        delta.apply(io.BytesIO(base64.b64decode(payload)), making.Memory(trees[-1]), tree)
+        trees.append(tree.files)
+    return trees[1:]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from pathlib import Path
 
 from protocols import delta as making
 from protocols import lms_sign, suit
-from protocols.wire import delta
 from tests.wire import interpreters
-from tests.wire.release_cases import CLASS, KEY, VENDOR, contents, envelope
+from tests.wire.release_cases import CLASS, KEY, VENDOR, contents, envelope, history
 
 # Beside its modules, in one piece; objects of this MicroPython are twice as large as on a chip.
 BOUNDS = {"es256_needs": 8 * 1024, "hss_needs": 6 * 1024, "delta_needs": 14 * 1024, "full_needs": 12 * 1024}
@@ -24,19 +21,11 @@ def lay(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def test_verifying_and_applying_fit_the_heap_of_a_node(tmp_path: Path) -> None:
-    history = json.loads((interpreters.ROOT / "tests/flash_tools/history.json").read_text(encoding="utf-8"))
-    trees: list[dict[str, bytes]] = [{}]
-    for packed in history["payloads"]:
-        tree = making.Memory()
-        with (tmp_path / "payload").open("w+b") as file:
-            file.write(base64.b64decode(packed))
-            file.seek(0)
-            delta.apply(file, making.Memory(trees[-1]), tree)
-        trees.append(tree.files)
-    lay(tmp_path / "old", trees[1])
-    lay(tmp_path / "new", trees[3])
-    (tmp_path / "delta.bin").write_bytes(making.make(trees[1], trees[3]))
-    (tmp_path / "full.bin").write_bytes(making.make(None, trees[3]))
+    old, _, new = history()
+    lay(tmp_path / "old", old)
+    lay(tmp_path / "new", new)
+    (tmp_path / "delta.bin").write_bytes(making.make(old, new))
+    (tmp_path / "full.bin").write_bytes(making.make(None, new))
     name, seed = bytes(16), bytes(24)
     lowest = lms_sign.leaves(5, name, seed)
     public = lms_sign.public_key(name, lowest)
