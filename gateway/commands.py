@@ -75,7 +75,10 @@ OUTCOMES = {
     messages.UNKNOWN_OPERATION: "unknown_operation",
 }
 COMMAND_ID_MAX = (1 << 32) - 1
+_BY = By("gateway", "end of a command")
 REPORT_MAX = 200
+# A result that came late is among so many events at the next start: a minute of a whole city's.
+LATE_EVENTS_MAX = 20_000
 
 
 @dataclass(slots=True)
@@ -150,6 +153,8 @@ class Commands:
             )
             command.is_sent = row.sent_ms is not None
             self._open.setdefault(row.node, []).append(command)
+        for node, command_id, outcome, detail in self._store.read(_read_late):
+            await self._late_result(node, command_id, OUTCOMES[outcome], _told(json.loads(detail)))
         return sum(len(commands) for commands in self._open.values())
 
     async def add(self, address: int, op: int, args: Args, ttl_s: int, by: By) -> int:
@@ -271,6 +276,9 @@ class Commands:
                 "WHERE node = ? AND command_id = ? AND state IN ('unanswered', 'expired')",
                 (state, detail, now_ms, address, command_id),
             )
+            if cursor.rowcount:
+                told = f"wire id {command_id}: its result came after the deadline {detail}".strip()
+                audit(connection, now_ms, _BY, f"command.{state}", f"{address:04x}", told)
             return cursor.rowcount == 1
 
         return await self._store.write(write)
@@ -288,7 +296,6 @@ class Commands:
         self, number: int, address: int, state: str, detail: str, command: OpenCommand | None
     ) -> None:
         now_ms = self._clock.unix_ms()
-        by = By("gateway", "end of a command")
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -296,7 +303,7 @@ class Commands:
                 (state, detail, now_ms, number),
             )
             audit(
-                connection, now_ms, by, f"command.{state}", f"{address:04x}", f"id {number} {detail}".strip()
+                connection, now_ms, _BY, f"command.{state}", f"{address:04x}", f"id {number} {detail}".strip()
             )
 
         await self._store.write(write)
@@ -375,3 +382,17 @@ def _read_open(connection: sqlite3.Connection) -> list[tuple[_Row, tuple[int, st
         ).fetchone()
         found.append((row, result and (result[0], _told(json.loads(result[1])))))
     return found
+
+
+def _read_late(connection: sqlite3.Connection) -> list[tuple[int, int, int, str]]:
+    """(node, command id, outcome, detail) of results that came after the deadline, and that a kill kept from the books.
+
+    Among the latest: what else there is has been looked at by the starts before.
+    """
+    return connection.execute(
+        "SELECT c.node, c.command_id, v.state, v.detail FROM"
+        " (SELECT * FROM command ORDER BY id DESC LIMIT ?1) c"
+        " JOIN event_view v ON v.kind = ?2 AND v.node = c.node AND v.code = c.command_id"
+        " WHERE c.state IN ('unanswered', 'expired') AND v.id > (SELECT max(id) FROM event) - ?3",
+        (REPORT_MAX, Result.KIND, LATE_EVENTS_MAX),
+    ).fetchall()

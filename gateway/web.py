@@ -92,11 +92,8 @@ class HttpServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        handshake_s = limits.HTTP_TIMEOUT_S if self._tls else None
-        server = await asyncio.start_server(
-            self._client, self._address, self._asked_port,
-            limit=_CHUNK, ssl=self._tls, ssl_handshake_timeout=handshake_s, ssl_shutdown_timeout=handshake_s,
-        )  # fmt: skip
+        # Without TLS at first: who only connects, and never says hello, counts as well.
+        server = await asyncio.start_server(self._client, self._address, self._asked_port, limit=_CHUNK)
         self.port = server.sockets[0].getsockname()[1]
         self._log.info(f"{self._name}_listens", address=self._address, port=self.port)
         self._on_listening()
@@ -109,11 +106,22 @@ class HttpServer:
             if self._connections > self._connections_max:
                 self.counters["refused"] += 1
                 return
+            if self._tls is not None and not await self._is_private(writer):
+                self.counters["refused"] += 1
+                return
             if not await guard(self._serve(reader, writer), self._log, f"{self._name}_failed"):
                 self.counters["refused"] += 1
         finally:
             self._connections -= 1
             writer.close()
+
+    async def _is_private(self, writer: asyncio.StreamWriter) -> bool:
+        """Whether a client could agree with us on how to speak."""
+        try:
+            await writer.start_tls(self._tls, ssl_handshake_timeout=limits.HTTP_TIMEOUT_S)  # type: ignore[arg-type]
+        except (OSError, ssl.SSLError, TimeoutError):
+            return False
+        return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEAD_BYTES_MAX)

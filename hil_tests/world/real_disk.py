@@ -102,14 +102,15 @@ class RealDisk(Namespace):
         self.do("mount", "-o", f"remount,{options}", str(self.folder))
 
     def fill(self) -> None:
-        """Until nothing more goes in."""
-        self.inside("dd", "if=/dev/zero", f"of={self.folder}/filler", "bs=64k")
-        self.inside(
-            "sh", "-c", f"while head -c 4096 /dev/zero >> {self.folder}/filler; do :; done 2>/dev/null"
+        """Until nothing more goes in: in one step, or whoever makes room meanwhile would lose it to us."""
+        script = (
+            'cd "$0" && for i in 1 2 3 4 5; do '
+            'fallocate -l "$(df --output=avail -B1 . | tail -n 1)" "filler-$(date +%s%N)" && exit 0; done; exit 1'
         )
+        self.do("sh", "-c", script, str(self.folder))
 
     def make_room(self) -> None:
-        self.inside("rm", "-f", f"{self.folder}/filler")
+        self.do("sh", "-c", 'rm -f "$0"/filler-*', str(self.folder))
 
     def break_(self) -> None:
         """As after an error that the file system cannot live with: read-only at once, under whoever has files open."""

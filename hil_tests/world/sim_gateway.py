@@ -41,6 +41,8 @@ from protocols.wire.limits import MAX_FRAME
 NORTHBOUND = "city"
 # Parts that would open sockets.
 _NOT_HERE = ("control", "health")
+# When a kill comes: with the commit not done, or done and nobody told.
+BEFORE, AFTER = "before", "after"
 # One fsync of a mediocre SD card.
 _COMMIT_MIN_S = 0.002
 _COMMIT_MAX_S = 0.060
@@ -70,6 +72,8 @@ class SimDisk(Executor):
         # Of the log, while a commit is under way: what a loss of power may tear.
         self.unsynced: tuple[int, int] | None = None
         self.log: Path | None = None
+        # Asked at each commit: whether the process dies now, and if, whether the disk has it.
+        self.cut: Callable[[], str] | None = None
         self._loop = loop
         self._rng = rng
         self._dead = False
@@ -86,6 +90,14 @@ class SimDisk(Executor):
 
     def _do(self, future: Future[Any], rest_s: float, fn: Any, args: Any, kwargs: Any) -> None:
         if self._dead:
+            return
+        phase = self.cut() if self.cut is not None else ""
+        if phase == BEFORE:
+            self._dead = True
+            return
+        if phase == AFTER:
+            fn(*args, **kwargs)
+            self._dead = True
             return
         before = self._log_bytes()
         try:
@@ -300,6 +312,10 @@ class SimGateway(Gateway):
     def unsynced(self) -> tuple[int, int] | None:
         """Of the log: what the disk was not told to keep yet."""
         return self._disk.unsynced
+
+    def cut_at(self, cut: Callable[[], str]) -> None:
+        """`cut` says at each commit whether this process is killed there: BEFORE, AFTER, or "" for neither."""
+        self._disk.cut = cut
 
     def kill(self) -> None:
         """The end of the process, at this very moment: what was not committed never was."""

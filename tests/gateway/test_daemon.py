@@ -143,6 +143,16 @@ def test_a_result_committed_before_a_kill_ends_its_command_after_the_restart(
             report = gateway.commands.reports(number)[0]
             assert (report.state, report.detail) == ("done", "")
             assert gateway.commands.nodes() == []
+            # The same of one whose deadline was over before its result came.
+            await gateway.store.write(
+                lambda db: db.execute("UPDATE command SET state = 'unanswered'").close()
+            )
+        async with running(write_config(tmp_path)) as gateway:
+            assert gateway.commands.reports(number)[0].state == "done"
+            ends = gateway.store.read(
+                lambda db: db.execute("SELECT detail FROM audit WHERE action = 'command.done'").fetchall()
+            )
+            assert "after the deadline" in ends[-1][0]
 
     asyncio.run(scenario())
 

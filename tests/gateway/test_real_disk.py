@@ -7,6 +7,7 @@ that runs is the kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import signal
@@ -67,8 +68,14 @@ class Station:
         node = self.peer.node
         for _ in range(count):
             node.keep()
-        self.peer.send(*node.pending())
-        await self.peer.until(lambda: node.acked == len(node.records))
+        for _ in range(10):  # as a node does: what was not acknowledged is sent again
+            self.peer.send(*node.pending()[:50])
+            sent = min(len(node.records), node.acked + 50)
+            with contextlib.suppress(TimeoutError):
+                await self.peer.until(lambda sent=sent: node.acked >= sent, 2)  # type: ignore[misc]
+            if node.acked == len(node.records):
+                return
+        raise AssertionError(f"{node.acked} of {len(node.records)} are acknowledged")
 
     def audited(self) -> str:
         """The first line of `tidegate gateway audit`."""
