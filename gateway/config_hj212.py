@@ -76,7 +76,7 @@ class Hj212Section(Section):
         None, ge=0, le=3600, description="interval of heartbeats (9015); default 60, with version 2017 none"
     )
     in_flight: int = Field(
-        16, ge=2, le=64, description="rows under way at once; 2 for a platform that takes one at a time"
+        64, ge=2, le=256, description="rows under way at once; 2 for a platform that takes one at a time"
     )
     mark_resent: bool = Field(True, description="false leaves out RF=1 with data that is sent late or again")
     may_set: bool = Field(

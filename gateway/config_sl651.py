@@ -62,11 +62,11 @@ class Sl651Section(Section):
     link_keep_s: int = Field(40, ge=0, le=3600, description="interval of link keeps (2FH); 0 sends none")
     timeout_s: int = Field(10, ge=1, le=600, description="wait for a confirmation")
     resends: int = Field(3, ge=0, le=10, description="how often a report is sent again")
-    in_flight: int = Field(
-        16,
+    in_flight: int | None = Field(
+        None,
         ge=2,
-        le=64,
-        description="reports under way or waiting for their station's turn; one per station is sent",
+        le=256,
+        description="reports under way or waiting for their station's turn; default two per station, 16 to 256",
     )
 
 

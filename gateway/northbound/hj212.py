@@ -78,12 +78,9 @@ class Hj212Session:
         self._tokens += 1
         token = self._tokens
         mn = self._settings.report.stations[key.site]
-        groups = hj212.groups_of(message.decode())
-        if resent and self._settings.mark_resent:
-            groups.insert(1, (("RF", "1"),))
         frame = self._frame(key.kind, mn)
         try:
-            packets = hj212.split(frame, groups)
+            packets = hj212.split_area(frame, message.decode(), resent=resent and self._settings.mark_resent)
             data = b"".join(map(hj212.encode, packets))
         except Hj212Error as error:
             log.error("%s: %s %s can not be sent: %s", self._settings.name, key.site, key.kind, error)

@@ -57,7 +57,18 @@ class ReportSettings:
     items: Mapping[str, str] = field(default_factory=dict)  # code by measurand, "" leaves it out
 
 
-class _Series(NamedTuple):
+class _Column(NamedTuple):
+    """One of a schema's series that is reported, and the scaled integers that it may have."""
+
+    at: int
+    measurand: Measurand
+    code: str
+    low: int
+    high: int
+
+
+@dataclass(slots=True)
+class _Series:
     """The samples of one measurand from one instrument."""
 
     measurand: Measurand
@@ -79,6 +90,7 @@ class Hj212Report:
         self._checks = checks
         self._periods: dict[str, tuple[int, int, int]] = {}
         self._too_long: set[str] = set()
+        self._known: dict[int, tuple[tuple[Measurand, ...], list[_Column]]] = {}
 
     @property
     def volatile(self) -> tuple[str, ...]:
@@ -156,21 +168,31 @@ class Hj212Report:
         """Samples by code and instrument (a series of a node or device)."""
         found: dict[str, dict[tuple[int, str], _Series]] = {}
         for reading in readings:
-            mark = self._marks(reading)
-            for index, measurand in enumerate(registry().of_schema(reading.schema)):
-                code = self._code(measurand)
-                if code is None:
-                    continue
-                instruments = found.setdefault(code.code, {})
-                source = reading.ledger.node, measurand.name
-                series = instruments.get(source) or _Series(measurand, [], 0)
-                quality = GOOD if reading.flags is None else reading.flags[index]
-                value = reading.values[index]
-                low, high = map(measurand.scaled, measurand.range)
-                flag = sample_flag(value, quality, low, high, maintenance=mark.maintenance)
+            maintenance, node, flags = self._marks(reading).maintenance, reading.ledger.node, reading.flags
+            for index, measurand, code, low, high in self._columns(reading.schema):
+                instruments = found.setdefault(code, {})
+                series = instruments.get((node, measurand.name))
+                if series is None:
+                    series = instruments[node, measurand.name] = _Series(measurand, [], 0)
+                value, quality = reading.values[index], GOOD if flags is None else flags[index]
+                flag = sample_flag(value, quality, low, high, maintenance=maintenance)
                 series.samples.append(Sample(value, flag))
-                instruments[source] = series._replace(measurand=measurand, last_s=reading.time)
+                series.measurand, series.last_s = measurand, reading.time
         return {code: [series for _, series in sorted(one.items())] for code, one in found.items()}
+
+    def _columns(self, schema: int) -> list[_Column]:
+        """Of a schema; found once, for a day of rows asks for them 100,000 times. A device's may become another."""
+        of_schema = registry().of_schema(schema)
+        known = self._known.get(schema)
+        if known is None or known[0] is not of_schema:
+            columns = []
+            for index, measurand in enumerate(of_schema):
+                code = self._code(measurand)
+                if code is not None:
+                    low, high = map(measurand.scaled, measurand.range)
+                    columns.append(_Column(index, measurand, code.code, low, high))
+            known = self._known[schema] = of_schema, columns
+        return known[1]
 
     def _code(self, measurand: Measurand) -> HjCode | None:
         """A device's series is named by its point, so the measurand is known by its id."""

@@ -23,6 +23,7 @@ import hashlib
 import logging
 import random
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,6 +45,7 @@ from gateway.limits import (
     ROW_LOOK_S,
     ROW_REFUSED_MAX_S,
     ROW_REFUSED_S,
+    ROWS_AHEAD,
     ROWS_BUSY_MAX,
     ROWS_PER_TURN,
     ROWS_REFUSED_MAX,
@@ -145,6 +147,7 @@ class RowsRunner:
         self._delivered_at: dict[Key, int] = {}
         # In flight, or confirmed and not yet written: the table still has them as due.
         self._busy: dict[Key, bool] = {}
+        self._ahead: deque[Row] = deque()
         self._committed = asyncio.Event()
         self._answered = asyncio.Event()
         self._due = asyncio.Event()
@@ -222,6 +225,7 @@ class RowsRunner:
     def _end(self, *, mute: bool) -> None:
         """What was not confirmed is still due in the table."""
         self._session = None
+        self._ahead.clear()
         self._began_ms = _FOR_EVER_MS
         for sent in self._in_flight.values():
             self._busy.pop(sent.row.key, None)
@@ -260,6 +264,7 @@ class RowsRunner:
         )  # fmt: skip
         await self._store.write(write)
         self._next_reading, self._event_cursor = following, events
+        self._ahead.clear()
         self._due.set()
 
     def _rows_of(self, readings: Sequence[Reading]) -> tuple[list[tuple[str, int, int]], dict[Mark, int]]:
@@ -300,6 +305,7 @@ class RowsRunner:
             connection.executemany("INSERT OR IGNORE INTO report_index VALUES (?, ?, ?)", index)
 
         await self._store.write(write)
+        self._ahead.clear()
         self._due.set()
 
     # ---- what goes out -------------------------------------------------------------------------------------------
@@ -322,30 +328,55 @@ class RowsRunner:
 
     def _next_rows(self, window: int, now_ms: int) -> list[Row]:
         """Fresh rows as far as the window goes, others as far as three quarters of it."""
-        room = min(window - len(self._in_flight), ROWS_PER_TURN, ROWS_BUSY_MAX - len(self._busy))
-        due = functools.partial(report_rows.due, northbound=self.name)
-        fresh = functools.partial(due, late=False, since_ms=self._began_ms, until_ms=now_ms)
-        found = self._free_rows(fresh, room, ())
+        busy_max = window + ROWS_BUSY_MAX
+        room = min(window - len(self._in_flight), ROWS_PER_TURN, busy_max - len(self._busy))
+        fresh = functools.partial(
+            report_rows.due, northbound=self.name, late=False, since_ms=self._began_ms, until_ms=now_ms
+        )
+        found = self._free_rows(fresh, room)
         room = min(room, window - window // 4 - len(self._in_flight))
-        for ask in (
-            functools.partial(report_rows.due_alarms, northbound=self.name, until_ms=now_ms),
-            functools.partial(due, late=False, since_ms=0, until_ms=min(self._began_ms, now_ms)),
-            functools.partial(due, late=True, since_ms=0, until_ms=now_ms),
-        ):
-            found += self._free_rows(ask, room - len(found), found)
+        return found + self._backlog_rows(room - len(found), now_ms, {row.key for row in found})
+
+    def _backlog_rows(self, room: int, now_ms: int, taken: Collection[Key]) -> list[Row]:
+        """Of those that were read ahead. A reading that has come for such a row since makes it due again when it is
+        confirmed."""
+        found = self._from_ahead(room, taken)
+        if len(found) < room:
+            self._read_ahead(now_ms)
+            found += self._from_ahead(room - len(found), {*taken, *(row.key for row in found)})
         return found
 
-    def _free_rows(self, ask: Callable[..., list[Row]], room: int, taken: Collection[Row]) -> list[Row]:
-        """Rows that are due and neither in flight nor just refused, nor taken already."""
+    def _from_ahead(self, room: int, taken: Collection[Key]) -> list[Row]:
+        found: list[Row] = []
+        while self._ahead and len(found) < room:
+            row = self._ahead.popleft()
+            if row.key not in taken and self._is_free(row):
+                found.append(row)
+        return found
+
+    def _read_ahead(self, now_ms: int) -> None:
+        """Alarms, what is owed from before, or what is late: what there is first."""
+        due = functools.partial(report_rows.due, northbound=self.name, since_ms=0)
+        for ask in (
+            functools.partial(report_rows.due_alarms, northbound=self.name, until_ms=now_ms),
+            functools.partial(due, late=False, until_ms=min(self._began_ms, now_ms)),
+            functools.partial(due, late=True, until_ms=now_ms),
+        ):
+            # What is busy is read too, only to be passed over: the more of it, the further at once.
+            self._ahead.extend(self._free_rows(ask, ROWS_AHEAD + len(self._busy) // 4))
+            if self._ahead:
+                return
+
+    def _free_rows(self, ask: Callable[..., list[Row]], room: int) -> list[Row]:
+        """Rows that are due and neither in flight nor just refused."""
         if room <= 0:
             return []
-        keys = {row.key for row in taken}
-        limit = room + len(self._busy) + len(self._refused_until) + len(keys)
+        limit = room + len(self._busy) + len(self._refused_until)
         rows = self._store.read(functools.partial(ask, limit=limit))
-        return [
-            row for row in rows
-            if row.key not in self._busy and row.key not in self._refused_until and row.key not in keys
-        ][:room]  # fmt: skip
+        return [row for row in rows if self._is_free(row)][:room]
+
+    def _is_free(self, row: Row) -> bool:
+        return row.key not in self._busy and row.key not in self._refused_until
 
     def _send(self, session: Session, row: Row) -> None:
         if row.sent and self._is_incomplete(row):  # better what was told before than the mean of a part
@@ -443,6 +474,8 @@ class RowsRunner:
             del self._confirmed[: len(batch)]
             for sent in batch:
                 self._busy.pop(sent.row.key, None)
+            done = {sent.row.key for sent in batch}
+            self._ahead = deque(row for row in self._ahead if row.key not in done)
             self._due.set()
 
     def _write_confirmed(self, connection: sqlite3.Connection, batch: list[_Sent]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from gateway import civil, report_rows
 from gateway.clock import Clock
 from gateway.errors import StoreError
-from gateway.limits import SL_QUESTIONS_MAX, SL_SERIALS_RESERVED, SL_UNACKED_WINDOW
+from gateway.limits import SL_QUESTIONS_MAX, SL_SERIALS_RESERVED
 from gateway.northbound.rows import OnConfirm
 from gateway.northbound.sl651_desk import Answer, SlDesk
 from gateway.northbound.sl651_settings import SlSettings
@@ -96,7 +96,7 @@ class SlSession:
         self, wire: Wire, settings: SlSettings, desk: SlDesk, serials: Serials, on_confirm: OnConfirm, clock: Clock,
         counters: dict[str, int],
     ) -> None:  # fmt: skip
-        self.window = settings.in_flight if settings.confirmed else SL_UNACKED_WINDOW
+        self.window = settings.window
         self.mute = False
         self._wire = wire
         self._settings = settings

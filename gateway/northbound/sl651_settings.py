@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
+from gateway.limits import SL_UNACKED_WINDOW, SL_WINDOW_MAX, SL_WINDOW_MIN
+
 
 @dataclass
 class SlSettings:
@@ -28,7 +30,14 @@ class SlSettings:
     link_keep_s: int = 40
     timeout_s: int = 10
     resends: int = 3
-    in_flight: int = 16
+    in_flight: int | None = None  # two per station
     steps: Mapping[str, float] = field(default_factory=dict)
     above: Mapping[str, float] = field(default_factory=dict)
     below: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def window(self) -> int:
+        """How many reports are under way or wait for their station's turn."""
+        if not self.confirmed:
+            return SL_UNACKED_WINDOW
+        return self.in_flight or min(max(SL_WINDOW_MIN, 2 * len(self.stations)), SL_WINDOW_MAX)

@@ -29,29 +29,48 @@ class Value(NamedTuple):
     time_s: int
 
 
+class _Column(NamedTuple):
+    """One of a schema's series that SL 651 knows, and the scaled integers that it may have."""
+
+    at: int
+    measurand: Measurand
+    scale: int
+    low: int
+    high: int
+
+
 class Values:
     """Looks at readings as one regulator does."""
 
     def __init__(self, marks: Callable[[Reading], Mark]) -> None:
         self._marks = marks
         self._too_much: set[int] = set()
+        self._known: dict[int, tuple[tuple[Measurand, ...], list[_Column]]] = {}
 
     def of(self, reading: Reading) -> dict[str, Value]:
         """What one set says, by measurand, of what SL 651 knows."""
-        mark = self._marks(reading)
+        maintenance, flags = self._marks(reading).maintenance, reading.flags
         found = {}
-        for index, series in enumerate(registry().of_schema(reading.schema)):
-            measurand = registry().by_id[series.id]  # a device's series is named by its point
-            if measurand.sl651 is None:
-                continue
-            value = reading.values[index]
-            quality = GOOD if reading.flags is None else reading.flags[index]
-            low, high = map(series.scaled, series.range)
-            flag = sample_flag(value, quality, low, high, maintenance=mark.maintenance)
-            counts = flag == NORMAL and value is not None
-            number = value / 10**series.decimals if counts and value is not None else None
+        for index, measurand, scale, low, high in self._columns(reading.schema):
+            value, quality = reading.values[index], GOOD if flags is None else flags[index]
+            flag = sample_flag(value, quality, low, high, maintenance=maintenance)
+            number = value / scale if flag == NORMAL and value is not None else None
             found[measurand.name] = Value(measurand, number, reading.time)
         return found
+
+    def _columns(self, schema: int) -> list[_Column]:
+        """Of a schema, found once: a backlog asks for them with each of its readings. A device's may become another."""
+        of_schema = registry().of_schema(schema)
+        known = self._known.get(schema)
+        if known is None or known[0] is not of_schema:
+            columns = []
+            for index, series in enumerate(of_schema):
+                measurand = registry().by_id[series.id]  # a device's series is named by its point
+                if measurand.sl651 is not None:
+                    low, high = map(series.scaled, series.range)
+                    columns.append(_Column(index, measurand, 10**series.decimals, low, high))
+            known = self._known[schema] = of_schema, columns
+        return known[1]
 
     def newest(self, readings: Iterable[Reading]) -> dict[str, Value]:
         """The newest value of each measurand that counts; one that does not where there is no other."""

@@ -137,13 +137,22 @@ class Frame(NamedTuple):
 Group = tuple[tuple[str, str], ...]
 
 
+def _eight_shifts(crc: int) -> int:
+    for _ in range(8):
+        crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
+    return crc
+
+
+# What the eight shifts make of the low byte; the high one only moves down. Bit by bit it was half of a row's time.
+_SHIFTED = tuple(map(_eight_shifts, range(256)))
+
+
 def crc16(data: bytes) -> int:
     """The check sum of annex A: NOT that of Modbus, although it has its polynomial."""
     crc = 0xFFFF
     for byte in data:
         crc = crc >> 8 ^ byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
+        crc = crc >> 8 ^ _SHIFTED[crc & 0xFF]
     return crc
 
 
@@ -155,8 +164,11 @@ def area_of(groups: Iterable[Group]) -> str:
     return ";".join(",".join(f"{_word(key)}={_word(value)}" for key, value in group) for group in groups)
 
 
+_TEARS = re.compile("[;,=&]")
+
+
 def _word(text: str) -> str:
-    if any(sign in text for sign in ";,=&\r\n") or not text.isprintable():
+    if _TEARS.search(text) or not text.isprintable():
         raise Hj212Error(
             f"{text!r:.60} can not be in a data area: it holds one of ; , = & or a control character"
         )
@@ -192,8 +204,11 @@ def items_of(area: str) -> dict[str, str]:
 
 # --- frames -------------------------------------------------------------------------------------
 
-_MN = re.compile(r"[A-Za-z0-9]{1,24}")
 _QN = re.compile(r"[0-9]{17}")
+_ST = re.compile(r"[0-9]{2}")
+_CN = re.compile(r"[0-9]{4}")
+_PW = re.compile(r"[!-%'-+\--:<>-~]{1,16}")
+_MN = re.compile(r"[A-Za-z0-9]{1,24}")
 
 
 def encode(frame: Frame) -> bytes:
@@ -212,8 +227,8 @@ def encode(frame: Frame) -> bytes:
 
 def _check(frame: Frame) -> None:
     for name, value, form in (
-        ("QN", frame.qn, _QN), ("ST", frame.st, re.compile("[0-9]{2}")), ("CN", frame.cn, re.compile("[0-9]{4}")),
-        ("PW", frame.pw, re.compile("[!-%'-+\\--:<>-~]{1,16}")), ("MN", frame.mn, _MN),
+        ("QN", frame.qn, _QN), ("ST", frame.st, _ST), ("CN", frame.cn, _CN), ("PW", frame.pw, _PW),
+        ("MN", frame.mn, _MN),
     ):  # fmt: skip
         if not form.fullmatch(value):
             shown = "*" * len(value) if name == "PW" else repr(value)
@@ -364,6 +379,15 @@ def split(frame: Frame, groups: Sequence[Group], area_max: int = AREA_MAX) -> li
     if len(areas) > PACKETS_MAX:
         raise Hj212Error(f"{len(areas)} packets are needed; allowed are {PACKETS_MAX}")
     return [frame._replace(area=area, pnum=len(areas), pno=index + 1) for index, area in enumerate(areas)]
+
+
+def split_area(frame: Frame, area: str, *, resent: bool = False, area_max: int = AREA_MAX) -> list[Frame]:
+    """As `split`, of a data area that `area_of` made; `resent` puts RF=1 behind its first group. Raises Hj212Error."""
+    head, semicolon, rest = area.partition(";")
+    marked = f"{head};RF=1{semicolon}{rest}" if resent else area
+    if len(marked.encode()) <= area_max:  # nearly all are
+        return [frame._replace(area=marked, pnum=0, pno=0)]
+    return split(frame, groups_of(marked), area_max)
 
 
 def _without_head(area: str, first: str) -> str:

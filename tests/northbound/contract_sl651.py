@@ -101,7 +101,7 @@ class SlSubject(SlRig):
         return int(self.runner.status()["in_flight"])
 
     def memory_max(self) -> int:
-        return self.sl.in_flight
+        return self.sl.window
 
     # ---- what the far side does ----------------------------------------------------------------------------------
 

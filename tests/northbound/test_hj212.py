@@ -190,6 +190,25 @@ def test_long_data_goes_in_numbered_packets_that_are_put_together_again() -> Non
     assert [(one.pno, one.pnum) for one in short] == [(0, 0)]
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("w01001", "w21003", "a")), st.text("0123456789.-", max_size=40)),
+        min_size=1,
+    ),
+    st.booleans(),
+    st.integers(80, 300),
+)
+def test_a_data_area_is_split_as_its_groups_are(
+    values: list[tuple[str, str]], resent: bool, area_max: int
+) -> None:
+    groups: list[hj212.Group] = [(("DataTime", "20260922010000"),)]
+    groups += [((f"{code}{number}-Rtd", value),) for number, (code, value) in enumerate(values)]
+    area = hj212.area_of(groups)
+    marked = [groups[0], (("RF", "1"),), *groups[1:]] if resent else groups
+    found = hj212.split_area(FRAME, area, resent=resent, area_max=area_max)
+    assert found == hj212.split(FRAME, marked, area_max)
+
+
 def test_each_packet_of_a_late_message_says_that_it_is_late() -> None:
     groups: list[hj212.Group] = [(("DataTime", "20261128060000"),), (("RF", "1"),)]
     groups += [((f"w{index:05d}-Avg", "1.0"), (f"w{index:05d}-Flag", "N")) for index in range(100)]

@@ -112,7 +112,7 @@ def test_real_time_data_is_told_at_once_and_not_afterwards(tmp_path: Path) -> No
 def test_a_row_of_several_packets_is_confirmed_by_each_or_by_one_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_ack: bool
 ) -> None:
-    monkeypatch.setattr(hj212, "split", partial(hj212.split, area_max=150))
+    monkeypatch.setattr(hj212, "split_area", partial(hj212.split_area, area_max=150))
 
     async def story() -> None:
         platform = HjPlatform()
