@@ -14,6 +14,7 @@ from flash_tools.blocks import BLOCK
 from flash_tools.errors import LineLost, VerifyFailed
 from flash_tools.flash_run import flash_one
 from flash_tools.flashing import Content, Progress, verify_board
+from flash_tools.images import build_state_image
 from flash_tools.journal import Journal
 from flash_tools.partitions import table
 from flash_tools.plan import identity_in
@@ -212,6 +213,40 @@ def test_after_a_power_cut_the_same_command_finishes_with_what_was_missing(
     for cut in random.Random(story).sample(range(1, 20), 2):
         assert check_cut(story, journal, after_bytes=cut * STEP), cut
     assert check_cut(story, journal, after_bytes=None, after_erases=1) or story == "minting"
+
+
+@pytest.mark.parametrize("formatted", ["app", "state"])
+def test_a_half_flashed_board_that_was_switched_on_meanwhile_is_finished_by_the_same_command(
+    formatted: str,
+) -> None:
+    """MicroPython formats a partition that it can not mount, and a node its `state`."""
+    bench, content = minting()
+    bench.chip.faults = Faults(power_after_bytes=460_000)
+    with pytest.raises(LineLost):
+        bench.flash_it(content)
+    assert modules_in(bench.partition("app")) is None
+    bench.chip.faults = Faults()
+    bench.chip.power_on()
+    offset, _ = bench.board.PARTITIONS[formatted]
+    fresh = build_state_image({"/boot.py": b"# made by itself"}, bench.board.NAME)[:8192]
+    bench.flash[offset : offset + len(fresh)] = fresh
+    flashed = bench.flash_it(content)
+    assert bench.holds(content)
+    assert flashed.notes == (("`state` held no identity",) if formatted == "state" else ())
+
+
+def test_a_node_that_was_cut_off_behind_its_last_block_and_lives_keeps_what_it_has_since() -> None:
+    """The key is begun once: the same command finishes, and does not begin it again."""
+    bench, content = minting()
+    bench.flash_it(content)
+    at, _ = bench.board.PARTITIONS["state"]
+    assert content.identity is not None
+    lived = state_of(content.identity, bench.board, outbox=b"records" * 1000)
+    bench.flash[at : at + len(lived)] = lived
+    flashed = bench.flash_it(content)
+    assert bench.partition("state") == lived
+    assert (flashed.state_written, flashed.data_bytes) == (False, 0)
+    assert flashed.notes == ("`state` of node 0012 is there and lives: left as it is",)
 
 
 @pytest.mark.soak
