@@ -197,7 +197,8 @@ def _told(where: str, what: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.split(". ")[0].rstrip(".")  # behind it: where esptool's help is on the web
 
 
 def _why_silent(line: Any, where: str, error: BaseException) -> FlashError:

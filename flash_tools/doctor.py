@@ -45,7 +45,7 @@ def _machine(machine: Machine, there: list[str], are_named: bool) -> list[Findin
     found = [
         Finding(
             bool(there) or (None if are_named else False),
-            f"{len(there)} ports that may be boards" if there else "no USB port that may be a board",
+            f"{len(there)} ports on USB" if there else "no port on USB",
         )
     ]
     brltty = machine.running("brltty")

@@ -226,16 +226,16 @@ def _may_write_state(content: Content, flash: Flash, where: str, notes: list[str
     if lives is None:
         notes.append("`state` held no identity")
     elif new is not None and lives.master_secret == new.master_secret:
-        if content.may_live:
-            notes.append(f"`state` is that of node {lives.address:04x} already, and stays as it is")
-            return False
-        raise StateInUse(
-            where,
-            f"node {lives.address:04x} with this very key, which has lived since it was minted",
-            "a board that this `state` was not written to yet",
-            "A key is begun once: its counters would repeat. To flash the program, leave --state away; for a new node "
-            "take --erase-state, which mints a new key",
-        )
+        if content.erase_state and not content.may_live:
+            raise StateInUse(
+                where,
+                f"node {lives.address:04x} with this very key, which has lived since it was minted",
+                "a board that this `state` was not written to yet",
+                "A key is begun once: its counters would repeat. Mint another node, or take --erase-state alone",
+            )
+        # Written by a run that was cut off after its last block, and it started: it is what was wanted.
+        notes.append(f"`state` of node {lives.address:04x} is there and lives: left as it is")
+        return False
     elif not content.erase_state:
         raise StateInUse(
             where,

@@ -34,6 +34,7 @@ BRIDGES: dict[tuple[int, int | None], str] = {
 }
 # Takes CP210x and CH340 bridges for Braille displays, and then the port is gone or talks to nobody.
 _BRLTTY = "brltty"
+_UNKNOWN = "unknown USB"
 _PROCESSES_MAX = 65536
 
 
@@ -65,7 +66,7 @@ class Machine:
     comports: Callable[[], Iterable[Any]] = field(default=list_ports.comports)
 
     def ports(self) -> list[Found]:
-        """All that may be boards, in the order of their names."""
+        """All on USB, in the order of their names."""
         found = [
             Found(port.device, port.vid, port.pid, bridge_name(port.vid, port.pid), port.serial_number or "")
             for port in self.comports()
@@ -123,7 +124,7 @@ class Machine:
 def bridge_name(vid: int | None, pid: int | None) -> str:
     if vid is None:
         return "no USB"
-    return BRIDGES.get((vid, pid)) or BRIDGES.get((vid, None)) or "unknown USB"
+    return BRIDGES.get((vid, pid)) or BRIDGES.get((vid, None)) or _UNKNOWN
 
 
 def choose(names: list[str], take_all: bool, machine: Machine | None = None) -> list[str]:
@@ -135,9 +136,13 @@ def choose(names: list[str], take_all: bool, machine: Machine | None = None) -> 
                 f"--port {twice}", "it twice", "each port once", "Name every board's own port"
             )
         return names
-    there = (machine or Machine()).ports()
+    machine = machine or Machine()
+    everything = machine.ports()
+    # A modem or a GPS mouse is not to be reset and spoken to because it is plugged in.
+    there = [port for port in everything if port.bridge != _UNKNOWN]
     if not there:
-        holder = (machine or Machine()).running(_BRLTTY)
+        holder = machine.running(_BRLTTY)
+        others = ", ".join(f"{port.device} ({port.vid:04x}:{port.pid:04x})" for port in everything)
         raise PortMissing(
             "ports",
             "no board on any USB port"
@@ -145,6 +150,8 @@ def choose(names: list[str], take_all: bool, machine: Machine | None = None) -> 
             "one at least",
             _remove_brltty()
             if holder
+            else f"Unknown to us: {others}. If one is your board, name it with --port"
+            if others
             else "Plug one in with a cable that has data wires, or name a port with --port; "
             "`tidegate flash doctor` shows what this machine sees",
         )

@@ -40,9 +40,17 @@ def release_of(board: ModuleType, version: str = "1.28.0", **kinds: Any) -> byte
     return image.release(board.CHIP, version, flash_size=board.FLASH_SIZE, **kinds)
 
 
+# Of ESP32_GENERIC; what is flashed for a test may be an eighth of it.
+USUAL_APP_BYTES = 1_550_000
+
+
 @cache
-def micropython_of(board: ModuleType, version: str = "1.28.0") -> Firmware:
-    return firmware_image.parse(release_of(board, version), Path("micropython.bin"))
+def micropython_of(board: ModuleType, version: str = "1.28.0", size: int | None = None) -> Firmware:
+    data = release_of(board, version)
+    if size is not None:
+        begin = 0x10000 - firmware_image.CHIPS[board.CHIP][1]
+        data = data[:begin] + image.app(board.CHIP, version, size=size)
+    return firmware_image.parse(data, Path("micropython.bin"))
 
 
 MODULES = {f"m{number}.mpy": 3000 + 700 * number for number in range(20)}

@@ -73,6 +73,16 @@ def test_the_only_board_needs_no_name_and_of_several_one_has_to_be_named(proc: P
         ports.choose(["/dev/x", "/dev/x"], False)
 
 
+def test_what_is_no_known_bridge_is_only_taken_when_it_is_named(proc: Proc) -> None:
+    mouse, board = usb("/dev/ttyACM0", 0x1546, 0x01A8), usb("/dev/ttyUSB0")
+    assert ports.choose([], True, machine(proc, mouse, board)) == ["/dev/ttyUSB0"]
+    with pytest.raises(
+        PortMissing, match=r"Unknown to us: /dev/ttyACM0 .1546:01a8.\. .* name it with --port"
+    ):
+        ports.choose([], True, machine(proc, mouse))
+    assert ports.choose(["/dev/ttyACM0"], False, machine(proc, mouse)) == ["/dev/ttyACM0"]
+
+
 def test_no_board_at_all_is_told_with_brltty_if_it_runs(proc: Proc) -> None:
     with pytest.raises(PortMissing, match="no board on any USB port; expected one"):
         ports.choose([], False, machine(proc))
@@ -153,7 +163,7 @@ def test_the_doctor_says_of_each_port_what_is_wrong(proc: Proc, tty: str) -> Non
     assert not doctor.tell(found, lines.append)
     text = "\n".join(lines)
     for words in (
-        "1 ports that may be boards",
+        "1 ports on USB",
         "ModemManager runs (pid 9)",
         f"{tty}\n  ok  opens for this user",
         "NO  no DTR and RTS lines: put the board into its loader by hand",
