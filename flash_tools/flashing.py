@@ -238,7 +238,8 @@ def _write_and_verify(board: Chip, made: Plan, progress: Progress, where: str) -
         todo = plan.plan_of(made.regions, board.md5)
     raise VerifyFailed(
         where,
-        f"{len(wrong)} of {made.blocks_total} blocks that read back otherwise than sent, twice ({', '.join(wrong[:3])})",
+        f"{len(wrong)} of {made.blocks_total} blocks that read back otherwise than sent, twice "
+        f"({', '.join(wrong[:3])})",
         "what was sent",
         "This flash is worn out or its module damaged: take another board. It will not run as it is",
     )
