@@ -24,6 +24,10 @@ class Absences:
             at = min(range(ABSENCES_MAX - 1), key=lambda i: self.spans[i + 1][0] - self.spans[i][1])
             self.spans[at : at + 2] = [(self.spans[at][0], self.spans[at + 1][1])]
 
+    def end(self) -> float:
+        """When the latest of them ends; long ago when there was none."""
+        return self.spans[-1][1] if self.spans else float("-inf")
+
     def forget_after(self, instant: float) -> None:
         """The clock was set back to `instant`: what it said beyond never was."""
         self.spans = [(first, min(last, instant)) for first, last in self.spans if first < instant]

@@ -37,6 +37,11 @@ def serve_lines(gateway: Gateway) -> None:
         radios = () if gateway.air is None else gateway.air.radios
         return {one.name: one for one in (*gateway.links, *radios)}
 
+    def absent_s(link: str, since_s: float, now_s: float) -> float:
+        port = ports().get(link)
+        return port.absent_s(since_s, now_s) if isinstance(port, SerialPort) else 0.0
+
+    gateway.silence.link_absent_s = absent_s
     PortOperations(gateway.config, gateway.store, gateway.clock, ports).serve(gateway.operations)
     ConsoleOperations(gateway.registry, gateway.presence, gateway.store, ports).serve(gateway.operations)
 

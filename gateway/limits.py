@@ -34,7 +34,7 @@ SERIAL_RETRY_MAX_S = 15.0
 # What a port keeps for whoever watches it live: half a minute of a busy node, 100 kB at most. The oldest gives way.
 SERIAL_TAIL_MAX = 200
 # How long a port may be handed over to another program: a board is flashed in a minute, tried in ten. Who
-# forgets to give it back has it for an hour at most; its node keeps what it measures, and is told of as silent.
+# forgets to give it back has it for an hour at most; its node keeps what it measures.
 PORT_RELEASE_S = 600
 PORT_RELEASE_MAX_S = 3600
 # Until the device is closed. A hung USB driver takes its time, and whoever asked is told so.

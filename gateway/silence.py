@@ -119,6 +119,8 @@ class Silence:
         store.on_commit.append(self._committed)
         store.on_undo.append(self._undone)
         self.on_progress: Callable[[], None] = lambda: None
+        self.link_absent_s: Callable[[str, float, float], float] = lambda link, since_s, now_s: 0.0
+        """For how much of a time (monotonic) nobody listened at the link of that name."""
 
     # ---- what is heard ---------------------------------------------------------------------------------------------
 
@@ -218,7 +220,7 @@ class Silence:
         since_s = self._started_s if seen is None else seen.heard_s
         waited_s = now_s - since_s - self._absences.within(since_s, now_s)
         if seen is not None:
-            return waited_s
+            return waited_s - self.link_absent_s(seen.link, since_s, now_s)
         heard_ms = self._heard_ms.get(address)
         if not heard_ms:
             return None

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Protocol
 import serial
 
 from gateway import limits
+from gateway.absences import Absences
 from gateway.errors import LinkError
 from gateway.links.tail import DOWN, TEXT, UP, Tail
 from gateway.log import Logger
@@ -139,6 +140,8 @@ class SerialPort:
         self._log_budget = _LogBudget(monotonic)
         self.tail = Tail(monotonic)
         self.handed: Handed | None = None
+        self._handed_s = 0.0  # since when
+        self._absences = Absences()
         self._free = asyncio.Event()  # the device is closed, and nobody is opening it
         self._free.set()
         self._wake = asyncio.Event()  # handed over, or taken back
@@ -187,14 +190,19 @@ class SerialPort:
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until the port is handed over or taken back."""
         self._wake.clear()
+        # Not wait_for: it loses a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     # --- handing over ----------------------------------------------------------------------------
 
     async def release(self, seconds: float, who: str, why: str) -> None:
         """Close the port and leave it alone for so long, or until `take`. Returns when the device is free."""
-        self.handed = Handed(self._monotonic() + seconds, who, why)
+        now_s = self._monotonic()
+        if self.handed is None:  # what it was excused for until then is not counted twice
+            self._handed_s = max(now_s, self._absences.end())
+        self.handed = Handed(now_s + seconds, who, why)
         self.counters.released += 1
         self.last_error = f"handed over to {who} for {seconds:.0f} s ({why})"
         self._log.warning("port_released", seconds=seconds, who=who, why=why)
@@ -206,6 +214,10 @@ class SerialPort:
         """Open the port again; False when it was not handed over."""
         if self.handed is None:
             return False
+        now_s = self._monotonic()
+        if now_s > self._handed_s:
+            # And some more: a node that was not answered meanwhile says hello seldom.
+            self._absences.add(self._handed_s, now_s + min(limits.RETURN_S, 2 * (now_s - self._handed_s)))
         self.handed = None
         self.last_error = ""
         self._log.info("port_taken_back", who=who)
@@ -215,6 +227,11 @@ class SerialPort:
     def handed_left_s(self) -> float:
         """How long it still is with another program; 0 when it is not."""
         return 0.0 if self.handed is None else max(0.0, self.handed.until_s - self._monotonic())
+
+    def absent_s(self, since_s: float, now_s: float) -> float:
+        """For how much of that time somebody else had the port: nobody listened here, and no node is to blame."""
+        still_s = 0.0 if self.handed is None else max(0.0, now_s - max(since_s, self._handed_s))
+        return self._absences.within(since_s, now_s) + still_s
 
     async def _stay_away(self, handed: Handed) -> None:
         """Until the time is up or somebody takes it back; looks in now and then, to tell that all is well."""

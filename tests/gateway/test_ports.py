@@ -16,6 +16,11 @@ from typer.testing import CliRunner
 
 import tidegate
 from gateway import limits
+from gateway.notices import Notices
+from gateway.own_epochs import OwnEpochs
+from gateway.presence import Presence
+from gateway.silence import Silence
+from tests.gateway.desk import desk
 from tests.gateway.fake_node import Pty
 from tests.gateway.test_daemon_process import CONFIG, daemon
 from tests.gateway.test_daemon_process import folder as folder
@@ -67,6 +72,32 @@ def test_a_released_port_is_free_at_once_and_comes_back_when_its_time_is_up(pty:
         assert bench.link.handed is None
         assert (bench.link.counters.losses, bench.link.counters.open_errors) == (0, 0)
         assert (bench.link.counters.opens, bench.link.counters.released) == (2, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_is_not_called_silent_for_the_time_that_its_port_was_lent(tmp_path: Path, pty: Pty) -> None:
+    async def scenario() -> None:
+        with desk(tmp_path) as made:
+            await made.enrol(0x12)
+            presence = Presence(made.clock)
+            notices = Notices(made.store, made.clock, OwnEpochs(made.store, os.urandom))
+            silence = Silence(made.store, made.registry, presence, made.clock, notices)
+            bench = Bench(pty.path, monotonic=made.clock.monotonic)
+            silence.link_absent_s = lambda link, since_s, now_s: bench.link.absent_s(since_s, now_s)
+            async with running(bench):
+                await bench.until(lambda: bench.link.is_open)
+                presence.heard(0x12, "river-1", None, made.clock.monotonic(), 0)
+                made.clock.pass_s(10)
+                await bench.link.release(600, "anna", "new firmware")
+                made.clock.pass_s(500)
+                assert silence.waited_s(0x12) == 10
+                bench.link.take("anna")
+                assert silence.waited_s(0x12) == 10
+                made.clock.pass_s(limits.RETURN_S)
+                assert silence.waited_s(0x12) == 10
+                made.clock.pass_s(7)
+                assert silence.waited_s(0x12) == 17
 
     asyncio.run(scenario())
 
