@@ -53,7 +53,7 @@ ConfigOption = Annotated[
 KeysOption = Annotated[
     Path | None,
     typer.Option(
-        "--keys", help="nodes.jsonl or a bench folder; default: provisioning/, then minted/nodes.jsonl."
+        "--keys", help="nodes.jsonl or a bench folder; default: provisioning/ and minted/nodes.jsonl."
     ),
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="Kept in the gateway's audit log (--gateway).")]
@@ -316,12 +316,11 @@ def _line(port: str, config: Path, take_port: bool) -> Iterator[SerialLine]:
 def _bench(cable: SerialLine, keys: Path | None) -> Bench:
     from flash_tools import node_keys
 
-    source = node_keys.place(keys)
-    file = node_keys.numbers_file(source)
+    found = node_keys.find(keys)
     return Bench(
         cable,
-        node_keys.secrets_of(source),
-        lambda address: Numbers(file, address, time.time),
+        found.secrets,
+        lambda address: Numbers(found.numbers_file(address), address, time.time),
         time.monotonic,
         secrets.token_bytes,
     )

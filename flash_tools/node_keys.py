@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from flash_tools.bench_numbers import FILE_NAME
 from flash_tools.errors import BenchError
@@ -11,36 +12,50 @@ from flash_tools.mint import MINT_FILE, parse_address
 from protocols.inspection.frames import Secrets
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE
 
-# Where they are when nobody says it, the first that is there.
+# Where they are when nobody says it; a node's are in one of them.
 PLACES = (Path("provisioning"), Path("minted") / MINT_FILE)
 _BOOK = "units.jsonl"
 
 
-def place(named: Path | None) -> Path:
-    """The file or the folder with the keys."""
-    if named is not None:
-        if not named.exists():
-            raise BenchError(
-                f"--keys {named}: is not there. Name the {MINT_FILE} that minting wrote, or a bench folder"
-            )
-        return named
-    for one in PLACES:
-        if (one / _BOOK if one.suffix == "" else one).exists():
-            return one
-    raise BenchError(
-        f"there are no keys here: neither {PLACES[0]}/ nor {PLACES[1]}. Say with --keys where they are, or ask through "
-        "the gateway that has them: --gateway"
-    )
+class Keys(NamedTuple):
+    """``sources``: which file or folder has a node's."""
+
+    secrets: dict[int, Secrets]
+    sources: dict[int, Path]
+
+    def numbers_file(self, address: int) -> Path:
+        """Where the numbers are kept that were used with this node's keys."""
+        source = self.sources[address]
+        return (source if source.is_dir() else source.parent) / FILE_NAME
+
+
+def find(named: Path | None) -> Keys:
+    """All keys of the file or the folder that was named, or of the places where they usually are."""
+    if named is not None and not named.exists():
+        raise BenchError(
+            f"--keys {named}: is not there. Name the {MINT_FILE} that minting wrote, or a bench folder"
+        )
+    there = [named] if named is not None else [one for one in PLACES if _is_there(one)]
+    if not there:
+        raise BenchError(
+            f"there are no keys here: neither {PLACES[0]}/ nor {PLACES[1]}. Say with --keys where they are, or ask "
+            "through the gateway that has them: --gateway"
+        )
+    found = Keys({}, {})
+    for source in there:
+        for address, secrets in secrets_of(source).items():
+            found.secrets.setdefault(address, secrets)
+            found.sources.setdefault(address, source)
+    return found
+
+
+def _is_there(place: Path) -> bool:
+    return (place if place.suffix else place / _BOOK).exists()
 
 
 def secrets_of(source: Path) -> dict[int, Secrets]:
     """Address -> keys. A message never shows one."""
     return _of_folder(source) if source.is_dir() else _of_file(source)
-
-
-def numbers_file(source: Path) -> Path:
-    """Where the numbers are kept that were used with these keys."""
-    return (source if source.is_dir() else source.parent) / FILE_NAME
 
 
 def _of_folder(folder: Path) -> dict[int, Secrets]:

@@ -12,44 +12,54 @@ from flash_tools.addresses import Station
 from flash_tools.errors import BenchError, FlashToolError
 from flash_tools.key_store import MASTER_KEY_FILE, KeyStore, load_master_key, make_master_key
 from flash_tools.mint import MINT_FILE, mint
-from flash_tools.provisioning import SCRAPPED, Units
+from flash_tools.provisioning import SCRAPPED, Unit, Units
 from tests.flash_tools.provision_world import MACS, RANGE, RIVER
 
 
 def test_keys_of_a_mint_file_and_numbers_beside_it(tmp_path: Path) -> None:
     made = mint(out=tmp_path, node_type="river", address=0x42)
     row = json.loads(made.mint_file.read_text())
-    found = node_keys.secrets_of(made.mint_file)
-    assert found[0x42].secret.hex() == row["master_secret"]
+    found = node_keys.find(made.mint_file)
+    assert found.secrets[0x42].secret.hex() == row["master_secret"]
     assert row["master_secret"] not in repr(found)
-    assert node_keys.numbers_file(made.mint_file) == tmp_path / "bench-numbers.json"
+    assert found.numbers_file(0x42) == tmp_path / "bench-numbers.json"
+
+
+def provisioned(folder: Path) -> list[Unit]:
+    """A bench's folder with two units, the second of which is scrapped."""
+    folder.mkdir(exist_ok=True)
+    make_master_key(folder / MASTER_KEY_FILE)
+    keys = KeyStore(load_master_key(folder / MASTER_KEY_FILE))
+    with book.opened(folder / "units.jsonl") as opened:
+        units = Units(opened.entries, opened)
+        made = [units.mint(mac, RIVER, Station("bench-1", (RANGE,)), keys) for mac in MACS[:2]]
+        units.advance(made[1].address, SCRAPPED, why="test")
+    return made
 
 
 def test_keys_of_a_provisioning_folder_open_with_its_master_key_but_for_the_dead(tmp_path: Path) -> None:
-    make_master_key(tmp_path / MASTER_KEY_FILE)
+    alive, _ = provisioned(tmp_path)
     keys = KeyStore(load_master_key(tmp_path / MASTER_KEY_FILE))
-    station = Station("bench-1", (RANGE,))
-    with book.opened(tmp_path / "units.jsonl") as opened:
-        units = Units(opened.entries, opened)
-        alive, dead = (units.mint(mac, RIVER, station, keys) for mac in MACS[:2])
-        units.advance(dead.address, SCRAPPED, why="test")
-    found = node_keys.secrets_of(tmp_path)
-    assert set(found) == {alive.address}
-    assert found[alive.address].secret == keys.open(alive.mac, alive.address, alive.sealed).master_secret
-    assert node_keys.numbers_file(tmp_path) == tmp_path / "bench-numbers.json"
+    found = node_keys.find(tmp_path)
+    assert set(found.secrets) == {alive.address}
+    opened = keys.open(alive.mac, alive.address, alive.sealed)
+    assert found.secrets[alive.address].secret == opened.master_secret
+    assert found.numbers_file(alive.address) == tmp_path / "bench-numbers.json"
 
 
 def test_where_keys_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BenchError, match="--gateway"):
-        node_keys.place(None)
+        node_keys.find(None)
     with pytest.raises(BenchError, match="is not there"):
-        node_keys.place(Path("nowhere"))
-    mint(out=tmp_path / "minted", node_type="river")
-    assert node_keys.place(None) == Path("minted") / MINT_FILE
-    (tmp_path / "provisioning").mkdir()
-    (tmp_path / "provisioning/units.jsonl").touch()
-    assert node_keys.place(None) == Path("provisioning")
+        node_keys.find(Path("nowhere"))
+    mint(out=tmp_path / "minted", node_type="river", address=0x42)
+    assert set(node_keys.find(None).secrets) == {0x42}
+    unit = provisioned(tmp_path / "provisioning")[0]
+    both = node_keys.find(None)
+    assert set(both.secrets) == {0x42, unit.address}
+    assert both.numbers_file(0x42) == Path("minted/bench-numbers.json")
+    assert both.numbers_file(unit.address) == Path("provisioning/bench-numbers.json")
 
 
 @pytest.mark.parametrize(
