@@ -300,6 +300,22 @@ def keys(releases: BookOption = Path("releases")) -> None:
         typer.echo(f"{key['kid']}  {key['algorithm']:8}  {key['name'] or '-':16}  {state}")
 
 
+@app.command("list")
+def list_releases(releases: BookOption = Path("releases")) -> None:
+    """List all releases: what each is of, and whether it is signed."""
+    every = Book.load(releases).all()
+    for release in every:
+        signed = sum(release.envelope(payload) is not None for payload in release.payloads)
+        whole = len(release.payloads)
+        state = "signed" if signed == whole else f"{signed} of {whole} signed" if signed else "not signed"
+        record = release.record
+        typer.echo(
+            f"{release.label}  {record['commit'] or '-':13}  {record['size']:6d} B  {state:10}  {record['notes']}"
+        )
+    if not every:
+        typer.echo(f"{releases}: no releases yet; tidegate release build makes one")
+
+
 @app.command()
 def page(
     release: ReleaseArgument,
