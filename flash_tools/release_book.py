@@ -136,7 +136,7 @@ class Book:
     def revoke(self, kid: str, why: str) -> None:
         known = [key["kid"] for key in self.data["keys"]]
         if kid not in known:
-            near = get_close_matches(kid, known, 1, 0.3)
+            near = get_close_matches(kid, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ReleaseError(
                 f"no key {kid!r} in {self.folder / BOOK}{hint} Known: {', '.join(known) or 'none'}"

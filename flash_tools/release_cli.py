@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,9 @@ def keygen(
 ) -> None:
     """Make a key that signs releases; the next release tells nodes to trust it."""
     if algorithm not in signing.ALGORITHMS:
-        raise ReleaseError(f"--algorithm {algorithm}: allowed are {', '.join(signing.ALGORITHMS)}")
+        near = get_close_matches(algorithm, signing.ALGORITHMS, 1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        raise ReleaseError(f"--algorithm {algorithm}: allowed are {', '.join(signing.ALGORITHMS)}{hint}")
     if height not in signing.HEIGHTS:
         raise ReleaseError(f"--height {height}: allowed are {', '.join(map(str, signing.HEIGHTS))}")
     book = _open_or_begin(releases, vendor)
