@@ -97,9 +97,9 @@ def test_an_update_is_verified_and_applied_at_a_start_and_the_node_measures_as_e
     }.items():  # fmt: skip
         (update / name).write_bytes(data)
     with Lockstep(tmp_path, root=probed_tree(tmp_path / "src", update)) as node:
-        node.run(12 * 3600)
+        node.run(4 * 3600)
         print(f"\nheap={HEAP} used_max={max(node.heap_used)} steps={node.steps} {node.log[0]}")
         assert "release 7 verified, applied True" in node.log[0], node.log
         assert not [line for line in node.log if "failed" in line], node.log
-        assert len(node.peer.seqs()) >= 44, "it measures as ever"
+        assert len(node.peer.seqs()) >= 12, "it measures as ever"
         assert node.resets == 1
