@@ -28,6 +28,8 @@ BOOK = "book.json"
 RECORD = "release.json"
 BUNDLE = "bundle.bin"
 _VERSION = 1
+# Releases that an error lists; `tidegate release list` has all.
+_TOLD = 8
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Book:
     def revoke(self, kid: str, why: str) -> None:
         known = [key["kid"] for key in self.data["keys"]]
         if kid not in known:
-            near = get_close_matches(kid, known, 1, 0.3)
+            near = get_close_matches(kid, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ReleaseError(
                 f"no key {kid!r} in {self.folder / BOOK}{hint} Known: {', '.join(known) or 'none'}"
@@ -193,12 +195,13 @@ class Book:
         hint = f"; did you mean {near[0]}?" if near and near[0] != group else ""
         raise ReleaseError(
             f"no release {label!r} in {self.folder}{hint or ';'} known: "
-            + (", ".join(release.label for name in known for release in self._all(name)) or "none yet")
+            + (", ".join(release.label for release in self.all()[-_TOLD:]) or "none yet")
         )
 
-    def _all(self, name: str) -> list[Release]:
-        found = [self.open(path.parent) for path in (self.folder / name).glob(f"[0-9]*/{RECORD}")]
-        return sorted(found, key=lambda release: release.sequence)
+    def all(self) -> list[Release]:
+        """By class, each oldest first."""
+        found = [self.open(path.parent) for path in self.folder.glob(f"*/[0-9]*/{RECORD}")]
+        return sorted(found, key=lambda release: (release.folder.parent.name, release.sequence))
 
 
 def unpack(data: bytes) -> dict[str, bytes]:

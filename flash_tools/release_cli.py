@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,9 @@ def keygen(
 ) -> None:
     """Make a key that signs releases; the next release tells nodes to trust it."""
     if algorithm not in signing.ALGORITHMS:
-        raise ReleaseError(f"--algorithm {algorithm}: allowed are {', '.join(signing.ALGORITHMS)}")
+        near = get_close_matches(algorithm, signing.ALGORITHMS, 1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        raise ReleaseError(f"--algorithm {algorithm}: allowed are {', '.join(signing.ALGORITHMS)}{hint}")
     if height not in signing.HEIGHTS:
         raise ReleaseError(f"--height {height}: allowed are {', '.join(map(str, signing.HEIGHTS))}")
     book = _open_or_begin(releases, vendor)
@@ -298,6 +301,22 @@ def keys(releases: BookOption = Path("releases")) -> None:
         why = book.data["revoked"].get(key["kid"])
         state = f"revoked: {why}" if why else "trusted"
         typer.echo(f"{key['kid']}  {key['algorithm']:8}  {key['name'] or '-':16}  {state}")
+
+
+@app.command("list")
+def list_releases(releases: BookOption = Path("releases")) -> None:
+    """List all releases: what each is of, and whether it is signed."""
+    every = Book.load(releases).all()
+    for release in every:
+        signed = sum(release.envelope(payload) is not None for payload in release.payloads)
+        whole = len(release.payloads)
+        state = "signed" if signed == whole else f"{signed} of {whole} signed" if signed else "not signed"
+        record = release.record
+        typer.echo(
+            f"{release.label}  {record['commit'] or '-':13}  {record['size']:6d} B  {state:10}  {record['notes']}"
+        )
+    if not every:
+        typer.echo(f"{releases}: no releases yet; tidegate release build makes one")
 
 
 @app.command()

@@ -26,6 +26,7 @@ th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px so
 th { font-weight: 600; color: var(--soft); white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bar { fill: var(--bar); } .grow { color: var(--grow); } .shrink { color: var(--shrink); }
+td code { white-space: nowrap; overflow-wrap: normal; } td:first-child { min-width: 8rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; }
 """

@@ -13,6 +13,7 @@ its line: a node counts refusals by their reason, the texts are for the host, wh
 
 import ast
 import operator
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -155,12 +156,23 @@ class _Module:
         return b"\n".join(lines).decode()
 
 
+def _bindings(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """Each name as often as it is bound, or named by a `global`."""
+    for statement in statements:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id
+            elif isinstance(node, ast.Global):
+                yield from node.names
+
+
 class _Constants:
     """The whole-number constants of all modules, and the names by which each module knows them."""
 
     def __init__(self, modules: Mapping[str, _Module]) -> None:
         self._modules = modules
         self._values: dict[str, dict[str, int]] = {name: {} for name in modules}
+        self._bindings: dict[str, Counter[str]] = {}
         for name in modules:
             self._collect(name, set())
 
@@ -188,12 +200,9 @@ class _Constants:
         return known
 
     def _is_bound_once(self, module: str, target: str) -> bool:
-        stores = 0
-        for statement in self._modules[module].statements:
-            for node in ast.walk(statement):
-                stores += isinstance(node, ast.Name) and node.id == target and isinstance(node.ctx, ast.Store)
-                stores += isinstance(node, ast.Global) and target in node.names
-        return stores == 1
+        if module not in self._bindings:
+            self._bindings[module] = Counter(_bindings(self._modules[module].statements))
+        return self._bindings[module][target] == 1
 
     def write_out(self, module: _Module) -> None:
         """Put numbers where this module reads constants."""

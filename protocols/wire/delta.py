@@ -42,7 +42,9 @@ def base_of(first: bytes) -> bytes:
 
 
 def apply(payload: "Any", base: "Any", target: "Any") -> "tuple[int, bytes]":
-    """Make the files of ``target``, an empty tree, from the payload, a binary file, and the tree ``base``.
+    """Make the files of ``target``, an empty tree, from the payload and the tree ``base``.
+
+    The payload is a binary file, or whatever has read() and readinto(): on MicroPython an heir of io.IOBase.
 
     (size, SHA-256) of the bundle that was written: it is good when the manifest has the same. BundleError, with some
     files written, for a payload that no sender of ours makes. Whether ``base`` is the one that the payload is for is

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,6 +150,29 @@ def test_the_same_sources_give_the_same_release_in_another_folder(
     assert [release.envelope(payload) for payload in release.payloads] == [
         first.envelope(payload) for payload in first.payloads
     ]
+
+
+def test_the_order_in_which_python_keeps_sets_changes_no_byte() -> None:
+    script = (
+        "import hashlib, pathlib\n"
+        "from flash_tools.images import node_sources\n"
+        "from flash_tools.naming import Names\n"
+        "names = Names()\n"
+        f"texts = node_sources(pathlib.Path({str(ROOT)!r}), {BOARD!r}, 'bridge', names)\n"
+        "print(hashlib.sha256(repr((sorted(texts.items()), sorted(names.dump().items()))).encode()).hexdigest())\n"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("key", ["daily", "spare"])
@@ -293,6 +319,8 @@ def test_the_command_takes_a_maintainer_from_a_key_to_a_page(tmp_path: Path) -> 
     run("build", "--node", "bridge", "--board", BOARD)
     assert "1 changed" in run("diff", f"bridge-{BOARD}/1", f"bridge-{BOARD}/2")
     assert "trusted" in run("keys")
+    first, second = run("list").splitlines()
+    assert ("signed  " in first, "<first> & only" in first, "not signed" in second) == (True, True, True)
     run("page", f"bridge-{BOARD}/1")
     page = (tmp_path / f"r/bridge-{BOARD}/0001/page.html").read_text(encoding="utf-8")
     assert "&lt;first&gt; &amp; only" in page
