@@ -65,7 +65,7 @@ class Images:
             version=firmware_version(manner.root),
             micropython=self._firmware.get(wanted.board),
             state=order.state,
-            erase_state=manner.erase_state,
+            erase_state=manner.erase_state or order.replaces,
             # A run that was killed after it had flashed this board, and before the book had it: the node lives.
             may_live=True,
             repartition=manner.repartition,

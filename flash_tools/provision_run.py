@@ -128,7 +128,7 @@ def provision(
     manner = board_at.Manner(
         micropython=micropython,
         version=None if version is None else firmware_image.parse_version(version),
-        erase_state=erase_state or again,
+        erase_state=erase_state,
         repartition=repartition,
         boot_s=boot_s,
         baud=baud,
@@ -186,8 +186,8 @@ def _chooser(rows: list[Row], units: Units) -> Callable[[str, str], Wanted]:
         row = batch.row_for(rows, mac, chip, units.all())
         if row is None:
             raise ProvisionError(
-                f"board {mac} ({chip}) is in no line of the table, and no line without a MAC is free for its kind. "
-                "Add one for it"
+                f"board {mac} ({chip}) is in no line of the table, and no line without a MAC is free for its kind: a "
+                "line is taken while a unit lives that has its site. Add one for it"
             )
         return row.wanted
 
