@@ -177,7 +177,7 @@ def test_a_node_that_lives_already_keeps_its_records_when_its_first_run_is_finis
     bench.flash_it(content)
     before = lived(bench)
     with pytest.raises(StateInUse, match="with this very key, which has lived"):
-        bench.flash_it(content)
+        bench.flash_it(replace(content, erase_state=True))
     done = bench.flash_it(replace(content, may_live=True, erase_state=True))
     assert (done.blocks_sent, done.state_written) == (0, False)
     assert bench.partition("state") == before
