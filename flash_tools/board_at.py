@@ -48,24 +48,29 @@ class Images:
     _firmware: dict[str, Firmware] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
+    def make(self, board: str, node_type: str) -> None:
+        """The images of one kind, unless they are made already."""
+        with self._turn:
+            if (board, node_type) not in self._apps:
+                self._apps[board, node_type] = build_app_image(self.manner.root, board, node_type).data
+            if self.manner.micropython is not None and board not in self._firmware:
+                found = firmware_image.load(
+                    self.manner.micropython, board_constants(board), self.manner.version
+                )
+                self._firmware[board] = found
+
     def content(self, order: Order) -> Content:
         """Raises before anything is written when there is no image for this board."""
         wanted, manner = order.unit.wanted, self.manner
         board = board_constants(wanted.board)
-        with self._turn:
-            kind = (wanted.board, wanted.node_type)
-            if kind not in self._apps:
-                self._apps[kind] = build_app_image(manner.root, *kind).data
-            if manner.micropython is not None and wanted.board not in self._firmware:
-                found = firmware_image.load(manner.micropython, board, manner.version)
-                self._firmware[wanted.board] = found
+        self.make(wanted.board, wanted.node_type)
         return Content(
             board=board,
-            app=self._apps[kind],
+            app=self._apps[wanted.board, wanted.node_type],
             version=firmware_version(manner.root),
             micropython=self._firmware.get(wanted.board),
             state=order.state,
-            erase_state=manner.erase_state,
+            erase_state=manner.erase_state or order.replaces,
             # A run that was killed after it had flashed this board, and before the book had it: the node lives.
             may_live=True,
             repartition=manner.repartition,

@@ -206,9 +206,11 @@ def hand_over(
         gateway = door(place, config)
         if gateway is None:
             raise ProvisionError("name the gateway.toml of the gateway on this machine with --config")
-        run = StationRun(place, units, gateway)
+        run = StationRun(place, units, gateway, acceptance=DEFAULT_ACCEPTANCE)
         chosen = alive(units, unit)
         refused = run.register([one.address for one in chosen])
+        for one in chosen:
+            run.write_record(one.address)
     for name, problem in refused.items():
         typer.echo(f"{name}  refused: {problem}", err=True)
     typer.echo(f"{gateway.name}: knows {len(chosen) - len(refused)} of {len(chosen)} units.")
@@ -221,6 +223,7 @@ def _end(bench: Path, name: str, state: str, why: str, config: Path | None) -> N
         unit = find(units, name)
         if unit.state != state:  # again: only the gateway is told once more
             unit = units.advance(unit.address, state, why=why)
+        StationRun(place, units, acceptance=DEFAULT_ACCEPTANCE).write_record(unit.address)
         typer.echo(f"unit {unit.name}: {state}. Its key and its address are never used again.")
         if not unit.facts.get("registered") and not unit.facts.get("exported"):
             return

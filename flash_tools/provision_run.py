@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from flash_tools import batch, board_at, firmware_image, ports
 from flash_tools.batch import Row
@@ -124,18 +125,19 @@ def provision(
         "sf": str(sf),
     }
     rows = batch.read(units_csv) if units_csv is not None else None
-    wanted = _one_for_all(texts, len(names)) if rows is None else None
+    one = _one_for_all(texts, len(names)) if rows is None else None
     manner = board_at.Manner(
         micropython=micropython,
         version=None if version is None else firmware_image.parse_version(version),
-        erase_state=erase_state or again,
+        erase_state=erase_state,
         repartition=repartition,
         boot_s=boot_s,
         baud=baud,
     )
     with working(bench) as (place, units), _lent(names, config or place.gateway, take_port):
-        choose = _chooser(rows, units) if rows is not None else _always(wanted)
+        choose = _chooser(rows, units) if rows is not None else _always(one)
         images, journal = board_at.Images(manner), Journal(bench / JOURNAL_NAME)
+        _make(images, [row.wanted for row in rows or []] + ([one] if one else []), len(names))
         run = StationRun(
             place,
             units,
@@ -186,12 +188,25 @@ def _chooser(rows: list[Row], units: Units) -> Callable[[str, str], Wanted]:
         row = batch.row_for(rows, mac, chip, units.all())
         if row is None:
             raise ProvisionError(
-                f"board {mac} ({chip}) is in no line of the table, and no line without a MAC is free for its kind. "
-                "Add one for it"
+                f"board {mac} ({chip}) is in no line of the table, and no line without a MAC is free for its kind: a "
+                "line is taken while a unit lives that has its site. Add one for it"
             )
         return row.wanted
 
     return choose
+
+
+def _make(images: board_at.Images, wanted: list[Wanted], boards: int) -> None:
+    """What is missing is told before a board is touched, and none waits in its loader for an image.
+
+    A table may have more kinds than there are boards here: then each is made when its board is known.
+    """
+    kinds = {(one.board, one.node_type) for one in wanted}
+    if len(kinds) <= boards:
+        console = Console(stderr=True)
+        with console.status("building the images …") if console.is_terminal else contextlib.nullcontext():
+            for board, node_type in sorted(kinds):
+                images.make(board, node_type)
 
 
 def _tell_check(path: Path | None) -> None:

@@ -29,8 +29,8 @@ class GatewayRegistry:
                 f"{config}: no such file. Name the gateway.toml of the gateway on this machine with --config, or "
                 "leave it out and hand the units over later: tidegate provision export"
             )
-        self.name = str(config)
-        self._config = str(config)
+        # However it was named: a unit that is known there is not handed over again.
+        self.name = self._config = str(config.resolve())
 
     def known(self) -> set[int]:
         """The addresses that have keys there."""

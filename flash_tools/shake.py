@@ -66,6 +66,7 @@ class _Module:
     statements: list[ast.stmt] = field(default_factory=list)
     dropped: list[tuple[int, int]] = field(default_factory=list)  # lines, first and last
     edits: list[tuple[int, int, int, str]] = field(default_factory=list)  # line, from byte, to byte, text
+    _imports: tuple[list[ast.stmt], list[ast.ImportFrom | ast.Import]] | None = None
 
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
@@ -104,11 +105,17 @@ class _Module:
                 self.lines[number - 1] = ""
         self.lines[body[0].lineno - 2] = "if True:"
 
-    def imports(self) -> Iterator[ast.ImportFrom | ast.Import]:
-        for statement in self.statements:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.ImportFrom | ast.Import):
-                    yield node
+    def imports(self) -> list[ast.ImportFrom | ast.Import]:
+        """Looked up once for these statements: they are asked for again and again."""
+        if self._imports is None or self._imports[0] is not self.statements:
+            found = [
+                node
+                for statement in self.statements
+                for node in ast.walk(statement)
+                if isinstance(node, ast.ImportFrom | ast.Import)
+            ]
+            self._imports = self.statements, found
+        return self._imports[1]
 
     def shaken(self, names: set[str], attributes: set[str]) -> str:
         """The text without what is neither in ``names`` (top level) nor in ``attributes`` (methods)."""
@@ -173,13 +180,14 @@ class _Constants:
         self._modules = modules
         self._values: dict[str, dict[str, int]] = {name: {} for name in modules}
         self._bindings: dict[str, Counter[str]] = {}
+        self._done: set[str] = set()
         for name in modules:
             self._collect(name, set())
 
     def _collect(self, name: str, under_way: set[str]) -> dict[str, int]:
         """Constants of a module, its imports first."""
         known = self._values[name]
-        if name in under_way or known:
+        if name in under_way or name in self._done:
             return known
         under_way.add(name)
         for statement in self._modules[name].statements:
@@ -197,6 +205,7 @@ class _Constants:
                 value = _evaluate(statement.value, known)
                 if value is not None and target.lstrip("_").isupper() and self._is_bound_once(name, target):
                     known[target] = value
+        self._done.add(name)
         return known
 
     def _is_bound_once(self, module: str, target: str) -> bool:

@@ -70,11 +70,15 @@ class Booted:
 
 @dataclass(frozen=True)
 class Order:
-    """What one board is to hold. ``state``: the image of a new identity; None: `state` is not touched."""
+    """What one board is to hold. ``state``: the image of a new identity; None: `state` is not touched.
+
+    ``replaces``: the board was another unit of this bench before, which is over, so its identity may go.
+    """
 
     unit: Unit
     identity: Identity = field(repr=False)
     state: bytes | None = field(repr=False)
+    replaces: bool = False
 
 
 class BoardAt(Protocol):
@@ -211,10 +215,11 @@ class StationRun:
         identity = self._identity(unit)
         if unit.state != MINTED:
             return Order(unit, identity, None)
+        replaces = any(one.mac == unit.mac and one.address != unit.address for one in self._units.all())
         wanted = unit.wanted
         settings = {SETTING_NAMES.index(name): value for name, value in wanted.settings.items()}
         found = calibrations.parse(wanted.calibrations, wanted.node_type)
-        return Order(unit, identity, mint.state_partition(identity, settings, found))
+        return Order(unit, identity, mint.state_partition(identity, settings, found), replaces)
 
     def _identity(self, unit: Unit) -> Identity:
         keys = self._bench.keys.open(unit.mac, unit.address, unit.sealed)

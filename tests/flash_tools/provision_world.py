@@ -229,6 +229,10 @@ class StrawBoard:
             assert unit is not None
             keys = KeyStore(MASTER).open(unit.mac, unit.address, unit.sealed)
             assert keys.master_secret == order.identity.master_secret
+            there = chip.identity
+            assert there is None or there == order.identity or order.replaces, (
+                "it takes a living node's place"
+            )
             if world.steps.step():
                 chip.state = None
                 raise Killed

@@ -65,6 +65,7 @@ def test_units_go_to_a_gateway_and_one_that_ends_is_forgotten_there(bench: Path,
     ]
     assert "gateway.toml: knows 2 of 2 units." in ok(tmp_path, "import")
     assert "*" not in ok(tmp_path, "list")
+    assert f"known to gateway {tmp_path}/gateway.toml" in (bench / "records/0100.html").read_text()
     assert "unit 0100: retired" in ok(tmp_path, "retire", "0100", "--why", "river dry")
     # Another bench, or nobody, may have minted what the gateway knows: it says so, and gives the unit no other key.
     from flash_tools.registry_door import GatewayRegistry
@@ -112,6 +113,7 @@ def test_a_unit_ends_once_and_what_is_asked_of_none_is_told(bench: Path, tmp_pat
     assert "unit 0100 is scrapped; next can be nothing: its life is over" in refused(
         tmp_path, "retire", "0100", "--why", "x"
     )
+    assert "NOT PASSED: scrapped" in (bench / "records/0100.html").read_text()
     ok(tmp_path, "scrap", "0100", "--why", "dropped")  # again: nothing new
     rows = json.loads(ok(tmp_path, "list", "--json"))
     assert [row["state"] for row in rows] == [SCRAPPED, LABELLED]
@@ -177,7 +179,7 @@ def test_a_node_that_lives_already_keeps_its_records_when_its_first_run_is_finis
     bench.flash_it(content)
     before = lived(bench)
     with pytest.raises(StateInUse, match="with this very key, which has lived"):
-        bench.flash_it(content)
+        bench.flash_it(replace(content, erase_state=True))
     done = bench.flash_it(replace(content, may_live=True, erase_state=True))
     assert (done.blocks_sent, done.state_written) == (0, False)
     assert bench.partition("state") == before
