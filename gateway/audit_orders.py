@@ -1,9 +1,11 @@
-"""The books of alarms: each change of each alarm is with a platform of work orders, or waits for it. From the rows alone.
+"""The books of alarms: each change of each alarm is with a platform of work orders, or waits for it.
 
-changes   what happened to alarms: raised, acknowledged, escalated, silenced, cleared
-sent      the platform has confirmed it, or need not hear of it (the alarm was over before the platform was there)
-waiting   it has not
-broken    alarms that were not raised exactly once, or are over without a word of it; confirmations of what never was
+    changes    what happened to alarms: raised, acknowledged, escalated, silenced, cleared
+    sent       the platform has confirmed it, or need not hear of it (it was over before the platform was there)
+    waiting    it has not
+    broken     alarms that were not raised exactly once, or are over without a word of it; confirmations of nothing
+
+From the rows alone, as audit.py.
 """
 
 from __future__ import annotations

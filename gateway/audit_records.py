@@ -41,8 +41,8 @@ def line(run: Run, devices: dict[int, str]) -> str:
     return f"{who} epoch {run.epoch}: {run.what} {seqs} ({run.size}){since}"
 
 
-# Everything that is known of records, in their order. Sorted once for all epochs: there is no index to go by (schema.py),
-# and a look at the tables for each of ten thousand nodes would take hours. SQLite sorts in files beyond its cache.
+# Everything that is known of records, in their order. Sorted once for all epochs: there is no index to go by
+# (schema.py), and a look at the tables for each of ten thousand nodes would take hours. SQLite sorts in files.
 _KNOWN = """SELECT e.id, e.node, e.number, e.first_seq, k.first, k.last, k.elsewhere, k.at_ms FROM (
         SELECT epoch, seq AS first, seq AS last, NULL AS elsewhere, NULL AS at_ms FROM reading
         UNION ALL SELECT epoch, seq, seq, NULL, NULL FROM event
