@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,10 +39,31 @@ def ask_running(settings: Config, request: dict[str, Any]) -> dict[str, Any]:
 
     reply = control.ask(Path(settings.gateway.data_dir), request)
     if reply is None:
+        if why := _what_it_waits_for(settings):
+            raise ControlError(f"the gateway on {settings.gateway.data_dir} is up and cannot work: {why}")
         raise ControlError(
             f"no gateway is running on {settings.gateway.data_dir}. Start it: tidegate gateway run"
         )
     return reply
+
+
+def _what_it_waits_for(settings: Config) -> str:
+    """One whose disk takes nothing has no socket, and says at its health page what is wrong; "" when there is none."""
+    from http.client import HTTPConnection, HTTPException
+
+    from gateway.waiting import ADVICE
+
+    if not settings.health.enabled or not settings.health.port:
+        return ""
+    door = HTTPConnection(settings.health.address, settings.health.port, timeout=2)
+    try:
+        door.request("GET", "/readyz")
+        reasons = json.loads(door.getresponse().read(65536))["reasons"]
+        return next((str(reason) for reason in reasons if str(reason).endswith(ADVICE)), "")
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return ""
+    finally:
+        door.close()
 
 
 def ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:

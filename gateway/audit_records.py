@@ -41,26 +41,29 @@ def line(run: Run, devices: dict[int, str]) -> str:
     return f"{who} epoch {run.epoch}: {run.what} {seqs} ({run.size}){since}"
 
 
+# Everything that is known of records, in their order. Sorted once for all epochs: there is no index to go by
+# (schema.py), and a look at the tables for each of ten thousand nodes would take hours. SQLite sorts in files.
+_KNOWN = """SELECT e.id, e.node, e.number, e.first_seq, k.first, k.last, k.elsewhere, k.at_ms FROM (
+        SELECT epoch, seq AS first, seq AS last, NULL AS elsewhere, NULL AS at_ms FROM reading
+        UNION ALL SELECT epoch, seq, seq, NULL, NULL FROM event
+        UNION ALL SELECT epoch, first, last, elsewhere, at_ms FROM lost
+    ) k JOIN epoch e ON e.id = k.epoch ORDER BY e.node, e.id, k.first"""
+_Known = tuple[int, int, int, int, int, int, int | None, int | None]
+
+
 def runs(connection: sqlite3.Connection) -> Iterator[Run]:
     """Every run, by node and epoch, in the order of seq."""
-    epochs = connection.execute("SELECT id, node, number, first_seq FROM epoch ORDER BY node, id").fetchall()
-    for row_id, node, number, first_seq in epochs:
-        yield from _of_epoch(connection, row_id, node, number, first_seq)
+    rows: Iterator[_Known] = iter(connection.execute(_KNOWN))
+    for _, of_epoch in groupby(rows, itemgetter(0)):
+        yield from _of_epoch(of_epoch)
 
 
-def _of_epoch(
-    connection: sqlite3.Connection, row_id: int, node: int, number: int, first_seq: int
-) -> Iterator[Run]:
+def _of_epoch(rows: Iterator[_Known]) -> Iterator[Run]:
     """One pass over what is there and what is listed, by seq: what lies between two of them is missing."""
-    rows = connection.execute(
-        "SELECT seq, seq, NULL, NULL FROM reading WHERE epoch = ?1"
-        " UNION ALL SELECT seq, seq, NULL, NULL FROM event WHERE epoch = ?1"
-        " UNION ALL SELECT first, last, elsewhere, at_ms FROM lost WHERE epoch = ?1 ORDER BY 1",
-        (row_id,),
-    )
-    expected = first_seq
+    expected = node = number = 0
     twice: list[int] = []
-    for first, last, elsewhere, at_ms in rows:
+    for _, node, number, first_seq, first, last, elsewhere, at_ms in rows:
+        expected = expected or first_seq
         if first > expected:
             yield Run(node, number, MISSING, expected, first - 1)
         if at_ms is not None:

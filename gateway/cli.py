@@ -231,7 +231,7 @@ def audit(
     import sqlite3
 
     from gateway import audit as books
-    from gateway import audit_records, daemon, schema
+    from gateway import audit_orders, audit_records, daemon, schema
 
     settings = load(config)
     file = Path(settings.gateway.data_dir, daemon.DATABASE_NAME)
@@ -240,18 +240,23 @@ def audit(
     try:
         with closing(schema.connect_reader(str(file), cache_kib=4096)) as connection:
             rows = books.balance(connection, settings.of_records)
+            alarms = audit_orders.orders(connection, settings.of_alarms)
             names = audit_records.names(connection)
             runs = list(audit_records.runs(connection)) if records else []
     except sqlite3.Error as exc:
         raise GatewayError(f"{file}: cannot be read: {exc}.") from exc
     summary = books.summary(rows)
+    summary["holds"] = summary["holds"] and all(platform.holds for platform in alarms)
     if as_json:
         listed = {"records": [run._asdict() for run in runs]} if records else {}
-        typer.echo(json.dumps({**summary, **listed}, indent=1))
+        told = [platform._asdict() for platform in alarms]
+        typer.echo(json.dumps({**summary, "orders": told, **listed}, indent=1))
     else:
         typer.echo(books.one_line(summary))
         for row in rows:
             typer.echo(f"  {row.line(names.get(row.node))}")
+        for platform in alarms:
+            typer.echo(f"  {platform.line()}")
         for run in runs:
             typer.echo(f"  {audit_records.line(run, names)}")
     for aside in sorted(file.parent.glob(f"{file.name}.corrupt-*")):

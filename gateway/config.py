@@ -231,6 +231,11 @@ class Config(Section):
         return [section.name for kind, section in self.northbounds if kind not in OF_ALARMS]
 
     @property
+    def of_alarms(self) -> list[str]:
+        """Names of those that owe changes of alarms."""
+        return [section.name for kind, section in self.northbounds if kind in OF_ALARMS]
+
+    @property
     def profiles(self) -> dict[str, Profile]:
         """The profiles that its devices have, by name; checked."""
         return self._profiles

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from gateway import bluetooth, keys, limits
+from gateway import bluetooth, exchange, keys, limits
 from gateway import config as configs
 from gateway.config_devices import BleSection
 from gateway.daemon import DataDir, Gateway
@@ -352,3 +352,28 @@ def test_a_gateway_without_the_bluetooth_libraries_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "gateway.pollers.ble_bumble", None)
     with pytest.raises(GatewayError, match=r"pip install 'tidegate\[radio\]'"):
         bluetooth.backend_of(config.ble[0], [])
+
+
+def test_a_device_that_was_changed_takes_its_adapter_with_it_and_nothing_else(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with running(tmp_path) as (gateway, air):
+            beacons = sensors(air)
+            sets = {name: device.counters for name, device in gateway.devices.by_name.items()}
+            await until(lambda: sets["shelf"]["sets"] and sets["sealed"]["sets"], "both are heard")
+            before, shelf, sealed = gateway.bluetooth["mast"], *map(gateway.devices.get, ("shelf", "sealed"))
+            changed = CONFIG.replace('name = "shelf"', 'name = "shelf"\n    trend = false')
+            new = configs.parse(changed, "gateway.toml", tmp_path)
+            assert await exchange.exchange(gateway, new) == ["bus mast: begun, with device shelf"]
+            assert gateway.bluetooth["mast"] is not before
+            assert gateway.devices.get("shelf") is not shelf
+            assert gateway.devices.get("sealed") is sealed, "it has what it said last, and its counter"
+            heard = sealed.counters["sets"]
+            await until(
+                lambda: gateway.devices.get("shelf").counters["sets"] and sealed.counters["sets"] > heard,
+                "both are heard again",
+            )
+            assert [part.failures for part in gateway.parts if part.failures] == []
+            for beacon in beacons:
+                beacon.stop()
+
+    asyncio.run(body())
