@@ -154,7 +154,7 @@ def refuse_protected(where: str, facts: ChipFacts) -> None:
         raise ChipProtected(
             where,
             f"{facts.chip} {facts.mac} with {' and '.join(found)} on",
-            "a chip with neither: our images are plain and not signed",
+            "a chip without: our images are plain and not signed",
             "It would not start again after a plain image. Use another board; this one is as it was",
         )
 

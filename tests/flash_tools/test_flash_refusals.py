@@ -86,13 +86,13 @@ REFUSALS = {
         "--board",
     ),
     "flash encryption": Refusal(
-        fused(flash_crypt_count=1), errors.ChipProtected, "flash encryption on", "neither", "as it was"
+        fused(flash_crypt_count=1), errors.ChipProtected, "flash encryption on", "a chip without", "as it was"
     ),
     "flash encryption in release mode": Refusal(
         fused_s3(flash_crypt_count=7, no_manual_encrypt=True),
         errors.ChipProtected,
         "flash encryption on",
-        "neither",
+        "a chip without",
         "Use another board",
         heltec,
     ),
