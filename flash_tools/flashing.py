@@ -55,7 +55,7 @@ class Flashed:
     data_bytes: int
     line_bytes: int
     state_written: bool
-    booted: str  # "hello", "frames", "greeting", "no identity" (boot_check.py), "": nobody listened
+    booted: str  # what was heard (boot_check.py); "": nobody listened
     notes: tuple[str, ...] = ()
 
 
