@@ -33,6 +33,10 @@ class Region(NamedTuple):
     def end(self) -> int:
         return self.offset + len(self.data)
 
+    def __repr__(self) -> str:
+        """Without its bytes: those of `state` hold a key."""
+        return f"Region({self.name} at {self.offset:#x}, {len(self.data)} bytes)"
+
 
 class Run(NamedTuple):
     """Neighbouring sectors within one block that have to change. ``data`` b"": erased, nothing is written."""
@@ -41,6 +45,9 @@ class Run(NamedTuple):
     offset: int
     size: int
     data: bytes
+
+    def __repr__(self) -> str:
+        return f"Run({self.region} at {self.offset:#x}, {self.size} bytes)"
 
 
 @dataclass(frozen=True)

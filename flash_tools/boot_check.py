@@ -2,7 +2,7 @@
 
 A node on a serial line says hello, sealed. One that has no epoch yet, or that nobody answers, begins a join, whose
 first hello is sealed under the minted key alone: with that key it can be opened here, and says version, board and type.
-A node on the air says nothing sealed on this line, and greets in plain text.
+A node on the air says nothing sealed on this line, and greets in plain text; a bridge says its state.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _LOOP_STARTS = 4
 # Said by the loader of every chip of the family, in one way of writing or another.
 _DOWNLOAD = "waiting for download"
 _NODE_KID_BYTES = 2
+# What a bridge says of itself at its start (SPEC.md section 8): its version comes behind nine bytes.
+_BRIDGE_CHANNEL, _BRIDGE_STATE, _BRIDGE_HEAD_BYTES = 2, 3, 9
 # Its greeting may have been lost while the port was opened; a node that sends so many frames runs.
 _FRAMES_WITHOUT_GREETING = 3
 
@@ -43,12 +45,13 @@ class Heard:
     starts: int = 0
     greeting: tuple[str, str, str, str] | None = None  # version, address, type, board
     hello: Hello | None = None
+    bridge: str = ""  # version
     has_no_identity: bool = False
     last_line: str = ""
 
 
 def watch(line: Any, where: str, content: Content, seconds: float) -> str:
-    """What was heard at last: "hello", "frames", "greeting" or "no identity". BootFailed for anything else.
+    """What was heard at last: "hello", "frames", "greeting", "bridge" or "no identity". BootFailed for anything else.
 
     ``line`` is open at the baud rate of the console.
     """
@@ -87,6 +90,8 @@ def watch(line: Any, where: str, content: Content, seconds: float) -> str:
 
 
 def _on_frame(heard: Heard, channel: int, frame: bytes, join: GatewayJoin | None) -> None:
+    if channel == _BRIDGE_CHANNEL and frame[:1] == bytes([_BRIDGE_STATE]):
+        heard.bridge = frame[_BRIDGE_HEAD_BYTES:].decode("utf-8", "replace")
     if channel != SEALED:
         return
     try:
@@ -133,6 +138,9 @@ def _verdict(heard: Heard, content: Content, where: str) -> str:
     if heard.hello is not None:
         _compare(where, content, heard.hello.firmware, heard.hello.board)
         return "hello"
+    if heard.bridge:
+        _compare(where, content, heard.bridge, content.board.NAME)
+        return "bridge"
     if heard.greeting is not None:
         _compare(where, content, heard.greeting[0], heard.greeting[3])
         if content.identity is not None and content.identity.radio is not None:

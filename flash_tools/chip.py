@@ -121,16 +121,21 @@ def connect(
         rom = cmds.detect_chip(line, ROM_BAUD, connect_attempts=attempts)
     except WIRE_ERRORS as error:
         raise _why_silent(line, where, error) from error
-    if rom.secure_download_mode:
-        raise DownloadLocked(
-            where,
-            f"{_chip_name(rom)} in secure download mode, which reads and checks nothing",
-            "a chip whose flash can be verified",
-            "This mode can not be left: it was burnt into the chip. Use another board",
-        )
-    with _told(where, "identifying"):
-        facts = _facts(rom)
-    identify(facts)
+    try:
+        if rom.secure_download_mode:
+            raise DownloadLocked(
+                where,
+                f"{_chip_name(rom)} in secure download mode, which reads and checks nothing",
+                "a chip whose flash can be verified",
+                "This mode can not be left: it was burnt into the chip. Use another board",
+            )
+        with _told(where, "identifying"):
+            facts = _facts(rom)
+        identify(facts)
+    except FlashError:
+        with contextlib.suppress(*WIRE_ERRORS):
+            cmds.reset_chip(rom, "hard-reset")  # it may be a node at work: refused, it goes on with that
+        raise
     with _told(where, "starting the flasher"):
         loader = cmds.run_stub(rom)
         if baud != ROM_BAUD and not _is_chip_usb(loader):
@@ -154,7 +159,7 @@ def refuse_protected(where: str, facts: ChipFacts) -> None:
         raise ChipProtected(
             where,
             f"{facts.chip} {facts.mac} with {' and '.join(found)} on",
-            "a chip with neither: our images are plain and not signed",
+            "a chip without: our images are plain and not signed",
             "It would not start again after a plain image. Use another board; this one is as it was",
         )
 

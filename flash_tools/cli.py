@@ -97,14 +97,18 @@ def mint_nodes(
         )
     typer.echo(f"{made.address:04x}  {made.state_image}")
     if node_type == "bridge":
-        typer.echo(
-            "Flash this image to the state partition once; the gateway needs a [[bridge]] table for its port."
-        )
+        typer.echo(f"{_flash_it(board, node_type, made)}\nThe gateway needs a [[bridge]] table for its port.")
         return
     typer.echo(
-        f"Flash this image to the state partition once, then: tidegate gateway node import {made.mint_file}\n"
+        f"{_flash_it(board, node_type, made)}\nThen: tidegate gateway node import {made.mint_file}\n"
         "Both files hold the key: keep them where only you can read, and delete the image when it is flashed."
     )
+
+
+def _flash_it(board: str, node_type: str, made: minting.Minted) -> str:
+    if board == "virtual":
+        return f"Give it to a virtual node once: tidegate virtual station --state {made.state_image}"
+    return f"Flash it once: tidegate flash --board {board} --type {node_type} --state {made.state_image}"
 
 
 @app.command("image")

@@ -31,6 +31,7 @@ _BOOTED = {
     "hello": "says hello",
     "frames": "sends sealed frames",
     "greeting": "greets on its console",
+    "bridge": "a bridge that says its state",
     "no identity": "runs, and has no identity yet",
 }
 

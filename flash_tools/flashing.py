@@ -55,7 +55,7 @@ class Flashed:
     data_bytes: int
     line_bytes: int
     state_written: bool
-    booted: str  # "hello", "frames", "greeting", "no identity" (boot_check.py), "": nobody listened
+    booted: str  # what was heard (boot_check.py); "": nobody listened
     notes: tuple[str, ...] = ()
 
 
@@ -87,13 +87,14 @@ def flash_board(
     with _line(port) as (line, where):
         progress.stage("connect")
         board = _connect(line, where, wanted, progress, baud, attempts)
-        progress.stage("check")
-        content = wanted if isinstance(wanted, Content) else _choose(wanted, board, where)
-        made = plan.make_plan(content, board, where)
-        progress.planned(made)
-        sent: list[Run] = []
-        if not dry_run:
-            sent = _write_and_verify(board, made, progress, where)
+        with _let_go(board):
+            progress.stage("check")
+            content = wanted if isinstance(wanted, Content) else _choose(wanted, board, where)
+            made = plan.make_plan(content, board, where)
+            progress.planned(made)
+            sent: list[Run] = []
+            if not dry_run:
+                sent = _write_and_verify(board, made, progress, where)
         _restart(board, line, content, progress)
         booted = ""
         if boot_s and not dry_run:
@@ -126,10 +127,11 @@ def verify_board(
     with _line(port) as (line, where):
         progress.stage("connect")
         board = _connect(line, where, content, progress, baud, attempts)
-        progress.stage("verify")
-        regions = content.fixed_regions()
-        differing = [plan.TABLE] if plan.has_other_table(content, board) else []
-        differing += plan.differing_blocks(regions, board.md5)
+        with _let_go(board):
+            progress.stage("verify")
+            regions = content.fixed_regions()
+            differing = [plan.TABLE] if plan.has_other_table(content, board) else []
+            differing += plan.differing_blocks(regions, board.md5)
         _restart(board, line, content, progress)
         total = 1 + sum(1 for one in regions for _ in blocks(one))
         return Verified(board.facts, tuple(differing), total)
@@ -157,20 +159,27 @@ def _connect(
         # A moment's noise, or more than this bridge or cable carries: the loader's own speed always does.
         board = chip.connect(line, where, baud=chip.ROM_BAUD, attempts=attempts, identify=identify)
     progress.found(board.facts)
-    if isinstance(content, Content):
-        _check_size(where, board.facts, content)
+    with _let_go(board):
+        if isinstance(content, Content):
+            _check_size(where, board.facts, content)
     return board
 
 
-def _choose(choose: Callable[[ChipFacts], Content], board: Chip, where: str) -> Content:
-    """A board that nothing was chosen for starts again as it was."""
+@contextlib.contextmanager
+def _let_go(board: Chip) -> Iterator[None]:
+    """A board that is refused, or fails, starts again with what it holds: it may be a node at work."""
     try:
-        content = choose(board.facts)
-        _check_chip(where, board.facts, content)
-        _check_size(where, board.facts, content)
+        yield
     except FlashToolError:
-        board.restart()
+        with contextlib.suppress(FlashToolError):
+            board.restart()
         raise
+
+
+def _choose(choose: Callable[[ChipFacts], Content], board: Chip, where: str) -> Content:
+    content = choose(board.facts)
+    _check_chip(where, board.facts, content)
+    _check_size(where, board.facts, content)
     return content
 
 

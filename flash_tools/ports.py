@@ -130,7 +130,8 @@ def bridge_name(vid: int | None, pid: int | None) -> str:
 def choose(names: list[str], take_all: bool, machine: Machine | None = None) -> list[str]:
     """The ports to work on: those named, all there are, or the only one."""
     if names:
-        twice = next((name for name in names if names.count(name) > 1), None)
+        real = [os.path.realpath(name) if "://" not in name else name for name in names]
+        twice = next((name for name, path in zip(names, real, strict=True) if real.count(path) > 1), None)
         if twice:
             raise PortAmbiguous(
                 f"--port {twice}", "it twice", "each port once", "Name every board's own port"

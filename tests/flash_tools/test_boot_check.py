@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from firmware import bridge
 from flash_tools import boot_check
 from flash_tools.errors import BootFailed, LineLost
 from flash_tools.plan import Content
@@ -70,6 +72,14 @@ def test_without_a_key_a_greeting_and_a_sealed_frame_will_do_or_some_frames() ->
 def test_a_node_on_the_air_says_nothing_sealed_here_and_greets() -> None:
     on_air = content(identity=WHO._replace(radio=(0, 0, 8, 0)), state=b"x")
     assert watch(on_air, ROM + GREETING.encode()) == "greeting"
+
+
+def test_a_bridge_says_its_state_and_its_version_counts() -> None:
+    state = struct.pack(">BBBBBI", bridge.STATE, bridge.FORMAT, 0, 0, 7, 1234)
+    on_air = content(identity=WHO._replace(node_type="bridge", radio=(0, 0, 1, 7)), state=b"x")
+    assert watch(on_air, ROM, framing.encode(state + VERSION.encode(), bridge.CHANNEL)) == "bridge"
+    with pytest.raises(BootFailed, match=r"runs firmware 0\.0\.9"):
+        watch(on_air, framing.encode(state + b"0.0.9", bridge.CHANNEL))
 
 
 def test_a_board_without_an_identity_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.flash_tools.flash_rig import (
     BOARDS,
     Bench,
     Quiet,
+    Watched,
     app_of,
     board_of,
     content_of,
@@ -32,8 +34,10 @@ from tests.flash_tools.flash_rig import (
     release_of,
     state_of,
 )
+from tests.house import python_files, text_of
 
 QUICK = Manner(boot_s=0, attempts=1)
+ESPTOOL = re.compile(r"^\s*(from|import) esp", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -160,9 +164,15 @@ def test_no_key_gets_into_a_journal(journal: Journal) -> None:
     flash_all([bench.port], lambda _: content, journal, Quiet(), QUICK)
     text = journal.path.read_text()
     assert '"node": "0012"' in text
+    watched = Watched()
+    fresh = Bench(board, seed=2)
+    flashed = fresh.flash_it(content, watched)
+    assert watched.plan is not None
+    shown = text + repr((content, watched.plan, flashed, watched.plan.runs, watched.plan.regions))
     for secret in (who.master_secret, who.master_salt):
-        assert secret.hex() not in text
-        assert secret.hex() not in repr(content)
+        assert secret.hex() not in shown
+        assert repr(secret)[2:-1] not in shown
+        assert secret in fresh.flash
 
 
 def test_a_line_that_would_be_endless_is_cut_and_a_journal_that_can_not_be_written_is_told(
@@ -337,3 +347,8 @@ def test_an_image_too_large_or_without_an_identity_is_told(tmp_path: Path) -> No
 def test_the_command_is_in_the_group_and_knows_the_version_of_its_own_source() -> None:
     assert "flash" in tidegate.GROUPS
     assert flash_content.firmware_version() == "0.1.0"
+
+
+def test_only_one_file_knows_esptool() -> None:
+    found = [path.as_posix() for path in python_files("flash_tools") if ESPTOOL.search(text_of(path))]
+    assert found == ["flash_tools/chip.py"]

@@ -24,7 +24,7 @@ from boards.virtual.clock import BoardClock, Timer
 from boards.virtual.hub import READ_WRITE_EDGE, Hub, shared_hub
 from boards.virtual.supervisor import VirtualBoard
 from hil_tests.errors import RigError
-from hil_tests.places import PLACES, Place, place_of
+from hil_tests.places import HEAP_ON_AIR, PLACES, Place, place_of
 from hil_tests.virtual import identity_of
 from hil_tests.world.esp.boot import Boot, Partition
 from hil_tests.world.esp.chip import ROM_BAUD, EspChip
@@ -169,7 +169,7 @@ class BenchBoard:
             self.folder,
             app_image=images["app"],
             state_image=images["state"],
-            heap_size=self.place.heap_size,
+            heap_size=self.place.heap_size if identity is None or identity.radio is None else HEAP_ON_AIR,
             seed=self._seed,
             time_scale=self._scale,
             mac=self.chip.fuses.mac,
