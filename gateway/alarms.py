@@ -134,7 +134,13 @@ class Alarms:
         """What a life before, another configuration or another clock left behind."""
         mending = alarm_mending.Mending(self.rules, self.areas, self.clock)
         await self.store.write(mending.at_start)
+        self._load_again()
+
+    def _load_again(self) -> None:
+        """What was mended; the cursors are further than a database that never had alarms says."""
+        cursors = self.event_cursor, self.reading_cursor
         self.store.read(self.load)
+        self.event_cursor, self.reading_cursor = cursors
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -191,7 +197,7 @@ class Alarms:
             log.error("alarms can not be brought back by %d s: %s; trying again", -by_ms // 1000, error)
             return
         self._jumps_ms -= by_ms
-        self.store.read(self.load)
+        self._load_again()
 
 
 class Turn:

@@ -529,6 +529,10 @@ ALARM_SILENCE_MAX_S = 31 * 86_400
 # --- work orders ---------------------------------------------------------------------------------
 # Orders under way at once; the others wait.
 ORDERS_IN_FLIGHT_MAX = 4
+# An order of which there was something new so recently goes before those that have been owed for longer.
+ORDER_FRESH_S = 60.0
+# Changes of alarms looked at in one go.
+ORDERS_LOOK_MAX = 1024
 # An order that was not taken is sent again after a pause that doubles from here to there: one while nobody answers,
 # the other while the platform answers no.
 ORDER_RETRY_MIN_S = 0.5
