@@ -510,6 +510,8 @@ ALARM_CHUNK = 256
 ALARM_SOURCES_OF_NODE_MAX = 32
 # Readings are looked at together so often; events at once.
 ALARM_LOOK_S = 0.5
+# Nodes that were moved or removed are looked for so often.
+ALARM_STRAYS_S = 5.0
 # With nothing due, the clock is looked at so often: it may have been set.
 ALARM_IDLE_S = 5.0
 # After a commit that failed.
