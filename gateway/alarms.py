@@ -67,6 +67,8 @@ class Alarms:
         self.gone: set[int] = set()  # nodes that are there no longer
         self.event_cursor = self.reading_cursor = 0
         self.escalate_ms: int | None = None
+        self.found: list[tuple[Key, str, str]] = []  # strays, as of the latest look for them
+        self._strays_s = float("-inf")
         self._jumps_ms = 0  # how far the clock was set back and nobody has looked at it yet
         self._wake = asyncio.Event()
         self._readings_wait = False
@@ -118,6 +120,14 @@ class Alarms:
                 found.append((key, source, why))
         return found
 
+    def _look_for_strays(self) -> bool:
+        """Now and then: thousands of alarms may be open, and nodes are seldom moved."""
+        now_s = self.clock.monotonic()
+        if now_s - self._strays_s >= limits.ALARM_STRAYS_S:
+            self._strays_s = now_s
+            self.found = self.strays()
+        return bool(self.found)
+
     def _stray(self, key: Key, source: str, now_ms: int) -> str:
         rule, (node, what) = self.rules.get(key[0]), parts_of(source)
         if rule is None:
@@ -134,7 +144,14 @@ class Alarms:
         """What a life before, another configuration or another clock left behind."""
         mending = alarm_mending.Mending(self.rules, self.areas, self.clock)
         await self.store.write(mending.at_start)
+        self._load_again()
+
+    def _load_again(self) -> None:
+        """What was mended; the cursors are further than a database that never had alarms says."""
+        self._strays_s = float("-inf")
+        cursors = self.event_cursor, self.reading_cursor
         self.store.read(self.load)
+        self.event_cursor, self.reading_cursor = cursors
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -146,7 +163,7 @@ class Alarms:
                 async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
                     await self._wake.wait()
             self.on_progress()
-            if self._wake.is_set() or self._readings_wait or self._due_in_s() <= 0 or self.strays():
+            if self._wake.is_set() or self._readings_wait or self._due_in_s() <= 0 or self._look_for_strays():
                 await self.look()
 
     def _due_in_s(self) -> float:
@@ -166,6 +183,7 @@ class Alarms:
         self._wake.clear()
         self._readings_wait = False
         await self._set_back()
+        self._look_for_strays()
         more = True
         while more:
             turn = Turn(self)
@@ -177,6 +195,7 @@ class Alarms:
                 await asyncio.sleep(limits.ALARM_RETRY_S)
                 continue
             turn.settle()
+            self.found = []
             self.on_progress()
 
     async def _set_back(self) -> None:
@@ -191,7 +210,7 @@ class Alarms:
             log.error("alarms can not be brought back by %d s: %s; trying again", -by_ms // 1000, error)
             return
         self._jumps_ms -= by_ms
-        self.store.read(self.load)
+        self._load_again()
 
 
 class Turn:
@@ -339,7 +358,7 @@ class Turn:
         for node in self._gone:
             for key, _, source in self._sources_of(node):
                 self._forget(connection, key, source, now_s)
-        for key, source, why in engine.strays():
+        for key, source, why in engine.found:
             log.info("alarm %s at %s: %s, so it is not held by that any more", *key, why)
             self._forget(connection, key, source, now_s)
         for key in [*engine.machines]:

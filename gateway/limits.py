@@ -510,6 +510,8 @@ ALARM_CHUNK = 256
 ALARM_SOURCES_OF_NODE_MAX = 32
 # Readings are looked at together so often; events at once.
 ALARM_LOOK_S = 0.5
+# Nodes that were moved or removed are looked for so often.
+ALARM_STRAYS_S = 5.0
 # With nothing due, the clock is looked at so often: it may have been set.
 ALARM_IDLE_S = 5.0
 # After a commit that failed.
@@ -529,6 +531,10 @@ ALARM_SILENCE_MAX_S = 31 * 86_400
 # --- work orders ---------------------------------------------------------------------------------
 # Orders under way at once; the others wait.
 ORDERS_IN_FLIGHT_MAX = 4
+# An order of which there was something new so recently goes before those that have been owed for longer.
+ORDER_FRESH_S = 60.0
+# Changes of alarms looked at in one go.
+ORDERS_LOOK_MAX = 1024
 # An order that was not taken is sent again after a pause that doubles from here to there: one while nobody answers,
 # the other while the platform answers no.
 ORDER_RETRY_MIN_S = 0.5

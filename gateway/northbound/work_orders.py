@@ -12,7 +12,6 @@ import functools
 import logging
 import random
 import sqlite3
-from collections import deque
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
@@ -27,12 +26,14 @@ from gateway.clock import Clock
 from gateway.errors import NorthboundError, StoreError
 from gateway.intervals import Intervals
 from gateway.limits import (
+    ORDER_FRESH_S,
     ORDER_IDLE_S,
     ORDER_LOOK_S,
     ORDER_REFUSED_MAX_S,
     ORDER_RETRY_MAX_S,
     ORDER_RETRY_MIN_S,
     ORDERS_IN_FLIGHT_MAX,
+    ORDERS_LOOK_MAX,
 )
 from gateway.northbound.http_client import Answer
 from gateway.northbound.order_answers import Asker, OrderAnswers, is_from
@@ -65,10 +66,15 @@ class Settings(NamedTuple):
 
 
 class _Owed:
-    """The changes of one alarm that are still to be delivered."""
+    """An alarm of which changes are still to be delivered. They stay in the store: this is all of it in memory, some
+    200 bytes for each of ALARMS_KEPT_MAX."""
 
-    def __init__(self) -> None:
-        self.changes: deque[Changed] = deque()
+    __slots__ = ("due_s", "is_busy", "pause_s", "seen_s", "severity", "since_ms", "told")
+
+    def __init__(self, severity: int, since_ms: int) -> None:
+        self.severity = severity
+        self.since_ms = since_ms
+        self.seen_s = 0.0  # when there was something new of it
         self.due_s = 0.0
         self.pause_s = ORDER_RETRY_MIN_S
         self.is_busy = False
@@ -94,6 +100,8 @@ class WorkOrders:
         self._seen = 0
         self._is_answered = True
         self._told: set[str] = set()  # why it did not answer
+        self._pause_s = ORDER_RETRY_MIN_S  # between two tries of a platform that does not
+        self._quiet_until_s = 0.0
         self._wake = asyncio.Event()
         self._answers = OrderAnswers(
             settings.name, settings.status_url, settings.status_every_s, settings.severity_min, settings.zone, store,
@@ -116,12 +124,13 @@ class WorkOrders:
             group.create_task(self._answers.run())
             while True:
                 self._wake.clear()
-                self._look()
+                more = self._look()
                 for number, owed in self._due():
                     owed.is_busy = True
                     group.create_task(self._deliver(number, owed))
                 try:
-                    async with asyncio.timeout(self._wait_s()):  # wait_for may swallow a cancellation
+                    # wait_for may swallow a cancellation
+                    async with asyncio.timeout(0 if more else self._wait_s()):
                         await self._wake.wait()
                     await asyncio.sleep(ORDER_LOOK_S)
                 except TimeoutError:
@@ -141,46 +150,58 @@ class WorkOrders:
             )
             connection.execute("INSERT OR IGNORE INTO order_sent VALUES (?, 0, 0)", (name,))
 
-    def _look(self) -> None:
-        """What has happened to alarms since the last look."""
+    def _look(self) -> bool:
+        """What has happened to alarms since the last look; whether there is more to see."""
         rows = self._store.read(
             lambda reader: reader.execute(
-                "SELECT c.* FROM alarm_change c"
+                "SELECT c.*, coalesce(a.severity, 0) FROM alarm_change c"
                 " LEFT JOIN order_sent s ON s.northbound = ? AND s.alarm = c.alarm"
-                " WHERE c.id > ? AND c.id > coalesce(s.change, 0) ORDER BY c.id",
-                (self._settings.name, self._seen),
+                " LEFT JOIN alarm a ON a.id = c.alarm"
+                " WHERE c.id > ? AND c.id > coalesce(s.change, 0) ORDER BY c.id LIMIT ?",
+                (self._settings.name, self._seen, ORDERS_LOOK_MAX),
             ).fetchall()
         )
-        for change in map(Changed._make, rows):
+        for *row, severity in rows:
+            change = Changed(*row)
             self._seen = change.id
-            owed = self._owed.setdefault(change.alarm, _Owed())
-            owed.changes.append(change)
+            owed = self._owed.get(change.alarm)
+            if owed is None:
+                owed = self._owed[change.alarm] = _Owed(severity, change.at_ms)
+            owed.seen_s = self._clock.monotonic()
             if change.kind in _UNTOLD:
                 owed.due_s = 0.0  # it may have ended
+        return len(rows) == ORDERS_LOOK_MAX
 
     def _due(self) -> list[tuple[int, _Owed]]:
         now_s = self._clock.monotonic()
-        busy = sum(owed.is_busy for owed in self._owed.values())
+        room = (ORDERS_IN_FLIGHT_MAX if self._is_answered else 1) - self._busy()
+        if room <= 0 or now_s < self._quiet_until_s:
+            return []  # while it does not answer, one order asks for all
         due = [item for item in self._owed.items() if not item[1].is_busy and item[1].due_s <= now_s]
-        due.sort(key=lambda item: (item[1].due_s, item[0]))  # those that were never tried come first
-        return due[: ORDERS_IN_FLIGHT_MAX - busy]
+        # What is fresh goes before what has been owed for long, and of each the worst first.
+        fresh_s = now_s - ORDER_FRESH_S
+        due.sort(key=lambda item: (item[1].seen_s < fresh_s, -item[1].severity, item[1].due_s, item[0]))
+        return due[:room]
+
+    def _busy(self) -> int:
+        return sum(owed.is_busy for owed in self._owed.values())
 
     def _wait_s(self) -> float:
         now_s = self._clock.monotonic()
-        if sum(owed.is_busy for owed in self._owed.values()) >= ORDERS_IN_FLIGHT_MAX:
+        if self._busy() >= (ORDERS_IN_FLIGHT_MAX if self._is_answered else 1):
             return ORDER_IDLE_S  # who ends wakes us
-        dues = [owed.due_s for owed in self._owed.values() if not owed.is_busy]
+        dues = [max(owed.due_s, self._quiet_until_s) for owed in self._owed.values() if not owed.is_busy]
         return max(0.0, min([now_s + ORDER_IDLE_S, *dues]) - now_s)
 
     async def _deliver(self, number: int, owed: _Owed) -> None:
         """The changes of one alarm, until there are none or one is not taken."""
+        is_kept = False
         try:
-            while owed.changes:
-                change = owed.changes[0]
+            while (change := self._store.read(lambda reader: self._next(reader, number))) is not None:
                 alarm = self._store.read(lambda reader: alarm_rows.get(reader, number))
                 if alarm is None:
-                    self._gone(number)
-                    return
+                    break
+                is_kept = True
                 wait_s = (alarm.silent_until_ms - self._clock.unix_ms()) / 1000
                 if wait_s > 0 and alarm.cleared_ms is None:
                     owed.due_s = self._clock.monotonic() + min(wait_s, 3600)
@@ -190,13 +211,16 @@ class WorkOrders:
                     break
                 await self._send(alarm, change)
                 await self._store.write(functools.partial(self._note, number, change.id))
-                owed.changes.popleft()
                 owed.pause_s = ORDER_RETRY_MIN_S
             del self._owed[number]
+            if not is_kept:
+                self._lost(number)
         except NorthboundError as error:
             self._again(number, owed, ORDER_RETRY_MAX_S)
             self._tell(str(error))
             self._is_answered = False
+            self._quiet_until_s = self._clock.monotonic() + self._pause_s * (0.5 + 0.5 * self._rng.random())
+            self._pause_s = min(2 * self._pause_s, ORDER_RETRY_MAX_S)
             self.counters["unanswered"] += 1
         except _Refused as error:
             self._again(number, owed, ORDER_REFUSED_MAX_S)
@@ -210,17 +234,25 @@ class WorkOrders:
             owed.is_busy = False
             self._wake.set()
 
+    def _next(self, reader: sqlite3.Connection, alarm: int) -> Changed | None:
+        """The first change that was not delivered."""
+        row = reader.execute(
+            "SELECT * FROM alarm_change WHERE alarm = ? AND id > coalesce("
+            "(SELECT change FROM order_sent WHERE northbound = ? AND alarm = ?), 0) ORDER BY id LIMIT 1",
+            (alarm, self._settings.name, alarm),
+        ).fetchone()
+        return None if row is None else Changed(*row)
+
     def _tell(self, why: str) -> None:
         """Each reason once, until there was an answer."""
         if why not in self._told and len(self._told) < _TOLD_MAX:
             self._told.add(why)
             log.warning("%s: %s; all that is owed is tried again", self._settings.name, why)
 
-    def _gone(self, number: int) -> None:
+    def _lost(self, number: int) -> None:
         """So many came since that the store keeps it no longer."""
         log.error("%s: alarm %d was never delivered, and is not kept any more", self._settings.name, number)
         self.counters["lost"] += 1
-        del self._owed[number]
 
     def _again(self, number: int, owed: _Owed, pause_max_s: float) -> None:
         owed.due_s = self._clock.monotonic() + owed.pause_s * (0.5 + 0.5 * self._rng.random())
@@ -262,6 +294,7 @@ class WorkOrders:
     async def _post(self, url: str, body: bytes) -> bytes:
         answer = await self._platform.post(url, body)
         self._is_answered = True
+        self._pause_s, self._quiet_until_s = ORDER_RETRY_MIN_S, 0.0
         self._told.clear()
         why = work_order.refusal(answer.status, answer.body)
         if why is not None:
@@ -314,9 +347,9 @@ class WorkOrders:
     # ---- for people ------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """As the northbounds of records say it; `backlog` counts changes."""
-        backlog = sum(len(owed.changes) for owed in self._owed.values())
-        oldest = min((owed.changes[0].at_ms for owed in self._owed.values() if owed.changes), default=None)
+        """As the northbounds of records say it; `backlog` counts alarms."""
+        backlog = len(self._owed)
+        oldest = min((owed.since_ms for owed in self._owed.values()), default=None)
         return {
             **self.counters,
             **self._answers.counters,

@@ -64,6 +64,9 @@ class WorldClock:
     def monotonic(self) -> float:
         return self._loop.time()
 
+    def synchronised(self) -> bool:
+        return True
+
     def step_s(self, seconds: float) -> None:
         self._offset_s += seconds
 

@@ -104,6 +104,7 @@ def test_a_site_whose_node_was_swapped_is_judged_by_the_new_one(tmp_path: Path) 
         await stolen(bench)
         await bench.made.enrol(OTHER)
         await bench.made.registry.replace("lid-1", OTHER, BY)
+        bench.clock.pass_s(limits.ALARM_STRAYS_S)
         await bench.look()
         assert bench.alarms("open") == []
         await bench.tell(UPTURNED, RAISED, OTHER)
@@ -333,7 +334,7 @@ def test_a_platform_that_is_away_is_told_of_once_however_much_is_owed(
             await bench.tell(TILTED, RAISED, node)
         await bench.look()
         caplog.clear()
-        await deliver(bench, there, lambda sender: sender.counters["unanswered"] >= 200, step_s=1)
+        await deliver(bench, there, lambda sender: sender.counters["unanswered"] >= 20, step_s=5)
         told = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert len(told) == 1, [record.message for record in told]
 

@@ -6,10 +6,11 @@
 
 How a kind joins: write a Subject (below) and put it into SUBJECTS of test_contract.py; every story then runs for it.
 
-* **Records** (MQTT, HTTP work orders): inherit RecordsSubject and override `sender` and `format`; the far side is a
+* **Records** (MQTT): inherit RecordsSubject and override `sender` and `format`; the far side is a
   SimBroker, or one of your own that hands each record it takes to `taken`.
 * **Rows** (HJ 212): a row is what must arrive, and `missing` compares the far side's rows with what all readings make.
   Your rig opens store, report and sender (hj_rig.py); copy RowsSubject, or contract_sl651.py where there are alarms.
+* **Alarms** alone (work orders): contract_orders.py, with the alarm engine before it.
 
 The stories with a real broker and a real clock are in hil_tests/northbound_contract.py: this one is about time and
 amounts, that one about connections.

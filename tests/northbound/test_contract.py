@@ -20,10 +20,16 @@ from tests.northbound.contract import (
     live,
     settled,
 )
+from tests.northbound.contract_orders import OrdersSubject
 from tests.northbound.contract_sl651 import SlSubject
 from tests.northbound.hj_rig import KillingExecutor, in_world
 
-SUBJECTS: dict[str, Callable[..., Any]] = {"mqtt": RecordsSubject, "hj212": RowsSubject, "sl651": SlSubject}
+SUBJECTS: dict[str, Callable[..., Any]] = {
+    "mqtt": RecordsSubject,
+    "hj212": RowsSubject,
+    "sl651": SlSubject,
+    "work_orders": OrdersSubject,
+}
 KINDS = pytest.mark.parametrize("kind", sorted(SUBJECTS))
 Story = Callable[[Any], Coroutine[Any, Any, None]]
 
