@@ -218,6 +218,8 @@ NAME_CHARS_MAX = 64
 # Ledgers are written once in so many rows: the most a start after a kill reads again (0.2 s), and few enough
 # bytes per frame (schema.py).
 SWEEP_ROWS = 50_000
+# Pages of old fingerprints that leave an epoch with each sweep, beside twice as many as came.
+SEEN_DELETED = 16
 # How many of them one commit carries: 64 take about a millisecond.
 SWEEP_EPOCHS_PER_COMMIT = 64
 # Conflicts are mistakes for a person to look at; the oldest give way.
