@@ -359,7 +359,7 @@ REPORT_ROWS_MAX = 1_000_000
 REPORT_TIDY_S = 60.0
 REPORT_TIDY_SITES = 8
 # What leaves of a site each time, of rows and of the index: one that was not tidied for years comes down step by step.
-REPORT_TIDY_ROWS = 2000
+REPORT_TIDY_ROWS = 250
 # A row that the far side did not take is offered again after a pause that doubles from here to there; so many may wait
 # so, beyond it the session ends.
 ROW_REFUSED_S = 60.0

@@ -496,20 +496,26 @@ class RowsRunner:
         while True:
             try:
                 await self._store.write(self._tidy_now)
+                for site in self._sites_to_tidy():  # a commit for each: nobody waits for all of them
+                    await self._store.write(functools.partial(self._tidy_site, site=site))
             except StoreError as error:
                 log.warning("%s: %s", self.name, error)
             await asyncio.sleep(REPORT_TIDY_S)
 
     def _tidy_now(self, connection: sqlite3.Connection) -> None:
-        """Some sites each time: their confirmed rows are looked through."""
         self._drop_superseded(connection)
         now_ms = self._clock.unix_ms()
         if self._books.count(now_ms) > REPORT_ROWS_MAX:  # counting them exactly is for then
             self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+
+    def _sites_to_tidy(self) -> list[str]:
+        """Some each time: their confirmed rows are looked through."""
         if not self._untidied:
             self._untidied = sorted(self._report.sites)
-        sites = [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
-        report_rows.tidy(connection, self.name, sites, now_ms)
+        return [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
+
+    def _tidy_site(self, connection: sqlite3.Connection, site: str) -> None:
+        report_rows.tidy(connection, self.name, [site], self._clock.unix_ms())
 
     def _drop_superseded(self, connection: sqlite3.Connection) -> None:
         before_ms = min(self._began_ms, self._clock.unix_ms())

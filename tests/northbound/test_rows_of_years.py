@@ -87,12 +87,14 @@ def count(store: Store, table: str, where: str = "1") -> int:
 
 def test_a_year_that_was_not_tidied_comes_down_step_by_step(tmp_path: Path) -> None:
     async def story() -> None:
-        store, clock = opened(tmp_path, 3, 365, 0, every_s=3600)
+        store, clock = opened(tmp_path, 3, 150, 0, every_s=3600)
         one = runner(store, clock, "province", [site(number) for number in range(3)])
         steps, kept_ms = 0, 1000 * (START_S + 120 - limits.REPORT_KEPT_S)
         while True:
             before = count(store, "report_row"), count(store, "report_index")
             await store.write(one._tidy_now)
+            for name in one._sites_to_tidy():
+                await store.write(functools.partial(one._tidy_site, site=name))
             after = count(store, "report_row"), count(store, "report_index")
             steps += 1
             assert all(
@@ -186,6 +188,8 @@ def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
             timed("withdraw", lambda name=name: report_rows.withdraw(writer, name, sites))  # type: ignore[misc]
             for _ in range(13):
                 timed("tidy", lambda one=one: one._tidy_now(writer))  # type: ignore[misc]
+                for at in one._sites_to_tidy():
+                    timed("tidy_site", lambda one=one, at=at: one._tidy_site(writer, at))  # type: ignore[misc]
                 timed("status", one.status)
             timed("held", one.held)
             for number in range(100):
