@@ -55,6 +55,14 @@ def hj212(
     from protocols.northbound import hj212_told
 
     key = None if sm4_key is None else read_sm4_key(str(sm4_key), "inspect hj212", "--sm4-key")
+    for text in frame:
+        if (
+            text != "-"
+            and "##" not in text
+            and "7e7e" not in text.lower()
+            and not Path(text[:4096]).is_file()
+        ):
+            raise FrameError(f"{text!r:.60} is neither a frame, which begins with ##, nor a file.")
     frames = [one for text in frame for one in _lines(_input(text))]
     _show([hj212_told.tell(one, key) for one in frames], as_json)
 
