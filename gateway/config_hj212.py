@@ -82,6 +82,15 @@ class Hj212Section(Section):
     may_set: bool = Field(
         True, description="false refuses intervals, time-outs and real-time on or off that the platform sets"
     )
+    encryption: Literal["none", "sm4"] = Field(
+        "none", description="sm4: the data area is encrypted (HJ 212-2025); the platform must do so too"
+    )
+    sm4_key_file: FileName | None = Field(
+        None, description="file with the key of SM4, 32 hexadecimal digits, mode 0600"
+    )
+    sm4_text: Literal["hex", "base64"] = Field(
+        "hex", description="how encrypted bytes stand in the data area; the platform says which"
+    )
     may_set_password: bool = Field(False, description="true lets the platform change password_file (1072)")
 
 
@@ -95,11 +104,26 @@ def check(raw: dict[str, Any]) -> Iterator[Problem]:
     for index, row in enumerate(rows_of(raw, "hj212")):
         yield from _check_stations(index, row.get("stations"))
         yield from _check_items(index, row.get("items"))
+        yield from _check_encryption(index, row)
         interval = row.get("real_time_s")
         if isinstance(interval, int) and 0 < interval < 30:
             yield Problem(
                 ("hj212", index, "real_time_s"), f"{interval} is not allowed. Allowed is 0, or 30 to 3600."
             )
+
+
+def _check_encryption(index: int, row: dict[str, Any]) -> Iterator[Problem]:
+    encrypts = row.get("encryption", "none") == "sm4"
+    if encrypts and "sm4_key_file" not in row:
+        yield Problem(
+            ("hj212", index, "encryption"),
+            'sm4 needs a key: sm4_key_file = "FILE" with the 32 hexadecimal digits that the platform gave you.',
+        )
+    if not encrypts and "sm4_key_file" in row:  # who gave a key believes that it is used
+        yield Problem(
+            ("hj212", index, "sm4_key_file"),
+            'a key, and nothing is encrypted with it. Add encryption = "sm4", or remove the key.',
+        )
 
 
 def _check_stations(index: int, stations: object) -> Iterator[Problem]:

@@ -90,13 +90,21 @@ def _check_stations(index: int, stations: object) -> Iterator[Problem]:
             yield Problem(
                 path,
                 f'"{address:.40}" is no address. Allowed are 00 and the eight digits of a station, or the six digits '
-                "of a district and four hexadecimal digits in capitals.",
+                "of a district and four hexadecimal digits in capitals." + _meant(address),
             )
         elif address in first:
             yield Problem(
                 path, f'"{address}" is already the address of {first[address]}: each station has its own.'
             )
         first.setdefault(address, site)
+
+
+def _meant(address: str) -> str:
+    """The address that a person has in mind, where that is plain."""
+    for near in (f"00{address}", address.upper(), re.sub(r"[\s:-]", "", address)):
+        if _ADDRESS.fullmatch(near):
+            return f' Did you mean "{near}"?'
+    return ""
 
 
 def _check_limits(index: int, key: str, limits: object) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ class Held(NamedTuple):
     next_reading: int
     owed: Intervals
     keep_days: int = 0  # what was delivered may be asked for again for so long
+    known: bool = True  # False: what is owed is still being looked for, and nothing may leave
 
     def owes(self, table: str, row_id: int) -> bool:
         if table == "event":

@@ -37,15 +37,34 @@ FramesArgument = Annotated[
 
 
 @app.command()
-def hj212(frame: FramesArgument, as_json: JsonOption = False) -> None:
+def hj212(
+    frame: FramesArgument,
+    as_json: JsonOption = False,
+    sm4_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--sm4-key", metavar="FILE", help="Key of encrypted data areas: 32 hex digits, mode 0600."
+        ),
+    ] = None,
+) -> None:
     """Check a frame of HJ 212 or HJ 1404: ##0087QN=…
 
     Exit code 1 when anything is wrong with one.
     """
+    from gateway.northbounds import read_sm4_key
     from protocols.northbound import hj212_told
 
+    key = None if sm4_key is None else read_sm4_key(str(sm4_key), "inspect hj212", "--sm4-key")
+    for text in frame:
+        if (
+            text != "-"
+            and "##" not in text
+            and "7e7e" not in text.lower()
+            and not Path(text[:4096]).is_file()
+        ):
+            raise FrameError(f"{text!r:.60} is neither a frame, which begins with ##, nor a file.")
     frames = [one for text in frame for one in _lines(_input(text))]
-    _show([hj212_told.tell(one) for one in frames], as_json)
+    _show([hj212_told.tell(one, key) for one in frames], as_json)
 
 
 @app.command()

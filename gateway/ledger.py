@@ -25,6 +25,11 @@ PAGE = 64
 # A record that would open one more is not taken (and not acknowledged) until others closed the gaps.
 RUNS_MAX = 16_384
 
+# Pages of fingerprints that are kept below cum: 32,768 records, more than a node's flash holds. They tell a copy from
+# another record under the same number, and a record that was counted as lost from one that is here. What comes from
+# below is a copy: a node can not have it any more, so it is a file that is read once more, or a forwarder's old store.
+PAGES_KEPT = 512
+
 PageLoader = Callable[[int], bytes | None]
 
 
@@ -60,6 +65,8 @@ class Ledger:
         known = pending.get(seq)
         if known is not None:
             return COPY if known == fingerprint else CONFLICT
+        if seq < self.first_page * PAGE:
+            return COPY
         if seq <= self.highest and (seq <= self.cum or seq in self.runs):
             known = self._page(seq // PAGE)[seq % PAGE]
             if known:
@@ -69,6 +76,11 @@ class Ledger:
         if seq > self.highest:
             self.highest = seq
         return NEW
+
+    @property
+    def first_page(self) -> int:
+        """Fingerprints of the pages before it are not kept. It follows from cum, so a kill takes none of it back."""
+        return self.cum // PAGE - PAGES_KEPT
 
     def has_room_for(self, seq: int) -> bool:
         """Whether taking `seq` keeps the number of runs within its bound."""

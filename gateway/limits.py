@@ -218,6 +218,8 @@ NAME_CHARS_MAX = 64
 # Ledgers are written once in so many rows: the most a start after a kill reads again (0.2 s), and few enough
 # bytes per frame (schema.py).
 SWEEP_ROWS = 50_000
+# Pages of old fingerprints that leave an epoch with each sweep, beside twice as many as came.
+SEEN_DELETED = 16
 # How many of them one commit carries: 64 take about a millisecond.
 SWEEP_EPOCHS_PER_COMMIT = 64
 # Conflicts are mistakes for a person to look at; the oldest give way.
@@ -338,6 +340,8 @@ ROW_IDLE_S = 5.0
 ROW_HELD_S = 10.0
 # A row of which a reading came while it was under way goes again after this: those that trickle in go together.
 ROW_AGAIN_S = 60.0
+# Rows due that are counted exactly, which takes 2 ms; of more the last look is told.
+ROWS_COUNTED_MAX = 10_000
 # Of one row: a day at one a second. What lies beyond is not in its figures.
 ROW_READINGS_MAX = 100_000
 # Rows of a backlog that are read at once: beside it, looking for the next ones took a fifth of the time.
@@ -354,6 +358,8 @@ REPORT_ROWS_MAX = 1_000_000
 # at.
 REPORT_TIDY_S = 60.0
 REPORT_TIDY_SITES = 8
+# What leaves of a site each time, of rows and of the index: one that was not tidied for years comes down step by step.
+REPORT_TIDY_ROWS = 250
 # A row that the far side did not take is offered again after a pause that doubles from here to there; so many may wait
 # so, beyond it the session ends.
 ROW_REFUSED_S = 60.0

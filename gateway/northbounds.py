@@ -215,9 +215,29 @@ def build_hj212(section: Hj212Section, context: Context) -> Northbound:
         set_password = functools.partial(write_password, section.password_file)
     runner = build(
         section, password, set_password, context.store, context.registry.place_of, context.marks, context.clock,
-        context.rng,
+        context.rng, sm4_key(section),
     )  # fmt: skip
     return RowsNorthbound(section.name, runner, context.clock)
+
+
+def sm4_key(section: Hj212Section) -> bytes | None:
+    """The key that data areas are encrypted with; None where they are not."""
+    if section.encryption == "none" or section.sm4_key_file is None:
+        return None
+    return read_sm4_key(section.sm4_key_file, "hj212", "sm4_key_file")
+
+
+def read_sm4_key(file: str, kind: str, key: str) -> bytes:
+    """A key of SM4 that this machine can use."""
+    from protocols.northbound import hj212_sm4, sm4
+
+    text = read_password(file, kind, key)
+    try:
+        found = hj212_sm4.key_of(text)
+        sm4.encrypt(found, b"")
+    except sm4.Sm4Error as error:
+        raise ConfigError([f"{kind}.{key}: {file}: {error}."]) from error
+    return found
 
 
 def _tell_unknown_sites(kind: str, section: Hj212Section | Sl651Section, known: list[str]) -> None:
@@ -237,7 +257,8 @@ def _tell_unknown_sites(kind: str, section: Hj212Section | Sl651Section, known: 
 
 def check_hj212(section: Hj212Section) -> str:
     read_password(section.password_file, "hj212")
-    return f"{section.host}:{section.port}, HJ {section.version}, {len(section.stations)} stations"
+    how = "" if sm4_key(section) is None else ", encrypted (SM4)"
+    return f"{section.host}:{section.port}, HJ {section.version}, {len(section.stations)} stations{how}"
 
 
 def build_work_orders(section: WorkOrdersSection, context: Context) -> Northbound:

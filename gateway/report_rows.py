@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway import recovery
 from gateway.intervals import Intervals
-from gateway.limits import REPORT_KEPT_S, REPORT_ROWS_MAX, ROW_READINGS_MAX
+from gateway.limits import REPORT_KEPT_S, REPORT_ROWS_MAX, REPORT_TIDY_ROWS, ROW_READINGS_MAX
 from gateway.records import Reading
 
 if TYPE_CHECKING:
@@ -190,21 +190,31 @@ def confirm(
     )
 
 
-def supersede(connection: sqlite3.Connection, northbound: str, kind: str, before_ms: int) -> int:
-    """Forget rows of a kind of which only the newest is wanted; how many."""
-    return connection.execute(
-        "DELETE FROM report_row WHERE northbound = ? AND kind = ? AND (due_ms < ? OR state = 1)",
-        (northbound, kind, before_ms),
+def supersede(
+    connection: sqlite3.Connection, northbound: str, sites: Iterable[str], kind: str, before_ms: int
+) -> int:
+    """Forget rows of a kind of which only the newest is wanted; how many. By site, for the key begins so."""
+    return connection.executemany(
+        "DELETE FROM report_row WHERE northbound = ? AND site = ? AND kind = ? AND (due_ms < ? OR state = 1)",
+        [(northbound, site, kind, before_ms) for site in sites],
     ).rowcount
 
 
 def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> int:
     """Forget what was due for sites that are reported no longer; how many rows."""
-    listed = list(sites)
-    marks = ", ".join("?" * len(listed)) or "''"
-    return connection.execute(
-        f"DELETE FROM report_row WHERE northbound = ? AND state = 0 AND site NOT IN ({marks})",
-        (northbound, *listed),
+    next_site = "SELECT min(site) FROM report_row WHERE northbound = ? AND site > ?"
+    kept, gone, site = set(sites), [], ""
+    while True:  # from site to site by the key: there are more rows than anybody wants to look at
+        (found,) = connection.execute(next_site, (northbound, site)).fetchone()
+        if found is None:
+            break
+        site = str(found)
+        if site not in kept:
+            gone.append((northbound, site))
+    if not gone:
+        return 0
+    return connection.executemany(
+        "DELETE FROM report_row WHERE northbound = ? AND site = ? AND state = 0", gone
     ).rowcount
 
 
@@ -216,15 +226,18 @@ def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], 
     before_ms = now_ms - REPORT_KEPT_S * 1000
     for site in sites:
         connection.execute(
-            "DELETE FROM report_row WHERE northbound = ? AND site = ? AND state = 1 AND end_ms < ?",
-            (northbound, site, before_ms),
+            "DELETE FROM report_row WHERE northbound = ?1 AND site = ?2 AND (kind, start_ms) IN (SELECT kind, start_ms"
+            " FROM report_row WHERE northbound = ?1 AND site = ?2 AND state = 1 AND end_ms < ?3 LIMIT ?4)",
+            (northbound, site, before_ms, REPORT_TIDY_ROWS),
         )
         (oldest_ms,) = connection.execute(  # of any northbound: they share the index
             "SELECT coalesce(min(start_ms), ?1) FROM report_row WHERE site = ?2 AND state = 0",
             (before_ms, site),
         ).fetchone()
         connection.execute(
-            "DELETE FROM report_index WHERE site = ? AND time < ?", (site, min(before_ms, oldest_ms) // 1000)
+            "DELETE FROM report_index WHERE site = ?1 AND time < ?2 AND time < coalesce("
+            "(SELECT time FROM report_index WHERE site = ?1 ORDER BY time LIMIT 1 OFFSET ?3), ?2)",
+            (site, min(before_ms, oldest_ms) // 1000, REPORT_TIDY_ROWS),
         )
 
 
@@ -245,14 +258,14 @@ def give_up(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int
     return len(keys)
 
 
-def count(connection: sqlite3.Connection, northbound: str, until_ms: int) -> int:
-    """Rows that are due by then."""
+def count(connection: sqlite3.Connection, northbound: str, until_ms: int, most: int = -1) -> int:
+    """Rows that are due by then; counted are no more than about `most`."""
     return int(
         sum(
             connection.execute(
-                "SELECT count(*) FROM report_row INDEXED BY report_due"
-                " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms < ?",
-                (northbound, late, until_ms),
+                "SELECT count(*) FROM (SELECT 1 FROM report_row INDEXED BY report_due"
+                " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms < ? LIMIT ?)",
+                (northbound, late, until_ms, most),
             ).fetchone()[0]
             for late in (0, 1)
         )
@@ -311,15 +324,35 @@ def gone(connection: sqlite3.Connection, site: str, start_ms: int, end_ms: int, 
 def held(connection: sqlite3.Connection, northbound: str) -> Intervals:
     """The readings that rows due are made of: they must stay."""
     rows = connection.execute(
-        "SELECT DISTINCT i.reading FROM report_row w JOIN report_index i ON i.site = w.site"
+        "SELECT DISTINCT i.reading FROM report_row w INDEXED BY report_due JOIN report_index i ON i.site = w.site"
         " AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000"
-        " WHERE w.northbound = ? AND w.state = 0 ORDER BY i.reading",
+        " WHERE w.northbound = ? AND w.late IN (0, 1) AND w.state = 0 ORDER BY i.reading",
         (northbound,),
     )
     found = Intervals()
     for (reading,) in rows:
         found.add(reading, reading)
     return found
+
+
+def held_of_site(
+    connection: sqlite3.Connection, northbound: str, site: str, until_ms: int
+) -> tuple[int, list[tuple[int, int]]]:
+    """Of one site: how many rows are due by then, and the readings that rows due are made of, as runs."""
+    (due,) = connection.execute(
+        "SELECT count(*) FROM report_row INDEXED BY report_due_of_site"
+        " WHERE site = ? AND state = 0 AND northbound = ? AND due_ms < ?",
+        (site, northbound, until_ms),
+    ).fetchone()
+    runs = connection.execute(
+        "SELECT min(reading), max(reading) FROM (SELECT reading, reading - row_number() OVER (ORDER BY reading) AS run"
+        " FROM (SELECT DISTINCT i.reading AS reading FROM report_row w INDEXED BY report_due_of_site"
+        " JOIN report_index i ON i.site = w.site"
+        " AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000"
+        " WHERE w.site = ? AND w.state = 0 AND w.northbound = ?)) GROUP BY run ORDER BY run",
+        (site, northbound),
+    )
+    return int(due), runs.fetchall()
 
 
 def settings(connection: sqlite3.Connection, northbound: str) -> dict[str, str]:

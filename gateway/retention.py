@@ -112,6 +112,8 @@ class Retention:
         """One short piece of work; whether there was any."""
         over = self.used_bytes() > self._settings.max_mib * (1 << 20)
         holders = dict(self._holders()) or {"": NOTHING}
+        if not all(held.known for held in holders.values()):
+            return False
         if over or self.is_short_of_space():
             rows, table = self._delivered("reading", holders, None), "reading"
             if not rows:

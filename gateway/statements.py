@@ -13,12 +13,16 @@ from typing import Any
 from gateway import epoch as epochs
 from gateway import recovery, schema
 from gateway.batch import Batch
-from gateway.limits import CONFLICTS_KEPT_MAX
+from gateway.limits import CONFLICTS_KEPT_MAX, SEEN_DELETED
 
 _INSERT_READING = (
     f"INSERT INTO reading ({schema.READING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_EVENT = f"INSERT INTO event ({schema.EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE_PAGES = (
+    "DELETE FROM seen WHERE epoch = ? AND page IN"
+    " (SELECT page FROM seen WHERE epoch = ? AND page < ? ORDER BY page LIMIT ?)"
+)
 _PUT_PAGE = "INSERT OR REPLACE INTO seen (epoch, page, prints) VALUES (?, ?, ?)"
 _PUT_LOST = "INSERT OR IGNORE INTO lost (epoch, first, last, elsewhere, at_ms) VALUES (?, ?, ?, ?, ?)"
 _PUT_PROGRESS = (
@@ -103,6 +107,18 @@ def write_ledgers(connection: sqlite3.Connection, batch: Batch) -> None:
         for number in epoch.ledger.changed_pages
     ]
     connection.executemany(_PUT_PAGE, pages)
+    # So many at a time that a store from before there was a bound comes down to it without a long commit.
+    old = [
+        (
+            epoch.row_id,
+            epoch.row_id,
+            epoch.ledger.first_page,
+            SEEN_DELETED + 2 * len(epoch.ledger.changed_pages),
+        )
+        for epoch in batch.swept
+        if epoch.ledger.first_page > 0
+    ]
+    connection.executemany(_DELETE_PAGES, old)
     connection.executemany(epochs.UPDATE_LEDGER, [epoch.ledger_row(*batch.upto) for epoch in batch.swept])
 
 

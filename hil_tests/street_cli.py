@@ -71,10 +71,13 @@ def modbus(
 def hj212(
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0: a free one.")] = 8212,
     mute: Annotated[bool, typer.Option("--mute", help="Take data and confirm none.")] = False,
+    sm4_key: Annotated[
+        Path | None, typer.Option("--sm4-key", help="File with the key of SM4: take only what is encrypted.")
+    ] = None,
 ) -> None:
     """Be an environmental platform that takes HJ 212 and HJ 1404, and show every row that a gateway sends it."""
     try:
-        asyncio.run(_serve_hj212(port, mute))
+        asyncio.run(_serve_hj212(port, mute, sm4_key))
     except KeyboardInterrupt:
         typer.echo("")
     except OSError as exc:
@@ -166,16 +169,22 @@ async def _serve_orders(port: int, trouble: bool, seed: int) -> None:
     await task
 
 
-async def _serve_hj212(port: int, mute: bool) -> None:
+async def _serve_hj212(port: int, mute: bool, sm4_key: Path | None) -> None:
+    from gateway.northbounds import read_sm4_key
     from hil_tests.world.hj_platform import HjPlatform
     from protocols.northbound.hj212 import COMMANDS
+    from protocols.northbound.hj212_sm4 import Sealer
 
     platform = HjPlatform()
+    if sm4_key is not None:
+        platform.sealer = Sealer(read_sm4_key(str(sm4_key), "street hj212", "--sm4-key"))
     platform.faults.mute = mute
     port = await platform.serve(port)
     typer.echo(f"An environmental platform on port {port}. A gateway reports to it with:\n")
     typer.echo(f'[[hj212]]\nname = "platform"\nhost = "127.0.0.1"\nport = {port}')
     typer.echo('password_file = "hj.password"      # of mode 0600, with any six digits')
+    if sm4_key is not None:
+        typer.echo(f'encryption = "sm4"\nsm4_key_file = "{sm4_key}"')
     typer.echo('stations = { "bridge-1" = "010000A8900016F000169DC0" }\n')
     shown = 0
     while True:

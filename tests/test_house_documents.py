@@ -68,6 +68,10 @@ def broken_command(words: list[str]) -> str:
         if rest[0] not in command.commands:
             return f"'{words[0]}' has no command '{rest[0]}'"
         command, rest = command.commands[rest[0]], rest[1:]
+        if (
+            words[0] == "inspect" and command.name in tidegate.INSPECT
+        ):  # each is at home in a folder of its own
+            command = tidegate.load(command.name, tidegate.INSPECT, "tidegate inspect")
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {
         "--help"
     }

@@ -22,7 +22,8 @@ from gateway.northbound.rows import OnConfirm
 from gateway.northbound.wire import Wire, open_tcp
 from gateway.report_rows import Key
 from protocols.northbound import hj212
-from protocols.northbound.hj212 import Frame, Group, Hj212Error, Splitter
+from protocols.northbound.hj212 import AREA_MAX, Frame, Group, Hj212Error, Splitter
+from protocols.northbound.sm4 import Sm4Error
 
 log = logging.getLogger(__name__)
 _READ_BYTES = 65_536
@@ -80,9 +81,10 @@ class Hj212Session:
         mn = self._settings.report.stations[key.site]
         frame = self._frame(key.kind, mn)
         try:
-            packets = hj212.split_area(frame, message.decode(), resent=resent and self._settings.mark_resent)
-            data = b"".join(map(hj212.encode, packets))
-        except Hj212Error as error:
+            marked = resent and self._settings.mark_resent
+            packets = hj212.split_area(frame, message.decode(), resent=marked, area_max=self._area_max(frame))
+            data = self._encode(packets)
+        except (Hj212Error, Sm4Error) as error:
             log.error("%s: %s %s can not be sent: %s", self._settings.name, key.site, key.kind, error)
             self._loop.call_soon(self._on_confirm, token, False)
             return token
@@ -90,6 +92,14 @@ class Hj212Session:
         self._pending[frame.qn, mn] = pending
         self._transmit(frame.qn, mn, pending)
         return token
+
+    def _area_max(self, frame: Frame) -> int:
+        sealer = self._settings.sealer
+        return AREA_MAX if sealer is None else sealer.text_max(frame)
+
+    def _encode(self, packets: Sequence[Frame]) -> bytes:
+        sealer = self._settings.sealer
+        return b"".join(hj212.encode(one if sealer is None else sealer.seal(one)) for one in packets)
 
     def _frame(self, cn: str, mn: str) -> Frame:
         settings = self._settings
@@ -163,13 +173,23 @@ class Hj212Session:
                 return
             for found in splitter.feed(data):
                 if isinstance(found, Hj212Error):
-                    self._counters["bad_frames"] += 1
-                    log.warning("%s: a bad frame: %s", self._settings.name, found)
+                    self._tell_bad(found)
                 else:
                     self._take(found)
 
+    def _tell_bad(self, error: Hj212Error) -> None:
+        self._counters["bad_frames"] += 1
+        if self._counters["bad_frames"] % 100 == 1:  # a stream of them is one line in the log
+            log.warning("%s: a bad frame: %s", self._settings.name, error)
+
     def _take(self, frame: Frame) -> None:
         self._silent_beats = 0
+        if self._settings.sealer is not None:
+            try:
+                frame = self._settings.sealer.open(frame)
+            except Hj212Error as error:
+                self._tell_bad(error)
+                return
         if frame.cn == hj212.DATA_ACK:
             self._acked(frame)
         elif frame.cn not in (hj212.NOTICE_ACK, hj212.REQUEST_ACK, hj212.EXECUTED, hj212.HEARTBEAT):
@@ -177,7 +197,7 @@ class Hj212Session:
 
     def _request(self, frame: Frame) -> None:
         if len(self._requests) >= HJ_REQUESTS_MAX:
-            self._write(hj212.encode(hj212.request_ack(frame, 2)))
+            self._write(self._encode([hj212.request_ack(frame, 2)]))
             return
         task = self._loop.create_task(self._desk.answer(frame, self._reply))
         self._requests.add(task)
@@ -190,9 +210,9 @@ class Hj212Session:
 
     def _reply(self, frame: Frame, groups: Sequence[Group]) -> None:
         try:
-            packets = hj212.split(frame, groups) if groups else [frame]
-            self._write(b"".join(map(hj212.encode, packets)))
-        except Hj212Error as error:  # a request whose QN or PW no answer can carry
+            packets = hj212.split(frame, groups, self._area_max(frame)) if groups else [frame]
+            self._write(self._encode(packets))
+        except (Hj212Error, Sm4Error) as error:  # a request whose QN or PW no answer can carry
             log.warning("%s: no answer can be sent to %s: %s", self._settings.name, frame.cn, error)
 
     # ---- the connection ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from gateway.northbound.hj212_settings import Hj212Settings
 from gateway.northbound.rows import Place, RowsRunner
 from gateway.store import Store
 from protocols.northbound import hj212
+from protocols.northbound.hj212_sm4 import Sealer
 
 HEARTBEAT_S = 60
 
@@ -36,7 +37,7 @@ class Hj212Runner(RowsRunner):
 
 def build(
     section: Hj212Section, password: str, set_password: Callable[[str], None] | None, store: Store,
-    places: Callable[[int, int], Place], marks: Marks, clock: Clock, rng: random.Random,
+    places: Callable[[int, int], Place], marks: Marks, clock: Clock, rng: random.Random, sm4_key: bytes | None = None,
 ) -> Hj212Runner:  # fmt: skip
     """Everything of one platform."""
     version = hj212.VERSIONS[section.version]
@@ -58,6 +59,7 @@ def build(
     settings = Hj212Settings(
         section.name, section.host, section.port, section.st, version, password, report_settings, section.ack,
         heartbeat_s, section.in_flight, section.mark_resent, section.may_set, set_password,
+        None if sm4_key is None else Sealer(sm4_key, section.sm4_text),
     )  # fmt: skip
 
     def checks(site: str, kind: str, at_ms: int) -> list[tuple[str, dict[str, str], str]]:

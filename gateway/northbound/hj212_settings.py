@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.northbound.hj212_report import ReportSettings
+from protocols.northbound.hj212_sm4 import Sealer
 
 
 @dataclass
@@ -25,3 +26,4 @@ class Hj212Settings:
     mark_resent: bool = True
     may_set: bool = True  # intervals, time-outs, real-time data on and off
     set_password: Callable[[str], None] | None = None
+    sealer: Sealer | None = field(default=None, repr=False)  # encrypts data areas

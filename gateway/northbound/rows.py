@@ -36,11 +36,11 @@ from gateway.intervals import Intervals
 from gateway.limits import (
     RECONNECT_MAX_S,
     RECONNECT_MIN_S,
+    REPORT_ROWS_MAX,
     REPORT_TIDY_S,
     REPORT_TIDY_SITES,
     ROW_AGAIN_S,
     ROW_CHUNK,
-    ROW_HELD_S,
     ROW_IDLE_S,
     ROW_LOOK_S,
     ROW_REFUSED_MAX_S,
@@ -50,6 +50,7 @@ from gateway.limits import (
     ROWS_PER_TURN,
     ROWS_REFUSED_MAX,
 )
+from gateway.northbound.row_books import Books
 from gateway.records import Reading
 from gateway.report_rows import Key, Mark, Row
 from gateway.store import Store
@@ -139,9 +140,6 @@ class RowsRunner:
         self._in_flight: dict[int, _Sent] = {}
         self._confirmed: list[_Sent] = []
         self._refused_until: dict[Key, float] = {}
-        self._held: Intervals | None = None
-        self._held_s = 0.0
-        self._held_to = 0
         self._untidied: list[str] = []
         self._refusals: dict[Key, int] = {}
         self._delivered_at: dict[Key, int] = {}
@@ -151,6 +149,7 @@ class RowsRunner:
         self._committed = asyncio.Event()
         self._answered = asyncio.Event()
         self._due = asyncio.Event()
+        self._books = Books(name, store, lambda: report.sites, lambda: self._next_reading, clock)
         store.on_commit.append(self._on_commit)
 
     # ---- the story -----------------------------------------------------------------------------------------------
@@ -162,6 +161,7 @@ class RowsRunner:
             group.create_task(self._look())
             group.create_task(self._settle())
             group.create_task(self._tidy())
+            group.create_task(self._books.run())
             group.create_task(self._deliver())
 
     async def _deliver(self) -> None:
@@ -496,24 +496,32 @@ class RowsRunner:
         while True:
             try:
                 await self._store.write(self._tidy_now)
+                for site in self._sites_to_tidy():  # a commit for each: nobody waits for all of them
+                    await self._store.write(functools.partial(self._tidy_site, site=site))
             except StoreError as error:
                 log.warning("%s: %s", self.name, error)
             await asyncio.sleep(REPORT_TIDY_S)
 
     def _tidy_now(self, connection: sqlite3.Connection) -> None:
-        """Some sites each time: their confirmed rows are looked through."""
         self._drop_superseded(connection)
         now_ms = self._clock.unix_ms()
-        self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+        if self._books.count(now_ms) > REPORT_ROWS_MAX:  # counting them exactly is for then
+            self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+
+    def _sites_to_tidy(self) -> list[str]:
+        """Some each time: their confirmed rows are looked through."""
         if not self._untidied:
             self._untidied = sorted(self._report.sites)
-        sites = [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
-        report_rows.tidy(connection, self.name, sites, now_ms)
+        return [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
+
+    def _tidy_site(self, connection: sqlite3.Connection, site: str) -> None:
+        report_rows.tidy(connection, self.name, [site], self._clock.unix_ms())
 
     def _drop_superseded(self, connection: sqlite3.Connection) -> None:
         before_ms = min(self._began_ms, self._clock.unix_ms())
         for kind in self._report.volatile:
-            self.counters["superseded"] += report_rows.supersede(connection, self.name, kind, before_ms)
+            gone = report_rows.supersede(connection, self.name, self._report.sites, kind, before_ms)
+            self.counters["superseded"] += gone
 
     def close(self) -> None:
         """`run` has ended for good: hear of no further commit."""
@@ -521,14 +529,10 @@ class RowsRunner:
 
     # ---- for who makes room in the store --------------------------------------------------------------------------
 
-    def held(self) -> tuple[int, int, Intervals]:
-        """What must stay in the store: (event cursor, next reading, what rows due are made of). A few seconds old."""
-        now_s = self._clock.monotonic()
-        if self._held is None or now_s - self._held_s > ROW_HELD_S:
-            self._held = self._store.read(lambda connection: report_rows.held(connection, self.name))
-            self._held_s = now_s
-            self._held_to = self._next_reading
-        return self._event_cursor, self._held_to, self._held
+    def held(self) -> tuple[int, int, Intervals, int, bool]:
+        """What must stay in the store, as Held has it: readings that rows due are made of, as far as is known."""
+        held_to, owed, known = self._books.held()
+        return self._event_cursor, held_to, owed, 0, known
 
     # ---- for people ----------------------------------------------------------------------------------------------
 
@@ -539,7 +543,7 @@ class RowsRunner:
         return {
             **self.counters,
             "connected": self._session is not None,
-            "backlog": read(lambda connection: report_rows.count(connection, self.name, now_ms)),
+            "backlog": self._books.count(now_ms),
             "in_flight": len(self._in_flight),
             "event_cursor": self._event_cursor,
             "oldest_undelivered_ms": read(

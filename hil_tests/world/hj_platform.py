@@ -20,6 +20,7 @@ from gateway.northbound.wire import Wire
 from hil_tests.world.wires import Pipe, downward
 from protocols.northbound import hj212, hj1404
 from protocols.northbound.hj212 import Frame, Hj212Error, Joiner, Splitter
+from protocols.northbound.hj212_sm4 import Sealer, cipher_of
 
 RowKey = tuple[str, str, str]
 DATA = (hj212.REAL_TIME, hj212.MINUTE, hj212.HOUR, hj212.DAY, *hj1404.BY_CN)
@@ -73,8 +74,8 @@ class Line:
         for found in self._splitter.feed(data):
             if isinstance(found, Hj212Error):
                 self._platform.bad_frames.append(str(found))
-            else:
-                self._platform.take(self, found, self._joiner.take(found))
+            elif (packet := self._platform.opened(found)) is not None:
+                self._platform.take(self, packet, self._joiner.take(packet))
 
 
 @dataclass
@@ -83,6 +84,7 @@ class HjPlatform:
 
     latency_s: float = 0.02
     password: str = "123456"
+    sealer: Sealer | None = None  # what it encrypts with, and takes nothing readable any more
     faults: Faults = field(default_factory=Faults)
     rows: dict[RowKey, Arrival] = field(default_factory=dict)
     arrivals: list[Arrival] = field(default_factory=list)
@@ -138,6 +140,19 @@ class HjPlatform:
             line.hang_up()
 
     # ---- what it hears -------------------------------------------------------------------------------------------
+
+    def opened(self, packet: Frame) -> Frame | None:
+        """What a packet says; None when that is not to be read, or was to be read by everybody."""
+        if self.sealer is None:
+            return packet
+        if packet.area and cipher_of(packet.area) is None:
+            self.bad_frames.append(f"not encrypted: {packet.cn} {packet.area:.40}")
+            return None
+        try:
+            return self.sealer.open(packet)
+        except Hj212Error as error:
+            self.bad_frames.append(str(error))
+            return None
 
     def take(self, line: Line, packet: Frame, whole: Frame | None) -> None:
         """One packet, and the message when it was the last one of it."""
@@ -204,6 +219,8 @@ class HjPlatform:
     def ask(self, cn: str, mn: str, qn: str, area: str = "", *, wants_ack: bool = True, pw: str = "") -> None:
         """Ask a station something; what it answers comes into `answers`."""
         request = Frame(qn, "21", cn, pw or self.password, mn, hj212.VERSION_2017, wants_ack, area)
+        if self.sealer is not None:
+            request = self.sealer.seal(request)
         for line in self.lines:
             self._say(line, hj212.encode(request))
 

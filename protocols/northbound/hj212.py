@@ -214,15 +214,25 @@ _MN = re.compile(r"[A-Za-z0-9]{1,24}")
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame. Raises Hj212Error when a field is not as the standard has it, or it is too long."""
     _check(frame)
+    segment = _segment_of(frame)
+    if len(segment) > SEGMENT_MAX:
+        raise Hj212Error(f"the data segment has {len(segment)} bytes; allowed are {SEGMENT_MAX}: split it")
+    return HEAD + b"%04d" % len(segment) + segment + b"%04X" % crc16(segment) + TAIL
+
+
+def _segment_of(frame: Frame) -> bytes:
     parts = [f"QN={frame.qn}", f"ST={frame.st}", f"CN={frame.cn}", f"PW={frame.pw}", f"MN={frame.mn}"]
     parts.append(f"Flag={frame.flag}")
     if frame.pnum:
         parts += [f"PNUM={frame.pnum}", f"PNO={frame.pno}"]
     parts.append(f"CP=&&{frame.area}&&")
-    segment = ";".join(parts).encode()
-    if len(segment) > SEGMENT_MAX:
-        raise Hj212Error(f"the data segment has {len(segment)} bytes; allowed are {SEGMENT_MAX}: split it")
-    return HEAD + b"%04d" % len(segment) + segment + b"%04X" % crc16(segment) + TAIL
+    return ";".join(parts).encode()
+
+
+def area_room(frame: Frame, *, numbered: bool = True) -> int:
+    """Bytes that its data area may have: beside a long MN and numbers of packets, 950 do not fit into 1024."""
+    number = PACKETS_MAX if numbered else 0
+    return min(AREA_MAX, SEGMENT_MAX - len(_segment_of(frame._replace(area="", pnum=number, pno=number))))
 
 
 def _check(frame: Frame) -> None:
@@ -359,6 +369,10 @@ def split(frame: Frame, groups: Sequence[Group], area_max: int = AREA_MAX) -> li
 
     A packet is numbered only when there are several. Raises Hj212Error for a group that fits none.
     """
+    whole = area_of(groups)
+    if len(whole.encode()) <= min(area_max, area_room(frame, numbered=False)):
+        return [frame._replace(area=whole, pnum=0, pno=0)]
+    area_max = min(area_max, area_room(frame))
     count = 2 if len(groups) > 1 and groups[1][0][0] in HEAD_KEYS else 1
     head = area_of(groups[:count])
     areas, now = [], head
@@ -385,7 +399,7 @@ def split_area(frame: Frame, area: str, *, resent: bool = False, area_max: int =
     """As `split`, of a data area that `area_of` made; `resent` puts RF=1 behind its first group. Raises Hj212Error."""
     head, semicolon, rest = area.partition(";")
     marked = f"{head};RF=1{semicolon}{rest}" if resent else area
-    if len(marked.encode()) <= area_max:  # nearly all are
+    if len(marked.encode()) <= min(area_max, area_room(frame, numbered=False)):  # nearly all are
         return [frame._replace(area=marked, pnum=0, pno=0)]
     return split(frame, groups_of(marked), area_max)
 

@@ -19,6 +19,7 @@ from protocols.northbound.aggregate import (
     STOPPED,
 )
 from protocols.northbound.hj212 import AREA_MAX, HEAD, SEGMENT_MAX, TAIL, Frame, Hj212Error
+from protocols.northbound.hj212_sm4 import Sealer, cipher_of
 from protocols.northbound.sl651 import crc16 as modbus_crc16
 from protocols.northbound.told import Line, Told
 
@@ -40,8 +41,8 @@ _RETURNS = {"QnRtn": hj212.QN_RETURNS, "ExeRtn": hj212.EXECUTION_RETURNS}
 _YEARS = {0: "HJ/T 212-2005", 1: "HJ 212-2017", 2: "HJ 212-2025 or HJ 1404-2024"}
 
 
-def tell(data: bytes) -> Told:
-    """All that is to be said of one frame."""
+def tell(data: bytes, sm4_key: bytes | None = None) -> Told:
+    """All that is to be said of one frame; `sm4_key` opens a data area that is encrypted."""
     told = Told("HJ 212", [], [], [])
     segment = _envelope(data, told)
     if segment is None:
@@ -53,8 +54,28 @@ def tell(data: bytes) -> Told:
         return told
     told.lines.extend(_head(frame))
     _check_head(frame, told)
-    _tell_area(frame, told)
+    readable = _readable(frame, told, sm4_key)
+    if readable is not None:
+        _tell_area(readable, told)
     return told
+
+
+def _readable(frame: Frame, told: Told, sm4_key: bytes | None) -> Frame | None:
+    """The frame with what its data area says; None when that is not to be read."""
+    data = cipher_of(frame.area)
+    if data is None:
+        if sm4_key is not None and frame.area:
+            told.notes.append("the data area is not encrypted, the key was not needed")
+        return frame
+    told.lines.append(Line("CP", frame.area[:64] + "…" * (len(frame.area) > 64), f"{len(data)} bytes of SM4"))
+    if sm4_key is None:
+        told.notes.append("the data area is encrypted; --sm4-key FILE opens it")
+        return None
+    try:
+        return Sealer(sm4_key).open(frame)
+    except Hj212Error as error:
+        told.problems.append(str(error))
+        return None
 
 
 # --- the envelope -------------------------------------------------------------------------------

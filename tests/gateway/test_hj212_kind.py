@@ -144,3 +144,34 @@ def test_rows_of_a_site_that_is_reported_no_longer_are_given_up(tmp_path: Path) 
         asyncio.run(start())
         rows = office.store._connection.execute("SELECT site FROM report_row").fetchall()
         assert rows == [("lishui-3",)]
+
+
+def test_a_key_of_sm4_is_read_once_and_what_is_none_is_told(tmp_path: Path) -> None:
+    extra = 'encryption = "sm4"\nsm4_key_file = "sm4.key"\nsm4_text = "base64"\n'
+    file = tmp_path / "sm4.key"
+    file.write_text("0123456789ABCDEF FEDCBA9876543210\n")
+    file.chmod(0o600)
+    with desk(tmp_path) as office:
+        northbound = build(office, tmp_path, extra)
+        assert northbounds.KINDS["hj212"].check(section(tmp_path, extra)).endswith("encrypted (SM4)")
+        assert "0123456789" not in repr(northbound.__dict__)
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"hj212\.sm4_key_file: .*has mode 0644; allowed is 0600"):
+        northbounds.KINDS["hj212"].check(section(tmp_path, extra))
+    file.chmod(0o600)
+    file.write_text("secret")
+    with pytest.raises(ConfigError, match="32 hexadecimal digits; 6 characters were found"):
+        northbounds.KINDS["hj212"].check(section(tmp_path, extra))
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ('encryption = "sm4"\n', "sm4 needs a key: sm4_key_file"),
+        ('sm4_key_file = "sm4.key"\n', "nothing is encrypted with it"),
+        ('encryption = "SM4"\n', "encryption"),
+    ],
+)
+def test_encryption_and_key_go_together(tmp_path: Path, extra: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        section(tmp_path, extra)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger import CONFLICT, COPY, NEW, RUNS_MAX, Ledger
+from gateway.ledger import CONFLICT, COPY, NEW, PAGE, RUNS_MAX, Ledger
 from protocols.wire.limits import MAX_ACK_RUNS
 
 
@@ -38,6 +39,44 @@ def test_every_offer_is_judged_as_a_dict_would_judge_it(offers: list[tuple[int, 
         cum += 1
     assert made.cum == cum
     assert {n for a, b in made.runs for n in range(a, b + 1)} == {seq for seq in model if seq > cum}
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 3)), max_size=200), st.integers(0, 500))
+def test_below_what_is_kept_everything_is_a_copy_and_nothing_is_new(
+    offers: list[tuple[int, int]], cum: int
+) -> None:
+    """PAGES_KEPT is 1 here: fingerprints of 64 to 127 records below cum are known, of older ones none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.ledger.PAGES_KEPT", 1)
+        made, model = ledger(), {}
+        for seq in range(1, cum + 1):
+            assert made.offer(seq, 1) == NEW
+            made.settle(seq)
+            model[seq] = 1
+        for seq, fingerprint in offers:
+            expected = NEW if seq not in model else COPY if model[seq] == fingerprint else CONFLICT
+            if seq // PAGE < made.cum // PAGE - 1:
+                expected = COPY
+            assert made.offer(seq, fingerprint) == expected
+            if expected == NEW:
+                model[seq] = fingerprint
+                made.settle(seq)
+
+
+def test_a_record_counted_as_lost_is_taken_within_the_bound_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.ledger.PAGES_KEPT", 1)
+    made = taken(1, 3)
+    made.cover(2, 2)
+    assert made.offer(2, 5) == NEW
+    made.withdraw(2)
+    for seq in range(4, 2 * PAGE):
+        made.offer(seq, 5)
+        made.settle(seq)
+    assert made.offer(2, 5) == NEW
+    made.withdraw(2)
+    made.offer(2 * PAGE, 5)
+    made.settle(2 * PAGE)
+    assert made.offer(2, 5) == COPY, "listed as lost, and stays so"
 
 
 def test_a_pending_record_is_known_but_not_acknowledged() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,55 @@ def test_a_start_after_a_kill_reads_no_more_rows_than_a_sweep_leaves(
         marks = dict(south.rows("SELECT key, value FROM meta WHERE key LIKE 'replay_%'"))
         assert 100 - marks["replay_reading"] <= 10 + 3
         assert south.store.counters["sweeps"] >= 8
+
+    tell(tmp_path, story)
+
+
+def test_fingerprints_are_kept_within_their_bound_and_late_copies_are_copies_before_and_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.SWEEP_ROWS", 100)
+    monkeypatch.setattr("gateway.ledger.PAGES_KEPT", 2)
+
+    async def story(south: South, node: TestNode) -> None:
+        for _ in range(20):
+            node.give(*(node.reading() for _ in range(64)))
+            await south.commit()
+        assert 2 <= south.rows("SELECT count(*), 0 FROM seen")[0][0] <= 2 + 3
+        for _ in range(2):
+            rows = south.rows("SELECT count(*), 0 FROM reading")
+            copies = south.store.counters["copies"]
+            node.give(*(node.reading(seq=seq) for seq in (1, 2, 700, node.seq - 1)))
+            await south.commit()
+            assert south.store.counters["copies"] - copies == 4
+            assert south.rows("SELECT count(*), 0 FROM reading") == rows
+            before = knowledge(south)
+            south.kill()
+            south.open()
+            assert knowledge(south) == before
+
+    tell(tmp_path, story)
+
+
+def test_a_store_from_before_the_bound_comes_down_to_it_step_by_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.SWEEP_ROWS", 10)
+    monkeypatch.setattr("gateway.ledger.PAGES_KEPT", 10_000)
+
+    async def story(south: South, node: TestNode) -> None:
+        for _ in range(60):
+            node.give(*(node.reading() for _ in range(64)))
+            await south.commit()
+        monkeypatch.setattr("gateway.ledger.PAGES_KEPT", 1)
+        counts = [south.rows("SELECT count(*), 0 FROM seen")[0][0]]
+        for _ in range(8):
+            node.give(*(node.reading() for _ in range(11)))
+            await south.commit()
+            counts.append(south.rows("SELECT count(*), 0 FROM seen")[0][0])
+        assert counts[0] > 50
+        assert max(before - after for before, after in pairwise(counts)) <= limits.SEEN_DELETED + 2 * 2
+        assert counts[-1] <= 4
 
     tell(tmp_path, story)
 

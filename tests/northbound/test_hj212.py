@@ -224,7 +224,7 @@ def test_each_packet_of_a_late_message_says_that_it_is_late() -> None:
 
 
 def test_a_group_that_fits_no_packet_is_told() -> None:
-    with pytest.raises(Hj212Error, match="does not fit into 950"):
+    with pytest.raises(Hj212Error, match="does not fit into 918"):
         hj212.split(FRAME, [(("DataTime", "20261128060000"),), (("Info", "x" * 940),)])
 
 

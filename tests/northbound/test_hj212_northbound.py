@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,7 @@ def test_real_time_data_is_told_at_once_and_not_afterwards(tmp_path: Path) -> No
 def test_a_row_of_several_packets_is_confirmed_by_each_or_by_one_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_ack: bool
 ) -> None:
-    monkeypatch.setattr(hj212, "split_area", partial(hj212.split_area, area_max=150))
+    monkeypatch.setattr("gateway.northbound.hj212.AREA_MAX", 150)
 
     async def story() -> None:
         platform = HjPlatform()
