@@ -157,10 +157,7 @@ def mpremote_alone(folder: Path, trees: list[dict[str, bytes]], micropython: byt
     chip.flash.data[0x1000 : 0x1000 + len(micropython)] = micropython
     board = Counted(BenchBoard(folder / "board", chip))
     port = PtyPort(board, folder / "tty")
-    while (
-        board.prompt is None
-    ):  # MicroPython starts; mpremote waits for ever for an answer to what was lost meanwhile
-        time.sleep(0.05)
+    board.wait_for_prompt()  # mpremote waits for ever for an answer to what is lost while MicroPython starts
     found = []
     for number, files in enumerate(trees):
         tree = folder / f"tree{number}"
