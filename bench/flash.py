@@ -157,6 +157,7 @@ def mpremote_alone(folder: Path, trees: list[dict[str, bytes]], micropython: byt
     chip.flash.data[0x1000 : 0x1000 + len(micropython)] = micropython
     board = Counted(BenchBoard(folder / "board", chip))
     port = PtyPort(board, folder / "tty")
+    board.wait_for_prompt()  # mpremote waits for ever for an answer to what is lost while MicroPython starts
     found = []
     for number, files in enumerate(trees):
         tree = folder / f"tree{number}"
@@ -167,7 +168,7 @@ def mpremote_alone(folder: Path, trees: list[dict[str, bytes]], micropython: byt
         before = board.bytes
         command = [sys.executable, "-m", "mpremote", "connect", str(port.path.resolve()), "fs", "cp", "-r"]
         command += [*(str(path) for path in sorted(tree.iterdir())), ":/"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
             raise SystemExit(f"mpremote: {done.stdout[-500:]}{done.stderr[-500:]}")
         count = board.bytes - before
