@@ -19,6 +19,8 @@ from gateway.store import Store
 # Between two sites: others have their turn.
 _PAUSE_S = 0.02
 _EVER_MS = 1 << 53
+# A look that took long is good for so many times as long: what is owed for weeks does not change in a minute.
+_SHARE = 20
 
 
 class Books:
@@ -37,6 +39,7 @@ class Books:
         self._held: Intervals | None = None
         self._held_to = 0
         self._looked_s = 0.0
+        self._good_for_s = ROW_HELD_S
         self._count: int | None = None
 
     async def run(self) -> None:
@@ -47,7 +50,7 @@ class Books:
             await self._look()
 
     async def _look(self) -> None:
-        held_to, held, count = self._next_reading(), Intervals(), 0
+        held_to, held, count, began_s = self._next_reading(), Intervals(), 0, self._clock.monotonic()
         for site in sorted(self._sites()):
             now_ms = self._clock.unix_ms()
             ask = functools.partial(
@@ -60,6 +63,7 @@ class Books:
             await asyncio.sleep(_PAUSE_S)
         self._held_to, self._held, self._count = held_to, held, count
         self._looked_s = self._clock.monotonic()
+        self._good_for_s = max(ROW_HELD_S, _SHARE * (self._looked_s - began_s))
 
     def count(self, now_ms: int) -> int:
         """Rows that are due by then."""
@@ -78,6 +82,7 @@ class Books:
             else:
                 self._held = self._store.read(functools.partial(report_rows.held, northbound=self._name))
                 self._held_to, self._looked_s = self._next_reading(), self._clock.monotonic()
+                self._good_for_s = ROW_HELD_S
         return self._held_to, self._held or Intervals(), self._held is not None
 
     def _few(self, until_ms: int) -> int | None:
@@ -89,4 +94,4 @@ class Books:
         return found if found < ROWS_COUNTED_MAX else None
 
     def _is_old(self) -> bool:
-        return self._clock.monotonic() - self._looked_s > ROW_HELD_S
+        return self._clock.monotonic() - self._looked_s > self._good_for_s

@@ -115,6 +115,7 @@ def test_many_rows_are_counted_and_held_site_by_site_and_few_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.northbound.row_books.ROWS_COUNTED_MAX", 500)
+    monkeypatch.setattr("gateway.northbound.row_books._PAUSE_S", 1.0)
 
     async def story() -> None:
         store, clock = opened(tmp_path, 4, 10, 5, every_s=1800)
@@ -126,11 +127,28 @@ def test_many_rows_are_counted_and_held_site_by_site_and_few_exactly(
         books = Books("city", store, lambda: [site(number) for number in range(4)], lambda: 7, clock)
         assert books.held()[2] is False, "nothing may leave before it is known"
         assert books.count(now_ms) == 500, "at least"
+        read, seen = store.read, []
+
+        def watched(ask: Any) -> Any:
+            if getattr(ask, "func", None) is report_rows.held_of_site:
+                seen.append(ask)
+            return read(ask)
+
+        monkeypatch.setattr(store, "read", watched)
         looking = asyncio.ensure_future(books.run())
-        await pass_s(1)
+        await pass_s(5)
         assert books.count(now_ms) == exact
         held_to, held, known = books.held()
         assert (held_to, list(held), known) == (7, list(wanted), True)
+        looks = len(seen)
+        for _ in range(60):
+            books.held()
+            await pass_s(1)
+        assert len(seen) == looks, "a look of 4 s is good for longer than a minute"
+        await pass_s(60)
+        books.held()
+        await pass_s(5)
+        assert len(seen) == looks + 4
         few = Books("province", store, list, lambda: 9, clock)
         assert few.count(now_ms) == 0
         assert few.held()[0::2] == (9, True)
