@@ -215,3 +215,22 @@ def test_behind_a_backlog_that_a_slow_far_side_takes_nothing_fresh_waits(tmp_pat
         assert subject.lateness_s(since_s) <= FRESH_S
 
     tell(tmp_path, kind, story)
+
+
+def test_a_broker_is_not_filled_with_what_it_refuses_and_gets_it_soon_once_it_takes_some(
+    tmp_path: Path,
+) -> None:
+    async def story(subject: Any) -> None:
+        subject.open()
+        subject.refuse_some(True)
+        await live(subject, HOUR_S)
+        # 60 readings of a node: offered again every five seconds each of them would be refused 360 times on average.
+        assert 60 < subject.delivery.counters["refused"] < 60 * 20
+        await pass_s(310)
+        subject.refuse_some(False)
+        began_s = asyncio.get_running_loop().time()
+        while subject.missing():
+            await pass_s(1)
+        assert asyncio.get_running_loop().time() - began_s <= 305
+
+    tell(tmp_path, "mqtt", story)

@@ -86,6 +86,28 @@ def test_a_late_reading_sends_its_rows_again_with_the_mark(tmp_path: Path) -> No
     in_world(story())
 
 
+def test_a_reading_that_comes_while_its_row_is_under_way_is_told_afterwards(tmp_path: Path) -> None:
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform, told={"minute_s": 0})
+        rig.open()
+        await rig.live(3600)
+        platform.faults.ack_after_s = 5.0
+        await pass_s(62)
+        assert rig.runner.status()["in_flight"] == 1
+        rig.give(START_S + 30, (1500, 700, *GOOD_SET[2:]))
+        await pass_s(3)
+        assert rig.runner.status()["in_flight"] == 1, "it was looked at before the confirmation came"
+        assert queued(rig) == 61
+        await pass_s(200)
+        assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 3600)
+        assert [arrival.resent for arrival in platform.arrivals] == [False, True]
+        assert queued(rig) == 0
+        await rig.close()
+
+    in_world(story())
+
+
 def test_readings_that_trickle_in_late_do_not_send_their_row_each_time(tmp_path: Path) -> None:
     async def story() -> None:
         platform = HjPlatform()
