@@ -63,7 +63,7 @@ def setup(level: str = "info", style: str = "auto", stream: TextIO | None = None
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    root.handlers = [_Forward()]
+    root.handlers = [Forward()]
     root.setLevel(LEVELS[level])
     return get()
 
@@ -77,7 +77,7 @@ def _prioritised(render: Callable[..., Any]) -> Callable[..., str]:
     return rendered
 
 
-class _Forward(logging.Handler):
+class Forward(logging.Handler):
     """Lines of libraries that use the standard logging, in the same shape as ours."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from hil_tests.own_logging import own_logging
 from hil_tests.system import System
+
+__all__ = ["own_logging"]
 
 RIGS = ("unix", "sim")
 

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hil_tests.own_logging import own_logging
+
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+__all__ = ["own_logging"]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

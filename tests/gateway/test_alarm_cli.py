@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 import tidegate
@@ -39,7 +38,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """A gateway that does not run, with a stolen cover, a silent node, and one that is over."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -63,8 +62,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
             await bench.look()
 
     asyncio.run(happen())
-    yield lambda *words: CliRunner().invoke(tidegate.app, ["gateway", "alarm", *words])
-    structlog.reset_defaults()  # the runner's output is closed
+    return lambda *words: CliRunner().invoke(tidegate.app, ["gateway", "alarm", *words])
 
 
 def lines(done: Result) -> list[str]:

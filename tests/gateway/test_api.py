@@ -84,12 +84,6 @@ class Served:
         return await self.change("command.send", words, role, **options)
 
 
-@pytest.fixture(autouse=True)
-def every_level_is_logged() -> None:
-    """Whatever a test before this one, in the same process, has set."""
-    structlog.reset_defaults()
-
-
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Served]:
     with desk(folder) as made:
