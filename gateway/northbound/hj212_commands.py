@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway import civil, report_rows
 from gateway.clock import Clock
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreError
 from gateway.limits import HISTORY_ROWS_MAX, ROWS_PER_TURN
 from gateway.northbound.hj212_report import Hj212Report, Told
 from gateway.northbound.hj212_settings import Hj212Settings
@@ -35,6 +35,9 @@ SETS = (
     hj212.SET_TIMEOUT, hj212.SET_RTD_INTERVAL, hj212.SET_MINUTE_INTERVAL, hj212.REAL_TIME, hj212.REAL_TIME_STOP,
 )  # fmt: skip
 NOTICES = (hj212.REAL_TIME_STOP, hj212.STATE_STOP)
+# Of 1000, as gateway.toml has them: the standard's 99999 s and 99 times would let one lost answer hold up a place for
+# months.
+TIMEOUT_S, RESENDS = range(1, 601), range(11)
 # What HJ 212-2017 allows.
 RTD_S = range(30, 3601)
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
@@ -100,13 +103,21 @@ class Desk:
             write(hj212.request_ack(request, refused.code), ())
             return
         if notice:
-            await work(request, write)
+            try:
+                await work(request, write)
+            except StoreError as error:  # without its 9013 the platform tells it again
+                log.warning("%s: notice %s failed: %s", self._settings.name, request.cn, error)
+                return
             if request.wants_ack:
                 write(hj212.data_ack(request, hj212.NOTICE_ACK), ())
             return
         if request.wants_ack:
             write(hj212.request_ack(request, READY), ())
-        code = await work(request, write)
+        try:
+            code = await work(request, write)
+        except StoreError as error:  # a full disk: the platform asks again, and the rows go on
+            log.warning("%s: request %s failed: %s", self._settings.name, request.cn, error)
+            code = FAILED
         write(hj212.executed(request, code), ())
 
     def _accepted(self, request: Frame) -> Callable[[Frame, Write], Any]:
@@ -165,7 +176,7 @@ class Desk:
 
     async def _set_timeout(self, request: Frame, write: Write) -> int:
         timeout_s, resends = self._whole(request, "OverTime"), self._whole(request, "ReCount")
-        if timeout_s not in range(1, 100_000) or resends not in range(100):
+        if timeout_s not in TIMEOUT_S or resends not in RESENDS:
             return NOT_MET
         await self._keep(timeout_s=timeout_s, resends=resends)
         return DONE
@@ -251,6 +262,10 @@ class Desk:
     async def _send_history(self, request: Frame, write: Write, begin_ms: int, end_ms: int) -> int:
         period_s = self._report.period_s(request.cn)
         site = self._sites[request.mn]
+        # "Everything that there is" gets the newest; there was nothing before 1970.
+        begin_ms = max(begin_ms, end_ms - HISTORY_ROWS_MAX * period_s * 1000)
+        if not 0 <= begin_ms <= end_ms:
+            return 0
         start_ms = civil.period_start_ms(begin_ms, period_s, self._settings.report.zone)
         sent = 0
         for looked_at in range(HISTORY_ROWS_MAX):
