@@ -321,6 +321,39 @@ def test_requests_that_are_refused(tmp_path: Path, request_text: str, status: in
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("operation", "body", "told"),
+    [
+        ("alarm.acknowledge", r'{"alarm": 1, "why": "\ud800"}', "half of a character"),
+        ("alarm.acknowledge", r'{"alarm": 99999999999999999999, "why": "x"}', "63 bits"),
+        ("alarm.acknowledge", '{"alarm": ' + "9" * 6000 + ', "why": "x"}', "63 bits"),
+        ("alarm.acknowledge", '{"alarm": 1, "why": "' + "x" * 201 + '"}', "allowed are 200"),
+        ("alarm.silence", '{"alarm": 1, "seconds": NaN, "why": "x"}', "no number of JSON"),
+        ("command.send", '{"node": "0012", "why": "x", "ttl_s": 60}', "'command' is missing"),
+        (
+            "command.send",
+            '{"node": "0012", "command": "reboot", "ttl_s": true, "why": "x"}',
+            "Allowed is int",
+        ),
+        ("command.send", '{"node": "0012", "command": "reboot", "ttl_s": 60, "why": 5}', "must be a text"),
+        ("settings.set", '{"node": "0012", "settings": {"interval_s": 1.5}, "why": "x"}', "whole number"),
+    ],
+)
+def test_words_that_can_not_be_are_the_clients_mistake_and_told(
+    tmp_path: Path, operation: str, body: str, told: str
+) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path) as to:
+            when = str(to.desk.clock.unix_ms() // 1000)
+            extra = {"Idempotency-Key": "k" * 16, "Request-Time": when, "Content-Length": str(len(body))}
+            lines = [f"POST /api/v1/{operation} HTTP/1.1", "Host: x", *to._headers(OPERATOR, extra), "", body]
+            status, _, answer = await to.raw("\r\n".join(lines).encode())
+            assert status == 400, answer
+            assert told in answer["error"]
+
+    asyncio.run(scenario())
+
+
 def test_a_body_in_chunks_has_the_same_limit(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path) as to:
