@@ -366,6 +366,9 @@ ROW_REFUSED_S = 60.0
 ROW_REFUSED_MAX_S = 3600.0
 ROWS_REFUSED_MAX = 256
 
+# One line in the log in so long of each kind of mistake of a platform or centre: it may make thousands a second.
+FAR_SIDE_TOLD_S = 60.0
+
 # --- HJ 212 --------------------------------------------------------------------------------------
 # Sites of one platform: a county has dozens.
 STATIONS_MAX = 256

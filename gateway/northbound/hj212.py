@@ -148,7 +148,9 @@ class Hj212Session:
         """A message of several packets is confirmed by as many answers, or by one after which no other comes."""
         pending = self._pending.get((frame.qn, frame.mn))
         if pending is None or frame.pno > pending.packets:
-            self._counters["foreign_acks"] += 1  # a second one, of another connection's, or of a packet never sent
+            self._counters["foreign_acks"] += (
+                1  # a second one, of another connection's, or of a packet never sent
+            )
             return
         pending.acks.add(frame.pno or -len(pending.acks) - 1)
         if len(pending.acks) >= pending.packets:
@@ -215,7 +217,8 @@ class Hj212Session:
             packets = hj212.split(frame, groups, self._area_max(frame)) if groups else [frame]
             self._write(self._encode(packets))
         except (Hj212Error, Sm4Error) as error:  # a request whose QN or PW no answer can carry
-            log.warning("%s: no answer can be sent to %s: %s", self._settings.name, frame.cn, error)
+            told = "%s: no answer can be sent to %s: %s"
+            self._desk.seldom.warning("unanswerable", told, self._settings.name, frame.cn, error)
 
     # ---- the connection ------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from gateway.errors import GatewayError, StoreError
 from gateway.limits import HISTORY_ROWS_MAX, ROWS_PER_TURN
 from gateway.northbound.hj212_report import Hj212Report, Told
 from gateway.northbound.hj212_settings import Hj212Settings
+from gateway.northbound.seldom import Seldom
 from gateway.records import Reading
 from gateway.report_rows import Key
 from gateway.store import Store
@@ -61,6 +62,7 @@ class Desk:
         readings: Callable[[Key, int], list[Reading]],
     ) -> None:  # fmt: skip
         self.clock_off_s: float | None = None
+        self.seldom = Seldom(log, clock.monotonic)
         self._settings = settings
         self._told = told
         self._report = report
@@ -94,19 +96,18 @@ class Desk:
         try:
             work = self._accepted(request)
         except Refused as refused:
-            log.warning(
-                "%s: request %s was refused: %s",
-                self._settings.name,
-                request.cn,
-                hj212.QN_RETURNS[refused.code],
-            )
+            why = hj212.QN_RETURNS[refused.code]
+            told = "%s: request %s was refused: %s"
+            self.seldom.warning(refused.code, told, self._settings.name, request.cn, why)
             write(hj212.request_ack(request, refused.code), ())
             return
         if notice:
             try:
                 await work(request, write)
             except StoreError as error:  # without its 9013 the platform tells it again
-                log.warning("%s: notice %s failed: %s", self._settings.name, request.cn, error)
+                self.seldom.warning(
+                    "failed", "%s: notice %s failed: %s", self._settings.name, request.cn, error
+                )
                 return
             if request.wants_ack:
                 write(hj212.data_ack(request, hj212.NOTICE_ACK), ())
@@ -116,7 +117,7 @@ class Desk:
         try:
             code = await work(request, write)
         except StoreError as error:  # a full disk: the platform asks again, and the rows go on
-            log.warning("%s: request %s failed: %s", self._settings.name, request.cn, error)
+            self.seldom.warning("failed", "%s: request %s failed: %s", self._settings.name, request.cn, error)
             code = FAILED
         write(hj212.executed(request, code), ())
 
@@ -166,7 +167,8 @@ class Desk:
             return
         platform_ms = civil.unix_ms(text, self._settings.report.zone)
         self.clock_off_s = (self._clock.unix_ms() - platform_ms) / 1000
-        log.warning(
+        self.seldom.warning(
+            "clock",
             "%s: the platform wants to set the clock; by its time ours is off by %.1f s. This machine's clock is "
             "kept by NTP and was not changed",
             self._settings.name, self.clock_off_s,
@@ -236,9 +238,11 @@ class Desk:
                 report_rows.keep_setting(connection, self._settings.name, key, str(int(value)))
 
         await self._store.write(work)
+        is_new = any(getattr(self._told, key) != value for key, value in changed.items())
         for key, value in changed.items():
             setattr(self._told, key, value)
-        log.info("%s: the platform set %s", self._settings.name, changed)
+        if is_new:
+            log.info("%s: the platform set %s", self._settings.name, changed)
 
     # ---- history -------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from gateway import limits
 from gateway.errors import DiskError
+from gateway.northbound.seldom import Seldom
 from gateway.northbound.wire import open_tcp
 from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
@@ -143,3 +145,38 @@ def test_a_far_side_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyP
 
     asyncio.run(asyncio.wait_for(story(), 20))
     assert limits.REGULATOR_UNREAD_BYTES_MAX > 16 << 20
+
+
+def test_what_a_platform_does_wrong_a_thousand_times_is_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform)
+        rig.open()
+        await pass_s(1)
+        for _ in range(100):
+            for line in platform.lines:
+                for text in ("CN=1061;PW=wrong", "CN=3012;PW=123456", "CN=1012;PW=123456"):
+                    area = "SystemTime=20260922000000"
+                    line.say(frame(f"QN={QN};ST=21;{text};MN={MN};Flag=5;CP=&&{area}&&"))
+                line.say(frame(f"QN=x;ST=21;CN=1061;PW=123456;MN={MN};Flag=5;CP=&&&&"))
+            await pass_s(0.1)
+        await rig.close()
+
+    in_world(story())
+    ours = [record for record in caplog.records if record.name.startswith("gateway.northbound.hj212")]
+    assert 3 <= len(ours) <= 6
+
+
+def test_a_line_says_how_many_it_stands_for(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = [0.0]
+    seldom = Seldom(logging.getLogger("far"), lambda: now_s[0])
+    for second in range(0, 121, 10):
+        now_s[0] = float(second)
+        seldom.warning("one", "%s happened", "it")
+    seldom.warning("other", "that happened")
+    more = "it happened (5 more like it since the last line)"
+    assert [record.getMessage() for record in caplog.records] == [
+        "it happened", more, more, "that happened",
+    ]  # fmt: skip
