@@ -439,6 +439,25 @@ def test_off_this_machine_it_wants_tls(tmp_path: Path) -> None:
         parsed(tmp_path, 'key_file = "x"')
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[api]\nport = 9466\n", "gateway.toml:4: api.port"),
+        ("[health]\nport = 9467\n[api]\n", "gateway.toml:4: health.port"),
+        ("[health]\nport = 700\n[api]\nport = 700\n", "gateway.toml:6: api.port"),
+        ("[health]\nenabled = false\n[api]\nport = 9466\n", None),
+        ("[health]\nport = 0\n[api]\nport = 0\n", None),
+    ],
+)
+def test_it_and_the_health_pages_do_not_share_a_port(tmp_path: Path, text: str, place: str | None) -> None:
+    text = f'[keys]\nmaster_key_file = "master.key"\n{text}'
+    if place is None:
+        configs.parse(text, "gateway.toml", tmp_path)
+        return
+    with pytest.raises(ConfigError, match=rf"{place}.*each needs its own"):
+        configs.parse(text, "gateway.toml", tmp_path)
+
+
 def test_the_daemon_serves_it_over_tls(tmp_path: Path) -> None:
     from tests.gateway.test_daemon import running, write_config
 
