@@ -183,8 +183,7 @@ class Hj212Session:
 
     def _tell_bad(self, error: Hj212Error) -> None:
         self._counters["bad_frames"] += 1
-        if self._counters["bad_frames"] % 100 == 1:  # a stream of them is one line in the log
-            log.warning("%s: a bad frame: %s", self._settings.name, error)
+        self._desk.seldom.warning("bad frame", "%s: a bad frame: %s", self._settings.name, error)
 
     def _take(self, frame: Frame) -> None:
         self._silent_beats = 0

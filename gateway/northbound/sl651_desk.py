@@ -37,7 +37,7 @@ class SlDesk:
 
     def __init__(self, settings: SlSettings, report: SlReport, history: History, clock: Clock) -> None:
         self.clock_off_s: float | None = None
-        self._seldom = Seldom(log, clock.monotonic)
+        self.seldom = Seldom(log, clock.monotonic)
         self.counters = dict.fromkeys(("questions", "unanswered"), 0)
         self._settings = settings
         self._report = report
@@ -63,7 +63,8 @@ class SlDesk:
         except Sl651Error as error:
             self.counters["unanswered"] += 1
             told = "%s: question %02XH is not answered: %s"
-            self._seldom.warning(frame.function, told, self._settings.name, frame.function, error)
+            kind = frame.function if frame.function in codes.FUNCTIONS else "unknown"
+            self.seldom.warning(kind, told, self._settings.name, frame.function, error)
 
     def _answered(self, frame: Frame) -> Iterator[Answer]:
         site = self._sites.get(frame.station)
@@ -169,7 +170,7 @@ class SlDesk:
     def _set_clock(self, site: str, body: sl651_body.Body) -> Iterator[Answer]:
         said_ms = civil.unix_ms(f"20{body.sent}", self._settings.zone)
         self.clock_off_s = (self._clock.unix_ms() - said_ms) / 1000
-        self._seldom.warning(
+        self.seldom.warning(
             "clock",
             "%s: the centre's clock differs by %.1f s; ours stays",
             self._settings.name,
