@@ -2,7 +2,7 @@
 
     GET  /api/v1                       the operations that the token may ask for
     GET  /api/v1/node.list             an operation that changes nothing
-    POST /api/v1/command.send          {"node": "0012", "command": "identify", "ttl_s": 60, "why": "…"}
+    POST /api/v1/command.send          {"node": "0012", "command": "identify", "args": 30, "ttl_s": 60, "why": "…"}
 
 An operation is the one of operations.py, with the same words, answers and audit log; `who` is the token's name.
 A change has two headers more: Idempotency-Key, 16 to 64 characters of the client's choice, new for each change,
@@ -33,6 +33,7 @@ OPERATORS = frozenset(
 # Asked on this machine only.
 LOCAL = frozenset({"token.add", "token.list", "token.revoke"})
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{16,64}")
+_INT_MAX, _DIGITS_MAX = (1 << 63) - 1, 20
 _WELCOME = ("WWW-Authenticate", 'Bearer realm="tidegate"')
 
 
@@ -161,9 +162,25 @@ def _asked(request: Request, query: str) -> dict[str, Any]:
                 words[name] = int(words[name])
         return words
     try:
-        asked = json.loads(request.body or b"{}")
+        asked = json.loads(request.body or b"{}", parse_int=_whole, parse_constant=_no_number)
+        json.dumps(asked, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:  # "\ud800": half of a character, which no database takes
+        raise CommandError("a text of the body has half of a character in it.") from exc
     except (ValueError, RecursionError) as exc:
         raise CommandError("the body is not JSON.") from exc
     if not isinstance(asked, dict):
         raise CommandError("the body is not a JSON object.")
     return asked
+
+
+def _whole(digits: str) -> int:
+    """Numbers beyond what the database holds are none of ours."""
+    number = int(digits) if len(digits) <= _DIGITS_MAX else _INT_MAX + 1
+    if abs(number) > _INT_MAX:
+        raise CommandError(f"{digits:.40} is not allowed: a number has at most 63 bits.")
+    return number
+
+
+def _no_number(name: str) -> Any:
+    """NaN and Infinity, which Python's JSON takes."""
+    raise CommandError(f"{name} is no number of JSON.")

@@ -122,7 +122,9 @@ class HealthSection(Section):
 
     enabled: bool = Field(True, description="false opens no port")
     address: Address = Field("127.0.0.1", description="where to listen")
-    port: int = Field(9466, ge=0, le=65535, description="0 takes a free port, which the log names")
+    port: int = Field(
+        config_api.HEALTH_PORT, ge=0, le=65535, description="0 takes a free port, which the log names"
+    )
     allow_remote: bool = Field(
         False, description="true lets `address` be other than loopback; these pages have no password"
     )

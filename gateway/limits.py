@@ -366,10 +366,16 @@ ROW_REFUSED_S = 60.0
 ROW_REFUSED_MAX_S = 3600.0
 ROWS_REFUSED_MAX = 256
 
+# One line in the log in so long of each kind of mistake of a platform or centre: it may make thousands a second.
+FAR_SIDE_TOLD_S = 60.0
+
 # --- HJ 212 --------------------------------------------------------------------------------------
 # Sites of one platform: a county has dozens.
 STATIONS_MAX = 256
 REGULATOR_CONNECT_TIMEOUT_S = 5.0
+# What may wait in memory for a platform or centre to read it, twice the most that is honest: a window of rows that none
+# confirms (8 MB) and a month of history (10 MB) on a slow line. Beyond it the connection ends; rows stay due.
+REGULATOR_UNREAD_BYTES_MAX = 36 << 20
 # Rows that may be under way to a platform that confirms none of them; each is believed after a time-out. A kilobyte
 # each; with a time-out of 10 s a backlog goes at 600 rows a second.
 HJ_UNACKED_WINDOW = 8192

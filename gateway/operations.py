@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from gateway import node_file
+from gateway import limits, node_file
 from gateway.command_words import args_of
 from gateway.commands import OPERATIONS, Commands, Report
 from gateway.errors import CommandError, ControlError, GatewayError
@@ -106,10 +106,12 @@ class Operations:
         name = request.get("operation")
         operation = self._table.get(name) if isinstance(name, str) else None
         if operation is None:
-            raise ControlError(f"operation {name!r:.40} is unknown. Known: {', '.join(self._table)}.")
+            raise CommandError(f"operation {name!r:.40} is unknown. Known: {', '.join(self._table)}.")
         why = request.get("why") or ""
         if not isinstance(why, str):
-            raise ControlError("'why' must be a text.")
+            raise CommandError("'why' must be a text.")
+        if len(why) > limits.WHY_CHARS_MAX:
+            raise CommandError(f"'why' has {len(why)} characters; allowed are {limits.WHY_CHARS_MAX}.")
         return await operation(request, By(who, why))
 
     async def _do_status(self, request: Request, by: By) -> Reply:
@@ -170,7 +172,7 @@ class Operations:
         address, ttl_s = _address(request), _need(request, "ttl_s", int)
         words = _may(request, "words", list) or []
         if not all(isinstance(word, str) for word in words):
-            raise ControlError("every one of 'words' must be a text.")
+            raise CommandError("every one of 'words' must be a text.")
         args: Args = _may(request, "args", int)
         if words or (OPERATIONS[name] in (codes.CALIBRATE, codes.SET_RADIO) and args is None):
             node = self._registry.node(address)
@@ -184,7 +186,7 @@ class Operations:
     async def _do_settings_set(self, request: Request, by: By) -> Reply:
         changes = _need(request, "settings", dict)
         if any(not isinstance(value, int) or isinstance(value, bool) for value in changes.values()):
-            raise ControlError("every setting is a whole number.")
+            raise CommandError("every setting is a whole number.")
         return {"version": await self._wishes.set(_address(request), changes, by)}
 
     async def _do_settings_list(self, request: Request, by: By) -> Reply:
@@ -232,14 +234,14 @@ def _command(report: Report) -> Reply:
 def _need(request: Request, key: str, kind: type) -> Any:
     value = _may(request, key, kind)
     if value is None:
-        raise ControlError(f"'{key}' is missing.")
+        raise CommandError(f"'{key}' is missing.")
     return value
 
 
 def _may(request: Request, key: str, kind: type) -> Any:
     value = request.get(key)
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise ControlError(f"'{key}' = {value!r:.40} is not allowed. Allowed is {kind.__name__}.")
+        raise CommandError(f"'{key}' = {value!r:.40} is not allowed. Allowed is {kind.__name__}.")
     return value
 
 

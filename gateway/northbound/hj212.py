@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from gateway import civil
 from gateway.clock import Clock
 from gateway.limits import HJ_PACKETS_SETTLE_S, HJ_REQUESTS_MAX, HJ_UNACKED_WINDOW
-from gateway.northbound.hj212_commands import Desk
+from gateway.northbound.hj212_commands import REFUSED, Desk
 from gateway.northbound.hj212_report import Told
 from gateway.northbound.hj212_settings import Hj212Settings
 from gateway.northbound.rows import OnConfirm
@@ -71,6 +71,8 @@ class Hj212Session:
         self._tasks = [self._loop.create_task(self._read())]
         if settings.heartbeat_s:
             self._tasks.append(self._loop.create_task(self._beat()))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 
@@ -145,8 +147,10 @@ class Hj212Session:
     def _acked(self, frame: Frame) -> None:
         """A message of several packets is confirmed by as many answers, or by one after which no other comes."""
         pending = self._pending.get((frame.qn, frame.mn))
-        if pending is None:
-            self._counters["foreign_acks"] += 1  # a second one, or of another connection's
+        if pending is None or frame.pno > pending.packets:
+            self._counters["foreign_acks"] += (
+                1  # a second one, of another connection's, or of a packet never sent
+            )
             return
         pending.acks.add(frame.pno or -len(pending.acks) - 1)
         if len(pending.acks) >= pending.packets:
@@ -179,8 +183,7 @@ class Hj212Session:
 
     def _tell_bad(self, error: Hj212Error) -> None:
         self._counters["bad_frames"] += 1
-        if self._counters["bad_frames"] % 100 == 1:  # a stream of them is one line in the log
-            log.warning("%s: a bad frame: %s", self._settings.name, error)
+        self._desk.seldom.warning("bad frame", "%s: a bad frame: %s", self._settings.name, error)
 
     def _take(self, frame: Frame) -> None:
         self._silent_beats = 0
@@ -197,7 +200,7 @@ class Hj212Session:
 
     def _request(self, frame: Frame) -> None:
         if len(self._requests) >= HJ_REQUESTS_MAX:
-            self._write(self._encode([hj212.request_ack(frame, 2)]))
+            self._reply(hj212.request_ack(frame, REFUSED), ())
             return
         task = self._loop.create_task(self._desk.answer(frame, self._reply))
         self._requests.add(task)
@@ -213,7 +216,8 @@ class Hj212Session:
             packets = hj212.split(frame, groups, self._area_max(frame)) if groups else [frame]
             self._write(self._encode(packets))
         except (Hj212Error, Sm4Error) as error:  # a request whose QN or PW no answer can carry
-            log.warning("%s: no answer can be sent to %s: %s", self._settings.name, frame.cn, error)
+            told = "%s: no answer can be sent to %s: %s"
+            self._desk.seldom.warning("unanswerable", told, self._settings.name, frame.cn, error)
 
     # ---- the connection ------------------------------------------------------------------------------------------
 
@@ -231,6 +235,10 @@ class Hj212Session:
     def _write(self, data: bytes) -> None:
         if not self._gone.done():
             self._wire.writer.write(data)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(f"{type(error).__name__}: {error}")
 
     def _end(self, why: str) -> None:
         if not self._gone.done():

@@ -16,10 +16,11 @@ from typing import Any
 
 from gateway import civil, report_rows
 from gateway.clock import Clock
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreError
 from gateway.limits import HISTORY_ROWS_MAX, ROWS_PER_TURN
 from gateway.northbound.hj212_report import Hj212Report, Told
 from gateway.northbound.hj212_settings import Hj212Settings
+from gateway.northbound.seldom import Seldom
 from gateway.records import Reading
 from gateway.report_rows import Key
 from gateway.store import Store
@@ -35,6 +36,9 @@ SETS = (
     hj212.SET_TIMEOUT, hj212.SET_RTD_INTERVAL, hj212.SET_MINUTE_INTERVAL, hj212.REAL_TIME, hj212.REAL_TIME_STOP,
 )  # fmt: skip
 NOTICES = (hj212.REAL_TIME_STOP, hj212.STATE_STOP)
+# Of 1000, as gateway.toml has them: the standard's 99999 s and 99 times would let one lost answer hold up a place for
+# months.
+TIMEOUT_S, RESENDS = range(1, 601), range(11)
 # What HJ 212-2017 allows.
 RTD_S = range(30, 3601)
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
@@ -58,6 +62,7 @@ class Desk:
         readings: Callable[[Key, int], list[Reading]],
     ) -> None:  # fmt: skip
         self.clock_off_s: float | None = None
+        self.seldom = Seldom(log, clock.monotonic)
         self._settings = settings
         self._told = told
         self._report = report
@@ -91,22 +96,29 @@ class Desk:
         try:
             work = self._accepted(request)
         except Refused as refused:
-            log.warning(
-                "%s: request %s was refused: %s",
-                self._settings.name,
-                request.cn,
-                hj212.QN_RETURNS[refused.code],
-            )
+            why = hj212.QN_RETURNS[refused.code]
+            told = "%s: request %s was refused: %s"
+            self.seldom.warning(refused.code, told, self._settings.name, request.cn, why)
             write(hj212.request_ack(request, refused.code), ())
             return
         if notice:
-            await work(request, write)
+            try:
+                await work(request, write)
+            except StoreError as error:  # without its 9013 the platform tells it again
+                self.seldom.warning(
+                    "failed", "%s: notice %s failed: %s", self._settings.name, request.cn, error
+                )
+                return
             if request.wants_ack:
                 write(hj212.data_ack(request, hj212.NOTICE_ACK), ())
             return
         if request.wants_ack:
             write(hj212.request_ack(request, READY), ())
-        code = await work(request, write)
+        try:
+            code = await work(request, write)
+        except StoreError as error:  # a full disk: the platform asks again, and the rows go on
+            self.seldom.warning("failed", "%s: request %s failed: %s", self._settings.name, request.cn, error)
+            code = FAILED
         write(hj212.executed(request, code), ())
 
     def _accepted(self, request: Frame) -> Callable[[Frame, Write], Any]:
@@ -155,7 +167,8 @@ class Desk:
             return
         platform_ms = civil.unix_ms(text, self._settings.report.zone)
         self.clock_off_s = (self._clock.unix_ms() - platform_ms) / 1000
-        log.warning(
+        self.seldom.warning(
+            "clock",
             "%s: the platform wants to set the clock; by its time ours is off by %.1f s. This machine's clock is "
             "kept by NTP and was not changed",
             self._settings.name, self.clock_off_s,
@@ -165,7 +178,7 @@ class Desk:
 
     async def _set_timeout(self, request: Frame, write: Write) -> int:
         timeout_s, resends = self._whole(request, "OverTime"), self._whole(request, "ReCount")
-        if timeout_s not in range(1, 100_000) or resends not in range(100):
+        if timeout_s not in TIMEOUT_S or resends not in RESENDS:
             return NOT_MET
         await self._keep(timeout_s=timeout_s, resends=resends)
         return DONE
@@ -225,9 +238,11 @@ class Desk:
                 report_rows.keep_setting(connection, self._settings.name, key, str(int(value)))
 
         await self._store.write(work)
+        is_new = any(getattr(self._told, key) != value for key, value in changed.items())
         for key, value in changed.items():
             setattr(self._told, key, value)
-        log.info("%s: the platform set %s", self._settings.name, changed)
+        if is_new:
+            log.info("%s: the platform set %s", self._settings.name, changed)
 
     # ---- history -------------------------------------------------------------------------------------------------
 
@@ -251,6 +266,10 @@ class Desk:
     async def _send_history(self, request: Frame, write: Write, begin_ms: int, end_ms: int) -> int:
         period_s = self._report.period_s(request.cn)
         site = self._sites[request.mn]
+        # "Everything that there is" gets the newest; there was nothing before 1970.
+        begin_ms = max(begin_ms, end_ms - HISTORY_ROWS_MAX * period_s * 1000)
+        if not 0 <= begin_ms <= end_ms:
+            return 0
         start_ms = civil.period_start_ms(begin_ms, period_s, self._settings.report.zone)
         sent = 0
         for looked_at in range(HISTORY_ROWS_MAX):

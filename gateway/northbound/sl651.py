@@ -232,8 +232,7 @@ class SlSession:
                 self._silent_keeps = 0
                 if isinstance(found, Sl651Error):
                     self._counters["bad_frames"] += 1
-                    if self._counters["bad_frames"] % 100 == 1:  # a stream of them is one line in the log
-                        log.warning("%s: a bad frame: %s", self._settings.name, found)
+                    self._desk.seldom.warning("bad frame", "%s: a bad frame: %s", self._settings.name, found)
                 else:
                     self._take(found)
             await asyncio.sleep(0)

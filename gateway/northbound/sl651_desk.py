@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from gateway import civil
 from gateway.clock import Clock
 from gateway.limits import SL_ANSWER_BYTES, SL_SPAN_VALUES_MAX
+from gateway.northbound.seldom import Seldom
 from gateway.northbound.sl651_report import AFTER_MS, HOUR_S, History, SlReport
 from gateway.northbound.sl651_settings import SlSettings
 from gateway.northbound.sl651_values import Value
@@ -36,6 +37,7 @@ class SlDesk:
 
     def __init__(self, settings: SlSettings, report: SlReport, history: History, clock: Clock) -> None:
         self.clock_off_s: float | None = None
+        self.seldom = Seldom(log, clock.monotonic)
         self.counters = dict.fromkeys(("questions", "unanswered"), 0)
         self._settings = settings
         self._report = report
@@ -60,7 +62,9 @@ class SlDesk:
             yield from self._answered(frame)
         except Sl651Error as error:
             self.counters["unanswered"] += 1
-            log.warning("%s: question %02XH is not answered: %s", self._settings.name, frame.function, error)
+            told = "%s: question %02XH is not answered: %s"
+            kind = frame.function if frame.function in codes.FUNCTIONS else "unknown"
+            self.seldom.warning(kind, told, self._settings.name, frame.function, error)
 
     def _answered(self, frame: Frame) -> Iterator[Answer]:
         site = self._sites.get(frame.station)
@@ -166,8 +170,11 @@ class SlDesk:
     def _set_clock(self, site: str, body: sl651_body.Body) -> Iterator[Answer]:
         said_ms = civil.unix_ms(f"20{body.sent}", self._settings.zone)
         self.clock_off_s = (self._clock.unix_ms() - said_ms) / 1000
-        log.warning(
-            "%s: the centre's clock differs by %.1f s; ours stays", self._settings.name, self.clock_off_s
+        self.seldom.warning(
+            "clock",
+            "%s: the centre's clock differs by %.1f s; ours stays",
+            self._settings.name,
+            self.clock_off_s,
         )
         yield self._plain(site)
 

@@ -315,6 +315,39 @@ def test_requests_that_are_refused(tmp_path: Path, request_text: str, status: in
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("operation", "body", "told"),
+    [
+        ("alarm.acknowledge", r'{"alarm": 1, "why": "\ud800"}', "half of a character"),
+        ("alarm.acknowledge", r'{"alarm": 99999999999999999999, "why": "x"}', "63 bits"),
+        ("alarm.acknowledge", '{"alarm": ' + "9" * 6000 + ', "why": "x"}', "63 bits"),
+        ("alarm.acknowledge", '{"alarm": 1, "why": "' + "x" * 201 + '"}', "allowed are 200"),
+        ("alarm.silence", '{"alarm": 1, "seconds": NaN, "why": "x"}', "no number of JSON"),
+        ("command.send", '{"node": "0012", "why": "x", "ttl_s": 60}', "'command' is missing"),
+        (
+            "command.send",
+            '{"node": "0012", "command": "reboot", "ttl_s": true, "why": "x"}',
+            "Allowed is int",
+        ),
+        ("command.send", '{"node": "0012", "command": "reboot", "ttl_s": 60, "why": 5}', "must be a text"),
+        ("settings.set", '{"node": "0012", "settings": {"interval_s": 1.5}, "why": "x"}', "whole number"),
+    ],
+)
+def test_words_that_can_not_be_are_the_clients_mistake_and_told(
+    tmp_path: Path, operation: str, body: str, told: str
+) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path) as to:
+            when = str(to.desk.clock.unix_ms() // 1000)
+            extra = {"Idempotency-Key": "k" * 16, "Request-Time": when, "Content-Length": str(len(body))}
+            lines = [f"POST /api/v1/{operation} HTTP/1.1", "Host: x", *to._headers(OPERATOR, extra), "", body]
+            status, _, answer = await to.raw("\r\n".join(lines).encode())
+            assert status == 400, answer
+            assert told in answer["error"]
+
+    asyncio.run(scenario())
+
+
 def test_a_body_in_chunks_has_the_same_limit(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path) as to:
@@ -398,6 +431,25 @@ def test_off_this_machine_it_wants_tls(tmp_path: Path) -> None:
         parsed(tmp_path, 'address = "0.0.0.0"')
     with pytest.raises(ConfigError, match=r"gateway.toml:6: api.key_file: needs cert_file"):
         parsed(tmp_path, 'key_file = "x"')
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[api]\nport = 9466\n", "gateway.toml:4: api.port"),
+        ("[health]\nport = 9467\n[api]\n", "gateway.toml:4: health.port"),
+        ("[health]\nport = 700\n[api]\nport = 700\n", "gateway.toml:6: api.port"),
+        ("[health]\nenabled = false\n[api]\nport = 9466\n", None),
+        ("[health]\nport = 0\n[api]\nport = 0\n", None),
+    ],
+)
+def test_it_and_the_health_pages_do_not_share_a_port(tmp_path: Path, text: str, place: str | None) -> None:
+    text = f'[keys]\nmaster_key_file = "master.key"\n{text}'
+    if place is None:
+        configs.parse(text, "gateway.toml", tmp_path)
+        return
+    with pytest.raises(ConfigError, match=rf"{place}.*each needs its own"):
+        configs.parse(text, "gateway.toml", tmp_path)
 
 
 def test_the_daemon_serves_it_over_tls(tmp_path: Path) -> None:
