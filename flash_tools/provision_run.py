@@ -26,6 +26,7 @@ from flash_tools.bench_folder import (
 from flash_tools.errors import BatchError, ProvisionError
 from flash_tools.flash_show import Show
 from flash_tools.journal import Journal
+from flash_tools.option_order import refuse_options_before
 from flash_tools.provisioning import Units, Wanted
 from flash_tools.station import LABELS, RECORDS, Outcome, StationRun
 
@@ -105,6 +106,7 @@ def provision(
     to boards that are done. Begin with `tidegate provision init`.
     """
     if ctx.invoked_subcommand is not None:
+        refuse_options_before(ctx, "provision")
         return
     if check:
         _tell_check(units_csv)

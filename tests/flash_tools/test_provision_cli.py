@@ -13,7 +13,7 @@ import pytest
 from littlefs import LittleFS
 from typer.testing import CliRunner
 
-from flash_tools import book, provision_cli
+from flash_tools import book, flash_cli, provision_cli
 from flash_tools.errors import FlashToolError, ProvisionError, RegistryError, StateInUse, WrongChip
 from flash_tools.flashing import ChipFacts, Content
 from flash_tools.plan import identity_in
@@ -218,3 +218,20 @@ def test_a_board_of_another_kind_costs_no_address_and_no_key(tmp_path: Path) -> 
     assert "is an esp32c3 with 4096 KiB of flash; board virtual has an virtual" in first.problem
     assert second.unit == "0100"
     assert [entry["mac"] for entry in book.read(world.book) if entry.get("to") == "minted"] == [MACS[1]]
+
+
+def test_an_option_before_a_word_is_refused_and_not_left_out(tmp_path: Path, bench: Path) -> None:
+    other = tmp_path / "other"
+    ok(tmp_path, "init", "--name", "bench-2", "--addresses", "0200-02ff", "--bench", str(other))
+    before = (bench / "units.jsonl").read_bytes()
+    code, _, exception = run(tmp_path, "--bench", str(other), "scrap", "0100", "--why", "broken")
+    assert code != 0
+    assert isinstance(exception, FlashToolError)
+    assert "provision scrap --bench" in str(exception)
+    assert (bench / "units.jsonl").read_bytes() == before
+
+
+def test_flash_does_not_leave_out_an_option_before_a_word_either() -> None:
+    done = CliRunner().invoke(flash_cli.app, ["--port", "nowhere", "doctor"])
+    assert isinstance(done.exception, FlashToolError)
+    assert "flash doctor --port" in str(done.exception)
