@@ -149,8 +149,9 @@ def test_a_run_says_what_is_missing_before_it_touches_a_board(tmp_path: Path) ->
     assert "Did you mean 'river'?" in refused(
         tmp_path, "--port", "a", "--type", "rivr", "--board", "virtual", "--area", "330106"
     )
-    assert "bench.toml: no such file. `tidegate provision init` makes a bench" in refused(
-        tmp_path, "--port", "a", *what
+    assert (
+        "bench.toml: no such file. `tidegate provision init --name bench-1 --addresses 0100-01ff` makes a bench"
+        in refused(tmp_path, "--port", "a", *what)
     )
     (tmp_path / "u.csv").write_text("type,board,area,site\nriver,virtual,330106,a\nriver,virtual,330106,b\n")
     assert "u.csv: 2 units, no mistake" in ok(tmp_path, "--batch", "u.csv", "--check")
@@ -235,3 +236,19 @@ def test_flash_does_not_leave_out_an_option_before_a_word_either() -> None:
     done = CliRunner().invoke(flash_cli.app, ["--port", "nowhere", "doctor"])
     assert isinstance(done.exception, FlashToolError)
     assert "flash doctor --port" in str(done.exception)
+
+
+def test_init_without_options_says_what_can_be_typed(tmp_path: Path) -> None:
+    _, _, exception = run(tmp_path, "init")
+    assert isinstance(exception, ProvisionError)
+    words = str(exception).rpartition("tidegate provision ")[2].split()
+    ok(tmp_path, *words)
+
+
+def test_a_reason_that_is_no_text_is_refused_and_nothing_is_done(tmp_path: Path, bench: Path) -> None:
+    before = (bench / "units.jsonl").read_bytes()
+    for why in ("\udcc7\udcc5", "\x1b[2J"):
+        _, _, exception = run(tmp_path, "scrap", "0100", "--why", why)
+        assert isinstance(exception, ProvisionError)
+        assert "no text" in str(exception)
+    assert (bench / "units.jsonl").read_bytes() == before
