@@ -101,9 +101,9 @@ def list_units(bench: BenchOption = DEFAULT_BENCH, as_json: JsonOption = False) 
     for unit in units:
         place = f"{unit.wanted.area}/{unit.wanted.site or '-'}"
         is_known = not unit.is_alive or unit.is_known
-        waiting += not is_known
         has_failed = unit.is_alive and bool(unit.problem)
         failed += has_failed
+        waiting += not is_known and not has_failed
         mark = "!" if has_failed else " " if is_known else "*"
         typer.echo(f"{unit.name}{mark} {unit.state:<9} {unit.mac}  {unit.wanted.node_type:<11} {place}")
     typer.echo(
@@ -241,13 +241,19 @@ def _end(bench: Path, name: str, state: str, why: str, config: Path | None) -> N
         typer.echo(f"unit {unit.name}: {state}. Its key and its address are never used again.")
         if not unit.is_known:
             return
-        gateway = door(place, config)
+        gateway = door(place, config or _registrar(unit))
         if gateway is None:
             typer.echo(f"A gateway may know it: tidegate gateway node remove {unit.name} --why …")
             return
         if unit.address in gateway.known():
             gateway.remove(unit.address, why)
         typer.echo(f"{gateway.name}: has forgotten it; nothing it sends is accepted any more.")
+
+
+def _registrar(unit: Unit) -> Path | None:
+    """The gateway that took this unit in, if its configuration is still where it was."""
+    found = unit.facts.get("registered", {}).get("gateway")
+    return Path(found) if found and Path(found).exists() else None
 
 
 def _row(unit: Unit) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import stat
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from flash_tools.errors import KeyStoreError, ProvisionError
 from flash_tools.journal import Journal
 from flash_tools.key_store import KeyStore, load_master_key, make_master_key
 from flash_tools.provisioning import LABELLED, MINTED, RETIRED, SCRAPPED, TRANSITIONS, Units
+from flash_tools.station import Bench, StationRun
 from tests.flash_tools.provision_world import MACS, MASTER, RANGE, RIVER, World, dying
 
 
@@ -96,6 +98,27 @@ def test_a_board_that_fails_is_told_and_costs_the_others_nothing(tmp_path: Path)
     world.broken = {}
     assert [one.problem for one in world.run()] == ["", ""]
     assert_all_agree(world)
+
+
+@pytest.mark.parametrize("ending", [SCRAPPED, RETIRED])
+def test_an_address_is_not_given_out_again_though_no_gateway_ever_knew_it(
+    tmp_path: Path, ending: str
+) -> None:
+    world = World(tmp_path)
+    world.run(at_gateway=False)
+    with book.opened(world.book) as opened:
+        Units(opened.entries, opened).advance(0x100, ending, why="x")
+    assert [one.unit for one in world.run(again=True, at_gateway=False)] == ["0102", "0101"]
+
+
+def test_an_identity_is_ordered_once_and_never_for_a_unit_that_was_flashed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run()
+    bench = Bench(tmp_path, Station("bench-1", (RANGE,)), KeyStore(MASTER))
+    run = StationRun(bench, world.units())
+    assert [run.order(unit).state for unit in world.units().all()] == [None, None]
+    young = replace(world.units().all()[0], state=MINTED)
+    assert run.order(young).state is not None
 
 
 def test_a_unit_that_fails_when_it_is_looked_at_again_is_no_longer_told_as_passed(tmp_path: Path) -> None:
