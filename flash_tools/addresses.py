@@ -29,6 +29,8 @@ from typing import Any
 from flash_tools.errors import AddressError, MintError
 from flash_tools.mint import parse_range
 
+# As a first bench is made; nothing is assumed, since two benches with the same addresses would give each out twice.
+INIT = "init --name bench-1 --addresses 0100-01ff"
 _KEYS = ("own", "gateway", "stations")
 _STATION_KEYS = ("name", "addresses")
 
@@ -60,7 +62,7 @@ def read(path: Path) -> Table:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise AddressError(f"{path}: no such file. `tidegate provision init` makes a bench") from error
+        raise AddressError(f"{path}: no such file. `tidegate provision {INIT}` makes a bench") from error
     except (OSError, UnicodeDecodeError) as error:
         raise AddressError(f"{path}: can not be read: {error}") from error
     return parse(text, path)

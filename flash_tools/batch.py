@@ -52,8 +52,13 @@ def read(path: Path, root: Path = mint.ROOT) -> list[Row]:
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BatchError(f"{path}: can not be read: {error}. A table is CSV in UTF-8") from error
+    except OSError as error:
+        raise BatchError(f"{path}: can not be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BatchError(
+            f'{path}:{line}: is not in UTF-8, and its names can only be guessed. In Excel: save as "CSV UTF-8"'
+        ) from error
     if len(data) > _BYTES_MAX:
         raise BatchError(f"{path}: larger than {_BYTES_MAX} bytes. Cut it in two")
     return _Table(str(path), root).rows(text)
@@ -96,14 +101,14 @@ class _Table:
     def rows(self, text: str) -> list[Row]:
         found: list[Row] = []
         try:
-            reader = csv.reader(io.StringIO(text), strict=True)
+            reader = csv.reader(io.StringIO(text, newline=None), strict=True, delimiter=_delimiter(text))
             self._head(next(reader, []))
             if not self._problems:
                 for cells in reader:
                     if len(found) >= _ROWS_MAX:
                         raise BatchError(f"{self._name}: more than {_ROWS_MAX} units. Cut the table in two")
                     if any(cell.strip() for cell in cells):
-                        found += self._row(reader.line_num, cells)
+                        found += self._row(reader.line_num, _filled(cells, len(self._columns)))
         except csv.Error as error:
             self._problems.append(f"{self._name}: not CSV: {error}")
         self._alone(found)
@@ -118,7 +123,7 @@ class _Table:
         return found
 
     def _head(self, cells: Sequence[str]) -> None:
-        for column, cell in enumerate(cells, 1):
+        for column, cell in enumerate(_filled(cells), 1):
             name = cell.strip().lower()
             if name not in COLUMNS:
                 near = get_close_matches(name, COLUMNS, n=1, cutoff=0.5)
@@ -163,6 +168,12 @@ class _Table:
         for name in ("channel", "channels", "sf"):
             if row.get(name) and not re.fullmatch(r"[0-9]{1,3}", row[name]):
                 yield name, f"{name} {row[name]!r:.40}: write a whole number"
+        for name, check in _checks(row, self._root):
+            if row.get(name) or name not in REQUIRED:
+                try:
+                    check()
+                except FlashToolError as error:
+                    yield name, str(error)
 
     def _alone(self, rows: Sequence[Row]) -> None:
         """No board, no address and no site twice."""
@@ -196,14 +207,9 @@ class CellError(BatchError):
 def wanted_of(row: Mapping[str, str], root: Path = mint.ROOT) -> Wanted:
     """What a board is to become, from texts by the names of COLUMNS. CellError for the first that is wrong."""
     node_type, board, area, site = row["type"], row["board"], row["area"], row.get("site") or None
-    with _cell("type"):
-        node_types.choose("node type", node_type, node_types.minted(root), root / "firmware/nodes")
-    with _cell("board"):
-        node_types.choose("board", board, node_types.boards(root), root / "boards")
-    with _cell("area"):
-        _refuse(area_problem(area))
-    with _cell("site"):
-        mint.check_level("site", site)
+    for column, check in _checks(row, root):
+        with _cell(column):
+            check()
     with _cell("plan"):
         channels = row.get("channels")
         count = int(channels) if channels else None
@@ -214,12 +220,10 @@ def wanted_of(row: Mapping[str, str], root: Path = mint.ROOT) -> Wanted:
     with _cell("settings"):
         settings = mint.parse_settings(row.get("settings", "").split(), node_type)
         mint.check_settings(node_type, settings, radio is not None)
-    with _cell("latitude"):
-        latitude, longitude = _position(row.get("latitude", ""), row.get("longitude", ""))
+    latitude, longitude = _position(row.get("latitude", ""), row.get("longitude", ""))
     with _cell("calibration"):
         found = calibrations.parse(row.get("calibration", "").split(), node_type)
-    with _cell("address"):
-        address = mint.parse_address(row["address"]) if row.get("address") else None
+    address = _address(row)
     return Wanted(
         node_type,
         board,
@@ -232,6 +236,37 @@ def wanted_of(row: Mapping[str, str], root: Path = mint.ROOT) -> Wanted:
         tuple(calibrations.text_of(one, node_type) for one in found),
         radio,
     )
+
+
+def _checks(row: Mapping[str, str], root: Path) -> list[tuple[str, Callable[[], object]]]:
+    """Of the cells that can be judged whatever stands in the others, by column."""
+    types, boards = node_types.minted(root), node_types.boards(root)
+    return [
+        ("type", lambda: node_types.choose("node type", row["type"], types, root / "firmware/nodes")),
+        ("board", lambda: node_types.choose("board", row["board"], boards, root / "boards")),
+        ("area", lambda: _refuse(area_problem(row["area"]))),
+        ("site", lambda: mint.check_level("site", row.get("site") or None)),
+        ("latitude", lambda: _position(row.get("latitude", ""), row.get("longitude", ""))),
+        ("address", lambda: _address(row)),
+    ]
+
+
+def _address(row: Mapping[str, str]) -> int | None:
+    return mint.parse_address(row["address"]) if row.get("address") else None
+
+
+def _filled(cells: Sequence[str], least: int = 0) -> Sequence[str]:
+    """Without the empty cells that a spreadsheet puts behind the last column."""
+    size = len(cells)
+    while size > least and not cells[size - 1].strip():
+        size -= 1
+    return cells[:size]
+
+
+def _delimiter(text: str) -> str:
+    """A spreadsheet whose numbers have commas separates cells with semicolons, and one that copies, with tabs."""
+    head = text.partition("\n")[0]
+    return max(",;\t", key=head.count)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def looked_at(bench: Path) -> Units:
     """For looking only: no lock, no key."""
     if not (bench / BENCH_FILE).exists():
         raise ProvisionError(
-            f"{bench}: is no bench. Name its folder with --bench, or make one: provision init"
+            f"{bench}: is no bench. Name its folder with --bench, or make one: tidegate provision {addresses.INIT}"
         )
     return Units(book.read(bench / BOOK_FILE))
 
@@ -68,6 +68,12 @@ def working(bench: Path) -> Iterator[tuple[Bench, Units]]:
     keys = key_store.KeyStore(key_store.load_master_key(bench / key_store.MASTER_KEY_FILE))
     with told(bench), book.opened(bench / BOOK_FILE) as opened:
         yield Bench(bench, table.own, keys, table.gateway), Units(opened.entries, opened)
+
+
+def check_text(option: str, text: str) -> None:
+    """What goes into the book is shown on terminals and pages. ProvisionError for bytes that are no UTF-8, and ESC."""
+    if not text.isprintable():
+        raise ProvisionError(f"{option} {text!r:.80}: has characters that are no text. Write it in UTF-8")
 
 
 def find(units: Units, name: str) -> Unit:

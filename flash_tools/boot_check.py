@@ -143,12 +143,26 @@ def _verdict(heard: Heard, content: Content, where: str) -> str:
         return "bridge"
     if heard.greeting is not None:
         _compare(where, content, heard.greeting[0], heard.greeting[3])
+        _compare_node(where, content, heard.greeting[1], heard.greeting[2])
         if content.identity is not None and content.identity.radio is not None:
             return "greeting"
     enough = 1 if heard.greeting is not None else _FRAMES_WITHOUT_GREETING
     if content.identity is None and heard.frames >= enough:
         return "frames"
     return "no identity" if heard.has_no_identity and content.state is None else ""
+
+
+def _compare_node(where: str, content: Content, address: str, node_type: str) -> None:
+    """On the air nothing sealed is said here: then the greeting is all that tells one node from another."""
+    who = content.identity
+    if who is not None and (address, node_type) != (f"{who.address:04x}", who.node_type):
+        raise BootFailed(
+            where,
+            f"node {address} ({node_type})",
+            f"node {who.address:04x} ({who.node_type})",
+            "Another identity was written to this board since. Let a gateway that knows that node have its records; "
+            "then end the unit that it was, and make a new one of the board",
+        )
 
 
 def _compare(where: str, content: Content, version: str, board: str) -> None:

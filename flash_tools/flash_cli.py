@@ -17,6 +17,7 @@ from flash_tools.flash_show import RESET, RESET_TOLD, Show
 from flash_tools.flashing import Content, Progress, flash_board, verify_board
 from flash_tools.journal import NAME as JOURNAL_NAME
 from flash_tools.journal import Journal
+from flash_tools.option_order import refuse_options_before
 
 app = typer.Typer(help="Flash boards over USB, check what they hold, find out why one is not reached.")
 
@@ -109,6 +110,7 @@ def flash(
     Identity, settings, records and counters (`state`) are never touched, except by --state and --erase-state.
     """
     if ctx.invoked_subcommand is not None:
+        refuse_options_before(ctx, "flash")
         return
     names = ports.choose(port or [], take_all)
     book = Journal(journal)

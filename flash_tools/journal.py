@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,11 @@ class Journal:
             ),
             None,
         )
+
+    def nodes(self) -> set[int]:
+        """The addresses of all identities that were written to boards."""
+        names = [str(entry.get("node")) for entry in self.entries() if entry["step"] == "identity"]
+        return {int(name, 16) for name in names if re.fullmatch("[0-9a-f]{4}", name)}
 
     def _append(self, data: bytes) -> None:
         is_new = not self.path.exists()

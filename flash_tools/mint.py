@@ -163,8 +163,12 @@ def check(
 
 def check_level(name: str, value: str | None) -> None:
     """Area and site become levels of MQTT topics."""
-    if value is not None and not _LEVEL.match(value):
+    if value is None:
+        return
+    if not _LEVEL.match(value):
         raise MintError(f"{name} {value!r}: allowed are 1 to 64 characters without spaces, '/', '+' and '#'")
+    if not value.isprintable():  # no broker takes a NUL, and a terminal does what ESC says
+        raise MintError(f"{name} {value!r:.80}: has characters that are no text. Write it in UTF-8")
 
 
 def check_settings(node_type: str, settings: Mapping[int, int], on_air: bool) -> None:

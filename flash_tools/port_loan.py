@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def borrowed(
     try:
         for name in taken:
             assert control is not None
-            control.ask("port.release", port=name, seconds=LOAN_S, why=_WHY)
+            control.ask("port.release", port=_device(name), seconds=LOAN_S, why=_WHY)
             lent.append(name)
             say(f"{name}: the gateway hands it over")
         yield
@@ -35,7 +36,12 @@ def borrowed(
         for name in lent:
             assert control is not None
             try:
-                control.ask("port.take", port=name, why=_WHY)
+                control.ask("port.take", port=_device(name), why=_WHY)
                 say(f"{name}: the gateway has it again")
             except AcceptanceError as error:
                 say(f"{name}: the gateway takes it back by itself within {LOAN_S} s ({error})")
+
+
+def _device(name: str) -> str:
+    """The gateway works in another folder."""
+    return name if "://" in name else os.path.realpath(name)

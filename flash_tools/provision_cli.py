@@ -23,6 +23,7 @@ from flash_tools.bench_folder import (
     UnitsArgument,
     WhyOption,
     alive,
+    check_text,
     door,
     find,
     looked_at,
@@ -39,10 +40,11 @@ app.callback(invoke_without_command=True)(provision_run.provision)
 
 @app.command("init")
 def init(
-    name: Annotated[str, typer.Option("--name", help="Of this station, as bench-1.")],
+    name: Annotated[str, typer.Option("--name", help="Of this station, as bench-1.")] = "",
     own: Annotated[
-        list[str], typer.Option("--addresses", help="A range that this station gives out, as 0100-01ff.")
-    ],
+        list[str] | None,
+        typer.Option("--addresses", help="A range that this station gives out, as 0100-01ff."),
+    ] = None,
     bench: BenchOption = DEFAULT_BENCH,
     gateway: Annotated[
         Path | None,
@@ -50,6 +52,11 @@ def init(
     ] = None,
 ) -> None:
     """Make a bench: a folder with its table of stations, and a master key that seals what it mints."""
+    if not name or not own:
+        raise ProvisionError(
+            "which station is this, and which addresses does no other one give out? With one station: "
+            f"tidegate provision {addresses.INIT}"
+        )
     with told(bench):
         bench.mkdir(parents=True, exist_ok=True)
         table = bench / BENCH_FILE
@@ -90,14 +97,20 @@ def list_units(bench: BenchOption = DEFAULT_BENCH, as_json: JsonOption = False) 
     if as_json:
         typer.echo(json.dumps([_row(unit) for unit in units], indent=1, ensure_ascii=False))
         return
-    waiting = 0
+    waiting = failed = 0
     for unit in units:
         place = f"{unit.wanted.area}/{unit.wanted.site or '-'}"
-        is_known = not unit.is_alive or bool(unit.facts.get("registered") or unit.facts.get("exported"))
-        waiting += not is_known
-        mark = " " if is_known else "*"
+        is_known = not unit.is_alive or unit.is_known
+        has_failed = unit.is_alive and bool(unit.problem)
+        failed += has_failed
+        waiting += not is_known and not has_failed
+        mark = "!" if has_failed else " " if is_known else "*"
         typer.echo(f"{unit.name}{mark} {unit.state:<9} {unit.mac}  {unit.wanted.node_type:<11} {place}")
-    typer.echo(f"{len(units)} units." + (f" * {waiting} were given to no gateway yet." if waiting else ""))
+    typer.echo(
+        f"{len(units)} units."
+        + (f" * {waiting} were given to no gateway yet." if waiting else "")
+        + (f" ! {failed} failed at their last run: tidegate provision show UNIT." if failed else "")
+    )
 
 
 @app.command("show")
@@ -221,19 +234,26 @@ def hand_over(
 def _end(bench: Path, name: str, state: str, why: str, config: Path | None) -> None:
     with working(bench) as (place, units):
         unit = find(units, name)
+        check_text("--why", why)
         if unit.state != state:  # again: only the gateway is told once more
             unit = units.advance(unit.address, state, why=why)
         StationRun(place, units, acceptance=DEFAULT_ACCEPTANCE).write_record(unit.address)
         typer.echo(f"unit {unit.name}: {state}. Its key and its address are never used again.")
-        if not unit.facts.get("registered") and not unit.facts.get("exported"):
+        if not unit.is_known:
             return
-        gateway = door(place, config)
+        gateway = door(place, config or _registrar(unit))
         if gateway is None:
             typer.echo(f"A gateway may know it: tidegate gateway node remove {unit.name} --why …")
             return
         if unit.address in gateway.known():
             gateway.remove(unit.address, why)
         typer.echo(f"{gateway.name}: has forgotten it; nothing it sends is accepted any more.")
+
+
+def _registrar(unit: Unit) -> Path | None:
+    """The gateway that took this unit in, if its configuration is still where it was."""
+    found = unit.facts.get("registered", {}).get("gateway")
+    return Path(found) if found and Path(found).exists() else None
 
 
 def _row(unit: Unit) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from flash_tools.bench_folder import (
     AcceptanceOption,
     BenchOption,
     ConfigOption,
+    check_text,
     door,
     told,
     working,
@@ -26,6 +27,7 @@ from flash_tools.bench_folder import (
 from flash_tools.errors import BatchError, ProvisionError
 from flash_tools.flash_show import Show
 from flash_tools.journal import Journal
+from flash_tools.option_order import refuse_options_before
 from flash_tools.provisioning import Units, Wanted
 from flash_tools.station import LABELS, RECORDS, Outcome, StationRun
 
@@ -102,13 +104,15 @@ def provision(
     """From blank boards to labelled units: key, flash, verify, boot check, label, registry, record.
 
     All boards at once; one that fails costs the others nothing. The same command goes on after a cut, and sends nothing
-    to boards that are done. Begin with `tidegate provision init`.
+    to boards that are done. Begin with `tidegate provision init --name bench-1 --addresses 0100-01ff`.
     """
     if ctx.invoked_subcommand is not None:
+        refuse_options_before(ctx, "provision")
         return
     if check:
         _tell_check(units_csv)
         return
+    check_text("--who", who)
     names = ports.choose([one for text in port or [] for one in text.split(",") if one], take_all)
     texts = {
         "type": node_type or "",
@@ -145,10 +149,12 @@ def provision(
             who=who or getpass.getuser(),
             again=again,
             acceptance=acceptance,
+            flashed=journal.nodes(),
         )
         with told(bench), Show() as show:
             done = run.run(names, lambda name: board_at.opened(name, images, journal, show.board), choose)
-    _tell(done, bench, door_named=place.gateway is not None or config is not None)
+    good = [units.of_address(int(one.unit, 16)) for one in done if one.unit and not one.problem]
+    _tell(done, bench, is_known=all(unit is not None and unit.is_known for unit in good))
 
 
 def _one_for_all(texts: Mapping[str, str], boards: int) -> Wanted:
@@ -222,7 +228,7 @@ def _tell_check(path: Path | None) -> None:
         typer.echo(f"{count:6d}  {kind}")
 
 
-def _tell(done: list[Outcome], bench: Path, *, door_named: bool) -> None:
+def _tell(done: list[Outcome], bench: Path, *, is_known: bool) -> None:
     for one in done:
         if one.problem:
             typer.echo(f"{one.port}  {one.unit or '----'}  FAILED: {one.problem}")
@@ -234,7 +240,7 @@ def _tell(done: list[Outcome], bench: Path, *, door_named: bool) -> None:
     typer.echo(f"{len(done) - failed} of {len(done)} boards done, {failed} failed")
     if failed < len(done):
         typer.echo(f"labels: {bench / LABELS}   records: {bench / RECORDS}")
-        if not door_named:
+        if not is_known:
             typer.echo(
                 "No gateway knows them yet: tidegate provision import, or export and carry the file there"
             )

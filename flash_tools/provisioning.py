@@ -72,6 +72,17 @@ class Unit:
         return f"{self.address:04x}"
 
     @property
+    def is_known(self) -> bool:
+        """Whether a gateway has its key, or a file for one."""
+        return bool(self.facts.get("registered") or self.facts.get("exported"))
+
+    @property
+    def problem(self) -> str:
+        """Why its last run failed; "" when something was done or found since that says it is good."""
+        whats = [what for _, what in self.history if what != "exported"]
+        return str(self.facts["failed"].get("why", "")) if whats and whats[-1] == "failed" else ""
+
+    @property
     def is_alive(self) -> bool:
         return self.state not in DEAD
 
@@ -165,7 +176,7 @@ class Units:
                 "or mint this unit where it belongs"
             )
         if wanted.address in taken:
-            where = "here" if wanted.address in self._units else "known to the gateway"
+            where = "here" if wanted.address in self._units else "by the gateway or the flash journal"
             raise ProvisionError(
                 f"address {wanted.address:04x} is given out already ({where}). Leave it out, and the next free one "
                 "is taken: an address is never given out twice, whatever became of its unit"

@@ -145,6 +145,8 @@ def _outcome(unit: Unit) -> Iterator[Step]:
         yield Step("registry", OK, f"known to gateway {gateway}", "the same key there")
     else:
         yield Step("registry", OPEN, "no gateway knows it yet", "the same key there")
+    if unit.is_alive and unit.problem:
+        yield Step("last run", FAILED, unit.problem, "no failure that nothing good came after")
     if unit.state in (SCRAPPED, RETIRED):
         why = _fact(unit, unit.state, "why") or "no reason given"
         yield Step(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -127,7 +127,11 @@ class Bench:
 
 
 class StationRun:
-    """``registry``: of the gateway that takes the units in, where one is at hand. ``again``: mint dead boards anew."""
+    """``registry``: of the gateway that takes the units in, where one is at hand. ``again``: mint dead boards anew.
+
+    ``flashed``: addresses that were written to boards. The book has them, too, unless its end was lost: it was put back
+    from a copy, or its last line is damaged. They are not given out again.
+    """
 
     def __init__(
         self,
@@ -138,6 +142,7 @@ class StationRun:
         who: str = "",
         again: bool = False,
         acceptance: Path | None = None,
+        flashed: Collection[int] = (),
     ) -> None:
         self._bench = bench
         self._units = units
@@ -145,7 +150,7 @@ class StationRun:
         self._who = who
         self._again = again
         self._acceptance = acceptance
-        self._elsewhere: set[int] = set()
+        self._elsewhere = set(flashed)
         self._minting = threading.Lock()
 
     def run(
@@ -156,7 +161,7 @@ class StationRun:
         ``choose``: what a board with this MAC and chip is to become; ProvisionError when nothing is.
         """
         if self._registry is not None:
-            self._elsewhere = self._registry.known()
+            self._elsewhere |= self._registry.known()
         with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
             done = list(pool.map(lambda port: self._board(port, opened, choose), ports))
         return [self._recorded(outcome) for outcome in self._register(done)]
@@ -208,6 +213,8 @@ class StationRun:
         if unit.state == VERIFIED:
             unit = self._units.advance(unit.address, LABELLED)
             did.append("labelled")
+        if unit.problem:  # of a run before: all of it is good now
+            self._units.note(unit.address, "checked", **asdict(booted))
         return Outcome(port, "", unit.mac, unit.name, tuple(did), written.data_bytes)
 
     def order(self, unit: Unit) -> Order:

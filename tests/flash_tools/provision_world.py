@@ -200,11 +200,13 @@ class World:
         *,
         again: bool = False,
         at_gateway: bool = True,
+        flashed: Sequence[int] = (),
     ) -> list[Outcome]:
         bench = Bench(self.folder, Station("bench-1", (RANGE,)), KeyStore(MASTER))
         with book.opened(self.book) as opened:
             units = Units(opened.entries, opened)
-            run = StationRun(bench, units, self if at_gateway else None, who="wang", again=again)
+            gateway = self if at_gateway else None
+            run = StationRun(bench, units, gateway, who="wang", again=again, flashed=flashed)
             return run.run(macs, self.open, lambda mac, chip: wanted)
 
     @contextlib.contextmanager

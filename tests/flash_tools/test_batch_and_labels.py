@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -101,6 +102,45 @@ def test_all_mistakes_of_a_table_are_named_at_once(tmp_path: Path) -> None:
         "6:1: mac 24:0a:c4:00:01:10 stands ",
         "6:5: site bridge-1 stands in line ",
     ]
+
+
+def test_all_mistakes_of_a_line_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BatchError) as told:
+        batch.read(table(tmp_path, HEAD.strip() + ",address\n,rivr,virtul,99,a b,91,0,,,zz\n"))
+    assert re.findall(r"units\.csv:2:(\d+)", str(told.value)) == ["2", "3", "4", "5", "6", "10"]
+
+
+@pytest.mark.parametrize(
+    ("change", "encoding"),
+    [
+        (lambda text: text.replace("\n", "\r\n"), "utf-8-sig"),
+        (lambda text: text.replace("\n", "\r"), "utf-8"),
+        (lambda text: text.replace(",", ";"), "utf-8-sig"),
+        (lambda text: text.replace(",", "\t"), "utf-8"),
+        (lambda text: text.replace("\n", ",,\n"), "utf-8"),
+    ],
+)
+def test_a_table_may_come_from_a_spreadsheet(
+    tmp_path: Path, change: Callable[[str], str], encoding: str
+) -> None:
+    path = tmp_path / "units.csv"
+    wanted = batch.read(table(tmp_path, GOOD))
+    path.write_bytes(change(GOOD).encode(encoding))
+    assert batch.read(path) == wanted
+
+
+def test_a_table_in_another_encoding_is_refused_with_its_line_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "units.csv"
+    path.write_bytes((HEAD + ",river,virtual,330106,\u6865,,,,\n").encode("gbk"))
+    with pytest.raises(BatchError, match=r"units\.csv:2: is not in UTF-8.*save as"):
+        batch.read(path)
+
+
+@pytest.mark.parametrize("site", ["a\0b", "a\x1b[31mb", "\udcc7\udcc5"])
+def test_a_site_is_text(site: str) -> None:
+    with pytest.raises(MintError, match="no text"):
+        mint.check_level("site", site)
+    mint.check_level("site", "\u6865-1")
 
 
 @pytest.mark.parametrize(

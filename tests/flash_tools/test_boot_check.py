@@ -74,6 +74,13 @@ def test_a_node_on_the_air_says_nothing_sealed_here_and_greets() -> None:
     assert watch(on_air, ROM + GREETING.encode()) == "greeting"
 
 
+def test_the_greeting_of_another_node_is_no_success() -> None:
+    for who in (WHO, WHO._replace(radio=(0, 0, 8, 0))):
+        for other in (GREETING.replace("0012", "0013"), GREETING.replace("river", "lift")):
+            with pytest.raises(BootFailed, match=r"found node .* expected node 0012 \(river\)"):
+                watch(content(identity=who), other.encode())
+
+
 def test_a_bridge_says_its_state_and_its_version_counts() -> None:
     state = struct.pack(">BBBBBI", bridge.STATE, bridge.FORMAT, 0, 0, 7, 1234)
     on_air = content(identity=WHO._replace(node_type="bridge", radio=(0, 0, 1, 7)), state=b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -137,6 +138,24 @@ def test_a_line_cut_short_is_left_out_and_the_next_one_is_whole(journal: Journal
     assert journal.latest("aa", "flashed") == journal.entries()[0]
     assert journal.latest("bb") is None
     assert Journal(journal.path.with_name("none")).entries() == []
+
+
+def test_a_line_of_the_journal_is_on_the_disk_when_it_is_noted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.append(path.read_bytes() if path.is_file() else b"folder")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    journal.note("planned", "aa")
+    assert [b"planned" in synced[0], synced[1:]] == [True, [b"folder"]]
+    journal.note("flashed", "aa")
+    assert synced[-1] == journal.path.read_bytes()
 
 
 def test_writers_of_one_journal_never_mix_their_lines(journal: Journal) -> None:

@@ -131,6 +131,31 @@ def test_a_flash_that_stays_wrong_is_never_called_flashed_and_its_app_can_not_st
     )
 
 
+@pytest.mark.parametrize("times", [1, 99])
+def test_the_root_of_the_app_is_read_back_too_though_it_is_written_last(times: int) -> None:
+    board = board_of()
+    offset, _ = board.PARTITIONS["app"]
+    bench, content = Bench(board, faults=Faults(bad_sectors={offset // 4096: times})), content_of(board)
+    if times == 1:
+        bench.flash_it(content)
+        assert bench.holds(content)
+        return
+    with pytest.raises(VerifyFailed, match=f"app at {offset:#x}"):
+        bench.flash_it(content)
+
+
+def test_an_old_root_is_gone_before_the_first_byte_of_another_release_is_sent() -> None:
+    bench, content = updating()
+    watched = Watched()
+    bench.flash_it(content, watched)
+    assert watched.plan is not None
+    offset, _ = bench.board.PARTITIONS["app"]
+    first = next(at for at, run in enumerate(watched.plan.runs) if run.data)
+    erased = {run.offset for run in watched.plan.runs[:first]}
+    assert offset in erased
+    assert watched.plan.runs[-1].offset == offset
+
+
 # ---- minting -----------------------------------------------------------------------------------------------------
 
 

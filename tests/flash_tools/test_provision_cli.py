@@ -5,6 +5,7 @@ that was flashed by a run that did not live to say so.
 from __future__ import annotations
 
 import json
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from littlefs import LittleFS
 from typer.testing import CliRunner
 
-from flash_tools import book, provision_cli
+from flash_tools import book, flash_cli, provision_cli
 from flash_tools.errors import FlashToolError, ProvisionError, RegistryError, StateInUse, WrongChip
 from flash_tools.flashing import ChipFacts, Content
 from flash_tools.plan import identity_in
@@ -64,6 +65,9 @@ def test_units_go_to_a_gateway_and_one_that_ends_is_forgotten_there(bench: Path,
         "2 units. * 2 were given to no gateway yet.",
     ]
     assert "gateway.toml: knows 2 of 2 units." in ok(tmp_path, "import")
+    # Without the line in bench.toml: the book knows which gateway it was.
+    table = (bench / "bench.toml").read_text()
+    (bench / "bench.toml").write_text(re.sub("gateway = .*", "", table))
     assert "*" not in ok(tmp_path, "list")
     assert f"known to gateway {tmp_path}/gateway.toml" in (bench / "records/0100.html").read_text()
     assert "unit 0100: retired" in ok(tmp_path, "retire", "0100", "--why", "river dry")
@@ -149,8 +153,9 @@ def test_a_run_says_what_is_missing_before_it_touches_a_board(tmp_path: Path) ->
     assert "Did you mean 'river'?" in refused(
         tmp_path, "--port", "a", "--type", "rivr", "--board", "virtual", "--area", "330106"
     )
-    assert "bench.toml: no such file. `tidegate provision init` makes a bench" in refused(
-        tmp_path, "--port", "a", *what
+    assert (
+        "bench.toml: no such file. `tidegate provision init --name bench-1 --addresses 0100-01ff` makes a bench"
+        in refused(tmp_path, "--port", "a", *what)
     )
     (tmp_path / "u.csv").write_text("type,board,area,site\nriver,virtual,330106,a\nriver,virtual,330106,b\n")
     assert "u.csv: 2 units, no mistake" in ok(tmp_path, "--batch", "u.csv", "--check")
@@ -218,3 +223,36 @@ def test_a_board_of_another_kind_costs_no_address_and_no_key(tmp_path: Path) -> 
     assert "is an esp32c3 with 4096 KiB of flash; board virtual has an virtual" in first.problem
     assert second.unit == "0100"
     assert [entry["mac"] for entry in book.read(world.book) if entry.get("to") == "minted"] == [MACS[1]]
+
+
+def test_an_option_before_a_word_is_refused_and_not_left_out(tmp_path: Path, bench: Path) -> None:
+    other = tmp_path / "other"
+    ok(tmp_path, "init", "--name", "bench-2", "--addresses", "0200-02ff", "--bench", str(other))
+    before = (bench / "units.jsonl").read_bytes()
+    code, _, exception = run(tmp_path, "--bench", str(other), "scrap", "0100", "--why", "broken")
+    assert code != 0
+    assert isinstance(exception, FlashToolError)
+    assert "provision scrap --bench" in str(exception)
+    assert (bench / "units.jsonl").read_bytes() == before
+
+
+def test_flash_does_not_leave_out_an_option_before_a_word_either() -> None:
+    done = CliRunner().invoke(flash_cli.app, ["--port", "nowhere", "doctor"])
+    assert isinstance(done.exception, FlashToolError)
+    assert "flash doctor --port" in str(done.exception)
+
+
+def test_init_without_options_says_what_can_be_typed(tmp_path: Path) -> None:
+    _, _, exception = run(tmp_path, "init")
+    assert isinstance(exception, ProvisionError)
+    words = str(exception).rpartition("tidegate provision ")[2].split()
+    ok(tmp_path, *words)
+
+
+def test_a_reason_that_is_no_text_is_refused_and_nothing_is_done(tmp_path: Path, bench: Path) -> None:
+    before = (bench / "units.jsonl").read_bytes()
+    for why in ("\udcc7\udcc5", "\x1b[2J"):
+        _, _, exception = run(tmp_path, "scrap", "0100", "--why", why)
+        assert isinstance(exception, ProvisionError)
+        assert "no text" in str(exception)
+    assert (bench / "units.jsonl").read_bytes() == before

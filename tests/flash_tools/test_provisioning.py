@@ -6,6 +6,7 @@ import json
 import stat
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from flash_tools import book, provisioning
 from flash_tools.addresses import Station
 from flash_tools.errors import KeyStoreError, ProvisionError
+from flash_tools.journal import Journal
 from flash_tools.key_store import KeyStore, load_master_key, make_master_key
 from flash_tools.provisioning import LABELLED, MINTED, RETIRED, SCRAPPED, TRANSITIONS, Units
+from flash_tools.station import Bench, StationRun
 from tests.flash_tools.provision_world import MACS, MASTER, RANGE, RIVER, World, dying
 
 
@@ -95,6 +98,62 @@ def test_a_board_that_fails_is_told_and_costs_the_others_nothing(tmp_path: Path)
     world.broken = {}
     assert [one.problem for one in world.run()] == ["", ""]
     assert_all_agree(world)
+
+
+@pytest.mark.parametrize("ending", [SCRAPPED, RETIRED])
+def test_an_address_is_not_given_out_again_though_no_gateway_ever_knew_it(
+    tmp_path: Path, ending: str
+) -> None:
+    world = World(tmp_path)
+    world.run(at_gateway=False)
+    with book.opened(world.book) as opened:
+        Units(opened.entries, opened).advance(0x100, ending, why="x")
+    assert [one.unit for one in world.run(again=True, at_gateway=False)] == ["0102", "0101"]
+
+
+def test_an_identity_is_ordered_once_and_never_for_a_unit_that_was_flashed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run()
+    bench = Bench(tmp_path, Station("bench-1", (RANGE,)), KeyStore(MASTER))
+    run = StationRun(bench, world.units())
+    assert [run.order(unit).state for unit in world.units().all()] == [None, None]
+    young = replace(world.units().all()[0], state=MINTED)
+    assert run.order(young).state is not None
+
+
+def test_a_unit_that_fails_when_it_is_looked_at_again_is_no_longer_told_as_passed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run()
+
+    def passed() -> bool:
+        return bool(json.loads((tmp_path / "records/0100.json").read_text())["passed"])
+
+    assert passed()
+    world.broken = {MACS[0]: "another identity is on it"}
+    world.run()
+    unit = world.units().of_mac(MACS[0])
+    assert unit is not None
+    assert (unit.state, unit.problem, passed()) == (LABELLED, "another identity is on it", False)
+    world.broken = {}
+    for _ in range(2):
+        assert [one.problem for one in world.run()] == ["", ""]
+        unit = world.units().of_mac(MACS[0])
+        assert unit is not None
+        assert (unit.problem, unit.history[-1][1], passed()) == ("", "checked", True)
+    assert [what for _, what in unit.history].count("checked") == 1
+
+
+def test_an_address_on_a_board_is_not_given_out_again_when_the_end_of_the_book_was_lost(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "flash-journal.jsonl")
+    for name in ("0100", "0101", "none", "10000"):
+        journal.note("identity", MACS[0], node=name)
+    world = World(tmp_path)
+    assert [one.unit for one in world.run(at_gateway=False, flashed=sorted(journal.nodes()))] == [
+        "0102",
+        "0103",
+    ]
 
 
 def test_a_scrapped_unit_leaves_key_and_address_behind_for_ever(tmp_path: Path) -> None:
