@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hil_tests.own_logging import own_logging
 from hil_tests.system import System
+from tests.own_logging import own_logging
 
 __all__ = ["own_logging"]
 
