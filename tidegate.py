@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -134,6 +135,14 @@ class LazyGroup(TyperGroup):
         return name, load(name, self.groups, self.path) if name in self.groups else command, rest
 
 
+class Inspect(LazyGroup):
+    """A file by itself is asked what it may be."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        asks_what = args[0] not in self.groups and (args[0] == "-" or Path(args[0]).is_file())
+        return super().resolve_command(ctx, ["what", *args] if asks_what else args)
+
+
 class Root(LazyGroup):
     """The whole command: tells errors of ours in a paragraph."""
 
@@ -150,9 +159,7 @@ class Root(LazyGroup):
             raise typer.Exit(getattr(exc, "exit_code", 1)) from exc
 
 
-inspect = typer.Typer(
-    cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
-)
+inspect = typer.Typer(cls=Inspect, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
 @inspect.callback()

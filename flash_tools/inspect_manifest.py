@@ -109,7 +109,7 @@ def _read(word: str) -> list[bytes]:
                 data = stream.read(64 * manifest.MAX_ENVELOPE)
         else:
             data = word.encode("utf-8", "surrogateescape")
-        return pieces(data)
+        return pieces(data, source=word if word == "-" or _is_file(word) else "")
     except (OSError, ValueError) as error:
         raise InspectError(f"{word:.80}: can not be read: {error}") from error
     except NoBytes as error:

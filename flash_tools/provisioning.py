@@ -218,6 +218,11 @@ class Units:
                 address, mac, MINTED, _wanted(entry["unit"]), entry["station"], entry["sealed"], {}, ()
             )
             self._latest[mac] = address
+        elif address not in self._units:
+            raise ProvisionError(
+                f"the book tells of unit {address:04x}, and not that it was minted: a line is missing. Put the book "
+                "back from its copy"
+            )
         else:
             unit = self._units[address]
         what = str(entry.get("to") or entry["note"])

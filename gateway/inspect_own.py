@@ -146,8 +146,12 @@ def _inputs(words: list[str], is_one: bool, *, is_json: bool = False) -> list[by
     found = []
     for word in words:
         data = _read(word)
-        found += [data] if is_json and data.lstrip()[:1] == b"{" else pieces(data, is_one)
+        found += [data] if is_json and data.lstrip()[:1] == b"{" else pieces(data, is_one, _source(word))
     return found
+
+
+def _source(word: str) -> str:
+    return "the pipe" if word == "-" else word if is_file(word) else ""
 
 
 def _read(word: str) -> bytes:

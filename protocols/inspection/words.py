@@ -16,10 +16,11 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _SHOWN = 40
 
 
-def pieces(data: bytes, is_one: bool = False) -> list[bytes]:
+def pieces(data: bytes, is_one: bool = False, source: str = "") -> list[bytes]:
     """One of each line of a text (hex or base64; lines that begin with # are passed over), or the bytes themselves.
 
-    ``is_one``: the lines are one thing that was broken into several.
+    ``is_one``: the lines are one thing that was broken into several. ``source``: the file that they are from; it may be
+    one of keys, so a mistake in it is told by its line, and not shown.
     """
     if not data:
         raise InspectError("nothing is there: give hexadecimal digits, base64, a file, or - for a pipe.")
@@ -28,24 +29,26 @@ def pieces(data: bytes, is_one: bool = False) -> list[bytes]:
     text = _text(data)
     if text is None:
         return [data]
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    numbered = [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    lines = [line for _, line in numbered]
     if not lines:
         raise InspectError("there is nothing in it but blank lines and comments.")
     if len(lines) > PIECES_MAX:
         raise InspectError(f"{len(lines)} lines; at most {PIECES_MAX} are looked at in one call.")
     if is_one:
-        return [unpacked("".join(lines))]
-    return [unpacked(line) for line in lines]
+        return [unpacked("".join(lines), source)]
+    return [unpacked(line, source and f"{source}:{number}") for number, line in numbered]
 
 
-def unpacked(line: str) -> bytes:
-    """The bytes of one line."""
+def unpacked(line: str, place: str = "") -> bytes:
+    """The bytes of one line. ``place``: what is named in the place of the line itself when it has a mistake."""
+    shown = place or f"{line!r:.{_SHOWN}}"
     digits = _BETWEEN.sub("", line)
     if _HEX.fullmatch(digits):
         if len(digits) % 2:
             raise InspectError(
-                f"{len(digits)} hexadecimal digits: a byte has two, so one is missing or too many: {line:.{_SHOWN}}"
+                f"{len(digits)} hexadecimal digits: a byte has two, so one is missing or too many: {shown}"
             )
         return bytes.fromhex(digits)
     packed = line.strip()
@@ -57,7 +60,8 @@ def unpacked(line: str) -> bytes:
             pass
     wrong = re.search(r"[^0-9a-fA-F]", digits)
     found = "" if wrong is None else f" ({wrong[0]!r} is no hexadecimal digit)"
-    raise InspectError(f"{line!r:.{_SHOWN}} is neither hexadecimal digits nor base64, nor a file{found}.")
+    other = "what is looked at here" if place else "a file"
+    raise InspectError(f"{shown} is neither hexadecimal digits nor base64, nor {other}{found}.")
 
 
 def _text(data: bytes) -> str | None:

@@ -370,6 +370,16 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_guessed(tmp_path: 
         book.read(path)
 
 
+def test_a_line_that_is_missing_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run()
+    lines = world.book.read_bytes().splitlines(keepends=True)
+    minted = next(at for at, line in enumerate(lines) if b'"0100"' in line)
+    world.book.write_bytes(b"".join(lines[:minted] + lines[minted + 1 :]))
+    with pytest.raises(ProvisionError, match="unit 0100, and not that it was minted"):
+        world.units()
+
+
 def test_only_one_run_works_with_a_book(tmp_path: Path) -> None:
     path = tmp_path / "units.jsonl"
     refused = pytest.raises(ProvisionError, match="another run works with this bench")

@@ -30,6 +30,26 @@ def value(told: Told, field: str) -> str:
     return next(line.value for line in told.lines if line.field == field)
 
 
+def test_a_file_by_itself_is_asked_what_it_may_be(tmp_path: Path) -> None:
+    image, _, _ = files.minted(tmp_path / "minted")
+    path = tmp_path / "state.img"
+    path.write_bytes(image)
+    assert typed(str(path)) == typed("what", str(path))
+    assert "tidegate inspect image" in typed(str(path))[1]
+
+
+def test_a_file_of_a_key_with_a_slip_in_it_is_told_by_its_line_and_not_shown(tmp_path: Path) -> None:
+    digits = bytes(range(0x10, 0x30)).hex()
+    for slip in (digits[:-1], "!" + digits):
+        path = tmp_path / "bench.key"
+        path.write_text(f"# a key\n{slip}\n")
+        for word in ("what", "frame", "message", "lora"):
+            result = CliRunner().invoke(tidegate.app, ["inspect", word, str(path)])
+            assert result.exit_code == 1
+            assert f"{path}:2 " in result.output or f"{path}:2\n" in result.output
+            assert digits[:8] not in result.output
+
+
 def test_a_state_image_says_whose_it_is_and_never_its_key(tmp_path: Path) -> None:
     image, secret, salt = files.minted(tmp_path / "minted")
     (tmp_path / "state.img").write_bytes(image)
