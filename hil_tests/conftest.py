@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from gateway import log
 from hil_tests.system import System
-from tests.own_logging import own_logging
-
-__all__ = ["own_logging"]
 
 RIGS = ("unix", "sim")
 
@@ -56,6 +56,18 @@ def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
         yield rig
     finally:
         rig.close()
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """What `gateway.log.setup` changes is the process's, and ends with the test: a command's output is closed by then."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    if structlog.is_configured() or any(isinstance(one, log.Forward) for one in root.handlers):
+        root.handlers[:] = [one for one in root.handlers if not isinstance(one, log.Forward)]
+        root.setLevel(level)
+        structlog.reset_defaults()
 
 
 @pytest.fixture

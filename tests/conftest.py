@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.own_logging import own_logging
+from hil_tests.conftest import own_logging
 
 if TYPE_CHECKING:
     from collections.abc import Generator
