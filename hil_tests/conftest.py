@@ -60,7 +60,7 @@ def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """What `gateway.log.setup` changes is the process's, and ends with the test: a command's output is closed by then."""
+    """What `gateway.log.setup` changes ends with the test: the output of a command run in it is closed by then."""
     root = logging.getLogger()
     level = root.level
     yield
