@@ -17,7 +17,6 @@ from gateway.cli import app
 from gateway.errors import CommandError, ConfigError, ControlError, GatewayError, KeyFileError, RegistryError
 from gateway.status import show
 from tests.gateway.fake_node import SALT, SECRET, FakeNode, Pty, PtyNode
-from tests.gateway.test_clock_and_log import _own_logging  # noqa: F401  (a fixture: offline commands set up logging)
 from tests.gateway.test_daemon import ADDRESS, enrol, joined, running, settled, write_config
 
 NODE_LINE = {

@@ -22,7 +22,6 @@ from gateway.records import KIND_EVENT
 from protocols.wire import codes
 from protocols.wire.messages import CLEARED, RAISED
 from tests.gateway.test_cli import Shell
-from tests.gateway.test_clock_and_log import _own_logging  # noqa: F401  (a fixture: offline commands set up logging)
 from tests.gateway.test_daemon import running, write_config
 
 DEVICES = """

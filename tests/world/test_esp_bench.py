@@ -141,7 +141,7 @@ def test_the_bench_names_a_board_for_each_chip_that_has_one() -> None:
         "esp32": "esp32_devkitc_sx1262",
         "esp32s3": "heltec_wifi_lora_32_v3",
         "esp32c3": "esp32c3_devkitm",
-        "esp32c6": "",
+        "esp32c6": "esp32c6_devkitc",
     }
 
 
