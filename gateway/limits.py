@@ -423,9 +423,9 @@ MODBUS_WRITE_WAIT_S = 8.0
 # A write that has not so much time left is late: between the last look at the clock and the kernel the machine may
 # give the core to somebody else. Handing over took 5 to 60 us, and 3.4 ms once with seven others ready to run.
 MODBUS_HAND_OVER_S = 0.05
-# How long after its deadline a write that was sent may still be read back, before it is told as unknown.
 # The rest of a register is written as it was looked at so long ago at most; else it is looked at again.
 MODBUS_LOOK_S = 1.0
+# How long after its deadline a write that was sent may still be read back, before it is told as unknown.
 MODBUS_READ_BACK_S = 10.0
 # A device is down only after both: a short power cut or a busy second is no outage.
 MODBUS_DOWN_AFTER_S = 10.0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import itertools
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import pytest
 
 from hil_tests.northbound_contract import WINDOW, Arrival, Contract, FarSide
 from hil_tests.sim_rig import SimRig
+from hil_tests.world.loop_time import LoopTime
 from hil_tests.world.sim_broker import SimBroker, SimSender
 from hil_tests.world.sim_chaos import Chaos
 from protocols.wire import envelope, framing
@@ -156,28 +154,6 @@ def test_the_books_balance_over_hours_of_faults(tmp_path: Path, base_seed: int, 
 
 
 # -- the broker keeps the contract ---------------------------------------------------------------------------
-
-
-class LoopTime:
-    """The world's time for a broker without a world: a real event loop's. What is due at once happens in order."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = itertools.count()
-
-    @property
-    def now_s(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def at(self, due_s: float, action: Callable[[], None]) -> object:
-        heapq.heappush(self._events, (due_s, next(self._count), action))
-        return asyncio.get_running_loop().call_at(due_s, self._next)
-
-    def _next(self) -> None:
-        heapq.heappop(self._events)[2]()
-
-    def note(self, what: str, data: bytes = b"") -> None:
-        """There is no diary."""
 
 
 class SimFarSide:

@@ -1,4 +1,4 @@
-"""The transfer of an update: a sender and a receiver that know no clock, no radio and no flash. SPEC.md section 9.
+"""The transfer of an update: a sender and a receiver that know no clock, no radio and no flash. OTA.md section 6.
 
 Commands have the bytes of LoRaWAN TS004-1.0.0: setup 02, status 01, delete 03, data fragment 08; what it has not, the
 fragments that are missing, is command 40h. Each travels in a message of its own that names the session, which only

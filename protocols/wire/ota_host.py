@@ -1,4 +1,4 @@
-"""The sending side of a transfer: a state machine without clock or radio, told when time is over. SPEC.md section 9.
+"""The sending side of a transfer: a state machine without clock or radio, told when time is over. OTA.md section 6.
 
 It begins by inviting each receiver by itself, in a window of its own. Then rows go to all of them at once: the
 fragments, and as much parity as half of the receivers will need. After each round everybody tells how much is missing,
@@ -24,8 +24,9 @@ INVITED, TAKING, COMPLETE, REFUSED, GONE = "invited", "taking", "complete", "ref
 SILENT_MAX = 16
 # Receivers left over that get their rows by themselves; and how many rows that may cost more than another round.
 STRAGGLERS_MAX, STRAGGLERS_ROWS = 3, 2
-# The share of rows that is lost as long as nobody told, and the most that a round is lengthened for.
-LOSS, LOSS_MAX = 0.1, 0.5
+# The share of rows that a round is lengthened for. Where more is lost, another round follows and costs one question; rows
+# too many would cost airtime for nothing.
+LOSS = 0.1
 # Rows needed beyond those that were lost: the parity of TS004 wants 1.2 to 2.3 on average, whatever the count.
 EXTRA_ROWS = 2
 
@@ -78,7 +79,6 @@ class OtaSender:
         self.phase = INVITING
         self.rows_sent = 0  # the number of the latest row; none is sent twice
         self.rounds = 0
-        self.loss = LOSS
         self._left = 0
         self._data = data + bytes(padding)
 
@@ -161,7 +161,7 @@ class OtaSender:
         for receiver in self.receivers.values():
             if receiver.state == INVITED:
                 receiver.state = GONE
-        lost = self.setup.fragments * self.loss / (1 - self.loss)
+        lost = self.setup.fragments * LOSS / (1 - LOSS)
         self._next_round(self.setup.fragments + round(lost) + EXTRA_ROWS)
 
     def collected(self) -> None:
@@ -184,7 +184,7 @@ class OtaSender:
             for receiver in taking:
                 receiver.owed, receiver.deficit = receiver.deficit or 0, None
         else:
-            self._next_round(-(-max(deficits, default=0) // (1 - min(self.loss, LOSS_MAX))))
+            self._next_round(-(-max(deficits, default=0) // (1 - LOSS)))
 
     @property
     def is_ended(self) -> bool:
@@ -200,7 +200,6 @@ class OtaSender:
             "phase": self.phase,
             "rows_sent": self.rows_sent,
             "rounds": self.rounds,
-            "loss": self.loss,
             "left": self._left,
             "receivers": {str(address): one.to_document() for address, one in self.receivers.items()},
         }
@@ -213,7 +212,7 @@ class OtaSender:
             int(address): Receiver.from_document(one) for address, one in document["receivers"].items()
         }
         sender.phase, sender.rows_sent = document["phase"], document["rows_sent"]
-        sender.rounds, sender.loss, sender._left = document["rounds"], document["loss"], document["left"]
+        sender.rounds, sender._left = document["rounds"], document["left"]
         return sender
 
     # -- inside -----------------------------------------------------------------------------------------------------

@@ -19,11 +19,8 @@ amounts, that one about connections.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +33,7 @@ from gateway.records import KIND_EVENT, NO_PIV, Event
 from gateway.registry import Place
 from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
+from hil_tests.world.loop_time import LoopTime
 from hil_tests.world.sim_broker import WINDOW, SimBroker, SimSender
 from protocols.northbound import hj212
 from tests.northbound.hj_rig import ZONE, KillingExecutor, Rig
@@ -99,28 +97,6 @@ class Subject(Protocol):
     def deaf(self, on: bool) -> None: ...
     def refuse_some(self, on: bool) -> None:
         """Some records or rows are refused, for ever while it is on."""
-
-
-class LoopTime:
-    """The loop's time for a SimBroker; what is due at once happens in order."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = itertools.count()
-
-    @property
-    def now_s(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def at(self, due_s: float, action: Callable[[], None]) -> object:
-        heapq.heappush(self._events, (due_s, next(self._count), action))
-        return asyncio.get_running_loop().call_at(due_s, self._next)
-
-    def _next(self) -> None:
-        heapq.heappop(self._events)[2]()
-
-    def note(self, what: str, data: bytes = b"") -> None:
-        """There is no diary."""
 
 
 class RecordsSubject(Rig):
