@@ -24,8 +24,8 @@ INVITED, TAKING, COMPLETE, REFUSED, GONE = "invited", "taking", "complete", "ref
 SILENT_MAX = 16
 # Receivers left over that get their rows by themselves; and how many rows that may cost more than another round.
 STRAGGLERS_MAX, STRAGGLERS_ROWS = 3, 2
-# The share of rows that a round is lengthened for. Where more is lost, another round follows and costs one question; rows
-# too many would cost airtime for nothing.
+# The share of rows that a round is lengthened for. Where more is lost, another round follows and costs one question;
+# rows too many would cost airtime for nothing.
 LOSS = 0.1
 # Rows needed beyond those that were lost: the parity of TS004 wants 1.2 to 2.3 on average, whatever the count.
 EXTRA_ROWS = 2
