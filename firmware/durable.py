@@ -52,9 +52,10 @@ def ensure_folder(fs: "Any", path: str) -> None:
 class Document:
     """One fact of up to MAX_DOCUMENT bytes, safe at every power cut. ``damaged`` counts bad copies."""
 
-    def __init__(self, fs: "Any", name: str) -> None:
+    def __init__(self, fs: "Any", name: str, folders: "tuple[str, str]" = FOLDERS) -> None:
         self._fs = fs
         self._name = name
+        self._folders = folders
         self._generation = -1  # not loaded yet
         self.damaged = 0
 
@@ -62,7 +63,7 @@ class Document:
         """The newest copy that checks out, or None."""
         best = None
         self._generation = 0
-        for folder in FOLDERS:
+        for folder in self._folders:
             copy = read_file(self._fs, folder + "/" + self._name, HEAD_BYTES + MAX_DOCUMENT)
             if not copy:  # absent, or the empty file that creating it leaves behind a power cut
                 continue
@@ -88,7 +89,7 @@ class Document:
             )
         copy = document.encode(self._name, self._generation, data)
         written = 0
-        for folder in FOLDERS:
+        for folder in self._folders:
             try:
                 ensure_folder(self._fs, folder)
                 write_file(self._fs, folder + "/" + self._name, copy)

@@ -16,6 +16,7 @@ from firmware.node import Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from firmware.gate import Gate
     from firmware.hal import Hal
     from firmware.trials import Trials
 
@@ -34,10 +35,17 @@ class Life:
         self._hal = hal
         self._failures = 0  # failed steps in a row
         self._trials: "Trials | None" = None
+        self._gate: "Gate | None" = None  # while this release is on trial
 
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
         hal = self._hal
+        kept = Document(hal.state_fs, "update").load()
+        if kept and kept[0]:
+            from firmware import update  # on the heap until all that can be done of it without a node is done
+
+            self._gate = update.begin(hal)
+            forget("firmware.update")
         if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
             self._trials = _trials(hal)
         trials = self._trials
@@ -59,7 +67,14 @@ class Life:
         """One step of the node; milliseconds to the next."""
         node = self.node
         try:
-            wait_ms = node.step()
+            if self._gate is None:
+                wait_ms = node.step()
+            else:
+                wait_ms = self._gate.step(node)
+                if wait_ms < 0:  # it may stay
+                    self._gate = None
+                    forget("firmware.gate")
+                    wait_ms = 0
             self._failures = 0
             if self._trials is not None and node.has_measured:
                 self._trials.succeeded(node)
@@ -113,6 +128,8 @@ def start(hal: "Hal") -> "Life":
             hal.idle(START_PAUSE_MS)
             hal.reset()
         hal.idle(_NO_IDENTITY_MS)
+        if life._gate is not None:
+            hal.reset()  # on trial, and before it this was a node
         hal.feed_watchdog()
 
 

@@ -13,6 +13,7 @@ from firmware import records
 from firmware.durable import Document
 from firmware.errors import StorageError
 from firmware.hal import CAUSE_POWER_ON, CAUSE_WATCHDOG
+from firmware.modules import forget
 from protocols.wire import codes, messages
 
 TYPE_CHECKING = False
@@ -39,6 +40,13 @@ class Trials:
         self.failed = kept[0]
         self._told = kept[1]  # whether the gateway heard of a safe mode that it has not heard the end of
         self._intent = kept[_HEAD:]
+        self._news = None  # of an update that has ended
+        data = Document(hal.state_fs, "update").load()
+        if data and data[0]:
+            from firmware import gate
+
+            self._news = gate.recover(hal)
+            forget("firmware.gate")
         if hal.reset_cause == CAUSE_WATCHDOG:
             self.failed_again()
         elif hal.reset_cause == CAUSE_POWER_ON:
@@ -62,9 +70,14 @@ class Trials:
         """Keep the event that the last life meant to keep, if it did not come to that."""
         records.finish(outbox, self._intent)
         self._intent = b""
+        if self._news is not None:
+            self._news.recover(outbox)
 
     def started(self, node: "Node") -> None:
-        """There is a node: it tells of safe mode, once."""
+        """There is a node: it tells of safe mode, once, and of how an update ended."""
+        if self._news is not None:
+            self._news.started(node)
+            self._news = None
         if self.is_safe and not self._told:
             self._told = 1
             self._tell(node, messages.RAISED)

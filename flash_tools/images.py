@@ -1,8 +1,9 @@
 """littlefs images of a node's two flash partitions, built on the host.
 
 `app` holds the program: every module of the shared tree compiled to .mpy, under the slot folder /a, with package paths
-kept, so that `from protocols.wire import cbor` means the same file name on both sides. The same sources give the same
-bytes. `state` belongs to the node; from outside it is only ever written when a key is minted.
+kept, so that `from protocols.wire import cbor` means the same file name on both sides; and, under /boot, what chooses
+between /a and /b at a start, which updates never touch. The same sources give the same bytes. `state` belongs to the
+node; from outside it is only ever written when a key is minted.
 """
 
 import importlib
@@ -28,6 +29,37 @@ from flash_tools.shorten import shorten
 SLOT = "/a"
 # Collect while importing, or what loading leaves behind makes holes that nothing larger fits into: 35 kB of them.
 _ENTRY = "firmware.main"
+_STARTER = "firmware.starter"
+BOOT = "/boot"
+# A program that does not even begin is reset while it is on trial, so that the starter counts it; else the prompt of
+# MicroPython answers whoever asks on the serial line.
+_BOOT = """import gc
+import os
+import sys
+
+gc.threshold(4096)
+root = os.getcwd()
+if root == "/":
+    root = ""
+sys.path.insert(0, root + "/boot")
+from firmware import starter
+
+sys.path[0], is_on_trial = starter.begin(root)
+for name in tuple(sys.modules):
+    if name[:8] in ("firmware", "protocol"):
+        del sys.modules[name]
+del starter, name, root
+gc.collect()
+try:
+    __import__("main")
+except Exception as error:
+    if not is_on_trial:
+        raise
+    sys.print_exception(error)
+    import machine
+
+    machine.reset()
+"""
 _HAL = "firmware.hal"
 # Small integers of an ESP32: constants beyond them are stored as big integers, on every board alike.
 _SMALL_INT_BITS = 31
@@ -67,9 +99,25 @@ def main(node_type: str | None) -> bytes:
     return f"import gc\n\ngc.threshold(4096)\nfrom {package} import {module}\n\n{module}.run()\n".encode()
 
 
-def boot(node_type: str | None) -> bytes:
-    """What stock MicroPython runs when it has mounted `app` at /: the program of the one slot there is."""
-    return b'import sys\n\nsys.path.insert(0, "/a")\n' + main(node_type)
+def boot() -> bytes:
+    """What stock MicroPython runs when it has mounted `app` at /: the program of a slot, which starter.py chooses."""
+    return _BOOT.encode()
+
+
+def starter(root: Path) -> dict[str, bytes]:
+    """What lies beside the slots, for good: main.py, and the modules that it chooses a slot with."""
+    sources = {
+        _module_name(path): (root / path).read_text(encoding="utf-8")
+        for path in shared_sources(root, "virtual")
+        if path.parts[0] != "boards"
+    }
+    shaken = shake(sources, _STARTER)
+    paths = {name: f"{BOOT}/{name.replace('.', '/')}" for name in shaken}
+    packages = {name.rpartition(".")[0] for name in shaken}
+    for name in packages & shaken.keys():
+        paths[name] += "/__init__"
+    files = {f"{paths[name]}.mpy": compile_module(text, name) for name, text in shaken.items()}
+    return {"/main.py": boot(), **files}
 
 
 def shared_sources(root: Path, board: str) -> list[Path]:
@@ -119,7 +167,7 @@ def compile_tree(
     root: Path, board: str = "virtual", node_type: str | None = None, names: Names | None = None
 ) -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that such a node needs, compiled, and main.py."""
-    files = {"/main.py": boot(node_type), f"{SLOT}/main.py": main(node_type)}
+    files = {**starter(root), f"{SLOT}/main.py": main(node_type)}
     for path, text in node_sources(root, board, node_type, names).items():
         files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
     return dict(sorted(files.items()))

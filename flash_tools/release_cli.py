@@ -129,7 +129,7 @@ def build(
     with Console().status("compiling …"):
         release = releasing.build(book, ROOT, node_type, board, against, sequence, notes)
         if image:
-            tree = releasing.image_files(node_type, release.files())
+            tree = releasing.image_files(ROOT, release.files())
             write_new(release.folder / "app.img", image_of(board, tree).data, force=True)
     _air_table(Console(), release)
     if image:

@@ -67,7 +67,7 @@ def test_a_board_with_another_chip_runs_what_was_built_for_it(tmp_path: Path) ->
     greeting = b"node 0042, river on " + name.encode()
     assert port.read_until(greeting).endswith(greeting)
     board.close()
-    assert board.chip.flash.data[0x300000:0x380000] != minted.state_image.read_bytes(), "it counted its start"
+    assert board.chip.flash.data[0x380000:0x400000] != minted.state_image.read_bytes(), "it counted its start"
 
 
 def test_whatever_comes_down_the_line_a_loader_goes_on() -> None:

@@ -17,8 +17,8 @@ BLOCK_SIZE = 4096
 FLASH_SIZE = 8 * 1024 * 1024
 # The stock table gives MicroPython 10000h to 200000h and its file system `vfs` the rest [mpy]; ours cuts that in two.
 PARTITIONS = {
-    "app": (0x200000, 1024 * 1024),
-    "state": (0x300000, 512 * 1024),
+    "app": (0x200000, 1536 * 1024),
+    "state": (0x380000, 512 * 1024),
 }
 # MicroPython mounts the partition of this label at / and runs its main.py.
 APP_LABEL = "vfs"

@@ -14,8 +14,8 @@ BLOCK_SIZE = 4096
 FLASH_SIZE = 4 * 1024 * 1024
 # label: (offset, size). `app` is written by the flasher and holds both slots; `state` is the node's own.
 PARTITIONS = {
-    "app": (0x200000, 1024 * 1024),
-    "state": (0x300000, 512 * 1024),
+    "app": (0x200000, 1536 * 1024),
+    "state": (0x380000, 512 * 1024),
 }
 APP_LABEL = "app"
 

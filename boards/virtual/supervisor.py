@@ -354,7 +354,7 @@ class VirtualBoard:
             self._hub,
             folder,
             heap_size=self._heap_size,
-            main=str(self._firmware.resolve()) if self._firmware else "/app/a",
+            main=str(self._firmware.resolve()) if self._firmware else "/app",
             facts=",".join(map(str, fields)),
             is_scaled=self._scale != 1,
             has_radio=self._radio.is_attached,

@@ -140,6 +140,12 @@ class Board:
         self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
         self.feed_watchdog = self._watchdog.feed
 
+    def mount(self, steady: bool) -> "tuple[Any, int]":
+        from firmware.hal.app import remount
+
+        forget("firmware.hal.app")
+        return remount(sys.path[0][:-2], steady), int(sys.path[0].endswith("b"))
+
     def configure(self, board: str) -> None:
         """Take the pins of this board. WrongFirmware when image or MicroPython are not for it."""
         name = "boards." + board + ".board"

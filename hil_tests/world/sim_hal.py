@@ -316,6 +316,9 @@ class SimHal:
             steady(station.flash)  # as every HAL does before it mounts
         self.state_fs: Any = LittleFs(station.flash)
 
+    def mount(self, steady: bool) -> tuple[Any, int]:
+        raise OSError(19, "nodes of this world have no slots")
+
     def configure(self, board: str) -> None:
         pass  # there are no pins
 

@@ -21,7 +21,7 @@ MAX_PATH = 64
 MAX_FILE = 65535
 # Files of one bundle: a node has about 60.
 MAX_FILES = 200
-_IS_FOLDER = 0x4000
+IS_FOLDER = 0x4000
 CHUNK = 256
 
 
@@ -56,7 +56,7 @@ class Tree:
         """The name in this folder that comes next, "" after the last one. Forty names at once take 3 kB of heap."""
         best = ""
         for entry in self._fs.ilistdir(folder):
-            name = entry[0] + "/" if entry[1] == _IS_FOLDER else entry[0]
+            name = entry[0] + "/" if entry[1] == IS_FOLDER else entry[0]
             if name > last and (not best or name < best):
                 best = name
         return best

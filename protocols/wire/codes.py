@@ -65,6 +65,7 @@ EVENT_NAMES = {
     21: "calibrated",
     22: "safe_mode",
     23: "node_silent",
+    24: "update_ended",
     32: "lift_trip",
     33: "lift_stopped_out_of_zone",
     34: "lift_overspeed",
@@ -86,6 +87,7 @@ POSE_LEARNED = 20
 CALIBRATED = 21
 SAFE_MODE = 22
 NODE_SILENT = 23  # the gateway says so of a node
+UPDATE = 24
 # Codes below are those that somebody must hear of at once.
 URGENT_CODES = 24
 

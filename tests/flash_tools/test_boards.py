@@ -230,7 +230,7 @@ def test_the_partition_table_mounts_our_image_as_micropythons_file_system(name: 
     text = csv(board_constants(name))
     assert "factory, app, factory, 0x10000, 0x1f0000" in text
     assert "vfs, data, fat, 0x200000, 0x100000" in text
-    assert "state, data, fat, 0x300000, 0x80000" in text
+    assert "state, data, fat, 0x380000, 0x80000" in text
 
 
 def test_micropython_is_new_enough_for_what_the_chip_needs(board: ModuleType) -> None:

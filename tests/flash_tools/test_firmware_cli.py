@@ -33,7 +33,7 @@ def test_it_writes_the_module_tree_its_partition_table_and_the_image(
     files = compile_tree(ROOT, "esp32c3_devkitm", "river")
     written = {"/" + path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written == {*files, "/partitions.csv", "/app.img"}
-    assert (out / "main.py").read_bytes() == boot("river")
+    assert (out / "main.py").read_bytes() == boot()
     assert (out / "app.img").read_bytes() == build_app_image(ROOT, "esp32c3_devkitm", "river").data
     assert f"{sum(map(len, files.values()))} of 1048576 bytes" in said
     code, _, problem = run(capsys, "--out", str(out))
@@ -132,5 +132,5 @@ def test_stock_micropython_mounts_the_image_by_looking_at_it_and_finds_a_main_at
         timeout=60,
         check=False,
     )
-    assert done.stdout.splitlines()[:2] == ["['a', 'main.py']", "True"], done.stderr
+    assert done.stdout.splitlines()[:2] == ["['a', 'boot', 'main.py']", "True"], done.stderr
     assert "<function" in done.stdout.splitlines()[2]

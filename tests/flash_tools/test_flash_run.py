@@ -357,7 +357,7 @@ def test_an_image_too_large_or_without_an_identity_is_told(tmp_path: Path) -> No
     (tmp_path / "large.img").write_bytes(app_of(board) + b"\xff" * 4096)
     (tmp_path / "state.img").write_bytes(build_state_image({}, board.NAME))
     asked = flash_content.Asked(board=board.NAME, image=tmp_path / "large.img")
-    with pytest.raises(FlashToolError, match=r"1052672 bytes; expected at most 1048576: partition `app`"):
+    with pytest.raises(FlashToolError, match=r"1576960 bytes; expected at most 1572864: partition `app`"):
         flash_content.make(asked, None)
     with pytest.raises(FlashToolError, match="a file system without an identity"):
         flash_content.make(flash_content.Asked(board=board.NAME, state=tmp_path / "state.img"), None)

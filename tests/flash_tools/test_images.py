@@ -27,6 +27,7 @@ def _tree(root: Path) -> Path:
             "def run():\n    print('running', cbor.dumps(7), NAME, sorted(os.listdir('/state')))\n"
             "    print(open('/state/identity', 'rb').read())\n"
         ),
+        "firmware/starter.py": "def begin(root):\n    return root + '/a', False\n",
         "firmware/deep/__init__.py": "",
         "firmware/deep/er.py": "from boards.virtual.board import NAME\n",
         "boards/__init__.py": "",
@@ -57,6 +58,7 @@ def test_only_what_a_node_runs_is_in_the_image(tmp_path: Path) -> None:
         "firmware/deep/__init__.py",
         "firmware/deep/er.py",
         "firmware/main.py",
+        "firmware/starter.py",
         "protocols/__init__.py",
         "protocols/wire/__init__.py",
         "protocols/wire/cbor.py",

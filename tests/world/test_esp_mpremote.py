@@ -39,7 +39,7 @@ def test_a_program_that_has_ended_leaves_the_prompt_and_its_files(tmp_path: Path
             file.write(b"print('that was all')")
     flash = NorFlash(4 << 20, b"\xff" * 0x1000 + image.release("esp32"))
     flash.data[TABLE_AT : TABLE_AT + 0xC00] = image.board_table(board_constants("esp32_devkitc_sx1262"))
-    flash.data[0x200000:0x300000] = app.image
+    flash.data[0x200000:0x380000] = app.image
     bench = BenchBoard(tmp_path / "board", EspChip("esp32", flash=flash))
     port = PtyPort(bench, tmp_path / "tty")
     board = open_board(port)

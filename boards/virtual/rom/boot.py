@@ -12,10 +12,10 @@ sys.path[:] = [_main] + os.getenv("MICROPYPATH").split(":") + [".frozen"]
 import esp32  # noqa: E402  (from the path just set)
 
 
-def _mount(label, point, **options):
+def _mount(label, point):
     part = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=label)[0]
     try:
-        vfs.mount(vfs.VfsLfs2(part), point, **options)
+        vfs.mount(vfs.VfsLfs2(part), point)
         return True
     except OSError:
         return False
@@ -23,9 +23,11 @@ def _mount(label, point, **options):
 
 # A `state` that does not mount is the node's decision, not the boot script's: it may hold the only copy of a record.
 _mount("state", "/state")
-if not _mount("app", "/app", readonly=True) and _main.startswith("/app"):
+if not _mount("app", "/app") and _main == "/app":
     print("boot: partition app does not mount")
     sys.exit(1)
+if _main == "/app":
+    os.chdir(_main)  # a chip has it at /
 try:
     with open(_main + "/main.py") as _file:
         _source = _file.read()

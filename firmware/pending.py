@@ -1,0 +1,67 @@
+"""What a node knows of an update that is under way: one document, from the last fragment to the news of how it ended.
+
+update = phase u8 | slot u8 | flags u8 | outcome u8 | tries u8 | hours u8 | of which this start u8 | sent u16
+         | of which this start u16 | sequence u32 | size u32 | payload size u32 | SHA-256 of the bundle
+         | SHA-256 of the payload | the event to be kept
+"""
+
+from struct import calcsize, pack, unpack_from
+
+from firmware.durable import Document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from firmware.node import Node
+
+# Phases. VERIFIED: the manifest was signed by whom this node trusts, and what is below is out of it.
+NOTHING, RECEIVED, VERIFIED, ON_TRIAL, ENDED, TOLD = 0, 1, 2, 3, 4, 5
+# Flags: no sensor answered before the update; a start of the trial was found healthy.
+MUTE, HEALTHY = 1, 2
+NAME = "update"
+_FIELDS = "<BBBBBBBHHIII32s32s"
+PHASE, SLOT, FLAGS, OUTCOME, TRIES, HOURS, HOURS_NOW, SENT, SENT_NOW = 0, 1, 2, 3, 4, 5, 6, 7, 8
+SEQUENCE, SIZE, PAYLOAD_SIZE, DIGEST, PAYLOAD_DIGEST = 9, 10, 11, 12, 13
+
+
+class Pending:
+    """``f``: the fields, in the order above; ``intent``: the event to be kept, as in records.keep_once."""
+
+    def __init__(self, fs: "Any") -> None:
+        self._file = Document(fs, NAME)
+        data = self._file.load() or bytes(calcsize(_FIELDS))
+        self.f: "list[Any]" = list(unpack_from(_FIELDS, data))
+        self.intent = data[calcsize(_FIELDS) :]
+
+    def save(self, intent: bytes = b"") -> None:
+        self.intent = intent
+        self._file.save(pack(_FIELDS, *self.f) + intent)
+
+    def end(self, outcome: int) -> None:
+        """It is known how it ended."""
+        self.f[PHASE] = ENDED
+        self.f[OUTCOME] = outcome
+        self.save()
+
+
+def hand_over(node: "Node") -> bool:
+    """An update is whole: the next start, which is now, looks at it. False while another one is on trial."""
+    pending = Pending(node.hal.state_fs)
+    if pending.f[PHASE] == ON_TRIAL:
+        return False
+    pending.f = [0] * DIGEST + [b"", b""]
+    pending.f[PHASE] = RECEIVED
+    pending.f[FLAGS] = 0 if has_answered(node) else MUTE
+    pending.save()
+    node.outbox.flush()
+    node.hal.reset()
+    return True
+
+
+def has_answered(node: "Node") -> bool:
+    """Whether a sensor had something to say in the latest measurement."""
+    for value in node.sampler.values:
+        if value is not None:
+            return True
+    return False

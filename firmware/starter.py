@@ -1,0 +1,35 @@
+"""Between reset and the program: which slot is started. It lies beside the slots and is written by the flasher alone.
+
+What it decides with has to outlive every release, so it is small, needs nothing of a slot, and is off the heap again
+before the slot's own modules come. Nothing is written unless a release is on trial.
+"""
+
+import machine
+
+from firmware.hal.app import Mounted, remount
+from firmware.slots import FOLDERS, NONE, TRIAL, Slots, choose, counted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+WATCHDOG_MS = 60000
+
+
+def begin(root: str) -> "tuple[str, bool]":
+    """The folder of the slot to start, and whether that is on trial; then it is counted.
+
+    ``root``: where `app` is mounted.
+    """
+    fs: "Any" = Mounted(root)
+    found = Slots(fs)
+    slot = found.starts
+    if found.record[TRIAL] != NONE:
+        machine.WDT(timeout=WATCHDOG_MS)  # it may hang before it has a watchdog of its own
+        # A node sleeps only once a start has come to something.
+        if machine.reset_cause() != machine.DEEPSLEEP_RESET:
+            fs = remount(root, False)
+            found = Slots(fs)
+            slot = counted(found)
+    folder = choose(fs, slot)
+    return root + folder, folder == FOLDERS[slot] and slot == found.record[TRIAL]

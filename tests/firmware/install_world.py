@@ -1,0 +1,369 @@
+"""Updates of a node whose power is cut everywhere, and the judge. Runs inside MicroPython, and on CPython.
+
+One chip has both partitions, so that a cut may hit any operation of either. A life is a row of updates: the pieces come
+in, are handed over, installed, tried, and confirmed or rolled back; then the next. `Sweep` cuts it at each operation,
+starts the node until nothing is under way any more, judging every start, and does so once more with a second cut
+somewhere in that recovery. The judge knows what a slot may hold: the old release or the new one, whole.
+"""
+
+import json
+from binascii import unhexlify
+
+from firmware import gate, pending, pieces, slots, update
+from firmware.durable import Document
+from firmware.errors import StorageError
+from firmware.hal import CAUSE_HARD_RESET
+from firmware.steady import steady
+from hil_tests.world.cutflash import BLOCK_BYTES, VARIANTS, CutFlash, PowerCut, Rng
+from protocols.wire import bundle, cbor, ota, release
+
+APP_BLOCKS = 72
+STATE_BLOCKS = 16
+FRAGMENT = 200
+STARTS_MAX = 40
+OK, CRASHES, UNHEALTHY = 0, 1, 2
+
+
+class Wrong(Exception):
+    """The node ran what it must not run, or told what was not so."""
+
+
+class Reset(Exception):
+    """The program asked for one."""
+
+
+class Part:
+    """A partition of a chip, as a block device."""
+
+    def __init__(self, flash, first, blocks):
+        self._flash = flash
+        self._first = first
+        self._blocks = blocks
+
+    def readblocks(self, block, buf, offset=0):
+        flash = self._flash
+        if flash.dead or flash.unstable:
+            flash.readblocks(self._first + block, buf, offset)
+        else:  # the same, a few microseconds faster: a sweep is mostly this
+            at = (self._first + block) * BLOCK_BYTES + offset
+            buf[:] = flash._view[at : at + len(buf)]
+
+    def writeblocks(self, block, buf, offset=0):
+        self._flash.writeblocks(self._first + block, buf, offset)
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self._blocks
+        return self._flash.ioctl(op, self._first + arg if op == 6 else arg)
+
+
+_KEPT = [None]
+_ABANDONED = []
+
+
+class Files:
+    """A mounted file system. MicroPython's garbage collector closes files that were left open, which those of a node
+    that lost its power must never be: they are kept for good."""
+
+    def __init__(self, mount, device):
+        self._fs = mount(device)
+        for name in ("remove", "mkdir", "stat", "statvfs", "ilistdir"):
+            setattr(self, name, getattr(self._fs, name))
+
+    def open(self, path, mode):
+        file = self._fs.open(path, mode)
+        if "r" not in mode:  # one at a time
+            _KEPT[0] = file
+        return file
+
+    @staticmethod
+    def abandon():
+        _ABANDONED.append(_KEPT[0])
+
+
+class Box:
+    """An outbox as small as it can be: the events that were kept."""
+
+    def __init__(self, fs):
+        self._file = Document(fs, "box")
+        data = self._file.load()
+        self.events = cbor.loads(data) if data else []
+
+    @property
+    def next_seq(self):
+        return len(self.events) + 1
+
+    def keep(self, kind, payload):
+        self.events.append(bytes(payload))
+        self._file.save(cbor.dumps(self.events))
+        return len(self.events)
+
+    def flush(self):
+        pass
+
+
+class Clock:
+    seconds = 0
+
+    def uptime_s(self):
+        return self.seconds
+
+    def ticks_ms(self):
+        return 0
+
+    def ticks_diff(self, later, earlier):
+        return later - earlier
+
+
+class Bag:
+    """An object with attributes."""
+
+    def __init__(self, **fields):
+        for name in fields:
+            setattr(self, name, fields[name])
+
+
+class Hal:
+    def __init__(self, state, app, slot):
+        self.state_fs = state
+        self.reset_cause = CAUSE_HARD_RESET
+        self.clock = Clock()
+        self.lines = []
+        self._app = app
+        self._slot = slot
+
+    def mount(self, is_steady):
+        return self._app(is_steady), self._slot
+
+    def log(self, text):
+        self.lines.append(text)
+
+    def feed_watchdog(self):
+        pass
+
+    def reset(self):
+        raise Reset
+
+
+class Node:
+    """What the gate asks of a node. A healthy one is answered at once, the other never measures."""
+
+    def __init__(self, hal, is_healthy):
+        self.hal = hal
+        self.outbox = Box(hal.state_fs)
+        self.has_measured = is_healthy
+        self.sampler = Bag(values=[7, None])
+        self.health = Bag(heap_free_min=9999, frames_sent=1)
+        self.uplink = Bag(must_hello=not is_healthy, hurry=lambda: None)
+
+    def step(self):
+        self.hal.clock.seconds += 1800
+        return 0
+
+    def record_time(self):
+        return 0, 0
+
+
+class Chip:
+    """One node: its flash, and a start of it after the other until nothing is under way."""
+
+    def __init__(self, mount, flash, start):
+        self.flash = flash
+        self._mount = mount
+        self._app = Part(flash, 0, APP_BLOCKS)
+        self._state = Part(flash, APP_BLOCKS, STATE_BLOCKS)
+        self.runs = -1  # the release that ran in the latest start
+        self.old, self.new, self.fault = start
+
+    def app(self, is_steady):
+        if not is_steady and self.flash.unstable:  # else it finds nothing, and takes its time for it
+            steady(self._app)
+        return Files(self._mount, self._app)
+
+    def state(self):
+        if self.flash.unstable:
+            steady(self._state)
+        return Files(self._mount, self._state)
+
+    def start(self):
+        """One start, as starter.py and main.py make it. True when nothing is under way any more."""
+        app = self.app(True)
+        found = slots.Slots(app)
+        slot = found.starts
+        if found.record[slots.TRIAL] != slots.NONE:
+            app = self.app(False)
+            slot = slots.counted(slots.Slots(app))
+        folder = slots.choose(app, slot)
+        self.runs = self._judge(app, folder)
+        if self.runs == self.new and self.fault == CRASHES:
+            return False
+        hal = Hal(self.state(), self.app, slots.FOLDERS.index(folder))
+        judge = update.begin(hal)
+        data = Document(hal.state_fs, "update").load()
+        is_healthy = self.runs != self.new or self.fault == OK
+        news = gate.recover(hal) if data and data[0] else None
+        node = Node(hal, is_healthy)
+        if news is not None:
+            news.recover(node.outbox)
+            news.started(node)
+        while judge is not None:
+            if judge.step(node) < 0:
+                judge = None
+        self.events = node.outbox.events
+        phase = pending.Pending(hal.state_fs).f[pending.PHASE]
+        return phase == pending.NOTHING
+
+    def settle(self):
+        """Start it until nothing is under way."""
+        for _ in range(STARTS_MAX):
+            try:
+                if self.start():
+                    return
+            except Reset:
+                pass
+        raise Wrong("still not settled after %d starts" % STARTS_MAX)
+
+    def _judge(self, app, folder):
+        tree = bundle.Tree(app, folder)
+        try:
+            with tree.open(release.FILE) as file:
+                sequence = release.decode(file.read(1000)).sequence
+        except OSError:
+            raise Wrong("neither: %s has no %s" % (folder, release.FILE))
+        if sequence not in (self.old, self.new):
+            raise Wrong("release %d runs, allowed are %d and %d" % (sequence, self.old, self.new))
+        if bundle.digest(tree) != WHOLE[sequence]:
+            raise Wrong("release %d in %s is not whole" % (sequence, folder))
+        return sequence
+
+    def receive(self, data, session):
+        """The pieces of an update come in, and are handed over."""
+        state = self.state()
+        receiver = ota.OtaReceiver(pieces.Pieces(state), 100000)
+        count = -(-len(data) // FRAGMENT)
+        padding = count * FRAGMENT - len(data)
+        receiver.hear(session, ota.Setup(count, FRAGMENT, padding, 0, 0).encode())
+        data += bytes(padding)
+        for at in range(count):
+            receiver.hear(session, ota.data_fragment(at + 1, data[FRAGMENT * at : FRAGMENT * (at + 1)]))
+        hal = Hal(state, self.app, 0)
+        try:
+            pending.hand_over(Node(hal, True))
+        except Reset:
+            pass
+
+
+WHOLE = {}  # sequence -> (size, digest) of its bundle
+
+
+class Sweep:
+    """``steps``: (release that runs, release that comes, bytes of the update, what is wrong with it)."""
+
+    def __init__(self, mount, first, steps, seed):
+        self.mount = mount
+        self.seed = seed
+        self.steps = steps
+        self.cuts = 0
+        self.failures = []
+        flash = CutFlash(
+            bytearray(b"\xff" * ((APP_BLOCKS + STATE_BLOCKS) * BLOCK_BYTES)), seed=seed, record=True
+        )
+        for at, blocks in ((0, APP_BLOCKS), (APP_BLOCKS, STATE_BLOCKS)):
+            mount.mkfs(Part(flash, at, blocks))
+        tree = bundle.Tree(Files(mount, Part(flash, 0, APP_BLOCKS)), "/a")
+        tree._fs.mkdir("/a")
+        for path in sorted(first):
+            with tree.create(path) as file:
+                file.write(first[path])
+        WHOLE[steps[0][0]] = bundle.digest(tree)
+        self.image = bytes(flash.image)
+        flash.log = []
+        flash.ops = 0
+        self.until = []  # operations at the end of each step
+        for at, (old, new, data, fault) in enumerate(steps):
+            chip = Chip(mount, flash, (old, new, fault))
+            chip.receive(data, at + 1)
+            chip.settle()
+            if (chip.runs == new) != (fault == OK):
+                raise Wrong("uncut, step %d ends with release %d" % (at, chip.runs))
+            self._check_events(chip, at, True)
+            self.until.append(flash.ops)
+        self.log = flash.log
+
+    def _check_events(self, chip, at, is_told):
+        """One event for each update that was begun, with its outcome."""
+        told = [cbor.loads(event)[4] for event in chip.events]
+        for n in range(len(told)):
+            _, new, _, fault = self.steps[n]
+            if told[n][0] != new or (told[n][1] == 1) != (fault == OK):
+                raise Wrong("update %d to release %d was told as %r" % (n, new, told[n]))
+        if len(told) not in ((at + 1,) if is_told else (at, at + 1)):
+            raise Wrong("%d events after %d updates" % (len(told), at + 1))
+        return len(told) == at + 1
+
+    def run(self, chosen):
+        before = CutFlash(bytearray(self.image))
+        number = 0
+        at = 0
+        for op in range(len(self.log)):
+            while self.until[at] <= op:
+                at += 1
+            for variant in range(len(VARIANTS)):
+                number += 1
+                if chosen(number):
+                    self._cut(before.image, at, op, variant)
+            before.apply(*self.log[op])
+
+    def _cut(self, image, at, op, variant):
+        seed = self.seed * 1000003 + op * 8 + variant
+        flash = CutFlash(bytearray(image), seed=seed)
+        flash.tear(*self.log[op], variant)
+        self.stage = "first"
+        try:
+            self._recover(flash, at, seed)
+        except (Wrong, OSError, StorageError) as exc:
+            if len(self.failures) < 12:
+                self.failures.append(
+                    "op %d %s, step %d, %s: %s %s"
+                    % (op, VARIANTS[variant], at, self.stage, type(exc).__name__, exc)
+                )
+
+    def _recover(self, flash, at, seed):
+        self.cuts += 1
+        image = bytearray(flash.image)
+        unstable = {block: bytearray(mask) for block, mask in flash.unstable.items()}
+        self._settled(flash, at)
+        rng = Rng(seed + 1)
+        again = CutFlash(image, unstable, seed)
+        again.cut_at = rng.below(max(flash.ops, 1))
+        again.variant = rng.below(len(VARIANTS))
+        flash.release()
+        self.cuts += 1
+        self.stage = "again at %d of %d %s" % (again.cut_at, flash.ops, VARIANTS[again.variant])
+        try:
+            self._settled(again, at)
+        except PowerCut:
+            Files.abandon()
+        last = CutFlash(bytearray(again.image), again.unstable, seed + 2)
+        again.release()
+        self._settled(last, at)
+        last.release()
+
+    def _settled(self, flash, at):
+        old, new, _, fault = self.steps[at]
+        chip = Chip(self.mount, flash, (old, new, fault))
+        chip.events = []
+        chip.settle()
+        was_told = self._check_events(chip, at, False)
+        if chip.runs != (new if fault == OK and was_told else old):
+            raise Wrong("release %d runs in the end" % chip.runs)
+
+
+def life(path):
+    """(files of the first release, steps) out of what install_cases.py wrote."""
+    with open(path) as file:
+        made = json.loads(file.read())
+    for sequence, size, digest in made["digests"]:
+        WHOLE[sequence] = (size, unhexlify(digest))
+    first = {name: unhexlify(data) for name, data in made["first"].items()}
+    return first, [(old, new, unhexlify(data), fault) for old, new, data, fault in made["steps"]]
