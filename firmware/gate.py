@@ -1,13 +1,15 @@
-"""Whether a release that is on trial may stay. In RAM during a trial only; the release that is tried judges itself.
+"""Whether a release that is on trial may stay. Loaded for each look and let go of; the release judges itself.
 
-It may once a set was measured in which a sensor answered (unless none did before), the heap and the length of a step
-are sane, and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S. For the answer
-there are days: a gateway may be away, and nobody is helped by a node that goes back for that. So its absence alone ends
-a trial only after SILENT_S and SILENT_TRIES frames. What takes the node down again and again is counted by the starter.
+It may once a set was measured in which a sensor answered (unless none did before), the heap is sane, and an authentic
+answer came to what it sent. All but the answer has to come within HEALTHY_S. For the answer there are days: a gateway
+may be away, and nobody is helped by a node that goes back for that. So its absence alone ends a trial only after
+SILENT_S and SILENT_TRIES frames. What hangs or takes the node down is counted by the starter.
 """
 
+import gc
+
 from firmware import records, slots
-from firmware.hal import CAUSE_DEEP_SLEEP
+from firmware.modules import forget
 from firmware.pending import (
     ENDED,
     FLAGS,
@@ -24,6 +26,7 @@ from firmware.pending import (
     SEQUENCE,
     TOLD,
     Pending,
+    drop,
     has_answered,
 )
 from protocols.wire import codes, messages, outcomes
@@ -40,80 +43,69 @@ SILENT_S = 72 * 3600
 SILENT_TRIES = 20
 # After a collection: what joining and coding a batch take is more than this, and fails by itself if it is not there.
 HEAP_MIN = 2048
-# A step is a transaction on a probe's bus or a write to flash; the watchdog bites after 60 s.
-STEP_MS_MAX = 15000
+# Between two looks.
+PAUSE_S = 10
 _HOUR_S = 3600
 
 
-class Gate:
-    """Looks at a node after each of its steps, until the trial is over."""
+def look(node: "Node") -> int:
+    """The uptime at which to look again; -1 when the trial has ended well. One that ends badly ends with a reset."""
+    gc.collect()
+    pending = Pending(node.hal.state_fs)
+    f = pending.f
+    if f[PHASE] != ON_TRIAL:  # that was confirmed by the look before
+        tell(node, pending)
+        drop(node.hal)
+        return -1
+    uptime_s = node.hal.clock.uptime_s()
+    if not f[FLAGS] & HEALTHY and _is_healthy(node, f[FLAGS]):
+        _slots(node).came_to_something()
+        f[FLAGS] |= HEALTHY
+        pending.save()
+    if f[FLAGS] & HEALTHY and not node.uplink.must_hello:
+        _slots(node).confirm()
+        pending.end(outcomes.INSTALLED)
+        return uptime_s  # the next look tells of it: each needs little of the heap
+    _count(node, pending, uptime_s // _HOUR_S)
+    if not f[FLAGS] & HEALTHY:
+        if f[HOURS] * _HOUR_S >= HEALTHY_S:
+            _roll_back(node, pending, outcomes.UNHEALTHY)
+    elif f[HOURS] * _HOUR_S >= SILENT_S and f[SENT] >= SILENT_TRIES:
+        _roll_back(node, pending, outcomes.SILENT)
+    return uptime_s + PAUSE_S
 
-    def __init__(self, hal: "Hal", pending: "Pending") -> None:
-        self._hal = hal
-        self._pending = pending
-        self._is_slow = False
-        if hal.reset_cause != CAUSE_DEEP_SLEEP:
-            pending.f[HOURS_NOW] = pending.f[SENT_NOW] = 0
 
-    def step(self, node: "Node") -> int:
-        """A step of the node; what it returns, or -1 when the trial has ended well. A reset when it ends badly."""
-        clock = self._hal.clock
-        begun_ms = clock.ticks_ms()
-        wait_ms = node.step()
-        self._is_slow = self._is_slow or clock.ticks_diff(clock.ticks_ms(), begun_ms) > STEP_MS_MAX
-        return -1 if self._look(node) else wait_ms
+def _slots(node: "Node") -> "slots.Slots":
+    return slots.Slots(node.hal.mount(True)[0])
 
-    def _look(self, node: "Node") -> bool:
-        f = self._pending.f
-        if not f[FLAGS] & HEALTHY and node.has_measured and self._is_healthy(node):
-            self._slots().came_to_something()
-            f[FLAGS] |= HEALTHY
-            self._pending.save()
-        if f[FLAGS] & HEALTHY and not node.uplink.must_hello:
-            self._confirm(node)
-            return True
-        self._count(node)
-        if not f[FLAGS] & HEALTHY:
-            if f[HOURS] * _HOUR_S >= HEALTHY_S:
-                self._roll_back(node, outcomes.UNHEALTHY)
-        elif f[HOURS] * _HOUR_S >= SILENT_S and f[SENT] >= SILENT_TRIES:
-            self._roll_back(node, outcomes.SILENT)
+
+def _is_healthy(node: "Node", flags: int) -> bool:
+    if not node.has_measured or node.health.heap_free_min < HEAP_MIN:
         return False
+    return bool(flags & MUTE) or has_answered(node)
 
-    def _slots(self) -> "slots.Slots":
-        return slots.Slots(self._hal.mount(True)[0])
 
-    def _is_healthy(self, node: "Node") -> bool:
-        answered = self._pending.f[FLAGS] & MUTE or has_answered(node)
-        return bool(answered) and not self._is_slow and node.health.heap_free_min >= HEAP_MIN
+def _count(node: "Node", pending: "Pending", hours: int) -> None:
+    """Hours of the trial and frames that it sent, over all its starts; made durable once an hour."""
+    f = pending.f
+    if hours < f[HOURS_NOW]:  # it slept, and what it slept with is lost
+        f[HOURS_NOW] = f[SENT_NOW] = 0
+    if hours == f[HOURS_NOW]:
+        return
+    sent = node.health.frames_sent
+    f[HOURS] = min(f[HOURS] + hours - f[HOURS_NOW], 255)
+    f[SENT] = min(f[SENT] + max(sent - f[SENT_NOW], 0), 0xFFFF)
+    f[HOURS_NOW], f[SENT_NOW] = min(hours, 255), min(sent, 0xFFFF)
+    pending.save()
 
-    def _count(self, node: "Node") -> None:
-        """Hours of the trial and frames that it sent, over all its starts; made durable once an hour."""
-        f = self._pending.f
-        hours = self._hal.clock.uptime_s() // _HOUR_S
-        if hours < f[HOURS_NOW]:  # it slept, and what it slept with is lost
-            f[HOURS_NOW] = f[SENT_NOW] = 0
-        if hours == f[HOURS_NOW]:
-            return
-        sent = node.health.frames_sent
-        f[HOURS] = min(f[HOURS] + hours - f[HOURS_NOW], 255)
-        f[SENT] = min(f[SENT] + max(sent - f[SENT_NOW], 0), 0xFFFF)
-        f[HOURS_NOW], f[SENT_NOW] = min(hours, 255), min(sent, 0xFFFF)
-        self._pending.save()
 
-    def _confirm(self, node: "Node") -> None:
-        self._slots().confirm()
-        self._pending.end(outcomes.INSTALLED)
-        self._hal.log("update: release %d is confirmed" % self._pending.f[SEQUENCE])
-        tell(node, self._pending)
-
-    def _roll_back(self, node: "Node", outcome: int) -> None:
-        self._hal.log("update: release %d is rolled back" % self._pending.f[SEQUENCE])
-        self._pending.f[OUTCOME] = outcome
-        self._pending.save()
-        node.outbox.flush()
-        self._slots().roll_back()
-        self._hal.reset()
+def _roll_back(node: "Node", pending: "Pending", outcome: int) -> None:
+    node.hal.log("update: release %d is rolled back" % pending.f[SEQUENCE])
+    pending.f[OUTCOME] = outcome
+    pending.save()
+    node.outbox.flush()
+    _slots(node).roll_back()
+    node.hal.reset()
 
 
 def tell(node: "Node", pending: "Pending") -> None:
@@ -123,21 +115,24 @@ def tell(node: "Node", pending: "Pending") -> None:
         f[PHASE] = NOTHING
         pending.save()
     elif f[PHASE] == ENDED:
-        name, result, reason = outcomes.OUTCOMES[f[OUTCOME]]
         time, tq = node.record_time()
-        payload = records.pack_event(
-            time, tq, codes.UPDATE, messages.NOTE, [f[SEQUENCE], result, reason, f[OUTCOME]]
-        )
+        payload = records.pack_event(time, tq, codes.UPDATE, messages.NOTE, [f[SEQUENCE], f[OUTCOME]])
         f[PHASE] = TOLD
         records.keep_once(node.outbox, pending.save, records.EVENT, payload)
         node.uplink.hurry()
-        node.hal.log("update: %s" % name)
+        node.hal.log("update: release %d ended with %d" % (f[SEQUENCE], f[OUTCOME]))
 
 
-def recover(hal: "Hal") -> "_News | None":
-    """Of an update that has ended: what a start has to do about it. None while it is on trial."""
-    pending = Pending(hal.state_fs)
-    return None if pending.f[PHASE] == ON_TRIAL else _News(pending)
+def close() -> None:
+    """Of all that is loaded here."""
+    for name in ("gate", "pending", "slots"):
+        forget("firmware." + name)
+    forget("protocols.wire.outcomes")
+
+
+def recover(hal: "Hal") -> "_News":
+    """Of an update that has ended: what a start has to do about it."""
+    return _News(Pending(hal.state_fs))
 
 
 class _News:

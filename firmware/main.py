@@ -16,7 +16,6 @@ from firmware.node import Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from firmware.gate import Gate
     from firmware.hal import Hal
     from firmware.trials import Trials
 
@@ -35,7 +34,7 @@ class Life:
         self._hal = hal
         self._failures = 0  # failed steps in a row
         self._trials: "Trials | None" = None
-        self._gate: "Gate | None" = None  # while this release is on trial
+        self._look_at_s = -1  # uptime, while this release is on trial
 
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
@@ -44,8 +43,9 @@ class Life:
         if kept and kept[0]:
             from firmware import update  # on the heap until all that can be done of it without a node is done
 
-            self._gate = update.begin(hal)
-            forget("firmware.update")
+            self._look_at_s = int(update.begin(hal)) - 1
+            del update
+            gc.collect()
         if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
             self._trials = _trials(hal)
         trials = self._trials
@@ -67,20 +67,14 @@ class Life:
         """One step of the node; milliseconds to the next."""
         node = self.node
         try:
-            if self._gate is None:
-                wait_ms = node.step()
-            else:
-                wait_ms = self._gate.step(node)
-                if wait_ms < 0:  # it may stay
-                    self._gate = None
-                    forget("firmware.gate")
-                    wait_ms = 0
+            wait_ms = node.step()
             self._failures = 0
             if self._trials is not None and node.has_measured:
                 self._trials.succeeded(node)
                 self._trials = None
                 forget("firmware.trials")
                 return 0  # it may have something to tell
+            self._judge(node)
             if node.nap is not None and self._trials is None:
                 node.nap.look(node)  # does not return if the node sleeps
             return wait_ms
@@ -94,6 +88,15 @@ class Life:
                 self._trials.failed_again()
             self._hal.reset()
         return _PAUSE_MS
+
+    def _judge(self, node: "Node") -> None:
+        """Whether this release may stay: from its first measurement on, or when there was none for long."""
+        uptime_s = self._hal.clock.uptime_s()
+        if 0 <= self._look_at_s <= uptime_s and (self._trials is None or uptime_s >= 3600):
+            from firmware import gate
+
+            self._look_at_s = gate.look(node)
+            gate.close()
 
 
 def _trials(hal: "Hal") -> "Trials":
@@ -128,7 +131,7 @@ def start(hal: "Hal") -> "Life":
             hal.idle(START_PAUSE_MS)
             hal.reset()
         hal.idle(_NO_IDENTITY_MS)
-        if life._gate is not None:
+        if life._look_at_s >= 0:
             hal.reset()  # on trial, and before it this was a node
         hal.feed_watchdog()
 

@@ -7,12 +7,13 @@ update = phase u8 | slot u8 | flags u8 | outcome u8 | tries u8 | hours u8 | of w
 
 from struct import calcsize, pack, unpack_from
 
-from firmware.durable import Document
+from firmware.durable import Document, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from firmware.hal import Hal
     from firmware.node import Node
 
 # Phases. VERIFIED: the manifest was signed by whom this node trusts, and what is below is out of it.
@@ -20,6 +21,8 @@ NOTHING, RECEIVED, VERIFIED, ON_TRIAL, ENDED, TOLD = 0, 1, 2, 3, 4, 5
 # Flags: no sensor answered before the update; a start of the trial was found healthy.
 MUTE, HEALTHY = 1, 2
 NAME = "update"
+# Where what is received is kept (pieces.py).
+PIECES = "/update"
 _FIELDS = "<BBBBBBBHHIII32s32s"
 PHASE, SLOT, FLAGS, OUTCOME, TRIES, HOURS, HOURS_NOW, SENT, SENT_NOW = 0, 1, 2, 3, 4, 5, 6, 7, 8
 SEQUENCE, SIZE, PAYLOAD_SIZE, DIGEST, PAYLOAD_DIGEST = 9, 10, 11, 12, 13
@@ -65,3 +68,22 @@ def has_answered(node: "Node") -> bool:
         if value is not None:
             return True
     return False
+
+
+def drop(hal: "Hal") -> None:
+    """What was received is of no use any more. Its session is kept, so that nothing of it is taken for new."""
+    head = read_file(hal.state_fs, PIECES, 5)
+    if head is not None:
+        try:
+            with hal.state_fs.open(PIECES, "wb") as file:
+                file.write(b"\0\0\2" + head[3:])
+        except OSError as exc:
+            hal.log("flash: %r" % exc)  # the next session clears it
+
+
+def give_a_start(hal: "Hal") -> None:
+    """Starts that failed (trials.py) were those of another program: this one begins with none."""
+    file = Document(hal.state_fs, "trials")
+    kept = file.load()
+    if kept and kept[0]:
+        file.save(bytes((0,)) + kept[1:])

@@ -10,6 +10,7 @@ which one it is: two bytes of heap for each are enough.
 import io
 from array import array
 
+from firmware.pending import PIECES as PATH
 from protocols.wire.ota import HEAD, OtaReceiver
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-PATH = "/update"
 _ENTRY_HEAD = 3
 
 
@@ -126,8 +126,3 @@ class Whole(io.IOBase):
                 break
             done += got
         return bytes(view[:done])
-
-    def forget(self) -> None:
-        """It is of no use any more. The number of its session is kept, so that nothing of it is taken for new."""
-        if self._receiver.session or self._receiver.setup is not None:
-            self._receiver.forget()

@@ -68,6 +68,8 @@ class Slots:
     def confirm(self) -> None:
         """What was on trial runs from now on."""
         _, trial, _, starts, tried = self.record
+        if trial == NONE:
+            return
         self.save(trial, NONE, 0, starts, tried)
 
     def roll_back(self) -> None:

@@ -13,7 +13,6 @@ from firmware import records
 from firmware.durable import Document
 from firmware.errors import StorageError
 from firmware.hal import CAUSE_POWER_ON, CAUSE_WATCHDOG
-from firmware.modules import forget
 from protocols.wire import codes, messages
 
 TYPE_CHECKING = False
@@ -28,6 +27,8 @@ SAFE_S = 3600
 
 # trials = failed u8 | told u8 | the event to be kept, as in records.keep_once
 _HEAD = 2
+# Phases of an update beyond this one: it has ended (pending.py).
+_ON_TRIAL = 3
 
 
 class Trials:
@@ -42,11 +43,11 @@ class Trials:
         self._intent = kept[_HEAD:]
         self._news = None  # of an update that has ended
         data = Document(hal.state_fs, "update").load()
-        if data and data[0]:
+        if data and data[0] > _ON_TRIAL:
             from firmware import gate
 
             self._news = gate.recover(hal)
-            forget("firmware.gate")
+            gate.close()
         if hal.reset_cause == CAUSE_WATCHDOG:
             self.failed_again()
         elif hal.reset_cause == CAUSE_POWER_ON:

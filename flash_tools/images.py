@@ -111,7 +111,7 @@ def starter(root: Path) -> dict[str, bytes]:
         for path in shared_sources(root, "virtual")
         if path.parts[0] != "boards"
     }
-    shaken = shake(sources, _STARTER)
+    shaken = shorten(shake(sources, _STARTER), ["begin"])
     paths = {name: f"{BOOT}/{name.replace('.', '/')}" for name in shaken}
     packages = {name.rpartition(".")[0] for name in shaken}
     for name in packages & shaken.keys():

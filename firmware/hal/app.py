@@ -38,11 +38,11 @@ def remount(root: str, is_steady: bool) -> "Any":
             break
     else:
         raise OSError("no partition of the program: flash the partition table of this board")
+    from firmware.steady import steady  # while it can be read
+
     place = root or "/"
     vfs.umount(place)
     if not is_steady:
-        from firmware.steady import steady
-
         steady(found[0])
     fs = vfs.VfsLfs2(found[0])  # type: ignore[abstract]
     vfs.mount(fs, place)

@@ -229,7 +229,7 @@ def test_partitions_fit_the_flash_behind_micropython(board: ModuleType) -> None:
 def test_the_partition_table_mounts_our_image_as_micropythons_file_system(name: str) -> None:
     text = csv(board_constants(name))
     assert "factory, app, factory, 0x10000, 0x1f0000" in text
-    assert "vfs, data, fat, 0x200000, 0x100000" in text
+    assert "vfs, data, fat, 0x200000, 0x180000" in text
     assert "state, data, fat, 0x380000, 0x80000" in text
 
 
