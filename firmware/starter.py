@@ -4,9 +4,7 @@ What it decides with has to outlive every release, so it is small, needs nothing
 before the slot's own modules come. Nothing is written unless a release is on trial.
 """
 
-import machine
-
-from firmware.hal.app import Mounted, remount
+from firmware.hal.app import Mounted, guard, remount
 from firmware.slots import FOLDERS, NONE, TRIAL, Slots, choose, counted
 
 TYPE_CHECKING = False
@@ -25,9 +23,8 @@ def begin(root: str) -> "tuple[str, bool]":
     found = Slots(fs)
     slot = found.starts
     if found.record[TRIAL] != NONE:
-        machine.WDT(timeout=WATCHDOG_MS)  # it may hang before it has a watchdog of its own
         # A node sleeps only once a start has come to something.
-        if machine.reset_cause() != machine.DEEPSLEEP_RESET:
+        if not guard(WATCHDOG_MS):
             fs = remount(root, False)
             found = Slots(fs)
             slot = counted(found)

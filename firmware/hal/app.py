@@ -7,6 +7,7 @@ finished first (steady.py).
 import os
 
 import esp32
+import machine
 import vfs
 
 TYPE_CHECKING = False
@@ -48,3 +49,9 @@ def remount(root: str, is_steady: bool) -> "Any":
     vfs.mount(fs, place)
     os.chdir(place)
     return fs
+
+
+def guard(watchdog_ms: int) -> bool:
+    """A program begins that may hang before it has a watchdog of its own. Whether it wakes from deep sleep."""
+    machine.WDT(timeout=watchdog_ms)
+    return bool(machine.reset_cause() == machine.DEEPSLEEP_RESET)
