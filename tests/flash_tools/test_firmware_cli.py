@@ -35,7 +35,7 @@ def test_it_writes_the_module_tree_its_partition_table_and_the_image(
     assert written == {*files, "/partitions.csv", "/app.img"}
     assert (out / "main.py").read_bytes() == boot()
     assert (out / "app.img").read_bytes() == build_app_image(ROOT, "esp32c3_devkitm", "river").data
-    assert f"{sum(map(len, files.values()))} of 1048576 bytes" in said
+    assert f"{sum(map(len, files.values()))} of 1572864 bytes" in said
     code, _, problem = run(capsys, "--out", str(out))
     assert code == 1
     assert "exists. Choose another --out, or --force" in problem
@@ -121,7 +121,7 @@ def test_stock_micropython_mounts_the_image_by_looking_at_it_and_finds_a_main_at
     image = tmp_path / "app.img"
     image.write_bytes(build_app_image(ROOT, "virtual", "river").data)
     boot_script = tmp_path / "boot.py"
-    boot_script.write_bytes(boot("river"))
+    boot_script.write_bytes(boot())
     script = tmp_path / "mount.py"
     script.write_text(MOUNT)
     done = subprocess.run(
