@@ -263,7 +263,7 @@ def test_the_command_tells_each_board_its_sentence_and_its_exit_code_the_truth(
     assert (done.exit_code, "as it should be, all" in done.output) == (0, True), done.output
     benches["ttyA"].flash[0x201000] ^= 1
     done = station.run("verify")
-    assert (done.exit_code, "1 of 22 blocks differ: app at 0x200000" in done.output) == (1, True), done.output
+    assert (done.exit_code, "1 of 30 blocks differ: app at 0x200000" in done.output) == (1, True), done.output
 
 
 def test_erase_state_mints_a_new_key_says_so_and_a_cut_does_not_mint_twice(

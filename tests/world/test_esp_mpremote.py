@@ -32,7 +32,7 @@ def fresh(tmp_path: Path) -> Iterator[PtyPort]:
 
 
 def test_a_program_that_has_ended_leaves_the_prompt_and_its_files(tmp_path: Path) -> None:
-    app, files = formatted(256)
+    app, files = formatted(384)
     files.mkdir("/a")
     for path in ("/main.py", "/a/main.py"):
         with files.open(path, "w") as file:
