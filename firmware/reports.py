@@ -9,10 +9,15 @@ from protocols.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from firmware.hal import Hal
     from firmware.node import Node
     from protocols.wire.messages import Hello, Status
 
 FIRMWARE = "0.1.0"
+# Of a bundle (wire/release.py); its first two bytes, and where its sequence ends at most.
+_RELEASE = "release.cbor"
+_VERSION_1 = b"\x86\x01"
+_HEAD_BYTES = 7
 
 # Keys of the health map (SPEC.md 2.1).
 BOOTS = 0
@@ -43,6 +48,25 @@ TRACEBACK = 32
 COUNTS_OF_TROUBLE = (RECORDS_EVICTED, SENSOR_ERRORS, FRAMES_REFUSED, FRAMES_RESENT, CLOCK_STEPS, FLASH_ERRORS)
 
 
+def release(hal: "Hal") -> int:
+    """The sequence of the release that this program is; 0: it is none. What else the file says is not looked at."""
+    try:
+        with hal.open_program(_RELEASE) as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return 0
+    if len(head) < _HEAD_BYTES or head[:2] != _VERSION_1:
+        return 0
+    first = head[2]  # a CBOR number of at most 30 bits
+    return first if first < 24 else int.from_bytes(head[3 : 3 + (1 << (first & 3))], "big")
+
+
+def firmware(node: "Node") -> str:
+    """Version, and release: 0.1.0+r12 (SPEC.md section 2.1)."""
+    sequence = release(node.hal)
+    return FIRMWARE + "+r%d" % sequence if sequence else FIRMWARE
+
+
 def hello(node: "Node") -> "Hello":
     epoch = node.session.epoch
     return messages.Hello(
@@ -52,7 +76,7 @@ def hello(node: "Node") -> "Hello":
         node.outbox.next_seq,
         node.identity.node_type,
         node.identity.board,
-        FIRMWARE,
+        firmware(node),
         node.health.boots,
         node.hal.reset_cause,
     )
@@ -128,7 +152,7 @@ def _ones(bits: int) -> int:
 def greeting(node: "Node", type_name: str) -> str:
     """For a person at the console."""
     return "tidegate %s: node %04x, %s on %s, boot %d, reset cause %d, %s, %d records waiting" % (
-        FIRMWARE,
+        firmware(node),
         node.identity.address,
         type_name,
         node.identity.board,

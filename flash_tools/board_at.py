@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flash_tools import boot_check, chip, firmware_image, flashing, ports
+from flash_tools import boot_check, chip, firmware_image, flashing, ports, shipped
 from flash_tools.chip import ChipFacts
 from flash_tools.errors import BootFailed, FlashError
 from flash_tools.firmware_image import Firmware, Version
-from flash_tools.flash_content import firmware_version
 from flash_tools.flash_run import Journaled, note_flashed
 from flash_tools.flashing import Content, Progress
-from flash_tools.images import board_constants, build_app_image
+from flash_tools.images import board_constants
 from flash_tools.journal import Journal
 from flash_tools.mint import ROOT
+from flash_tools.shipped import Program
 from flash_tools.station import BoardAt, Booted, Order, Written
 
 
@@ -31,6 +31,8 @@ class Manner:
 
     micropython: Path | None = None
     version: Version | None = None
+    release: Path | None = None  # a release, or a folder of them; None: what is built is none
+    downgrade: bool = False
     erase_state: bool = False
     repartition: bool = False
     boot_s: float = boot_check.BOOT_S
@@ -44,7 +46,7 @@ class Images:
     """What goes onto boards beside an identity, made once per kind of board."""
 
     manner: Manner
-    _apps: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    _apps: dict[tuple[str, str], Program] = field(default_factory=dict)
     _firmware: dict[str, Firmware] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,7 +54,9 @@ class Images:
         """The images of one kind, unless they are made already."""
         with self._turn:
             if (board, node_type) not in self._apps:
-                self._apps[board, node_type] = build_app_image(self.manner.root, board, node_type).data
+                self._apps[board, node_type] = shipped.program(
+                    self.manner.root, board, node_type, self.manner.release
+                )
             if self.manner.micropython is not None and board not in self._firmware:
                 found = firmware_image.load(
                     self.manner.micropython, board_constants(board), self.manner.version
@@ -64,16 +68,19 @@ class Images:
         wanted, manner = order.unit.wanted, self.manner
         board = board_constants(wanted.board)
         self.make(wanted.board, wanted.node_type)
+        made = self._apps[wanted.board, wanted.node_type]
         return Content(
             board=board,
-            app=self._apps[wanted.board, wanted.node_type],
-            version=firmware_version(manner.root),
+            app=made.image.data,
+            release=made.release,
+            version=made.version,
             micropython=self._firmware.get(wanted.board),
             state=order.state,
             erase_state=manner.erase_state or order.replaces,
             # A run that was killed after it had flashed this board, and before the book had it: the node lives.
             may_live=True,
             repartition=manner.repartition,
+            downgrade=manner.downgrade,
             mac=order.unit.mac,
             identity=order.identity,
         )

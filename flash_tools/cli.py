@@ -13,10 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flash_tools import bench_cli, calibrations
+from flash_tools import bench_cli, calibrations, shipped
 from flash_tools import mint as minting
 from flash_tools.errors import AcceptanceError, FlashToolError
-from flash_tools.images import build_app_image
 from flash_tools.radio_plan import radio_of
 
 app = typer.Typer(
@@ -118,17 +117,23 @@ def app_image(
     node_type: Annotated[
         str | None, typer.Option("--type", help="Only what this node type needs; else what all of them need.")
     ] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", help="Its program is this release, or the newest of a folder of them."),
+    ] = None,
     force: ForceOption = False,
     sizes: Annotated[bool, typer.Option("--sizes", help="List every file of the image.")] = False,
 ) -> None:
     """Build the `app` partition: every module of the firmware, compiled. It holds no key."""
-    image = build_app_image(minting.ROOT, board, node_type)
+    made = shipped.program(minting.ROOT, board, node_type, release)
+    image = made.image
     with _told(out):
         minting.write_new(out, image.data, force=force)
     if sizes:
         typer.echo(image.report)
     used = sum(image.sizes.values())
     typer.echo(f"{out}: {len(image.sizes)} files, {used} bytes of {len(image.data)} for board {board}")
+    typer.echo(f"firmware {made.version}" if made.release else shipped.NO_RELEASE)
 
 
 @app.command("accept")

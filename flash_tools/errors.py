@@ -130,6 +130,10 @@ class StateInUse(FlashError):
     """The board has an identity already: its `state` is only replaced by a new key, and when that is asked."""
 
 
+class NewerOnNode(FlashError):
+    """The node runs a newer release than the one that is to be flashed."""
+
+
 class LineLost(FlashError):
     """The board went away in the middle: power, cable, reset."""
 

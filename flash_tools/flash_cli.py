@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flash_tools import firmware_image, flash_content, ports
+from flash_tools import firmware_image, flash_content, ports, shipped
 from flash_tools.errors import FlashToolError
 from flash_tools.flash_content import Asked
 from flash_tools.flash_run import Manner, Result, flash_all
@@ -36,6 +36,12 @@ ImageOption = Annotated[
     Path | None,
     typer.Option("--image", help="A ready image of the `app` partition, instead of building one for --type."),
 ]
+ReleaseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--release", help="What is flashed is this release, or the newest of its kind in a folder of them."
+    ),
+]
 FirmwareOption = Annotated[
     str | None,
     typer.Option("--firmware", help="What the node must say it runs; default: the version of this source."),
@@ -61,6 +67,7 @@ def flash(
     board: BoardOption = None,
     node_type: TypeOption = None,
     image: ImageOption = None,
+    release: ReleaseOption = None,
     firmware: FirmwareOption = None,
     micropython: MicroPythonOption = None,
     version: VersionOption = None,
@@ -88,6 +95,9 @@ def flash(
     ] = None,
     repartition: Annotated[
         bool, typer.Option("--repartition", help="Replace a partition table that is not ours.")
+    ] = False,
+    downgrade: Annotated[
+        bool, typer.Option("--downgrade", help="Also replace a newer release than the one that is flashed.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
     boot_s: Annotated[
@@ -118,6 +128,7 @@ def flash(
         board=board,
         node_type=node_type,
         image=image,
+        release=release,
         firmware=firmware,
         micropython=micropython,
         version=None if version is None else firmware_image.parse_version(version),
@@ -127,10 +138,13 @@ def flash(
         mac=mac,
         label=label,
         repartition=repartition,
+        downgrade=downgrade,
     )
     flash_content.check(asked, names)
     with _status("building the image"):
         content = flash_content.make(asked, book)
+    if not content.release:
+        typer.echo(shipped.NO_RELEASE)
     manner = Manner(boot_s=boot_s, baud=baud, dry_run=dry_run)
     with _lent(names, config, take_port), Show(dry_run=dry_run) as show:
         if erase_state and state is None:
@@ -159,6 +173,7 @@ def verify(
     board: BoardOption = None,
     node_type: TypeOption = None,
     image: ImageOption = None,
+    release: ReleaseOption = None,
     micropython: MicroPythonOption = None,
     version: VersionOption = None,
     baud: BaudOption = 460800,
@@ -169,6 +184,7 @@ def verify(
         board=board,
         node_type=node_type,
         image=image,
+        release=release,
         micropython=micropython,
         version=None if version is None else firmware_image.parse_version(version),
     )

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flash_tools import firmware_image, node_types
+from flash_tools import firmware_image, node_types, shipped
 from flash_tools import mint as minting
-from flash_tools.errors import DoesNotFit, FlashToolError, ImageError, WrongImage, WrongMac
+from flash_tools.errors import DoesNotFit, FlashToolError, InspectError, WrongImage, WrongMac
 from flash_tools.firmware_image import Version
-from flash_tools.images import board_constants, build_app_image
+from flash_tools.images import SLOT, board_constants
+from flash_tools.inspect_image import read_littlefs
 from flash_tools.journal import Journal
 from flash_tools.mint import ROOT
 from flash_tools.plan import APP, STATE, Content, identity_in
 
-# The module that says hello, and the name of the version in it.
-_REPORTS = "firmware/reports.py"
-_VERSION = "FIRMWARE"
 # Where a littlefs says that it is one.
 _MAGIC_AT, _MAGIC = 8, b"littlefs"
 
@@ -31,6 +28,8 @@ class Asked:
     board: str | None = None
     node_type: str | None = None
     image: Path | None = None
+    release: Path | None = None
+    downgrade: bool = False
     firmware: str | None = None
     micropython: Path | None = None
     version: Version | None = None
@@ -53,10 +52,15 @@ def check(asked: Asked, ports: list[str]) -> None:
         raise FlashToolError("--version says which MicroPython: name the file or folder with --micropython")
     if asked.erase_state and asked.state is None and asked.node_type is None:
         raise FlashToolError("--erase-state mints a new node: say which with --type, as --type river")
+    if asked.image is not None and asked.release is not None:
+        raise FlashToolError("--image and --release are two programs for one slot: choose one")
 
 
 def make(asked: Asked, journal: Journal | None, root: Path = ROOT) -> Content:
     """All but a key that is still to be minted."""
+    kind = None if asked.release is None else shipped.kind_of(asked.release)
+    if asked.board is None and kind is not None:
+        asked = replace(asked, board=kind[1])
     if asked.board is None:
         raise FlashToolError(f"--board: name one of {', '.join(node_types.boards(root))}")
     node_types.choose("board", asked.board, node_types.boards(root), root / "boards")
@@ -72,10 +76,13 @@ def make(asked: Asked, journal: Journal | None, root: Path = ROOT) -> Content:
     mac = None if asked.mac is None else parse_mac(asked.mac)
     if asked.label is not None and journal is not None:
         mac = _mac_of_label(asked.label, journal, mac)
+    app, release, version = _app(asked, board, root)
     return Content(
         board=board,
-        app=_app(asked, board, root),
-        version=asked.firmware or firmware_version(root),
+        app=app,
+        release=release,
+        downgrade=asked.downgrade,
+        version=asked.firmware or version,
         micropython=None
         if asked.micropython is None
         else firmware_image.load(asked.micropython, board, asked.version),
@@ -122,18 +129,6 @@ def _unfinished(journal: Journal, mac: str) -> Path | None:
     return image if image is not None and image.exists() else None
 
 
-def firmware_version(root: Path = ROOT) -> str:
-    """What this source tree's nodes say in their hello. Read, never imported."""
-    path = root / _REPORTS
-    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(version))) if (
-                name == _VERSION
-            ):
-                return version
-    raise ImageError(f"{path} names no {_VERSION}: this source tree is damaged")
-
-
 def parse_mac(text: str) -> str:
     """As printed on modules, in any of the usual ways."""
     digits = text.lower().replace(":", "").replace("-", "")
@@ -146,14 +141,28 @@ def parse_mac(text: str) -> str:
     return ":".join(digits[at : at + 2] for at in range(0, 12, 2))
 
 
-def _app(asked: Asked, board: ModuleType, root: Path) -> bytes:
+def _app(asked: Asked, board: ModuleType, root: Path) -> tuple[bytes, int, str]:
+    """The partition, the sequence of its release (0: it is none), and what its node will say it runs."""
     if asked.image is not None:
-        return _partition(asked.image, board, APP)
-    if asked.node_type is None:
+        data = _partition(asked.image, board, APP)
+        files = _slot_of(data)
+        return data, shipped.release_in(files), shipped.said(files) or shipped.firmware_version(root)
+    if asked.node_type is None and (asked.release is None or shipped.kind_of(asked.release) is None):
         raise FlashToolError(
-            f"--type: name one of {', '.join(node_types.minted(root))}; or a ready image with --image"
+            f"--type: name one of {', '.join(node_types.minted(root))}; or a release with --release, or a ready image "
+            "with --image"
         )
-    return build_app_image(root, board.NAME, asked.node_type).data
+    made = shipped.program(root, board.NAME, asked.node_type, asked.release)
+    return made.image.data, made.release, made.version
+
+
+def _slot_of(image: bytes) -> dict[str, bytes]:
+    """The program in an image, by path; empty when it can not be read: what is asked for is what is flashed."""
+    try:
+        files, _ = read_littlefs(image)
+    except InspectError:
+        return {}
+    return {path[len(SLOT) + 1 :]: data for path, data in files.items() if path.startswith(f"{SLOT}/")}
 
 
 def _partition(path: Path, board: ModuleType, label: str) -> bytes:

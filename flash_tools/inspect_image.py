@@ -6,7 +6,6 @@ An image comes from anywhere: nothing of it is believed, everything is bounded, 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from struct import Struct
 from struct import error as StructError  # noqa: N812  (the standard library's lower-case class)
@@ -14,11 +13,13 @@ from struct import error as StructError  # noqa: N812  (the standard library's l
 from littlefs import LittleFS
 from littlefs.errors import LittleFSError
 
+from flash_tools import shipped, slots_on_chip
 from flash_tools.errors import InspectError
 from flash_tools.inspect_program import PROGRAM_MAGIC, TABLE_MAGIC, tell_program, tell_table
 from protocols.inspection import outbox
 from protocols.northbound.told import Line, Told
 from protocols.wire import cbor, codes, document, identity
+from protocols.wire import release as release_file
 from protocols.wire.errors import WireError
 from protocols.wire.join import epoch_number
 
@@ -167,9 +168,7 @@ def _tell_littlefs(data: bytes, name: str) -> list[Told]:
         return [told]
     told.problems.extend(problems)
     told.lines.append(Line("files", str(len(files)), f"{sum(map(len, files.values()))} bytes"))
-    version = _firmware_version(files)
-    if version:
-        told.lines.append(Line("firmware", version))
+    _tell_slots(files, told)
     if _compiled(files):
         told.lines.append(Line(".mpy", _compiled(files)))
     _tell_identity(files, told)
@@ -184,13 +183,35 @@ def _tell_littlefs(data: bytes, name: str) -> list[Told]:
     return [told]
 
 
-def _firmware_version(files: Mapping[str, bytes]) -> str:
-    """As the node says it in its hello: a text constant of the module that makes it."""
-    for path, content in files.items():
-        if path.endswith("/firmware/reports.mpy"):
-            found = re.search(rb"(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}(?![\d.])", content)
-            return found[0].decode() if found else ""
-    return ""
+def _tell_slots(files: Mapping[str, bytes], told: Told) -> None:
+    """Which program of an `app` partition is started, and what is in either slot."""
+    slots = slots_on_chip.slots_of(files)
+    if slots is None:
+        return
+    folder = slots.trial or slots.running
+    version = shipped.said(_below(files, folder))
+    if version:
+        told.lines.append(Line("firmware", version, f"out of {folder}"))
+    told.lines.append(Line("runs", slots.running, slots.told or "a program that is no release"))
+    if slots.trial is not None:
+        told.lines.append(
+            Line("trial", slots.trial, f"{slots.starts} starts, {slots.crashes} since one came to something")
+        )
+    for folder in slots.releases:
+        data = files.get(f"{folder}/{release_file.FILE}")
+        if data is None:
+            continue
+        try:
+            release = release_file.decode(data)
+        except WireError as error:
+            told.problems.append(f"{folder}/{release_file.FILE}: {error}")
+            continue
+        trusted = ", ".join(key.kid.hex() for key in release.keys if not key.is_revoked)
+        told.lines.append(Line(f"release {folder}", str(release.sequence), f"trusts {trusted}"))
+
+
+def _below(files: Mapping[str, bytes], folder: str) -> dict[str, bytes]:
+    return {path[len(folder) + 1 :]: data for path, data in files.items() if path.startswith(folder + "/")}
 
 
 def _compiled(files: Mapping[str, bytes]) -> str:

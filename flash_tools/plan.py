@@ -6,14 +6,14 @@ before all of them are made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Protocol
 
 from littlefs import LittleFS
 from littlefs.errors import LittleFSError
 
-from flash_tools import partition_table
+from flash_tools import partition_table, slots_on_chip
 from flash_tools.blocks import (
     Difference,
     Md5Of,
@@ -28,7 +28,7 @@ from flash_tools.blocks import (
     md5,
     region,
 )
-from flash_tools.errors import NotMicroPython, StateInUse, TableDiffers
+from flash_tools.errors import NewerOnNode, NotMicroPython, StateInUse, TableDiffers
 from flash_tools.firmware_image import APP_OFFSET, Firmware
 from flash_tools.mint import IDENTITY_PATH
 from flash_tools.partitions import Partition, table
@@ -47,7 +47,8 @@ class Content:
 
     ``app``: image of the `app` partition; ``version``: of its firmware, as the node will say it. ``micropython`` None:
     what is on the chip stays. ``state``: image of a newly minted node's `state` partition; None: not a byte of `state`
-    is touched. ``erase_state``: it may replace an identity that is there. ``may_live``: a board that is this very node
+    is touched. ``release``: the sequence of the program in ``app``, 0 when it is none; ``downgrade``: it may replace a
+    newer one. ``erase_state``: it may replace an identity that is there. ``may_live``: a board that is this very node
     already keeps what it has become since, and is flashed for the rest. ``repartition``: so may our table one of
     somebody else. ``mac``: it must be this very board. ``identity``: opens the hello of the boot check; without it
     frames are heard, and not understood.
@@ -61,6 +62,8 @@ class Content:
     erase_state: bool = False
     may_live: bool = False
     repartition: bool = False
+    release: int = 0
+    downgrade: bool = False
     mac: str | None = None
     identity: Identity | None = None
 
@@ -131,7 +134,27 @@ def make_plan(content: Content, flash: Flash, where: str) -> Plan:
         not compare(state_region, flash.md5).runs or _may_write_state(content, flash, where, notes)
     ):
         regions.insert(-1, state_region)  # `app` is what starts it all: last
-    return plan_of(regions, flash.md5, tuple(notes))
+    made = plan_of(regions, flash.md5)
+    if table_region is None and any(run.region == APP for run in made.runs):
+        _check_release(content, flash, where, notes)
+    return replace(made, notes=tuple(notes))
+
+
+def _check_release(content: Content, flash: Flash, where: str, notes: list[str]) -> None:
+    """What the node runs may have come over the air since it was flashed, and be newer than what is to replace it."""
+    found = slots_on_chip.read(flash.read, content.board.PARTITIONS[APP], content.board.BLOCK_SIZE)
+    if found is None or not found.told:
+        return
+    new = f"release {content.release}" if content.release else "a program that is no release"
+    if found.release > content.release and not content.downgrade:
+        raise NewerOnNode(
+            where,
+            found.told,
+            f"release {found.release} or newer to be flashed, not {new}",
+            "Name one with --release; or take --downgrade, which leaves the node with less than it has"
+            + ("" if content.release else ": it would take no update over the air"),
+        )
+    notes.append(f"{found.told}: replaced by {new} in {slots_on_chip.FOLDERS[0]}")
 
 
 def plan_of(regions: list[Region], md5_of: Md5Of, notes: tuple[str, ...] = ()) -> Plan:

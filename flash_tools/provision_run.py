@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flash_tools import batch, board_at, firmware_image, ports
+from flash_tools import batch, board_at, firmware_image, ports, shipped
 from flash_tools.batch import Row
 from flash_tools.bench_folder import (
     DEFAULT_ACCEPTANCE,
@@ -79,6 +79,13 @@ def provision(
     version: Annotated[
         str | None, typer.Option("--version", help="This release of MicroPython only.")
     ] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", help="Flash this release, or the newest of each kind in a folder of them."),
+    ] = None,
+    downgrade: Annotated[
+        bool, typer.Option("--downgrade", help="Also replace a newer release than the one that is flashed.")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Boards whose unit was scrapped or retired become new units.")
     ] = False,
@@ -133,11 +140,15 @@ def provision(
     manner = board_at.Manner(
         micropython=micropython,
         version=None if version is None else firmware_image.parse_version(version),
+        release=release,
+        downgrade=downgrade,
         erase_state=erase_state,
         repartition=repartition,
         boot_s=boot_s,
         baud=baud,
     )
+    if release is None:
+        typer.echo(shipped.NO_RELEASE)
     with working(bench) as (place, units), _lent(names, config or place.gateway, take_port):
         choose = _chooser(rows, units) if rows is not None else _always(one)
         images, journal = board_at.Images(manner), Journal(bench / JOURNAL_NAME)

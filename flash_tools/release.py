@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flash_tools.errors import ReleaseError
-from flash_tools.images import SLOT, compile_tree, starter
+from flash_tools.images import SLOT, compile_tree
 from flash_tools.naming import Names
 from flash_tools.release_book import BUNDLE, RECORD, Book, Payload, Release, write
 from flash_tools.signing import Signer
@@ -102,11 +102,6 @@ def _bases(earlier: list[Release], against: list[int] | None) -> list[Release]:
                 + (", ".join(map(str, known)) or "none")
             )
     return [known[sequence] for sequence in sorted(set(against))]
-
-
-def image_files(root: Path, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The `app` partition of a node that begins its life with this bundle. ``root``: of the sources of the rest."""
-    return {**starter(root), **{f"{SLOT}/{path}": data for path, data in files.items()}}
 
 
 def commit_of(root: Path) -> str | None:

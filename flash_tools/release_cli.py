@@ -18,6 +18,7 @@ from flash_tools.images import image_of
 from flash_tools.mint import ROOT, write_new
 from flash_tools.naming import Names
 from flash_tools.release_book import BOOK, Book, Release
+from flash_tools.shipped import image_files
 
 app = typer.Typer(no_args_is_help=True, help="Build and sign releases for updates over the air (maintainer).")
 
@@ -129,11 +130,11 @@ def build(
     with Console().status("compiling …"):
         release = releasing.build(book, ROOT, node_type, board, against, sequence, notes)
         if image:
-            tree = releasing.image_files(ROOT, release.files())
+            tree = image_files(ROOT, release.files())
             write_new(release.folder / "app.img", image_of(board, tree).data, force=True)
     _air_table(Console(), release)
     if image:
-        typer.echo(f"onto a node by USB: tidegate flash --image {release.folder / 'app.img'} …")
+        typer.echo(f"onto a node by USB: tidegate flash --release {release.folder} …")
     typer.echo(f"{release.folder}: built, not signed. Next: tidegate release sign {release.label} --key FILE")
 
 

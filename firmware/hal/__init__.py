@@ -103,6 +103,9 @@ if TYPE_CHECKING:
             ``steady``: what a power cut left half programmed was finished in this start already (steady.py).
             """
 
+        def open_program(self, path: str) -> Any:
+            """A file of the slot that this program is in, to read from. OSError: it is not there."""
+
         def configure(self, board: str) -> None:
             """Take the pins of the board of that name; before the methods below. Raises WrongFirmware."""
 

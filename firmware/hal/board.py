@@ -146,6 +146,9 @@ class Board:
         forget("firmware.hal.app")
         return remount(sys.path[0][:-2], steady), int(sys.path[0].endswith("b"))
 
+    def open_program(self, path: str) -> "Any":
+        return open(sys.path[0] + "/" + path, "rb")
+
     def configure(self, board: str) -> None:
         """Take the pins of this board. WrongFirmware when image or MicroPython are not for it."""
         name = "boards." + board + ".board"

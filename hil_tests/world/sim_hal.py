@@ -319,6 +319,9 @@ class SimHal:
     def mount(self, steady: bool) -> tuple[Any, int]:
         raise OSError(19, "nodes of this world have no slots")
 
+    def open_program(self, path: str) -> Any:
+        raise OSError(2, path)  # its program is that of this process
+
     def configure(self, board: str) -> None:
         pass  # there are no pins
 

@@ -162,6 +162,9 @@ class Hal:
     def configure(self, board):
         pass
 
+    def open_program(self, path):
+        raise OSError(2)
+
     def uart(self, port, baud_rate):
         return self._uart
 

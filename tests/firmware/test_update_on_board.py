@@ -15,6 +15,7 @@ from flash_tools import release as releasing
 from flash_tools import signing
 from flash_tools.images import image_of
 from flash_tools.release_book import Book
+from flash_tools.shipped import image_files
 from hil_tests.world.flash import Flash, LittleFs
 from protocols.wire import codes, ota, outcomes
 from protocols.wire.messages import Event
@@ -41,7 +42,7 @@ class Shop:
         self.book.add(self._signer.algorithm, self._signer.public, "daily")
         self.book.save()
         self.first = releasing.build(self.book, ROOT, "river", BOARD)
-        self.app = image_of(BOARD, releasing.image_files(ROOT, self.first.files())).data
+        self.app = image_of(BOARD, image_files(ROOT, self.first.files())).data
 
     def update(self, root: Path) -> bytes:
         """What is sent to a node that runs the first release."""
