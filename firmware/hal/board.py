@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from firmware.hal import Cache, I2c, Link, RadioPort, Uart
+    from firmware.hal import Cache, I2c, Link, Places, RadioPort, Uart
     from firmware.hal.radio_port import Port
 
 # An ESP32 counts seconds since 2000, other ports since 1970.
@@ -145,6 +145,12 @@ class Board:
 
         forget("firmware.hal.app")
         return remount(sys.path[0][:-2], steady), int(sys.path[0].endswith("b"))
+
+    def places(self) -> "Places | None":
+        from firmware.hal.places import find
+
+        forget("firmware.hal.places")
+        return find()
 
     def configure(self, board: str) -> None:
         """Take the pins of this board. WrongFirmware when image or MicroPython are not for it."""

@@ -319,6 +319,9 @@ class SimHal:
     def mount(self, steady: bool) -> tuple[Any, int]:
         raise OSError(19, "nodes of this world have no slots")
 
+    def places(self) -> None:
+        return None
+
     def configure(self, board: str) -> None:
         pass  # there are no pins
 

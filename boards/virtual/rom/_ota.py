@@ -56,12 +56,14 @@ class OtaData:
         return (self.entries[at][0] - 1) % 2
 
     def put(self, at, sequence, state):
-        """Not at once: a power cut in between leaves the other entry alone."""
         self.entries[at] = [sequence, state, _crc(sequence)]
+        self.write(at)
+
+    def write(self, at):
+        """Not at once: a power cut in between leaves the other entry alone."""
+        sequence, state, crc = self.entries[at]
         self._flash.erase(at)
-        self._flash.write(
-            at * SECTOR, struct.pack(_ENTRY, sequence, b"\xff" * 20, state, self.entries[at][2])
-        )
+        self._flash.write(at * SECTOR, struct.pack(_ENTRY, sequence, b"\xff" * 20, state, crc))
 
     def set_boot(self, place):
         """As esp_ota_set_boot_partition, for an image that was found whole."""
@@ -88,9 +90,9 @@ class OtaData:
 def start(otadata, is_bootable):
     """What the bootloader does unless the chip wakes from deep sleep: the place to start, None if there is none."""
     for at in (0, 1):
-        sequence, state, _ = otadata.entries[at]
-        if state == PENDING_VERIFY:
-            otadata.put(at, sequence, ABORTED)
+        if otadata.entries[at][1] == PENDING_VERIFY:
+            otadata.entries[at][1] = ABORTED
+            otadata.write(at)
     place = 0
     is_fresh = False
     at = otadata.active()
@@ -99,7 +101,8 @@ def start(otadata, is_bootable):
     elif at >= 0:
         place = otadata.place(at)
         if otadata.entries[at][1] == NEW:
-            otadata.put(at, otadata.entries[at][0], PENDING_VERIFY)
+            otadata.entries[at][1] = PENDING_VERIFY
+            otadata.write(at)
     for candidate in (place, 1 - place):
         if is_bootable(candidate):
             if is_fresh:
