@@ -21,9 +21,11 @@ from firmware.pending import (
     ON_TRIAL,
     OUTCOME,
     PHASE,
+    PLACES,
     SENT,
     SENT_NOW,
     SEQUENCE,
+    SLOT,
     TOLD,
     Pending,
     drop,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from firmware.hal import Hal
     from firmware.node import Node
     from firmware.outbox import Outbox
+    from firmware.replace import Trial
 
 # Of uptime. A set is measured with the first steps of a start; what has come to nothing in an hour comes to nothing.
 HEALTHY_S = 3600
@@ -59,11 +62,11 @@ def look(node: "Node") -> int:
         return -1
     uptime_s = node.hal.clock.uptime_s()
     if not f[FLAGS] & HEALTHY and _is_healthy(node, f[FLAGS]):
-        _slots(node).came_to_something()
+        _trial(node, pending).came_to_something()
         f[FLAGS] |= HEALTHY
         pending.save()
     if f[FLAGS] & HEALTHY and not node.uplink.must_hello:
-        _slots(node).confirm()
+        _trial(node, pending).confirm()
         pending.end(outcomes.INSTALLED)
         return uptime_s  # the next look tells of it: each needs little of the heap
     _count(node, pending, uptime_s // _HOUR_S)
@@ -75,7 +78,11 @@ def look(node: "Node") -> int:
     return uptime_s + PAUSE_S
 
 
-def _slots(node: "Node") -> "slots.Slots":
+def _trial(node: "Node", pending: "Pending") -> "slots.Slots | Trial":
+    if pending.f[SLOT] >= PLACES:
+        from firmware.replace import Trial
+
+        return Trial(node.hal, pending)
     return slots.Slots(node.hal.mount(True)[0])
 
 
@@ -104,7 +111,7 @@ def _roll_back(node: "Node", pending: "Pending", outcome: int) -> None:
     pending.f[OUTCOME] = outcome
     pending.save()
     node.outbox.flush()
-    _slots(node).roll_back()
+    _trial(node, pending).roll_back()
     node.hal.reset()
 
 
@@ -116,7 +123,10 @@ def tell(node: "Node", pending: "Pending") -> None:
         pending.save()
     elif f[PHASE] == ENDED:
         time, tq = node.record_time()
-        payload = records.pack_event(time, tq, codes.UPDATE, messages.NOTE, [f[SEQUENCE], f[OUTCOME]])
+        detail = [f[SEQUENCE], f[OUTCOME]]
+        if f[SLOT] >= PLACES:
+            detail.append(1)
+        payload = records.pack_event(time, tq, codes.UPDATE, messages.NOTE, detail)
         f[PHASE] = TOLD
         records.keep_once(node.outbox, pending.save, records.EVENT, payload)
         node.uplink.hurry()
@@ -125,7 +135,7 @@ def tell(node: "Node", pending: "Pending") -> None:
 
 def close() -> None:
     """Of all that is loaded here."""
-    for name in ("gate", "pending", "slots"):
+    for name in ("gate", "pending", "slots", "replace"):
         forget("firmware." + name)
     forget("protocols.wire.outcomes")
 

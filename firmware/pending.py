@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Phases. VERIFIED: the manifest was signed by whom this node trusts, and what is below is out of it.
 NOTHING, RECEIVED, VERIFIED, ON_TRIAL, ENDED, TOLD = 0, 1, 2, 3, 4, 5
+# Of MicroPython: its manifest was signed and its image is awaited, from byte PAYLOAD_SIZE on; the image is all there.
+FILLING, FILLED = 6, 7
+# In the place of a slot, of MicroPython: this and which of its two places it comes into.
+PLACES = 2
 # Flags: no sensor answered before the update; a start of the trial was found healthy.
 MUTE, HEALTHY = 1, 2
 NAME = "update"

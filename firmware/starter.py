@@ -5,6 +5,7 @@ before the slot's own modules come. Nothing is written unless a release is on tr
 """
 
 from firmware.hal.app import Mounted, guard, remount
+from firmware.hal.places import is_pending
 from firmware.slots import FOLDERS, NONE, TRIAL, Slots, choose, counted
 
 TYPE_CHECKING = False
@@ -22,6 +23,9 @@ def begin(root: str) -> "tuple[str, bool]":
     fs: "Any" = Mounted(root)
     found = Slots(fs)
     slot = found.starts
+    is_new = is_pending()
+    if is_new:  # MicroPython itself is on trial: what fails now is reset, and its bootloader goes back
+        guard(WATCHDOG_MS)
     if found.record[TRIAL] != NONE:
         # A node sleeps only once a start has come to something.
         if not guard(WATCHDOG_MS):
@@ -29,4 +33,4 @@ def begin(root: str) -> "tuple[str, bool]":
             found = Slots(fs)
             slot = counted(found)
     folder = choose(fs, slot)
-    return root + folder, folder == FOLDERS[slot] and slot == found.record[TRIAL]
+    return root + folder, is_new or (folder == FOLDERS[slot] and slot == found.record[TRIAL])

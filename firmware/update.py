@@ -8,10 +8,12 @@ from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.modules import forget
 from firmware.pending import (
     ENDED,
+    FILLED,
     HOURS_NOW,
     ON_TRIAL,
     OUTCOME,
     PHASE,
+    PLACES,
     RECEIVED,
     SENT_NOW,
     SEQUENCE,
@@ -32,8 +34,17 @@ def begin(hal: "Hal") -> bool:
     """Whether this release is on trial. Does not return when there is something to install."""
     pending = Pending(hal.state_fs)
     f = pending.f
-    if f[PHASE] == ON_TRIAL:
+    if f[PHASE] == ON_TRIAL and f[SLOT] >= PLACES:
+        from firmware import replace
+
+        replace.settle(hal, pending)
+    elif f[PHASE] == ON_TRIAL:
         _settle(hal, pending)
+    if f[PHASE] in (RECEIVED, FILLED):
+        from firmware import replace
+
+        if f[PHASE] == FILLED or replace.is_meant(hal.state_fs):
+            replace.run(hal, pending)
     if f[PHASE] in (RECEIVED, VERIFIED):
         from firmware import install
 
@@ -44,7 +55,7 @@ def begin(hal: "Hal") -> bool:
     if is_on_trial and f[HOURS_NOW] and hal.reset_cause != CAUSE_DEEP_SLEEP:
         f[HOURS_NOW] = f[SENT_NOW] = 0  # uptime begins anew
         pending.save()
-    for name in ("update", "pending", "slots"):
+    for name in ("update", "pending", "slots", "replace"):
         forget("firmware." + name)
     forget("protocols.wire.outcomes")
     return bool(is_on_trial)

@@ -31,8 +31,9 @@ SLOT = "/a"
 _ENTRY = "firmware.main"
 _STARTER = "firmware.starter"
 BOOT = "/boot"
-# A program that does not even begin is reset while it is on trial, so that the starter counts it; else the prompt of
-# MicroPython answers whoever asks on the serial line.
+# A MicroPython that can not even run what chooses a slot (of another .mpy version) is reset: if it is on trial, its
+# bootloader goes back to the one before it. A program that does not even begin is reset while it, or MicroPython, is
+# on trial, so that it is counted; else the prompt of MicroPython answers whoever asks on the serial line.
 _BOOT = """import gc
 import os
 import sys
@@ -42,9 +43,17 @@ root = os.getcwd()
 if root == "/":
     root = ""
 sys.path.insert(0, root + "/boot")
-from firmware import starter
+try:
+    from firmware import starter
 
-sys.path[0], is_on_trial = starter.begin(root)
+    sys.path[0], is_on_trial = starter.begin(root)
+except Exception as error:
+    sys.print_exception(error)
+    import machine
+    import time
+
+    time.sleep(10)
+    machine.reset()
 for name in tuple(sys.modules):
     if name[:8] in ("firmware", "protocol"):
         del sys.modules[name]

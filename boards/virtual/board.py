@@ -11,13 +11,15 @@ MICROPYTHON_BUILD = "the unix port"
 
 # Erase size of the flash, and the block size of both littlefs file systems on it.
 BLOCK_SIZE = 4096
-FLASH_SIZE = 4 * 1024 * 1024
+FLASH_SIZE = 8 * 1024 * 1024
 # label: (offset, size). `app` is written by the flasher and holds both slots; `state` is the node's own.
 PARTITIONS = {
     "app": (0x200000, 1536 * 1024),
     "state": (0x380000, 512 * 1024),
 }
 APP_LABEL = "app"
+# A second place for MicroPython, so that one that runs can be replaced; the first is below 2 MiB.
+SPARE_MICROPYTHON = (0x400000, 0x1F0000)
 
 # The link to the gateway is the console: stdin and stdout of MicroPython, a USB serial port seen from outside.
 CONSOLE = "stdio"

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import tty
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from boards.virtual.hub import READ, Hub
@@ -40,6 +40,7 @@ class Life:
         has_radio: bool,
         uarts: Iterable[int],
         program: tuple[str, ...] = ("-m", "boot"),
+        environment: Mapping[str, str] | None = None,
         on_console: Callable[[bytes], None],
         on_command: Callable[[bytes], int | bytes | None],
         on_uart: Callable[[int, bytes], None],
@@ -77,6 +78,7 @@ class Life:
             env={
                 "VBOARD": f"{control.fileno()},{facts},{fds}",
                 "VBOARD_MAIN": main,
+                **(environment or {}),
                 "MICROPYPATH": rom_path(is_scaled),
                 "TZ": "UTC",
                 "PATH": os.defpath,

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from boards.virtual import board as constants
+from boards.virtual.bootloader import Bootloader
 from boards.virtual.chips.registers import Signal
 from boards.virtual.clock import BoardClock, Timer
 from boards.virtual.errors import BoardError, WaitTimeout
@@ -33,6 +34,7 @@ from boards.virtual.hub import Hub, shared_hub
 from boards.virtual.i2c import I2cBus, I2cChip
 from boards.virtual.life import Life
 from boards.virtual.line import LineFaults
+from boards.virtual.micropythons import VirtualMicroPython
 from boards.virtual.port import LinkPort
 from boards.virtual.sleep import DeepSleep, WakePins
 from boards.virtual.spi import RadioChip, RadioLines
@@ -87,6 +89,7 @@ class VirtualBoard:
         *,
         app_image: bytes | Path | None = None,
         state_image: bytes | Path | None = None,
+        micropython: bytes | None = None,
         firmware: Path | None = None,
         heap_size: str = "160k",
         seed: int = 0,
@@ -98,12 +101,18 @@ class VirtualBoard:
     ) -> None:
         """``firmware``: run main.py of this folder instead of the app partition's (development).
 
+        ``micropython``: an image of micropythons.py, for a board with two places for one.
         ``time_scale``: waits of the node and deep sleeps pass that many times faster; its work does not.
         ``world_start_s``: unix seconds at which this board's world starts, default now.
         """
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._flash = FlashFiles(self.directory)
+        if micropython is not None:
+            self._flash.make_places()
+            self._flash.write("ota_0", micropython + b"\xff" * (-len(micropython) % constants.BLOCK_SIZE))
+            self._flash.erase("otadata")
+        self._bootloader = Bootloader(self.directory)
         self._rtc_path = self.directory / "rtc.bin"
         self._firmware = firmware
         self._heap_size = heap_size
@@ -256,6 +265,11 @@ class VirtualBoard:
         return self._port
 
     @property
+    def micropython(self) -> tuple[str, VirtualMicroPython | None]:
+        """The place that was started from, and what it holds; "" on a board that has one for good."""
+        return self._bootloader.place, self._bootloader.image
+
+    @property
     def rtc_memory(self) -> bytes:
         return self._rtc_path.read_bytes()
 
@@ -342,11 +356,13 @@ class VirtualBoard:
         if self._boot_text and _ROM_TEXT[cause]:
             self._from_node(_ROM_LINES % _ROM_TEXT[cause])
         self._wake_pins = WakePins()
+        if cause not in (DEEPSLEEP_RESET, SOFT_RESET):
+            self._bootloader.start()
         self._life = self._new_life(cause, wake)
         self._happened("boot", "running")
 
     def _new_life(self, cause: int, wake: int) -> Life:
-        partitions = ";".join(f"{k}:{offset}:{size}" for k, (offset, size) in constants.PARTITIONS.items())
+        partitions = ";".join(f"{k}:{at}:{size}" for k, (at, size) in self._flash.partitions.items())
         rtc_us = int((self._clock.now_s() - self._rtc_zero_s) * 1e6)
         folder = self.directory.resolve()
         fields = (cause, wake, rtc_us, round(self._scale * 1000), self.mac.hex(), folder, partitions)
@@ -356,6 +372,8 @@ class VirtualBoard:
             heap_size=self._heap_size,
             main=str(self._firmware.resolve()) if self._firmware else "/app",
             facts=",".join(map(str, fields)),
+            environment=self._bootloader.environment,
+            program=self._bootloader.program,
             is_scaled=self._scale != 1,
             has_radio=self._radio.is_attached,
             uarts=tuple(self._lines),
@@ -379,6 +397,9 @@ class VirtualBoard:
 
     def _ended_by_itself(self, life: Life) -> None:
         if self._life is not life:
+            return
+        if self._bootloader.is_crashing:
+            self._restart("panic", WDT_RESET)
             return
         # A watchdog that was started goes on counting: main.py has ended, but the chip has not.
         life.end()

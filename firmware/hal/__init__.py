@@ -89,6 +89,28 @@ if TYPE_CHECKING:
 
         def write(self, data: bytes) -> None: ...
 
+    class Places(Protocol):
+        """Two places for MicroPython, one of which runs (places.py)."""
+
+        this: int  # 0 or 1
+        room: int  # bytes of the other
+
+        def read(self, at: int, buffer: "bytearray | memoryview") -> None:
+            """Out of the other."""
+
+        def erase(self, block: int) -> None: ...
+        def write(self, at: int, data: bytes) -> None: ...
+        def steady(self) -> None:
+            """What says which is started reads the same from now on, whatever a power cut left of it."""
+
+        @property
+        def is_pending(self) -> bool:
+            """Whether this one is gone with the next start, unless it is confirmed."""
+
+        def confirm(self) -> None: ...
+        def boot_other(self) -> None:
+            """The other is started next. OSError: it can not be."""
+
     class Hal(Protocol):
         clock: Clock
         link: Link
@@ -105,6 +127,9 @@ if TYPE_CHECKING:
 
         def open_program(self, path: str) -> Any:
             """A file of the slot that this program is in, to read from. OSError: it is not there."""
+
+        def places(self) -> "Places | None":
+            """The two places for MicroPython; None on a board that has one MicroPython for good."""
 
         def configure(self, board: str) -> None:
             """Take the pins of the board of that name; before the methods below. Raises WrongFirmware."""

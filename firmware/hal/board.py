@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from firmware.hal import Cache, I2c, Link, RadioPort, Uart
+    from firmware.hal import Cache, I2c, Link, Places, RadioPort, Uart
     from firmware.hal.radio_port import Port
 
 # An ESP32 counts seconds since 2000, other ports since 1970.
@@ -148,6 +148,12 @@ class Board:
 
     def open_program(self, path: str) -> "Any":
         return open(sys.path[0] + "/" + path, "rb")
+
+    def places(self) -> "Places | None":
+        from firmware.hal.places import find
+
+        forget("firmware.hal.places")
+        return find()
 
     def configure(self, board: str) -> None:
         """Take the pins of this board. WrongFirmware when image or MicroPython are not for it."""

@@ -322,6 +322,9 @@ class SimHal:
     def open_program(self, path: str) -> Any:
         raise OSError(2, path)  # its program is that of this process
 
+    def places(self) -> None:
+        return None
+
     def configure(self, board: str) -> None:
         pass  # there are no pins
 

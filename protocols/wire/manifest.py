@@ -53,7 +53,8 @@ KID_BYTES = 8
 MAX_ENVELOPE = 2048
 # A small integer on a 32-bit chip.
 MAX_SEQUENCE = (1 << 30) - 1
-MAX_SIZE = 1 << 20
+MAX_SIZE = 1 << 20  # of a bundle, and of what makes it
+MAX_IMAGE = 1 << 22  # of MicroPython; what a node takes is up to its Device
 
 # Why an update was refused or given up -> the number that SUIT reports have for it (draft-ietf-suit-report, 4.2).
 REASONS = {
@@ -189,7 +190,7 @@ def _image(reader: "_Reader") -> "tuple[bytes, int]":
     reader.expect(_SHA256, "algorithm")
     digest = reader.take(32)
     reader.expect(b"\x0e", "parameter")
-    return digest, reader.number(MAX_SIZE)
+    return digest, reader.number(MAX_IMAGE)
 
 
 def _check_device(

@@ -119,7 +119,7 @@ def test_a_signed_release_is_installed_tried_and_confirmed(tmp_path: Path, shop:
     def runs_it(station: Station) -> None:
         assert b"is on trial in /b" in station.board.console
         health = station.status().health
-        assert codes.TRACEBACK not in health
+        assert codes.TRACEBACK not in health, health.get(codes.TRACEBACK)
         count = station.board.counts["boot"]
         station.board.press_reset()
         station.board.wait("boot", count + 1)

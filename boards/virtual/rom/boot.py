@@ -28,6 +28,17 @@ if not _mount("app", "/app") and _main == "/app":
     sys.exit(1)
 if _main == "/app":
     os.chdir(_main)  # a chip has it at /
+if os.getenv("VBOARD_MPY"):  # a MicroPython of another .mpy version: of ours it takes nothing
+    import builtins
+
+    _real = __import__
+
+    def _import(name, *rest):
+        if name.split(".")[0] in ("firmware", "protocols", "boards"):
+            raise ValueError("incompatible .mpy file")
+        return _real(name, *rest)
+
+    builtins.__import__ = _import
 try:
     with open(_main + "/main.py") as _file:
         _source = _file.read()

@@ -40,6 +40,13 @@ def _wake_on(source, pins, level):
         raise ValueError("invalid pin")
 
 
+def _kind(label):
+    """(type, subtype). As the stock partition table has it, file systems are data/fat (0x81) whatever is inside."""
+    if label[:4] == "ota_":
+        return (0, 0x10 + int(label[4:]))
+    return (1, 0) if label == "otadata" else (1, 0x81)
+
+
 class Partition:
     TYPE_APP = 0
     TYPE_DATA = 1
@@ -47,6 +54,10 @@ class Partition:
     RUNNING = 1
 
     def __init__(self, label, block_size=_BLOCK):
+        if label in (self.BOOT, self.RUNNING):
+            import _places
+
+            label = _places.label(label == self.RUNNING)
         for row in _board.PARTITIONS.split(";"):
             name, offset, size = row.split(":")
             if name == label:
@@ -60,14 +71,34 @@ class Partition:
 
     @classmethod
     def find(cls, type=TYPE_APP, subtype=0xFF, label=None, block_size=_BLOCK):
-        # As the stock partition table has it, file systems are data/fat (0x81) whatever is inside.
-        if type != cls.TYPE_DATA or subtype not in (0xFF, 0x81):
-            return []
         labels = [row.split(":")[0] for row in _board.PARTITIONS.split(";")]
-        return [cls(name, block_size) for name in labels if label is None or name == label]
+        labels = [name for name in labels if label is None or name == label]
+        kinds = [_kind(name) for name in labels]
+        return [
+            cls(labels[at], block_size)
+            for at in range(len(labels))
+            if kinds[at][0] == type and subtype in (0xFF, kinds[at][1])
+        ]
 
     def info(self):
-        return (self.TYPE_DATA, 0x81, self._offset, self._size, self._label, False)
+        type, subtype = _kind(self._label)
+        return (type, subtype, self._offset, self._size, self._label, False)
+
+    def get_next_update(self):
+        import _places
+
+        return Partition(_places.after(self._label), self._block)
+
+    def set_boot(self):
+        import _places
+
+        _places.set_boot(self)
+
+    @classmethod
+    def mark_app_valid_cancel_rollback(cls):
+        import _places
+
+        _places.otadata().mark_valid()
 
     def _seek(self, block, offset, length):
         start = block * self._block + offset

@@ -1,0 +1,102 @@
+"""A node whose power is cut anywhere in an update of MicroPython starts the old one or the new one, whole.
+
+The sweep runs inside real MicroPython on its own littlefs (replace_main.py); the cuts are those of cutflash.py, the
+bootloader that of the virtual board. Every run is a stated seed and share, so a failure is repeated by the command line
+that the assertion shows.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from protocols import suit
+from protocols.wire import interpreter, manifest
+from protocols.wire import release as release_file
+from tests.firmware import replace_cases
+from tests.firmware.test_powercut import micropython
+from tests.wire.release_cases import CLASS, KEY, VENDOR, public
+
+ROOT = Path(__file__).parents[2]
+SEED = 7
+# Of some 5,200 first cuts of one life, each followed by a second one in what comes after it: 1 in 41 in `make test`.
+SHARES = 41
+
+
+def sweep(words: list[str], folder: Path, seed: int, share: int, shares: int) -> tuple[dict[str, int], str]:
+    life = folder / "life.json"
+    replace_cases.write(life)
+    words = [*words, str(ROOT / "tests/firmware/replace_main.py"), str(ROOT), str(life)]
+    words += [str(seed), str(share), str(shares)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    output = done.stdout + done.stderr
+    line = next((text for text in output.splitlines() if text.startswith("cuts=")), "")
+    assert line, f"the sweep did not end:\n{output[-2000:]}"
+    shown = f"{' '.join(words)}\n{done.stdout}"
+    print(shown)
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}, shown
+
+
+def test_a_power_cut_in_an_update_of_micropython_leaves_one_of_the_two(tmp_path: Path) -> None:
+    """One that stays, one that crashes, the same and well, one that is not healthy, two in a row: a seeded sample."""
+    found, shown = sweep(micropython(), tmp_path, SEED, 5, SHARES)
+    assert found["cuts"] > 200
+    assert found["wrong"] == 0, shown
+
+
+def test_the_same_on_cpython(tmp_path: Path) -> None:
+    found, shown = sweep([sys.executable], tmp_path, SEED + 1, 3, 801)
+    assert found["cuts"] > 10
+    assert found["wrong"] == 0, shown
+
+
+@pytest.mark.soak
+def test_a_power_cut_everywhere_in_updates_of_micropython(tmp_path: Path) -> None:
+    """Every operation of one life in every variant, and a second cut in each recovery."""
+    found, shown = sweep(micropython(), tmp_path, SEED, 0, 1)
+    assert found["cuts"] > 10_000
+    assert found["wrong"] == 0, shown
+
+
+def test_the_class_of_a_boards_micropython_is_a_uuid_of_the_vendor() -> None:
+    wanted = suit.class_id(VENDOR, interpreter.NAME, "virtual")
+    assert uuid.UUID(bytes=interpreter.class_id(VENDOR.bytes, "virtual")) == wanted
+
+
+MINE = release_file.decode(release_file.encode(9, VENDOR.bytes, CLASS.bytes, [(KEY.algorithm, public())], []))
+IMAGE = replace_cases.image(4)
+
+
+@pytest.mark.parametrize(
+    ("reason", "board", "runs", "room"),
+    [
+        ("", "virtual", 3, 0x1F0000),
+        ("class", "heltec_wifi_lora_32_v3", 3, 0x1F0000),
+        ("downgrade", "virtual", 4, 0x1F0000),
+        ("oversize", "virtual", 3, 20_000),
+    ],
+)
+def test_what_is_not_for_this_board_or_not_newer_or_too_large_is_refused(
+    reason: str, board: str, runs: int, room: int
+) -> None:
+    """Its sequence is of its own line: release 9 of the program runs here."""
+    device = interpreter.device(MINE, board, runs, room)
+    envelope = replace_cases.signed(4, IMAGE)
+    if not reason:
+        assert manifest.match(envelope, device, MINE.keys).size == len(IMAGE)
+        return
+    with pytest.raises(manifest.Refused) as info:
+        manifest.match(envelope, device, MINE.keys)
+    assert info.value.reason == reason
+
+
+def test_a_program_is_never_taken_for_micropython_nor_the_other_way_round() -> None:
+    envelope = replace_cases.signed(10, IMAGE)
+    with pytest.raises(manifest.Refused) as info:
+        manifest.match(envelope, release_file.device(MINE, 1 << 20, 1 << 20), MINE.keys)
+    assert info.value.reason == "class"
