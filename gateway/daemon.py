@@ -24,6 +24,7 @@ from gateway import (
     alarming,
     bluetooth,
     buses,
+    campaign_rows,
     commands,
     config_api,
     console_operations,
@@ -101,6 +102,7 @@ EXTRA_SCHEMA = (
     *report_rows.SCHEMA,
     *quality_checks.SCHEMA,
     *alarm_rows.SCHEMA,
+    *campaign_rows.SCHEMA,
 )
 
 

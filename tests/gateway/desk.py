@@ -13,7 +13,7 @@ from gateway.daemon import EXTRA_SCHEMA
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import MintedNode
 from gateway.registry import By, Registry
-from gateway.store import Store
+from gateway.store import Store, StoreSettings
 from gateway.wishes import Wishes
 
 BY = By("wang", "test")
@@ -64,7 +64,12 @@ def minted(address: int, *, site: str | None = None, keys: NodeKeys = KEYS) -> M
 
 
 @contextmanager
-def desk(folder: Path, clock: HandClock | None = None, master_key: bytes = MASTER_KEY) -> Iterator[Desk]:
+def desk(
+    folder: Path,
+    clock: HandClock | None = None,
+    master_key: bytes = MASTER_KEY,
+    settings: StoreSettings | None = None,
+) -> Iterator[Desk]:
     """Open the database in `folder` as the daemon does; opening it again is a restart."""
     held = clock or HandClock()
     store = Store.open(
@@ -72,6 +77,7 @@ def desk(folder: Path, clock: HandClock | None = None, master_key: bytes = MASTE
         clock=held,
         random_bytes=os.urandom,
         extra_schema=EXTRA_SCHEMA,
+        settings=settings,
     )
     try:
         yield Desk(store, held, master_key)

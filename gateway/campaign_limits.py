@@ -1,0 +1,75 @@
+"""Every bound of campaigns, with its reason and what gives way."""
+
+from __future__ import annotations
+
+# --- what a campaign may be --------------------------------------------------------------------------
+# A name is a line of a table.
+NAME_CHARS_MAX = 40
+# Classes and payloads of one campaign: a city has six node types on a few boards, each with the whole and two deltas.
+CLASSES_MAX = 16
+PAYLOADS_MAX = 64
+# A wave that is smaller than a thousandth tells nothing; more than these nobody follows.
+WAVES_MAX = 64
+WINDOWS_MAX = 8
+# Campaigns that are over are kept so many, with the states of their nodes (100 bytes each); the oldest give way.
+KEPT_MAX = 50
+# Sessions are numbered with 16 bits and never anew.
+SESSION_MAX = 0xFFFF
+
+# --- defaults and ranges -----------------------------------------------------------------------------
+# Of the air that the gateway may take for a campaign, at most: a radio that sends is deaf.
+AIR_SHARE_DEFAULT, AIR_SHARE_MAX = 0.05, 0.25
+HALT_SHARE_DEFAULT = 0.10
+HALT_COUNT_DEFAULT = 3
+PATIENCE_DEFAULT_S, PATIENCE_MIN_S, PATIENCE_MAX_S = 7 * 86_400, 60, 366 * 86_400
+SOAK_MAX_S = 30 * 86_400
+# A node on trial goes back by itself after 72 h in which nobody acknowledges anything; then it wants to be heard.
+TRIAL_PATIENCE_S = 5 * 86_400
+
+# --- talking to a node -------------------------------------------------------------------------------
+# What was said and not answered is said again at an uplink after so long.
+RESEND_S = 30.0
+# A node that said "not now" is asked again after so long.
+NOT_NOW_S = 600.0
+# Sessions tried with one node; it refuses one whose number it knows, and forgets one that came to nothing.
+TRIES_MAX = 4
+# Rows that go to one node before it is asked what it has: on a cable a second's worth, which its port buffers;
+# on the air what fits the windows after one uplink (SPEC 7.3), less one for what else there is.
+ROWS_ON_CABLE = 32
+ROWS_ON_AIR = 15
+# A fragment on a cable; its number has a byte, and the message around it 20 more.
+FRAGMENT_MAX = 240
+# What of a frame's room is not fragment: envelope 17 at most (SPEC 3), message 7, row 3.
+ROOM_FOR_REST = 28
+FRAGMENT_MIN = 16
+# A node that was called to a pass of its own is spoken to so long after it agreed: it starts anew for it. On the air it
+# speaks first. On a cable it is asked each so many seconds until it answers or the pass is over.
+BEGIN_ON_CABLE_S = 3.0
+BEGIN_ON_AIR_S = 1.0
+ASK_IN_PASS_S = 5.0
+PASS_ALONE_S = 240
+
+# --- passes for many ---------------------------------------------------------------------------------
+# The longest that a node listens (it is told in the message, and believes no more).
+PASS_MAX_S = 300
+# Whoever is told of a pass later than so long before it has not slept, worked and come back in time.
+PASS_NOTICE_S = 60
+# A pass waits until every node that may come was heard once, by what it promised; for nobody longer than this.
+GATHER_MIN_S, GATHER_MAX_S = 120, 26 * 3600
+# After a pass its nodes tell what they have within 2 ** (delay + 4) s; so much more for stragglers.
+REPORT_MARGIN_S = 45
+# Two nodes and more share the air; one has the windows after its uplinks.
+BROADCAST_MIN = 2
+# Of a pass, a node listens; of its time the gateway sends so much (gateway/broadcast.py keeps to it).
+SENDING_SHARE = 0.25
+LOSS = 0.1
+EXTRA_ROWS = 2
+# Rows and PIVs are made durable ahead by so many: what a kill leaves of them is never used.
+RESERVE_ROWS = 32
+
+# --- the engine's own turn ---------------------------------------------------------------------------
+TICK_S = 2.0
+# How often the time that a campaign was worked on is written down; a kill forgets at most this much of it.
+SAVE_S = 60.0
+# Events looked at in one go for how updates ended.
+EVENTS_CHUNK = 4096

@@ -1,0 +1,122 @@
+"""Passes: times at which many nodes listen to rows of one session, on one channel at one spreading factor.
+
+A pass is planned when the first of them can take part, so that all that may share it will have been heard before. Each
+is told of it in the answer to an uplink of its own. When it is over its nodes say what they have, each at a time it
+draws, and whoever lacks something is told of the next one in the answer to that. Passes are not in the store: after a
+kill nodes find silence, tell what they have, and are told anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway import campaign_limits as limits
+from gateway import campaign_steps
+from gateway.campaign_sessions import Sessions
+from gateway.campaign_talk import Frame, Pass, Way, air_s
+from gateway.clock import Clock
+
+Where = tuple[int, int]  # session, spreading factor
+
+
+class Passes:
+    """Those that are planned or under way."""
+
+    def __init__(self, sessions: Sessions, clock: Clock, heartbeat_s: Callable[[int], float | None]) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._passes: dict[Where, Pass] = {}
+        self.channel_of: Callable[[int, int], int] = lambda sf, freq_hz: freq_hz
+        """Where to broadcast at a spreading factor, for nodes that were heard on a channel."""
+
+    def call(self, address: int, session: int, way: Way, mates: list[int], now_s: float) -> bytes | None:
+        """The call to the pass that is planned for a node's session; None: it can not come in time."""
+        found = self._passes.get((session, way.sf))
+        if found is None or now_s > found.ends_s:
+            found = self._plan(session, way, mates, now_s)
+        begins_in_s = found.begins_s - now_s
+        if begins_in_s < limits.PASS_NOTICE_S / 4 or found.left is not None:
+            return None  # it is asked again when this one is over
+        found.told.add(address)
+        return (
+            bytes((campaign_steps.CALL,))
+            + way.piv.to_bytes(5, "little")
+            + min(round(begins_in_s * 10), (1 << 24) - 1).to_bytes(3, "little")
+            + found.lasts_s.to_bytes(2, "little")
+            + found.freq_hz.to_bytes(4, "little")
+            + bytes((found.sf,))
+            + found.key
+        )
+
+    def is_planned(self, session: int, sf: int) -> bool:
+        return (session, sf) in self._passes
+
+    def _plan(self, session: int, way: Way, mates: list[int], now_s: float) -> Pass:
+        """So late that every mate will have been heard, at the pace it promised."""
+        slowest_s = max((self._heartbeat_s(one) or 0.0 for one in mates), default=0.0)
+        gather_s = min(max(limits.GATHER_MIN_S, 1.1 * slowest_s + limits.PASS_NOTICE_S), limits.GATHER_MAX_S)
+        return self._begin(session, way.sf, self.channel_of(way.sf, way.freq_hz), now_s + gather_s)
+
+    def _begin(self, session: int, sf: int, freq_hz: int, begins_s: float) -> Pass:
+        size = len(self._sessions.row(session, 1))
+        row_s = air_s(sf, size) / limits.SENDING_SHARE
+        found = Pass(session, sf, freq_hz, self._sessions.key(session), begins_s, row_s)
+        self._passes[session, sf] = found
+        return found
+
+    def answered(self, address: int, session: int, code: int) -> Pass | None:
+        """A node said whether it comes to a pass: which; None when it was told of none."""
+        for found in self._passes.values():
+            if found.session == session and address in found.told:
+                found.told.discard(address)
+                if code == campaign_steps.COMES:
+                    found.coming.add(address)
+                return found
+        return None
+
+    def due(self) -> list[Pass]:
+        """Those that have begun. What nobody comes to is dropped."""
+        now_s = self._clock.monotonic()
+        begun = [found for found in self._passes.values() if found.begins_s <= now_s]
+        for found in begun:
+            if found.left is None and not found.coming:
+                del self._passes[found.session, found.sf]
+            elif now_s > found.ends_s:
+                self.end(found)
+        return [found for found in begun if self._passes.get((found.session, found.sf)) is found]
+
+    async def frame(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> Frame | None:
+        """The next row of a pass; None when it has sent all it should, and then it is over."""
+        now_s = self._clock.monotonic()
+        if found.left is None:
+            found.left = self._rows_for(found, deficits, air_left_s)
+        if found.left <= 0 or now_s > found.ends_s:
+            self.end(found)
+            return None
+        found.left -= 1
+        piv, row = await self._sessions.take(found.session)
+        command = self._sessions.row(found.session, row)
+        return Frame(found.session, command, found.key, piv, found.sf, found.freq_hz)
+
+    def _rows_for(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> int:
+        """As many as the worst of those who come needs, and as fit the pass and the budget."""
+        whole = self._sessions.fragments(found.session)
+        need = max((whole if one is None else one for one in deficits.values()), default=0)
+        if not need:
+            return 0
+        wanted = round(need / (1 - limits.LOSS)) + limits.EXTRA_ROWS
+        in_time = int(found.lasts_s / found.row_s) if found.row_s else wanted
+        air = found.row_s * limits.SENDING_SHARE
+        return min(wanted, in_time, int(air_left_s / air) if air else wanted)
+
+    def end(self, found: Pass) -> None:
+        """Over: plan the next one for whoever still lacks something; nobody coming, it will be dropped."""
+        if self._passes.get((found.session, found.sf)) is not found:
+            return
+        begins_s = (
+            max(self._clock.monotonic(), found.begins_s)
+            + self._sessions.report_s(found.session)
+            + limits.REPORT_MARGIN_S
+        )
+        self._begin(found.session, found.sf, found.freq_hz, begins_s)

@@ -1,0 +1,133 @@
+"""What one answer of a node makes of its place in a campaign. Pure: a row in, a row out.
+
+    waiting ─00─▶ asked ─02─▶ offered ─▶ receiving ─▶ received ─▶ trying ─▶ installed, rolled back
+       └──────────┴───────────┴─────────────┴────────────┴──────────┴─────▶ refused, gone
+
+An answer may come late, twice, or after a gateway was killed before it wrote down what it asked; so each is taken for
+what it says, whatever was asked last. Nothing goes back except by what the node itself says.
+"""
+
+from __future__ import annotations
+
+from gateway import campaign_reasons
+from gateway.campaign_limits import TRIES_MAX
+from gateway.campaign_rows import (
+    ASKED,
+    FINAL,
+    GONE,
+    INSTALLED,
+    OFFERED,
+    RECEIVED,
+    RECEIVING,
+    REFUSED,
+    TRYING,
+    WAITING,
+    Member,
+)
+from protocols.wire import ota
+
+WHO, CALL = 0x00, 0x41
+# Answers to a call.
+COMES, NO_RADIO, NOT_NOW, NO_SESSION, TOO_LONG = range(5)
+
+
+def on_status(member: Member, release: int, session: int, answer: bytes) -> Member:
+    """It runs `release`, and says `answer` of `session`."""
+    if member.state in FINAL or not answer:
+        return member
+    if member.target is not None and release >= member.target:
+        return _runs_it(member)
+    member = _back(member)
+    if member.ran is not None and release != member.ran and member.state in (ASKED, OFFERED, RECEIVING):
+        # It runs something else than it did: what was chosen for it may start from the wrong base.
+        member = _anew(member)
+    member = member._replace(ran=release)
+    kind, is_ours = answer[0], member.session is not None and session == member.session
+    if kind == WHO:
+        return member._replace(state=ASKED) if member.state == WAITING else member
+    if not is_ours:
+        return member
+    if kind == ota.SETUP and len(answer) == 2:
+        return _on_setup(member, answer[1])
+    if kind == ota.STATUS and len(answer) == 5:
+        return _on_received(member, answer[3])
+    if kind == CALL and len(answer) == 2 and answer[1] == NO_SESSION and member.state == RECEIVING:
+        return _next_try(member)
+    if kind == ota.DELETE and len(answer) == 2:
+        return member._replace(session=None)
+    return member
+
+
+def on_ending(member: Member, sequence: int, outcome: int) -> Member:
+    """Its record says how an update that was whole has ended."""
+    if sequence != member.target or member.state in FINAL:
+        return member
+    state, reason = campaign_reasons.ending(outcome)
+    if reason == "base" and member.tries < TRIES_MAX:
+        return _anew(_back(member))._replace(tries=member.tries + 1)  # what follows is the whole
+    return member._replace(state=state, reason=reason, vanished="", deficit=None)
+
+
+def on_hello(member: Member) -> Member:
+    """It has started: with all of an update there, that is a trial."""
+    if member.state == RECEIVED:
+        return member._replace(state=TRYING)
+    return member
+
+
+def on_silence(member: Member) -> Member:
+    """It was not heard for longer than it was to be waited for. It may come back."""
+    reason = campaign_reasons.vanishing(member.state)
+    return member._replace(state=GONE, reason=reason, vanished=member.state)
+
+
+def offered(member: Member, payload: int, session: int, target: int) -> Member:
+    """A setup goes out."""
+    if session != member.session:
+        member = member._replace(payload=payload, session=session, deficit=None, rows=0)
+    return member._replace(state=OFFERED, target=target)
+
+
+def _on_setup(member: Member, refusal: int) -> Member:
+    if not refusal:
+        is_new = member.state in (WAITING, ASKED, OFFERED)
+        return member._replace(state=RECEIVING) if is_new else member
+    if member.state not in (WAITING, ASKED, OFFERED, RECEIVING):
+        return member
+    if refusal & ota.NO_ROOM:
+        return member._replace(state=REFUSED, reason="no-room")
+    after = _next_try(member)
+    return after if after.state != REFUSED else after._replace(reason="not-wanted")
+
+
+def _on_received(member: Member, missing: int) -> Member:
+    if member.state in (RECEIVED, TRYING):
+        return member
+    if not missing:
+        return member._replace(state=RECEIVED, deficit=0)
+    return member._replace(state=RECEIVING, deficit=missing)
+
+
+def _next_try(member: Member) -> Member:
+    """Another session, unless there were enough."""
+    if member.tries + 1 >= TRIES_MAX:
+        return member._replace(state=REFUSED, reason="unsteady-link", tries=member.tries + 1)
+    return _anew(member)._replace(tries=member.tries + 1)
+
+
+def _anew(member: Member) -> Member:
+    return member._replace(state=ASKED, payload=None, session=None, deficit=None, rows=0)
+
+
+def _back(member: Member) -> Member:
+    """One that was gone goes on where it was."""
+    if member.state != GONE:
+        return member
+    return member._replace(state=member.vanished or WAITING, reason="", vanished="")
+
+
+def _runs_it(member: Member) -> Member:
+    was = member.vanished if member.state == GONE else member.state
+    if was in (WAITING, ASKED, OFFERED):
+        return member._replace(state=INSTALLED, reason="had-it", vanished="")
+    return member._replace(state=TRYING, reason="", vanished="")
