@@ -97,6 +97,31 @@ CROWD_PACKETS = 20
 CROWD_SHARE = 0.08
 # Between two transmissions of a radio: a forwarder programs its concentrator 30 to 40 ms ahead.
 TURN_AROUND_US = 50_000
+# A packet that goes at once is on the air within so long of its hand-over: a forwarder looks two of its periods ahead,
+# a bridge first listens whether the channel is free.
+FORWARDER_LEAD_S = 0.1
+BRIDGE_LEAD_S = 0.4
+# An update that is broadcast is sent in turns (links/turns.py): packets for so long, of which at most so much is on the
+# air, and then so long none. A turn and the pause are a quarter of the time at most. An alarm that fell into a turn
+# comes again after 4 to 8 s: a turn is over by then, and the next one not begun.
+BROADCAST_TURN_S = 3.5
+BROADCAST_TURN_AIR_S = 3.0
+BROADCAST_LISTEN_S = 9.0
+# One packet: over before the window of an uplink that ended when it was handed over already.
+BROADCAST_AIR_US = 850_000
+# Of a minute in a crowd: half of what answers may take.
+BROADCAST_CROWD_SHARE = 0.04
+# Of what the plan's duty cycle leaves in an hour (duty.py counts up to 65 minutes); the rest is for answers.
+BROADCAST_DUTY_SHARE = 0.5
+BROADCAST_HOUR_S = 3900.0
+# How often a broadcast that must wait for something without a known end looks again.
+BROADCAST_LOOK_S = 1.0
+# An answer that is not known yet: an ack with its envelope, in the window of an uplink heard just now.
+BROADCAST_ANSWER_BYTES = 64
+# A commit and the answer after it take so long at most; from then on only answers that wait are in the way.
+BROADCAST_ANSWER_S = 0.3
+# Windows to come that a broadcast keeps free of, for each radio: more uplinks in a second are a storm.
+BROADCAST_WINDOWS_MAX = 256
 # Exchanges with packets that wait for a window: a storm of 200 alarms within a second or two, several times. More are
 # not answered, and their nodes ask again.
 EXCHANGES_MAX = 1024

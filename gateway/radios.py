@@ -15,6 +15,7 @@ from gateway.links.radio import Radio
 from gateway.links.semtech import SemtechServer
 from gateway.log import Logger
 from protocols.wire.law import Law
+from protocols.wire.plans_table import PLANS
 
 
 class Beats(Protocol):
@@ -112,10 +113,16 @@ def wire(
         on_frame,
         is_known,
         now_s=now_s,
+        hour_s=_hour_s(plan_id),
         on_progress=its.beat,
     )
     its.run = link.run
     return Air(link, servers, radios, law, section)
+
+
+def _hour_s(plan_id: int) -> float:
+    """What the plan allows a radio in an hour on any of its channels; 0 for no limit."""
+    return min(allowed_ms for _, _, allowed_ms in PLANS[plan_id][2]) / 1000
 
 
 def _server(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway import limits
 from gateway.links.port import SerialPort
-from gateway.links.radio import PACKET_BYTES_MAX, Transmission, Uplink
+from gateway.links.radio import PACKET_BYTES_MAX, RadioClock, Transmission, Uplink
 from gateway.log import Logger, printable
 
 CHANNEL = 2
@@ -42,6 +42,8 @@ class Wanted(NamedTuple):
 class Bridge(SerialPort):
     """One bridge: a Radio on its cable."""
 
+    lead_s = limits.BRIDGE_LEAD_S
+
     def __init__(
         self,
         name: str,
@@ -65,6 +67,7 @@ class Bridge(SerialPort):
         self._asked_s = float("-inf")
         self._said_s = float("-inf")
         self._state_problem = _SILENT
+        self._clock = RadioClock()
 
     # --- what it is to the link ------------------------------------------------------------------
 
@@ -87,6 +90,9 @@ class Bridge(SerialPort):
         if not self.is_ready:
             return False
         number, at_us, freq_hz, sf, dbm, packet = transmission
+        if at_us is None:
+            # It knows no "at once"; its own word of its counter is never older than BRIDGE_SILENT_S.
+            at_us = self._clock.us_at(self._monotonic() + self.lead_s / 2)
         if not self._put(_SEND_HEAD.pack(_SEND, number, at_us, freq_hz, sf, dbm) + packet, CHANNEL):
             return False
         self.air["packets_out"] += 1
@@ -102,6 +108,7 @@ class Bridge(SerialPort):
         """It may have been replaced or started by the opening: nothing is known of it."""
         self._said_s = float("-inf")
         self._state_problem = _SILENT
+        self._clock = RadioClock()
         self._tunes_left = _TUNES_MAX
         self._ask()
 
@@ -117,9 +124,10 @@ class Bridge(SerialPort):
         self._put(bytes((_ASK,)), CHANNEL)
 
     def _state(self, payload: bytes) -> None:
-        _, form, plan_id, channel, sf, _ = _STATE_HEAD.unpack_from(payload)
+        _, form, plan_id, channel, sf, at_us = _STATE_HEAD.unpack_from(payload)
         self.air["states"] += 1
         self._said_s = self._monotonic()
+        self._clock.heard(at_us, self._said_s)
         self.firmware = printable(payload[_STATE_HEAD.size :][:24].decode("utf-8", "replace"))
         wanted = self._wanted
         if form != FORMAT:

@@ -32,11 +32,14 @@ class Crowd:
 
     def may_send(self, now_s: float, air_s: float) -> bool:
         """Whether to send for so long, or to listen instead."""
-        is_crowd = len(self._heard_s) >= limits.CROWD_PACKETS and now_s - self._heard_s[0] <= limits.CROWD_S
-        if not is_crowd:
+        if not self.is_on(now_s):
             return True
         self._forget(now_s)
         return sum(air for _, air in self._sent) + air_s <= limits.CROWD_S * limits.CROWD_SHARE
+
+    def is_on(self, now_s: float) -> bool:
+        """Whether many are heard just now."""
+        return len(self._heard_s) >= limits.CROWD_PACKETS and now_s - self._heard_s[0] <= limits.CROWD_S
 
     def _forget(self, now_s: float) -> None:
         while self._sent and now_s - self._sent[0][0] > limits.CROWD_S:

@@ -21,6 +21,7 @@ from typing import Any
 
 from gateway import limits
 from gateway.config_lora import NAME
+from gateway.links.broadcasts import Broadcasts
 from gateway.links.radio import Radio, Uplink
 from gateway.links.windows import Exchange, Law, Scheduler, Timer, best_of
 from protocols.wire import airtime, fragments
@@ -64,6 +65,16 @@ class Way:
         return best_of(self._arrival.receptions)
 
     @property
+    def ended_s(self) -> float:
+        """When the uplink ended, by the gateway's clock: what an appointment counts from."""
+        return self._arrival.ended_s
+
+    @property
+    def radios(self) -> list[str]:
+        """The radios that heard it."""
+        return [one.radio for one in self._arrival.receptions]
+
+    @property
     def heard_by(self) -> int:
         """How many radios heard it."""
         return len(self._arrival.receptions)
@@ -100,6 +111,7 @@ class LoraLink:
         *,
         now_s: Callable[[], float],
         call_later: Callable[..., Timer] | None = None,
+        hour_s: float = 0.0,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.radios = radios
@@ -124,6 +136,7 @@ class LoraLink:
             now_s=now_s,
             call_later=call_later or _call_later,
         )
+        self.broadcasts = Broadcasts(self.scheduler, radios, size_max, now_s=now_s, hour_s=hour_s)
         for radio in radios:
             radio.on_uplink = self.heard
             radio.on_result = self.scheduler.on_result
@@ -275,6 +288,7 @@ class LoraLink:
             **self.counters,
             **refused,
             **sent,
+            **self.broadcasts.picture(),
             "open": float(self.is_open),
             "queued": self.scheduler.queued,
         }

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from gateway import limits
+
 COUNTER = 1 << 32
 _HALF = COUNTER >> 1
 # The longest packet there is.
@@ -48,10 +50,10 @@ class Uplink(NamedTuple):
 
 
 class Transmission(NamedTuple):
-    """A packet to send: `at_us` is the radio's counter at its begin."""
+    """A packet to send: `at_us` is the radio's counter at its begin; None: at once, within the radio's `lead_s`."""
 
     id: int
-    at_us: int
+    at_us: int | None
     freq_hz: int
     sf: int
     dbm: int
@@ -62,6 +64,8 @@ class Radio(Protocol):
     """One receiver and one transmitter with one counter."""
 
     name: str
+    lead_s: float
+    """From the hand-over of a packet that goes at once until it is on the air, at most."""
     on_uplink: Callable[[Uplink], None]
     on_result: Callable[[str, int, int], None]
     """Called with the radio's name, the id of a transmission and how it ended. A radio that can not tell never does."""
@@ -88,3 +92,37 @@ class Radio(Protocol):
 def later_us(at_us: int, than_us: int) -> int:
     """How much later one reading of a counter is than another, within half its width."""
     return (at_us - than_us + _HALF) % COUNTER - _HALF
+
+
+class RadioClock:
+    """When, by the gateway's clock, a radio's counter showed something.
+
+    The time a packet takes from the radio to here varies, and is never negative: what came fastest of late is the
+    best estimate. The counter may begin anew at any time.
+    """
+
+    def __init__(self) -> None:
+        self._at_us = 0
+        self._at_s: float | None = None
+
+    def heard(self, at_us: int, now_s: float) -> None:
+        """The counter showed `at_us` a little while before `now_s`."""
+        if self._at_s is not None:
+            delay_s = now_s - self.at_s(at_us)
+            is_recent = now_s - self._at_s < limits.RADIO_CLOCK_AGE_S
+            if is_recent and 0 <= delay_s < limits.RADIO_CLOCK_JUMP_S:
+                return
+        self._at_us, self._at_s = at_us, now_s
+
+    def at_s(self, at_us: int) -> float:
+        """The gateway's time of that count."""
+        return (self._at_s or 0.0) + later_us(at_us, self._at_us) / 1e6
+
+    def us_at(self, at_s: float) -> int:
+        """What it shows then."""
+        return round(self._at_us + (at_s - (self._at_s or 0.0)) * 1e6) % COUNTER
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the counter was ever heard of."""
+        return self._at_s is not None

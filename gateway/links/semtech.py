@@ -33,6 +33,8 @@ _DBM_MIN = -9
 class Forwarder:
     """One concentrator: a Radio behind the server's socket."""
 
+    lead_s = limits.FORWARDER_LEAD_S
+
     def __init__(self, name: str, eui: bytes, server: SemtechServer) -> None:
         self.name = name
         self.eui = eui

@@ -115,8 +115,7 @@ def pull_resp(version: int, token: bytes, transmission: Transmission) -> bytes:
     """
     packet = transmission.packet
     txpk = {
-        "imme": False,
-        "tmst": transmission.at_us,
+        "imme": transmission.at_us is None,
         "freq": transmission.freq_hz / 1e6,
         "rfch": 0,
         "powe": transmission.dbm,
@@ -129,6 +128,8 @@ def pull_resp(version: int, token: bytes, transmission: Transmission) -> bytes:
         "size": len(packet),
         "data": binascii.b2a_base64(packet, newline=False).decode("ascii"),
     }
+    if transmission.at_us is not None:
+        txpk["tmst"] = transmission.at_us
     body = json.dumps({"txpk": txpk}, separators=(",", ":"))
     return bytes((version, *token, PULL_RESP)) + body.encode("ascii")
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from gateway import limits
 from gateway.links import radio as radios
 from gateway.links.crowd import Crowd
-from gateway.links.radio import Radio, Transmission, Uplink, later_us
+from gateway.links.radio import Radio, RadioClock, Transmission, Uplink, later_us
 from protocols.wire import airtime
 from protocols.wire.airtime import AirRefused
 
@@ -27,6 +27,7 @@ FIRST_US = 1_000_000
 SECOND_US = 2_000_000
 GAP_US = 400_000
 DOWNLINKS_MAX = 16
+_KEPT_S = 1.0  # a booking, after its end
 
 
 class Timer(Protocol):
@@ -39,31 +40,6 @@ class Law(Protocol):
     def check(self, now_s: int, freq_hz: int, modulation: airtime.Modulation, size: int, dbm: int) -> int: ...
 
     def sent(self, now_s: int, freq_hz: int, air_us: int) -> None: ...
-
-
-class RadioClock:
-    """When, by the gateway's clock, a radio's counter showed something.
-
-    The time a packet takes from the radio to here varies, and is never negative: what came fastest of late is the
-    best estimate. The counter may begin anew at any time.
-    """
-
-    def __init__(self) -> None:
-        self._at_us = 0
-        self._at_s: float | None = None
-
-    def heard(self, at_us: int, now_s: float) -> None:
-        """The counter showed `at_us` a little while before `now_s`."""
-        if self._at_s is not None:
-            delay_s = now_s - self.at_s(at_us)
-            is_recent = now_s - self._at_s < limits.RADIO_CLOCK_AGE_S
-            if is_recent and 0 <= delay_s < limits.RADIO_CLOCK_JUMP_S:
-                return
-        self._at_us, self._at_s = at_us, now_s
-
-    def at_s(self, at_us: int) -> float:
-        """The gateway's time of that count."""
-        return (self._at_s or 0.0) + later_us(at_us, self._at_us) / 1e6
 
 
 class Exchange:
@@ -126,8 +102,14 @@ class Scheduler:
         self._clocks = {name: RadioClock() for name in radios_by_name}
         self._crowds = {name: Crowd() for name in radios_by_name}
         self._bookings: dict[str, list[_Booking]] = {name: [] for name in radios_by_name}
+        # Windows of uplinks heard just now, whose answers may still be under way to here: begin and end.
+        self._promised: dict[str, deque[tuple[float, float]]] = {
+            name: deque(maxlen=limits.BROADCAST_WINDOWS_MAX) for name in radios_by_name
+        }
+        self._drained: deque[Exchange] = deque(maxlen=limits.BROADCAST_WINDOWS_MAX)  # more may follow
         self._coming: dict[str, tuple[int, int]] = {}  # radio → when the rest of a frame is expected there
         self._handed: OrderedDict[int, _Handed] = OrderedDict()
+        self._broadcasts: OrderedDict[int, Callable[[int], None]] = OrderedDict()
         self._waiting: set[Exchange] = set()
         self._last_id = 0
         self._dbm = dbm
@@ -142,6 +124,8 @@ class Scheduler:
                 "crowd",
                 "air_refused",
                 "not_taken",
+                "broadcast",
+                "broadcast_failed",
                 *_RESULTS,
             ),
             0,
@@ -157,7 +141,11 @@ class Scheduler:
             return now_s
         clock = self._clocks[uplink.radio]
         clock.heard(uplink.at_us, now_s)
-        return min(now_s, clock.at_s(uplink.at_us))
+        ended_s = min(now_s, clock.at_s(uplink.at_us))
+        begin_s = ended_s + FIRST_US / 1e6
+        answer_us = airtime.time_on_air_us(airtime.lora(uplink.sf), limits.BROADCAST_ANSWER_BYTES)
+        self._promised[uplink.radio].append((begin_s, begin_s + answer_us / 1e6))
+        return ended_s
 
     def expect(self, uplink: Uplink, air_us: int) -> None:
         """More of the same frame follows this packet: that radio should listen, if another one can send."""
@@ -181,6 +169,9 @@ class Scheduler:
 
     def on_result(self, name: str, number: int, code: int) -> None:
         """How a transmission ended, or that it was not begun."""
+        if (told := self._broadcasts.pop(number, None)) is not None:
+            self._broadcast_ended(name, number, code, told)
+            return
         handed = self._handed.pop(number, None)
         if handed is None or handed.radio != name:
             return
@@ -253,6 +244,7 @@ class Scheduler:
             self._arm(exchange)
         else:
             self._waiting.discard(exchange)  # more may come; then `offer` finds when it can begin
+            self._drained.append(exchange)
 
     def _end(self, exchange: Exchange) -> None:
         if exchange.timer is not None:
@@ -262,6 +254,75 @@ class Scheduler:
         exchange.queue.clear()
         exchange.is_over = True
         self._waiting.discard(exchange)
+
+    # --- what answers nothing --------------------------------------------------------------------
+
+    def free_from_s(self, name: str, begin_s: float, end_s: float) -> float:
+        """When a radio that would send from `begin_s` to `end_s` can begin without getting in an answer's way.
+
+        `begin_s` itself when nothing is in the way; else a moment at which it is worth asking again.
+        """
+        turn_s = limits.TURN_AROUND_US / 1e6
+        for busy_s, until_s in self._busy(name):
+            if begin_s < until_s + turn_s and busy_s < end_s + turn_s:
+                return until_s + turn_s
+        return begin_s
+
+    def _busy(self, name: str) -> Iterable[tuple[float, float]]:
+        """What this radio does, may have to do, or should hear."""
+        now_s = self._now_s()
+        for one in self._bookings[name]:
+            end_s = one.until_s - _KEPT_S
+            yield end_s - one.air_us / 1e6, end_s
+        promised = self._promised[name]
+        while promised and promised[0][0] - FIRST_US / 1e6 + limits.BROADCAST_ANSWER_S < now_s:
+            promised.popleft()  # there is an answer by now, or there will be none
+        yield from promised
+        for exchange in self._waiting:
+            if exchange.queue and any(one.radio == name for one in exchange.receptions):
+                yield exchange.begin_s, exchange.begin_s + _air_s(exchange.sf, len(exchange.queue[0]))
+        for exchange in self._drained:
+            if exchange.begin_s > now_s and any(one.radio == name for one in exchange.receptions):
+                yield exchange.begin_s, exchange.begin_s + _air_s(exchange.sf, limits.BROADCAST_ANSWER_BYTES)
+        if name in self._coming:
+            at_us, length_us = self._coming[name]
+            begin_s = self._clocks[name].at_s(at_us)
+            yield begin_s, begin_s + length_us / 1e6
+
+    def is_crowd(self, name: str) -> bool:
+        """Whether that radio hears many just now."""
+        return self._crowds[name].is_on(self._now_s())
+
+    def broadcast(
+        self, name: str, freq_hz: int, sf: int, packet: bytes, ended: Callable[[int], None]
+    ) -> float:
+        """Have a radio send at once; when that will be over, 0 when it does not. AirRefused: the plan says no.
+
+        `ended` is called with how it ended, by a radio that can tell.
+        """
+        radio, law, now_s = self._radios[name], self._laws[name], self._now_s()
+        air_us = law.check(int(now_s), freq_hz, airtime.lora(sf), len(packet), self._dbm)
+        self._last_id = self._last_id % 0xFFFF + 1
+        if not radio.send(Transmission(self._last_id, None, freq_hz, sf, self._dbm, packet)):
+            self.counters["not_taken"] += 1
+            return 0.0
+        law.sent(int(now_s), freq_hz, air_us)
+        length_us = air_us + round(radio.lead_s * 1e6)
+        end_s = now_s + length_us / 1e6
+        clock = self._clocks[name]
+        begin_us = clock.us_at(now_s) if clock.is_known else 0
+        self._bookings[name].append(_Booking(begin_us, length_us, end_s + _KEPT_S, self._last_id))
+        self._broadcasts[self._last_id] = ended
+        while len(self._broadcasts) > limits.HANDED_MAX:
+            self._broadcasts.popitem(last=False)
+        self.counters["broadcast"] += 1
+        return end_s
+
+    def _broadcast_ended(self, name: str, number: int, code: int, told: Callable[[int], None]) -> None:
+        if code != radios.SENT:
+            self.counters["broadcast_failed"] += 1
+            self._bookings[name] = [one for one in self._bookings[name] if one.id != number]
+        told(code)
 
     # --- radios ----------------------------------------------------------------------------------
 
@@ -338,7 +399,7 @@ class Scheduler:
 
     def _book(self, exchange: Exchange, name: str, begin_us: int, air_us: int) -> None:
         number, begin_s = self._last_id, exchange.begin_s
-        until_s = begin_s + air_us / 1e6 + 1
+        until_s = begin_s + air_us / 1e6 + _KEPT_S
         self._bookings[name].append(_Booking(begin_us, air_us, until_s, number))
         packet = exchange.queue.popleft()
         self._handed[number] = _Handed(exchange, name, packet, exchange.offset_us, begin_s)
@@ -367,3 +428,7 @@ def _overlap(begin_us: int, air_us: int, its_begin_us: int, its_air_us: int) -> 
     """Whether two transmissions of one radio, each with the time it takes to turn around, meet."""
     later = later_us(begin_us, its_begin_us)
     return -(air_us + limits.TURN_AROUND_US) < later < its_air_us + limits.TURN_AROUND_US
+
+
+def _air_s(sf: int, size: int) -> float:
+    return airtime.time_on_air_us(airtime.lora(sf), size) / 1e6

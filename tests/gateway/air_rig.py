@@ -33,6 +33,7 @@ class ScriptedRadio:
 
     def __init__(self, name: str, loop: VirtualLoop, zero_us: int = 0) -> None:
         self.name = name
+        self.lead_s = 0.1
         self.is_ready = True
         self.problem = ""
         self.takes = True
@@ -51,7 +52,9 @@ class ScriptedRadio:
         if not (self.takes and self.is_ready):
             return False
         now_s = self._loop.now_s
-        begin_s = now_s + radios.later_us(transmission.at_us, self.counter(now_s)) / 1e6
+        begin_s = now_s + self.lead_s
+        if transmission.at_us is not None:
+            begin_s = now_s + radios.later_us(transmission.at_us, self.counter(now_s)) / 1e6
         code = self.verdict(transmission)
         if begin_s - now_s < LEAD_S:
             self.late += 1
@@ -80,8 +83,12 @@ class NewSpent:
 class AirRig:
     """Radios a, b, … over one link; what it hands up is kept, and answered by `answer` when that is set."""
 
-    def __init__(self, count: int = 1, plan: int = CN470, freqs_hz: tuple[int, ...] = (FREQ_HZ,)) -> None:
+    def __init__(
+        self, count: int = 1, plan: int = CN470, freqs_hz: tuple[int, ...] = (FREQ_HZ,), hour_s: float = 0.0
+    ) -> None:
         self.loop = VirtualLoop()
+        self.freq_hz = freqs_hz[0]
+        self.tasks: list[asyncio.Task[None]] = []  # of whoever works beside it
         # The second one's counter wraps after ten seconds.
         zeros = (5_000_000, radios.COUNTER - 10_000_000, 77, 4_000_000_000)
         self.radios = [ScriptedRadio("abcd"[n], self.loop, zeros[n]) for n in range(count)]
@@ -99,6 +106,7 @@ class AirRig:
             lambda address: address in self.known,
             now_s=lambda: self.loop.now_s,
             call_later=self.loop.call_later,
+            hour_s=hour_s,
         )
 
     def _on_frame(self, way: Any, frame: bytes) -> None:

@@ -8,8 +8,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, cast
 
+from gateway.links import radio as radios
 from gateway.links.bridge import Bridge, Wanted
 from gateway.links.lora import LoraLink, Way
+from gateway.links.radio import Transmission
 from hil_tests.world.agenda import Agenda
 from protocols.wire import framing
 from protocols.wire.law import CN470, Law
@@ -95,3 +97,20 @@ def test_an_uplink_is_answered_a_second_after_its_end_and_once_more_400_ms_later
     assert abs(first.begin_s - up.end_s - 1.0) < 0.01
     assert abs(second.begin_s - first.end_s - 0.4) < 0.01
     assert link.scheduler.counters["sent"] == 2
+
+
+def test_a_packet_that_goes_at_once_is_on_the_air_within_the_lead_of_a_bridge() -> None:
+    bench = BridgeBench((0, 3, 1, 0), start_us=(1 << 32) - 1_000_000)
+    bridge = Cable(bench)
+    ended: list[tuple[int, int]] = []
+    bridge.on_result = lambda name, number, code: ended.append((number, code))
+    bench.run(0.5)
+    begins = []
+    for number, sf in enumerate((7, 9, 11)):
+        asked_s = bench.rig.agenda.now_s()
+        assert bridge.send(Transmission(number, None, FREQ_HZ, sf, 14, b"\x09row"))
+        bench.run(2.0)
+        begins.append(bench.rig.flights[number].begin_s - asked_s)
+    print("begins_ms=" + " ".join(f"{1000 * begin:.0f}" for begin in begins))
+    assert ended == [(number, radios.SENT) for number in range(3)]
+    assert all(0 < begin <= bridge.lead_s for begin in begins)

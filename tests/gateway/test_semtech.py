@@ -258,6 +258,13 @@ def test_a_downlink_goes_to_the_socket_that_asked_and_its_end_comes_back() -> No
     asyncio.run(scenario())
 
 
+def test_a_downlink_that_answers_nothing_goes_at_once() -> None:
+    body = semtech_wire.pull_resp(2, b"ab", transmission(1)._replace(at_us=None))[4:]
+    txpk = json.loads(body)["txpk"]
+    assert txpk["imme"] is True
+    assert "tmst" not in txpk
+
+
 def test_a_power_that_is_not_in_the_forwarders_table_is_not_asked_for_again() -> None:
     async def scenario() -> None:
         async with listening() as bench:
