@@ -42,7 +42,7 @@ soak: $(VENV)/.has-dev machine ## every power cut and kill, not a sample (at mos
 fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every decoder
 	$(BIN)/python -m tests.wire.fuzz $(FUZZ_ARGS)
 
-bench: $(VENV)/.has-dev machine ## payload size, node encoder, lift detectors, idle gateway, cost of foreign LoRa traffic, ingest rate beside its floor, three days of backlog to a broker and to regulators, the whole city, a thousand Modbus points a second, years of a cover on a cell, bytes of a flash, what verifying an update costs and what deltas weigh (RECORDS="a.csv.gz b.csv")
+bench: $(VENV)/.has-dev machine ## payload size, node encoder, lift detectors, idle gateway, cost of foreign LoRa traffic, ingest rate beside its floor, three days of backlog to a broker, to regulators and to a hotline, the whole city, a thousand Modbus points a second, years of a cover on a cell, bytes of a flash, what verifying an update costs and what deltas weigh (RECORDS="a.csv.gz b.csv")
 	$(if $(RECORDS),$(BIN)/python bench/payload.py $(RECORDS),@echo "payload size: skipped, name real records with RECORDS=")
 	$(if $(word 2,$(RECORDS)),$(BIN)/python bench/events.py $(RECORDS),@echo "events: skipped, name two labelled records or more with RECORDS=, the first to tune on")
 	$(BIN)/python bench/node_encoder.py
@@ -53,6 +53,7 @@ bench: $(VENV)/.has-dev machine ## payload size, node encoder, lift detectors, i
 	$(BIN)/python bench/gateway.py
 	$(BIN)/python bench/backlog.py
 	$(BIN)/python bench/rows.py
+	$(BIN)/python bench/orders.py
 	$(BIN)/python bench/city.py 1
 	$(BIN)/python bench/modbus.py
 	$(BIN)/python bench/cover_energy.py

@@ -107,6 +107,12 @@ class WorkOrdersSection(Section):
     cert_file: FileName | None = Field(None, description="certificate this gateway shows")
     key_file: FileName | None = Field(None, description="private key of cert_file")
     timeout_s: float = Field(10.0, ge=0.5, le=60.0, description="for one exchange")
+    in_flight: int = Field(
+        limits.ORDERS_IN_FLIGHT,
+        ge=1,
+        le=limits.HTTP_KEPT_MAX,
+        description="orders under way at once; of one alarm it is one at a time",
+    )
     severity_min: int = Field(1, ge=1, le=4, description="alarms below it become no orders")
     language: Literal["zh", "en", "both"] = Field("both", description="of what an order says")
     days: int = Field(1, ge=0, le=30, description="in so many days an order is to be done (processlimited)")

@@ -280,7 +280,7 @@ def work_orders_by(
 
     settings = Settings(
         section.name, context.gateway, section.url, section.answer_url, section.severity_min, section.language,
-        section.days, ZoneInfo(section.timezone), section.status_url, section.status_every_s,
+        section.days, ZoneInfo(section.timezone), section.status_url, section.status_every_s, section.in_flight,
     )  # fmt: skip
     runner = WorkOrders(
         settings, context.store, platform, context.rules, context.areas, context.clock, context.rng

@@ -1,12 +1,12 @@
-"""Requests over HTTP/1.1, with h11 on asyncio's streams: a connection for each, a time limit, a bound on the answer.
+"""Requests over HTTP/1.1, with h11 on asyncio's streams: a time limit, and a bound on the answer.
 
-Alarms are few: a pool would be more to go wrong. Certificates are checked, redirects are not followed.
+A connection is used again while requests follow each other closely, as when days of orders drain, and closed when
+none comes for a moment: between two alarms nothing is held open. Certificates are checked, redirects are not followed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import h11
 
 from gateway.errors import NorthboundError
-from gateway.limits import HTTP_ANSWER_BYTES_MAX, HTTP_ETAG_BYTES_MAX
+from gateway.limits import HTTP_ANSWER_BYTES_MAX, HTTP_ETAG_BYTES_MAX, HTTP_KEPT_MAX, HTTP_KEPT_S
 from gateway.tls_files import TlsFiles, distrust
 
 _CHUNK = 16_384
@@ -32,13 +32,42 @@ class _Closed(OSError):
     """In the place of an answer."""
 
 
+class _Line:
+    """One connection, and what h11 knows of it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.http = h11.Connection(h11.CLIENT)
+        self.reader = reader
+        self.writer = writer
+        self.expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is quiet and open, as far as is known here."""
+        heard = self.reader._buffer  # type: ignore[attr-defined]  # what nobody asked for; there is no other way to see it
+        return not (heard or self.reader.at_eof() or self.writer.transport.is_closing())
+
+    def close(self) -> None:
+        self.writer.close()
+        self.writer.transport.abort()
+
+
+# To whom a connection leads, and by which certificates: renewed ones are used from the next request on.
+_Way = tuple[str, int, ssl.SSLContext | None]
+
+
 class HttpClient:
-    """`post` and `get`. Both raise NorthboundError when there was no whole answer in time."""
+    """`post` and `get`. Both raise NorthboundError when there was no whole answer in time.
+
+    A far side may close a kept connection just as a request goes; that one is sent again over a new one, so it may
+    arrive twice: what is posted here has a code of its own by which copies are dropped.
+    """
 
     def __init__(self, timeout_s: float, token: str | None, tls: TlsFiles | None) -> None:
         self._timeout_s = timeout_s
         self._token = token
         self._tls = tls
+        self._kept: dict[_Way, list[_Line]] = {}
 
     async def post(self, url: str, body: bytes) -> Answer:
         headers = [
@@ -81,29 +110,70 @@ class HttpClient:
         is_tls = parts.scheme == "https"
         if is_tls and self._tls is None:
             raise OSError("there is nothing to check its certificate with")
-        port = parts.port or (443 if is_tls else 80)
         host = parts.hostname or ""
         tls = self._tls.context() if is_tls and self._tls is not None else None
-        reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+        way = host, parts.port or (443 if is_tls else 80), tls
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        address = f"[{host}]" if ":" in host else host
+        about = [("Host", address if parts.port is None else f"{address}:{parts.port}")]
+        if self._token is not None:
+            about.append(("Authorization", f"Bearer {self._token}"))
+        request = h11.Request(method=method, target=target, headers=[*about, *headers])
+        while (line := self._take_kept(way)) is not None:
+            try:
+                return await self._ask(way, line, request, body)
+            except (_Closed, ConnectionError):
+                continue  # it was closed there while nothing was said
+        reader, writer = await asyncio.open_connection(*way[:2], ssl=tls)
+        return await self._ask(way, _Line(reader, writer), request, body)
+
+    async def _ask(self, way: _Way, line: _Line, request: h11.Request, body: bytes) -> Answer:
+        """Over that line, which is kept or closed then."""
+        is_kept = False
         try:
-            http = h11.Connection(h11.CLIENT)
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            address = f"[{host}]" if ":" in host else host
-            about = [
-                ("Host", address if parts.port is None else f"{address}:{port}"),
-                ("Connection", "close"),
-            ]
-            if self._token is not None:
-                about.append(("Authorization", f"Bearer {self._token}"))
-            request = h11.Request(method=method, target=target, headers=[*about, *headers])
-            for event in (request, *([h11.Data(data=body)] if body else ()), h11.EndOfMessage()):
-                writer.write(http.send(event) or b"")
-            await writer.drain()
-            return await _answer(http, reader)
+            parts = (request, *([h11.Data(data=body)] if body else ()), h11.EndOfMessage())
+            line.writer.write(b"".join(line.http.send(part) or b"" for part in parts))
+            await line.writer.drain()
+            answer = await _answer(line.http, line.reader)
+            is_kept = self._keep(way, line)
+            return answer
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                writer.transport.abort()
+            if not is_kept:
+                line.close()
+
+    def _take_kept(self, way: _Way) -> _Line | None:
+        lines = self._kept.pop(way, [])
+        while lines:
+            line = lines.pop()
+            if line.expiry is not None:
+                line.expiry.cancel()
+            if line.is_good:
+                if lines:
+                    self._kept[way] = lines
+                return line
+            line.close()
+        return None
+
+    def _keep(self, way: _Way, line: _Line) -> bool:
+        """Whether it is kept: the far side wants that, and it said no more than it was asked for."""
+        http = line.http
+        if http.our_state is not h11.DONE or http.their_state is not h11.DONE or http.trailing_data[0]:
+            return False
+        lines = self._kept.setdefault(way, [])
+        if len(lines) >= HTTP_KEPT_MAX:
+            return False
+        http.start_next_cycle()
+        lines.append(line)
+        line.expiry = asyncio.get_running_loop().call_later(HTTP_KEPT_S, self._expire, way, line)
+        return True
+
+    def _expire(self, way: _Way, line: _Line) -> None:
+        lines = self._kept.get(way, [])
+        if line in lines:
+            lines.remove(line)
+        if not lines:
+            self._kept.pop(way, None)
+        line.close()
 
 
 async def _answer(http: h11.Connection, reader: asyncio.StreamReader) -> Answer:

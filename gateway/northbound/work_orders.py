@@ -1,18 +1,20 @@
 """Alarms to a platform that takes work orders. What is owed is every change of an alarm that it has not confirmed.
 
 It follows `alarm_change` from the store, and keeps how far each alarm was delivered (`order_sent`): changes of one
-alarm go strictly in their order, one at a time, and an order that the platform refuses holds up no other. A change that
-was sent and not yet noted is sent again after a kill, under the same code.
+alarm go strictly in their order, one at a time, and an order that the platform refuses holds up no other. What was
+taken is written down with the commits that come anyway, while the next is under way: what a kill takes of that is sent
+again, under the same code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import heapq
 import logging
 import random
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -32,7 +34,8 @@ from gateway.limits import (
     ORDER_REFUSED_MAX_S,
     ORDER_RETRY_MAX_S,
     ORDER_RETRY_MIN_S,
-    ORDERS_IN_FLIGHT_MAX,
+    ORDERS_AHEAD,
+    ORDERS_IN_FLIGHT,
     ORDERS_LOOK_MAX,
 )
 from gateway.northbound.http_client import Answer
@@ -63,6 +66,7 @@ class Settings(NamedTuple):
     zone: ZoneInfo
     status_url: str | None = None
     status_every_s: int = 30
+    in_flight: int = ORDERS_IN_FLIGHT
 
 
 class _Owed:
@@ -74,7 +78,7 @@ class _Owed:
     def __init__(self, severity: int, since_ms: int) -> None:
         self.severity = severity
         self.since_ms = since_ms
-        self.seen_s = 0.0  # when there was something new of it
+        self.seen_s = 0.0  # of when the newest of it is
         self.due_s = 0.0
         self.pause_s = ORDER_RETRY_MIN_S
         self.is_busy = False
@@ -97,7 +101,14 @@ class WorkOrders:
         self._clock = clock
         self._rng = rng
         self._owed: dict[int, _Owed] = {}
+        self._busy = 0
+        self._ahead: list[int] = []  # those that are next, the first one last
+        self._taken: dict[
+            int, int
+        ] = {}  # the latest change of an alarm that was taken, until that is written down
+        self._unwritten = asyncio.Event()
         self._seen = 0
+        self._before = 0  # the latest change when `run` began
         self._is_answered = True
         self._told: set[str] = set()  # why it did not answer
         self._pause_s = ORDER_RETRY_MIN_S  # between two tries of a platform that does not
@@ -117,17 +128,18 @@ class WorkOrders:
 
     async def run(self) -> None:
         """Deliver, for ever."""
-        await self._store.write(self._begin)
+        self._before = await self._store.write(self._begin)
         self._owed.clear()
-        self._seen = 0
+        self._ahead.clear()
+        self._busy = self._seen = 0
         async with asyncio.TaskGroup() as group:
             group.create_task(self._answers.run())
+            group.create_task(self._settle())
             while True:
                 self._wake.clear()
                 more = self._look()
-                for number, owed in self._due():
-                    owed.is_busy = True
-                    group.create_task(self._deliver(number, owed))
+                while (found := self._take_due()) is not None:
+                    group.create_task(self._work(found))
                 try:
                     # wait_for may swallow a cancellation
                     async with asyncio.timeout(0 if more else self._wait_s()):
@@ -136,8 +148,14 @@ class WorkOrders:
                 except TimeoutError:
                     pass
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        """A platform that is new hears of the alarms that are open, not of those that are over."""
+    async def _work(self, number: int | None) -> None:
+        """One alarm after the other, as long as there is one."""
+        while number is not None:
+            await self._deliver(number, self._owed[number])
+            number = self._take_due()
+
+    def _begin(self, connection: sqlite3.Connection) -> int:
+        """A platform that is new hears of the alarms that are open, not of those that are over. The latest change."""
         name = self._settings.name
         if (
             connection.execute("SELECT 1 FROM order_sent WHERE northbound = ? LIMIT 1", (name,)).fetchone()
@@ -149,6 +167,8 @@ class WorkOrders:
                 (name,),
             )
             connection.execute("INSERT OR IGNORE INTO order_sent VALUES (?, 0, 0)", (name,))
+        found = connection.execute("SELECT max(id) FROM alarm_change").fetchone()
+        return int(found[0] or 0)
 
     def _look(self) -> bool:
         """What has happened to alarms since the last look; whether there is more to see."""
@@ -168,34 +188,62 @@ class WorkOrders:
             if owed is None:
                 owed = self._owed[change.alarm] = _Owed(severity, change.at_ms)
             owed.seen_s = self._clock.monotonic()
+            if change.id <= self._before:  # a restart makes nothing fresh
+                owed.seen_s -= max(0, self._clock.unix_ms() - change.at_ms) / 1000
             if change.kind in _UNTOLD:
                 owed.due_s = 0.0  # it may have ended
+        if self._ahead:  # what is new may go before them
+            now_s = self._clock.monotonic()
+            near = {*self._ahead, *(row[1] for row in rows)}
+            self._ahead = self._first((number for number in near if number in self._owed), now_s)
         return len(rows) == ORDERS_LOOK_MAX
 
-    def _due(self) -> list[tuple[int, _Owed]]:
+    def _take_due(self) -> int | None:
+        """The alarm that is next, which is busy from now on; None when there is none, or no room."""
         now_s = self._clock.monotonic()
-        room = (ORDERS_IN_FLIGHT_MAX if self._is_answered else 1) - self._busy()
-        if room <= 0 or now_s < self._quiet_until_s:
-            return []  # while it does not answer, one order asks for all
-        due = [item for item in self._owed.items() if not item[1].is_busy and item[1].due_s <= now_s]
-        # What is fresh goes before what has been owed for long, and of each the worst first.
-        fresh_s = now_s - ORDER_FRESH_S
-        due.sort(key=lambda item: (item[1].seen_s < fresh_s, -item[1].severity, item[1].due_s, item[0]))
-        return due[:room]
+        if self._busy >= self._room() or now_s < self._quiet_until_s:
+            return None
+        if not self._ahead:
+            self._ahead = self._first(self._owed, now_s)
+        while self._ahead:
+            number = self._ahead.pop()
+            owed = self._owed.get(number)
+            if owed is not None and self._is_due(owed, now_s):
+                owed.is_busy = True
+                self._busy += 1
+                return number
+        return None
 
-    def _busy(self) -> int:
-        return sum(owed.is_busy for owed in self._owed.values())
+    def _room(self) -> int:
+        return (
+            self._settings.in_flight if self._is_answered else 1
+        )  # who does not answer is asked by one for all
+
+    def _first(self, numbers: Iterable[int], now_s: float) -> list[int]:
+        """Some that are due: what is fresh goes before what has been owed for long, and of each the worst first."""
+        fresh_s = now_s - ORDER_FRESH_S
+
+        def order(number: int) -> tuple[bool, int, float, int]:
+            owed = self._owed[number]
+            return owed.seen_s < fresh_s, -owed.severity, owed.due_s, number
+
+        due = (number for number in numbers if self._is_due(self._owed[number], now_s))
+        return heapq.nsmallest(ORDERS_AHEAD, due, key=order)[::-1]
+
+    @staticmethod
+    def _is_due(owed: _Owed, now_s: float) -> bool:
+        return not owed.is_busy and owed.due_s <= now_s
 
     def _wait_s(self) -> float:
         now_s = self._clock.monotonic()
-        if self._busy() >= (ORDERS_IN_FLIGHT_MAX if self._is_answered else 1):
-            return ORDER_IDLE_S  # who ends wakes us
+        if self._busy >= self._room():
+            return ORDER_IDLE_S  # who ends goes on by itself
         dues = [max(owed.due_s, self._quiet_until_s) for owed in self._owed.values() if not owed.is_busy]
         return max(0.0, min([now_s + ORDER_IDLE_S, *dues]) - now_s)
 
     async def _deliver(self, number: int, owed: _Owed) -> None:
         """The changes of one alarm, until there are none or one is not taken."""
-        is_kept = False
+        is_kept = number in self._taken
         try:
             while (change := self._store.read(lambda reader: self._next(reader, number))) is not None:
                 alarm = self._store.read(lambda reader: alarm_rows.get(reader, number))
@@ -207,10 +255,10 @@ class WorkOrders:
                     owed.due_s = self._clock.monotonic() + min(wait_s, 3600)
                     return
                 if change.kind == RAISED and _was_silent(alarm):
-                    await self._store.write(functools.partial(self._note_all, number))
+                    self._note(number, self._store.read(lambda reader: _last_change(reader, number)))
                     break
                 await self._send(alarm, change)
-                await self._store.write(functools.partial(self._note, number, change.id))
+                self._note(number, change.id)
                 owed.pause_s = ORDER_RETRY_MIN_S
             del self._owed[number]
             if not is_kept:
@@ -219,6 +267,7 @@ class WorkOrders:
             self._again(number, owed, ORDER_RETRY_MAX_S)
             self._tell(str(error))
             self._is_answered = False
+            self._ahead.clear()  # the one that asks for all is the worst by then
             self._quiet_until_s = self._clock.monotonic() + self._pause_s * (0.5 + 0.5 * self._rng.random())
             self._pause_s = min(2 * self._pause_s, ORDER_RETRY_MAX_S)
             self.counters["unanswered"] += 1
@@ -232,14 +281,15 @@ class WorkOrders:
             self._again(number, owed, ORDER_RETRY_MAX_S)
         finally:
             owed.is_busy = False
+            self._busy -= 1
             self._wake.set()
 
     def _next(self, reader: sqlite3.Connection, alarm: int) -> Changed | None:
         """The first change that was not delivered."""
         row = reader.execute(
-            "SELECT * FROM alarm_change WHERE alarm = ? AND id > coalesce("
-            "(SELECT change FROM order_sent WHERE northbound = ? AND alarm = ?), 0) ORDER BY id LIMIT 1",
-            (alarm, self._settings.name, alarm),
+            "SELECT * FROM alarm_change WHERE alarm = ? AND id > max(?, coalesce("
+            "(SELECT change FROM order_sent WHERE northbound = ? AND alarm = ?), 0)) ORDER BY id LIMIT 1",
+            (alarm, self._taken.get(alarm, 0), self._settings.name, alarm),
         ).fetchone()
         return None if row is None else Changed(*row)
 
@@ -258,18 +308,32 @@ class WorkOrders:
         owed.due_s = self._clock.monotonic() + owed.pause_s * (0.5 + 0.5 * self._rng.random())
         owed.pause_s = min(2 * owed.pause_s, pause_max_s)
 
-    def _note(self, alarm: int, change: int, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "INSERT OR REPLACE INTO order_sent (northbound, alarm, change) VALUES (?, ?, ?)",
-            (self._settings.name, alarm, change),
-        )
+    def _note(self, alarm: int, change: int) -> None:
+        """It is taken as far as that."""
+        self._taken[alarm] = change
+        self._unwritten.set()
 
-    def _note_all(self, alarm: int, connection: sqlite3.Connection) -> None:
-        """Nothing of it is to be delivered, whatever has happened to it by now."""
-        connection.execute(
-            "INSERT OR REPLACE INTO order_sent SELECT ?, alarm, max(id) FROM alarm_change WHERE alarm = ?"
-            " GROUP BY alarm",
-            (self._settings.name, alarm),
+    async def _settle(self) -> None:
+        """Write down what was taken, as much as there is with each commit. No order waits for it."""
+        while True:
+            await self._unwritten.wait()
+            self._unwritten.clear()
+            batch = dict(self._taken)
+            try:
+                await self._store.write(functools.partial(self._write_taken, batch))
+            except StoreError:  # the store tells of it
+                self._unwritten.set()
+                await asyncio.sleep(ORDER_RETRY_MAX_S)
+                continue
+            for alarm, change in batch.items():
+                if self._taken[alarm] == change:
+                    del self._taken[alarm]
+
+    def _write_taken(self, batch: Mapping[int, int], connection: sqlite3.Connection) -> None:
+        """Of alarms that are kept; of the others nothing is to be known any more."""
+        connection.executemany(
+            "INSERT OR REPLACE INTO order_sent SELECT ?, id, ? FROM alarm WHERE id = ?",
+            [(self._settings.name, change, alarm) for alarm, change in batch.items()],
         )
 
     # ---- what is said ----------------------------------------------------------------------------------------------
@@ -355,10 +419,15 @@ class WorkOrders:
             **self._answers.counters,
             "connected": self._is_answered,
             "backlog": backlog,
-            "in_flight": sum(owed.is_busy for owed in self._owed.values()),
+            "in_flight": self._busy,
             "event_cursor": 0 if backlog else self._store.last_event,
             "oldest_undelivered_ms": oldest,
         }
+
+
+def _last_change(reader: sqlite3.Connection, alarm: int) -> int:
+    found = reader.execute("SELECT max(id) FROM alarm_change WHERE alarm = ?", (alarm,)).fetchone()
+    return int(found[0] or 0)
 
 
 class _Refused(Exception):

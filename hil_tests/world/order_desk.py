@@ -60,7 +60,8 @@ class DeskOrder:
 class OrderDesk:
     """``faults`` are used up one a request; ``fail`` decides beyond them: one of FAULTS, or "" for honest."""
 
-    def __init__(self) -> None:
+    def __init__(self, orders_max: int = ORDERS_MAX) -> None:
+        self.orders_max = orders_max
         self.orders: dict[str, DeskOrder] = {}
         self.counters: Counter[str] = Counter()
         self.faults: deque[str] = deque()
@@ -89,7 +90,7 @@ class OrderDesk:
         known = self.orders.get(code)
         if "handlerid" in document:
             return self._answer(known)
-        if any(key not in document for key in _NEEDED) or len(self.orders) >= ORDERS_MAX:
+        if any(key not in document for key in _NEEDED) or len(self.orders) >= self.orders_max:
             self.counters["malformed"] += 1
             return NO
         if known is None:

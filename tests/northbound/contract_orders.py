@@ -13,7 +13,7 @@ from gateway.alarms import Alarms
 from gateway.areas import Areas
 from gateway.errors import NorthboundError
 from gateway.fingerprints import of_event
-from gateway.limits import ORDERS_IN_FLIGHT_MAX
+from gateway.limits import ORDERS_IN_FLIGHT
 from gateway.marks import Marks
 from gateway.northbound.http_client import Answer
 from gateway.northbound.work_orders import Settings, WorkOrders
@@ -233,7 +233,7 @@ class OrdersSubject(Rig):
         return int(self.delivery.status()["in_flight"])
 
     def memory_max(self) -> int:
-        return ORDERS_IN_FLIGHT_MAX
+        return ORDERS_IN_FLIGHT
 
     # ---- what the far side does ----------------------------------------------------------------------------------
 
