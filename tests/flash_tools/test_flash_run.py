@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tidegate
-from flash_tools import flash_cli, flash_content, flash_run, mint, ports
+from flash_tools import flash_cli, flash_content, flash_run, mint, ports, shipped
 from flash_tools.errors import FlashToolError, LineLost
 from flash_tools.flash_run import Journaled, Manner, flash_all
 from flash_tools.flashing import Progress, flash_board
@@ -35,7 +35,7 @@ from tests.flash_tools.flash_rig import (
     release_of,
     state_of,
 )
-from tests.house import python_files, text_of
+from tests.house import ROOT, python_files, text_of
 
 QUICK = Manner(boot_s=0, attempts=1)
 ESPTOOL = re.compile(r"^\s*(from|import) esp", re.MULTILINE)
