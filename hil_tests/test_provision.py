@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import tidegate
-from flash_tools import board_at, book, ports
+from flash_tools import book, ports, shipped
 from flash_tools.images import board_constants, build_app_image
 from flash_tools.key_store import KeyStore, UnitKeys, load_master_key
 from flash_tools.provisioning import LABELLED, MINTED, Units
@@ -84,7 +84,7 @@ class Station:
             hurried(),
         ):
             patch.setattr(ports, "open_port", self.open_port)
-            patch.setattr(board_at, "build_app_image", app_image_of)
+            patch.setattr(shipped, "build_app_image", app_image_of)
             code = self._run(words)
         self.printed += said.getvalue()
         return code, said.getvalue()

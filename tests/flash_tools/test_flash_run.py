@@ -365,7 +365,7 @@ def test_an_image_too_large_or_without_an_identity_is_told(tmp_path: Path) -> No
 
 def test_the_command_is_in_the_group_and_knows_the_version_of_its_own_source() -> None:
     assert "flash" in tidegate.GROUPS
-    assert shipped.firmware_version(ROOT) == "0.1.0"
+    assert shipped.firmware_version(mint.ROOT) == "0.1.0"
 
 
 def test_only_one_file_knows_esptool() -> None:

@@ -69,7 +69,9 @@ def test_a_state_image_says_whose_it_is_and_never_its_key(tmp_path: Path) -> Non
 def test_an_app_image_says_its_version_and_what_micropython_it_needs() -> None:
     source = (ROOT / "firmware/reports.py").read_text()
     path = "/a/firmware/reports.mpy"
-    image = build_state_image({path: compile_module(source, "firmware.reports")})
+    image = build_state_image(
+        {path: compile_module(source, "firmware.reports"), "/a/main.py": b"from firmware import main\n"}
+    )
     (told,) = inspect_image.tell(image, "app.img")
     assert value(told, "firmware") == FIRMWARE
     assert value(told, ".mpy") == "version 6, small integers of 31 bits"
