@@ -109,11 +109,17 @@ BROADCAST_TURN_AIR_S = 3.0
 BROADCAST_LISTEN_S = 9.0
 # One packet: over before the window of an uplink that ended when it was handed over already.
 BROADCAST_AIR_US = 850_000
-# Of a minute in a crowd: half of what answers may take.
+# In a crowd: half of what answers may take, over a time in which one packet of any kind still fits, and which is
+# shorter than the silence that ends a pass for a node.
 BROADCAST_CROWD_SHARE = 0.04
+BROADCAST_CROWD_S = 25.0
 # Of what the plan's duty cycle leaves in an hour (duty.py counts up to 65 minutes); the rest is for answers.
 BROADCAST_DUTY_SHARE = 0.5
 BROADCAST_HOUR_S = 3900.0
+# Rows of a pass are sent for so long, and then the question. A node listens for 300 s at most, from up to 61 s before
+# the pass: 600 s of sleep by a clock that is 5 % fast, and 5 % and a second by that clock before.
+PASS_SENDS_S = 235.0
+PASS_QUESTIONS = 2
 # How often a broadcast that must wait for something without a known end looks again.
 BROADCAST_LOOK_S = 1.0
 # An answer that is not known yet: an ack with its envelope, in the window of an uplink heard just now.

@@ -30,7 +30,10 @@ class Turns:
         self.is_full = bool(self._hour_s) and self._sent_s + air_s > self._hour_s
         if self.is_full:
             return limits.BROADCAST_LOOK_S
-        if is_crowd and self._last_minute(now_s) + air_s > 60 * limits.BROADCAST_CROWD_SHARE:
+        if (
+            is_crowd
+            and self._of_late(now_s) + air_s > limits.BROADCAST_CROWD_S * limits.BROADCAST_CROWD_SHARE
+        ):
             return limits.BROADCAST_LOOK_S
         if self._is_on(now_s, air_s):
             return max(0.0, self._ended_s - now_s)
@@ -52,10 +55,10 @@ class Turns:
             and self._air_s + air_s <= limits.BROADCAST_TURN_AIR_S
         )
 
-    def _last_minute(self, now_s: float) -> float:
+    def _of_late(self, now_s: float) -> float:
         total_s = 0.0
         for ended_s, air_s in reversed(self._sent):
-            if now_s - ended_s > 60:
+            if now_s - ended_s > limits.BROADCAST_CROWD_S:
                 break
             total_s += air_s
         return total_s
