@@ -61,6 +61,20 @@ def build(
     bases = _bases(earlier, against)
     names = earlier[-1].names if earlier else Names()
     files = files_of(root, book, sequence, node_type, board, names)
+    said = {"notes": notes, "commit": commit_of(root), "after": newest or None, "names": names.dump()}
+    return put(book, node_type, board, sequence, files, bases, said)
+
+
+def put(
+    book: Book,
+    node_type: str,
+    board: str,
+    sequence: int,
+    files: Mapping[str, bytes],
+    bases: list[Release],
+    said: Mapping[str, Any],
+) -> Release:
+    """A release of these files into the book. ``said``: what else its record says."""
     data = making.pack(files)
     folder = book.folder / f"{node_type}-{board}" / f"{sequence:04d}"
     payloads: list[tuple[int | None, str, bytes]] = [(None, "full", making.make(None, files))]
@@ -72,16 +86,13 @@ def build(
         "sequence": sequence,
         "node_type": node_type,
         "board": board,
-        "notes": notes,
-        "commit": commit_of(root),
-        "after": newest or None,
+        **said,
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "payloads": [
             {"base": base, "name": name, "size": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
             for base, name, payload in payloads
         ],
-        "names": names.dump(),
     }
     write(folder / BUNDLE, data)
     for _, name, payload in payloads:

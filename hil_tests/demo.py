@@ -7,6 +7,7 @@ flash says was kept, what the gateway stored, what the city received.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -29,7 +30,8 @@ from hil_tests.demo_table import Board, render, told_orders
 from hil_tests.errors import HilError, StoryFailed
 from hil_tests.hotline import Hotline
 from hil_tests.places import CoverPlace, LiftPlace, Place, RiverPlace, Water
-from hil_tests.stories import STORIES, Stage, Story
+from hil_tests.stage import Stage, Story
+from hil_tests.stories import STORIES
 from hil_tests.street import Street, app_image
 from hil_tests.system import Books
 from hil_tests.world.propagation import Spot
@@ -102,10 +104,13 @@ def demo(
         area = f"demo-{os.getpid()}"
         broker = _Broker.choose(mqtt, area, folder, stack)
         hotline = stack.enter_context(Hotline(area))
-        places = _places(world, seed) if story is None else [story.place(seed)]
+        places = _places(world, seed) if story is None else story.places(seed)
+        image = app_image
+        if story is not None and story.image is not None:
+            image = functools.cache(functools.partial(story.image, folder))
         with console.status("building the firmware images"):
             for place in places:
-                app_image(place.node_type)
+                image(place.node_type)
         with console.status("minting and starting the nodes and the gateway"):
             devices = DeviceStreet(seed) if story is None else None
             if devices is not None:
@@ -119,6 +124,7 @@ def demo(
                 area=area,
                 devices=devices,
                 more_tables=hotline.tables(),
+                image=image,
             )
             stack.callback(street.close)
             stack.callback(_ignore_signals)  # runs first at the end: nothing interrupts the clearing away
@@ -127,7 +133,8 @@ def demo(
             console.print(f"four nodes on real MicroPython, three devices; {broker.says}")
             _watch(console, street, broker, hotline, seconds)
         else:
-            console.print(f"{story.title}. One node on real MicroPython; {broker.says}", highlight=False)
+            count = f"{len(places)} nodes" if len(places) > 1 else "One node"
+            console.print(f"{story.title}. {count} on real MicroPython; {broker.says}", highlight=False)
             stage = Stage(street, broker.city, console, hotline)
             stage.explain()
             problem = _play(story, stage)
@@ -139,7 +146,7 @@ def demo(
             "No broker: delivered counts nothing; everything produced must be in the gateway's store."
         )
     if story is not None:
-        console.print(problem or "The alarm arrived.", highlight=False)
+        console.print(problem or story.end, highlight=False)
     if problem or not _balances(books, broker):
         raise typer.Exit(1)
 

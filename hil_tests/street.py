@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -155,8 +155,10 @@ class Street:
         area: str = AREA,
         devices: DeviceStreet | None = None,
         more_tables: Sequence[str] = (),
+        image: Callable[[str], bytes] = app_image,
     ) -> None:
         self.devices = devices
+        self._image = image
         self.folder = folder
         self.seed = seed
         self.interval_s = interval_s
@@ -189,7 +191,7 @@ class Street:
         )
         board = VirtualBoard(
             self.folder / f"board{index}",
-            app_image=app_image(place.node_type),
+            app_image=self._image(place.node_type),
             state_image=minted.state_image.read_bytes(),
             seed=self.seed + index,
             heap_size=place.heap_size,

@@ -151,6 +151,15 @@ class VirtualBoard:
         self._hub.call(lambda: self._hub.add_clock(self._clock))
         self._hub.call(self._port.plug)
 
+    @property
+    def time_scale(self) -> float:
+        """How many times faster the node's waits pass. Another one holds from its next start on."""
+        return self._scale
+
+    @time_scale.setter
+    def time_scale(self, scale: float) -> None:
+        self._scale = max(1.0, scale)
+
     # ---- what a person at the bench does -------------------------------------------------------------------------
 
     def attach_uart(self, number: int, chip: UartChip) -> None:

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import tidegate
-from hil_tests import stories
-from hil_tests.stories import STORIES, Story
+from hil_tests.stage import Stage, Story
+from hil_tests.stories import STORIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,10 +57,10 @@ def test_a_discharge_is_known_to_the_city() -> None:
 
 
 def test_a_story_that_does_not_come_to_its_end_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(stage: stories.Stage) -> None:
+    def never(stage: Stage) -> None:
         stage.must("cover_tilted", "raised", 1)
 
-    monkeypatch.setitem(STORIES, "never", Story("Nothing happens", STORIES["cover-stolen"].place, never))
+    monkeypatch.setitem(STORIES, "never", Story("Nothing happens", STORIES["cover-stolen"].places, never))
     done = CliRunner().invoke(tidegate.app, ["demo", "--scenario", "never"])
     assert done.exit_code == 1
     assert "The story did not come to its end: after 1 s still no cover_tilted (raised)" in done.output

@@ -1,0 +1,69 @@
+"""A simulated station whose `app` partition has slots: updates are received, verified and applied by the firmware.
+
+What a slot holds is a bundle that was really made of the one before; what runs is the firmware of this source tree,
+whichever slot was started. What is different about a release is done from outside: ``on_start`` is called with the
+sequence of the release that starts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from firmware import slots
+from firmware.hal import WAKE_NONE
+from firmware.steady import steady
+from hil_tests.world.flash import Flash, LittleFs
+from hil_tests.world.sim_hal import SimStation
+from protocols.wire import release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+APP_BLOCKS = 128
+
+
+class SlotStation(SimStation):
+    """``files``: of the release that it was flashed with."""
+
+    def __init__(self, identity: Any, *, files: Mapping[str, bytes], **options: Any) -> None:
+        super().__init__(identity, **options)
+        self.app = Flash(APP_BLOCKS)
+        LittleFs.mkfs(self.app)
+        fs = LittleFs(self.app)
+        for path, data in files.items():
+            _write(fs, f"{slots.FOLDERS[0]}/{path}", data)
+        self.running = 0  # the slot of this life
+        self.sequences: list[int] = []  # the release of each start
+        self.on_release: Callable[[int], None] = lambda sequence: None
+
+    def mount(self, is_steady: bool) -> tuple[Any, int]:
+        if not is_steady:
+            steady(self.app)
+        return LittleFs(self.app), self.running
+
+    def sequence(self) -> int:
+        with LittleFs(self.app).open(f"{slots.FOLDERS[self.running]}/{release.FILE}", "rb") as file:
+            return int(release.decode(file.read()).sequence)
+
+    def _start(self, cause: int, wake: int = WAKE_NONE) -> None:
+        """As firmware/starter.py does it."""
+        found = slots.Slots(LittleFs(self.app))
+        slot = found.starts
+        if found.record[slots.TRIAL] != slots.NONE:
+            slot = slots.counted(found)
+        self.running = slots.FOLDERS.index(slots.choose(LittleFs(self.app), slot))
+        self.sequences.append(self.sequence())
+        self.on_release(self.sequences[-1])
+        super()._start(cause, wake)
+
+
+def _write(fs: LittleFs, path: str, data: bytes) -> None:
+    at = ""
+    for part in path.split("/")[1:-1]:
+        at += f"/{part}"
+        try:
+            fs.stat(at)
+        except OSError:
+            fs.mkdir(at)
+    with fs.open(path, "wb") as file:
+        file.write(data)
