@@ -4,7 +4,7 @@ The mechanics of envelope.py under a key that many hold. Whoever knows it can se
 coming under it: whether what was received is an update is decided by its signature. It keeps strangers and noise out.
 """
 
-from protocols.wire import envelope, messages, updates
+from protocols.wire import envelope, messages, update
 from protocols.wire.errors import FrameError
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ def key_of(secret: bytes, session: int) -> "SenderKey":
 def seal(key: "SenderKey", piv: int, command: bytes) -> bytes:
     """The frame of one command. The caller has made ``piv`` durable as used, and never gives it again for this key."""
     session = int.from_bytes(key.kid[2:], "big")
-    return envelope.seal(key, piv, messages.encode(updates.Update(session, command)))
+    return envelope.seal(key, piv, messages.encode(update.Update(session, command)))
 
 
 class Listener:
@@ -44,7 +44,7 @@ class Listener:
         if header.piv <= self._highest:
             raise FrameError("replay", "PIV %d of a pass is not new" % header.piv)
         message = messages.decode_down(envelope.open_(self._key, header, frame))
-        if not isinstance(message, updates.Update) or message.session != self._session:
+        if not isinstance(message, update.Update) or message.session != self._session:
             raise FrameError("malformed", "a pass brings its own update alone")
         self._highest = header.piv
         return message.command

@@ -165,7 +165,7 @@ _CHALLENGE = 20
 _PING = 21
 
 if sys.implementation.name != "micropython":
-    from protocols.wire.updates import Update, UpdateStatus
+    from protocols.wire.update import Update, UpdateStatus
 
     class Hello(_Hello):
         """Boot report; epoch is None for a node that has none."""
@@ -250,9 +250,9 @@ def encode(message: "Up | Down") -> bytes:
     """The plain bytes of a message; EncodeError when a value is out of its range."""
     kind = _KINDS.get(type(message))
     if kind is None:
-        from protocols.wire import updates  # on a node's heap only while there is one
+        from protocols.wire import update  # on a node's heap only while there is one
 
-        return updates.encode(message)
+        return update.encode(message)
     _check(kind, message, EncodeError)
     items: "list[Any]" = [kind]
     items.extend(message)
@@ -299,9 +299,9 @@ def _decode(items: "Any", plain: bytes, table: "dict[int, Callable[..., Any]]") 
         raise DecodeError("a message is an array that begins with its kind")
     kind = items[0]
     if kind in (6, 23):
-        from protocols.wire import updates
+        from protocols.wire import update
 
-        return updates.decode(items, table is _DOWN)
+        return update.decode(items, table is _DOWN)
     if type(kind) is not int or kind not in table:
         raise DecodeError("message kind %r: known here are %s" % (kind, sorted(table)))
     make = table[kind]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocols.wire import codes, messages, passes
+from protocols.wire import codes, messages, update
 from protocols.wire.messages import (
     Ack,
     Challenge,
@@ -69,7 +69,7 @@ UP: list[tuple[str, Any]] = [
     ("update status of a node without a release", UpdateStatus(0, 1, b"\x00\x03\x01")),
     ("update status with the longest answer", UpdateStatus(MAX_U32, 0xFFFF, bytes(range(64)))),
 ]
-BROADCAST = passes.Pass(4711, 600, 240, 470300000, 9, bytes(range(16, 32)))
+BROADCAST = update.Pass(4711, 600, 240, 470300000, 9, bytes(range(16, 32)))
 DOWN: list[tuple[str, Any]] = [
     ("ack of nothing", Ack(0, (), None)),
     ("ack", Ack(70080, (), None)),
@@ -85,8 +85,8 @@ DOWN: list[tuple[str, Any]] = [
     ("challenge", Challenge(bytes(range(8)))),
     ("ping", Ping(MAX_U32)),
     ("update: setup", Update(4711, bytes.fromhex("02015e0048000a0d000000"))),
-    ("update: come to a pass", Update(4711, passes.encode(passes.Pass(4711, 3000, 300, 0, 0, b"")))),
-    ("update: come to a broadcast", Update(4711, passes.encode(BROADCAST))),
+    ("update: come to a pass", Update(4711, update.encode_pass(update.Pass(4711, 3000, 300, 0, 0, b"")))),
+    ("update: come to a broadcast", Update(4711, update.encode_pass(BROADCAST))),
     ("update: the longest command", Update(0xFFFF, b"\x08\x01\x00" + bytes(457))),
 ]
 # Deterministic CBOR, but no message of that direction.

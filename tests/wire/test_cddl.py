@@ -9,7 +9,7 @@ import cbor2
 import pytest
 from hypothesis import given, settings
 
-from protocols.wire import cbor, messages, updates
+from protocols.wire import cbor, messages, update
 from protocols.wire.errors import DecodeError
 from tests.wire import interpreters, strategies
 from tests.wire.message_cases import DOWN, NO_MESSAGE, UP
@@ -88,7 +88,7 @@ def test_what_the_decoders_refuse_is_not_in_the_schema(name: str, direction: str
 
 def test_every_kind_has_a_rule() -> None:
     kinds = [kind for table in (messages._UP, messages._DOWN) for kind in table]
-    kinds += [updates.UpdateStatus.KIND, updates.Update.KIND]
+    kinds += [update.UpdateStatus.KIND, update.Update.KIND]
     assert len(kinds) == sum(len(rules) for rules in KINDS.values())
 
 
