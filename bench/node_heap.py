@@ -22,7 +22,7 @@ from firmware.nodes import MODULES  # noqa: E402
 from flash_tools.images import SLOT, compile_module, compile_tree  # noqa: E402
 
 # Not part of the firmware on the unix port: its stand-ins for the hardware are of the virtual board.
-_HARDWARE = ("firmware.hal.board", "firmware.hal.radio_port")
+_HARDWARE = ("firmware.hal.board", "firmware.hal.app", "firmware.hal.radio_port")
 # What carries frames: loaded by assembly.py, and kept.
 _ON_A_LINE = ("firmware.carrier", "firmware.uplink")
 _ON_AIR = (
@@ -38,7 +38,9 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--air"]
     node_type = words[0] if words else "river"
     tree = compile_tree(ROOT, node_type=node_type)
-    files = {path: data for path, data in tree.items() if path.endswith(".mpy")}
+    files = {
+        path: data for path, data in tree.items() if path.endswith(".mpy") and path.startswith(SLOT + "/")
+    }
     with tempfile.TemporaryDirectory(prefix="tidegate-heap-") as folder:
         for path, data in files.items():
             target = Path(folder) / path.removeprefix(SLOT + "/")

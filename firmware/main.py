@@ -7,24 +7,17 @@ reset, and the watchdog sees to a node that does not come round at all. Starts t
 
 import gc
 
-from firmware.durable import Document
-from firmware.errors import NoIdentity, StartFailed, WrongFirmware
-from firmware.hal import CAUSE_DEEP_SLEEP
-from firmware.health import Health
 from firmware.modules import forget
-from firmware.node import Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from firmware.hal import Hal
+    from firmware.node import Node
     from firmware.trials import Trials
 
 # Failed steps in a row before a reset, and the pause after each.
 FAILURES_MAX = 5
 _PAUSE_MS = 1000
-# Before the reset after a start that failed: a node that cannot start at all must still be heard at its console.
-START_PAUSE_MS = 10000
-_NO_IDENTITY_MS = 10000
 
 
 class Life:
@@ -36,32 +29,19 @@ class Life:
         self._trials: "Trials | None" = None
         self._look_at_s = -1  # uptime, while this release is on trial
 
+    @property
+    def is_on_trial(self) -> bool:
+        return self._look_at_s >= 0
+
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
-        hal = self._hal
-        kept = Document(hal.state_fs, "update").load()
-        if kept and kept[0]:
-            from firmware import update  # on the heap until all that can be done of it without a node is done
+        from firmware import begin  # on the heap for this moment only
 
-            self._look_at_s = int(update.begin(hal)) - 1
-            del update
-            gc.collect()
-        if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
-            self._trials = _trials(hal)
-        trials = self._trials
-        try:
-            self.node = Node(hal, trials)
-            if trials is not None:
-                trials.started(self.node)
-            return self.node
-        except (NoIdentity, WrongFirmware):
-            raise
-        except Exception as exc:  # noqa: BLE001  (whatever a sensor or a document does at a start)
-            gc.collect()
-            trials = trials or _trials(hal)
-            trials.failed_again()
-            Health(hal, Document(hal.state_fs, "traceback"), 0).crashed(exc)
-            raise StartFailed("start failed (%d in a row): %r" % (trials.failed, exc))
+        self._look_at_s = int(begin.is_on_trial(self._hal)) - 1
+        gc.collect()
+        self.node, self._trials = begin.node(self._hal)
+        forget("firmware.begin")
+        return self.node
 
     def step(self) -> int:
         """One step of the node; milliseconds to the next."""
@@ -99,12 +79,6 @@ class Life:
             gate.close()
 
 
-def _trials(hal: "Hal") -> "Trials":
-    from firmware.trials import Trials  # on the heap until the start has come to something
-
-    return Trials(hal)
-
-
 def run() -> None:
     """What the app image's main.py calls; does not return."""
     from firmware.hal.board import Board
@@ -116,24 +90,12 @@ def run() -> None:
 
 
 def start(hal: "Hal") -> "Life":
-    """A life with a node, once there is one: without an identity, or on the wrong firmware, it can only say so."""
+    """A life with a node, once there is one."""
+    from firmware import begin
+
     life = Life(hal)
-    while True:
-        try:
-            life.begin()
-            return life
-        except NoIdentity as exc:
-            hal.log("no identity: %s" % exc)
-        except WrongFirmware as exc:
-            hal.log("wrong firmware: %s" % exc)
-        except StartFailed as exc:
-            hal.log(str(exc))
-            hal.idle(START_PAUSE_MS)
-            hal.reset()
-        hal.idle(_NO_IDENTITY_MS)
-        if life._look_at_s >= 0:
-            hal.reset()  # on trial, and before it this was a node
-        hal.feed_watchdog()
+    begin.life(hal, life)
+    return life
 
 
 def loop(hal: "Hal", life: "Life") -> None:

@@ -37,6 +37,10 @@ def brief(message: Any) -> str:
         return (
             f"command {message.command_id}: {OPERATIONS.get(message.op, message.op)}{_detail(message.args)}"
         )
+    if isinstance(message, messages.UpdateStatus):
+        return f"update {message.session}, running release {message.release}: {message.answer.hex()}"
+    if isinstance(message, messages.Update):
+        return f"update {message.session}: {message.command[:12].hex()}, {len(message.command)} bytes"
     return name
 
 

@@ -69,3 +69,7 @@ MAX_CHALLENGES = 4
 MAX_TIME = (1 << 40) - 1
 # A packet on the air: LoRaWAN's largest, so that every concentrator and forwarder on the way has room for it.
 MAX_PACKET = 222
+# A command of an update: what is left of MAX_PLAIN after the other items at their longest, rounded down; an answer
+# to one fits the smallest packet that a confirmed status takes.
+MAX_UPDATE_COMMAND = 460
+MAX_UPDATE_ANSWER = 64

@@ -165,6 +165,7 @@ _CHALLENGE = 20
 _PING = 21
 
 if sys.implementation.name != "micropython":
+    from protocols.wire.update import Update, UpdateStatus
 
     class Hello(_Hello):
         """Boot report; epoch is None for a node that has none."""
@@ -240,8 +241,8 @@ _KINDS: "dict[type, int]" = {
 
 
 if TYPE_CHECKING:
-    Up: TypeAlias = "Hello | Readings | Event | Result | Status | SettingsReport"
-    Down: TypeAlias = "Ack | Time | Command | Settings | Challenge | Ping"
+    Up: TypeAlias = "Hello | Readings | Event | Result | Status | SettingsReport | UpdateStatus"
+    Down: TypeAlias = "Ack | Time | Command | Settings | Challenge | Ping | Update"
     Refusal: TypeAlias = "type[DecodeError] | type[EncodeError]"
 
 
@@ -249,7 +250,9 @@ def encode(message: "Up | Down") -> bytes:
     """The plain bytes of a message; EncodeError when a value is out of its range."""
     kind = _KINDS.get(type(message))
     if kind is None:
-        raise EncodeError("%s is not a message" % type(message).__name__)
+        from protocols.wire import update  # on a node's heap only while there is one
+
+        return update.encode(message)
     _check(kind, message, EncodeError)
     items: "list[Any]" = [kind]
     items.extend(message)
@@ -295,6 +298,10 @@ def _decode(items: "Any", plain: bytes, table: "dict[int, Callable[..., Any]]") 
     if not isinstance(items, list) or not items:
         raise DecodeError("a message is an array that begins with its kind")
     kind = items[0]
+    if kind in (6, 23):
+        from protocols.wire import update
+
+        return update.decode(items, table is _DOWN)
     if type(kind) is not int or kind not in table:
         raise DecodeError("message kind %r: known here are %s" % (kind, sorted(table)))
     make = table[kind]

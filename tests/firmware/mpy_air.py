@@ -1,5 +1,7 @@
 """The radio port of a node in lockstep: mpy_node.py loads it for nodes on the air, so that others do not carry it."""
 
+from binascii import hexlify
+
 
 class Port:
     chip = "sx1262"
@@ -12,16 +14,16 @@ class Port:
         self._ticks = ticks
 
     def transfer(self, data):
-        data[:] = self._ask("Z " + data.hex())
+        data[:] = self._ask(b"Z " + hexlify(data))
 
     def is_busy(self):
-        return self._ask("Q busy") == b"\x01"
+        return self._ask(b"Q busy") == b"\x01"
 
     def is_raised(self):
-        return self._ask("Q dio1") == b"\x01"
+        return self._ask(b"Q dio1") == b"\x01"
 
     def reset(self):
-        self._ask("Q reset")
+        self._ask(b"Q reset")
 
     def switch(self, is_receiving):
         pass

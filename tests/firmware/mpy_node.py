@@ -20,6 +20,7 @@ only passes when the node waits, so a week takes as long as its steps do.
 import gc
 import os
 import sys
+from binascii import hexlify
 
 gc.threshold(4096)  # as the image's main.py does
 
@@ -34,7 +35,8 @@ _BLOCK = 4096
 
 
 def tell(line):
-    sys.stdout.write(line + "\n")
+    """In bytes, like all that is said here: a short text would be one more name, and names have a cliff."""
+    sys.stdout.buffer.write(line + b"\n")
 
 
 def ask(line):
@@ -95,7 +97,7 @@ class Uart:
         self._left = b""
 
     def write(self, data):
-        tell("U " + data.hex())
+        tell(b"U " + hexlify(data))
 
     def any(self):
         return len(self._left)
@@ -103,7 +105,7 @@ class Uart:
     def readinto(self, buffer):
         if not self._left:
             self._ticks.sleep_ms(10)
-            self._left = ask("R 10")
+            self._left = ask(b"R 10")
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
@@ -120,7 +122,7 @@ class Link:
         return data
 
     def write(self, data):
-        tell("T " + data.hex())
+        tell(b"T " + hexlify(data))
 
 
 class File:
@@ -183,12 +185,12 @@ class Hal:
 
     def deep_sleep(self, ms, pins):
         gc.collect()
-        tell("M %d" % gc.mem_alloc())
-        tell("S %d %s" % (ms, " ".join(pins)))
+        tell(b"M %d" % gc.mem_alloc())
+        tell(b"S %d " % ms + " ".join(pins).encode())
         sys.exit(0)
 
     def read_pin(self, name):
-        return ask("P " + name)[0]
+        return ask(b"P " + name.encode())[0]
 
     def read_mv(self, channel):
         return 12600
@@ -198,21 +200,21 @@ class Hal:
 
     def log(self, text):
         self.lines.keep(text)
-        tell("L " + text)
+        tell(b"L " + text.encode())
 
     def feed_watchdog(self):
         pass
 
     def idle(self, ms):
         gc.collect()
-        tell("M %d" % gc.mem_alloc())
+        tell(b"M %d" % gc.mem_alloc())
         # The first four bytes of the answer are the milliseconds that have passed.
-        answer = ask("I %d" % ms)
+        answer = ask(b"I %d" % ms)
         self._ticks.sleep_ms(int.from_bytes(answer[:4], "big"))
         self.link.arrived += answer[4:]
 
     def reset(self):
-        tell("X")
+        tell(b"X")
         sys.exit(0)
 
     def identify(self, is_on):

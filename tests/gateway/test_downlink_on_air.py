@@ -31,6 +31,11 @@ def test_a_status_on_the_air_that_asks_is_answered_with_an_ack_when_there_is_not
                 heard.channel = rig.channel
                 await rig.hear(heard)
                 assert len(rig.wire.got(messages.Ack)) == got, (listens, wants_answer)
+            rig.wire = Wire(listens=False, wants_answer=True)
+            told = status(1, link=rig.wire)
+            told.channel, told.message = rig.channel, messages.UpdateStatus(3, 1, b"\x00\x03\x01")
+            await rig.hear(told)
+            assert len(rig.wire.got(messages.Ack)) == 1
             await rig.add()
             rig.wire = Wire(listens=False)
             await rig.hear(status(2, link=rig.wire))

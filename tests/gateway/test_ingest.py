@@ -324,6 +324,16 @@ def test_a_record_made_before_the_clock_was_set_is_placed_by_the_boot_it_names(t
     tell(tmp_path, story)
 
 
+def test_what_a_node_says_of_an_update_is_heard_and_leaves_no_record(tmp_path: Path) -> None:
+    async def story(south: South, node: TestNode) -> None:
+        node.give(node.seal(messages.UpdateStatus(12, 4711, bytes.fromhex("015e00ff01"))))
+        await south.commit()
+        assert sum(south.ingest.refused.values()) == 0
+        assert south.rows("SELECT count(*) FROM event") == [(0,)]
+
+    tell(tmp_path, story)
+
+
 def test_a_status_places_a_boot_better_than_a_late_hello(tmp_path: Path) -> None:
     async def story(south: South, node: TestNode) -> None:
         node.give(node.seal(node.hello_message()))

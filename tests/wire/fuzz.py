@@ -33,7 +33,8 @@ from protocols.wire import (
 from protocols.wire.errors import CborError, WireError
 from protocols.wire.limits import MAX_FRAME
 from tests.wire import fuzz_devices, fuzz_updates
-from tests.wire.make_vectors import DOWN, FILES, NODE, SALT, SECRET, UP
+from tests.wire.make_vectors import FILES, NODE, SALT, SECRET
+from tests.wire.message_cases import DOWN, UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,23 +13,11 @@ from binascii import crc32
 from pathlib import Path
 from typing import Any
 
-from protocols.wire import cbor, codes, envelope, framing, identity, join, messages
-from protocols.wire.messages import (
-    Ack,
-    Challenge,
-    Command,
-    Event,
-    Hello,
-    Ping,
-    Readings,
-    Result,
-    Settings,
-    SettingsReport,
-    Status,
-    Time,
-)
+from protocols.wire import cbor, envelope, framing, identity, join, messages
+from protocols.wire.messages import Ack, Update
 from tests.wire import airtime_cases, rfc8613, rfc8949
 from tests.wire.fragment_cases import fragment_cases
+from tests.wire.message_cases import BROADCAST, DOWN, MAX_U40, NO_MESSAGE, UP
 from tests.wire.update_cases import update_cases
 
 VECTORS = Path(__file__).parents[2] / "protocols" / "vectors"
@@ -39,123 +27,7 @@ SALT = bytes.fromhex("9e7ca92223786340")
 ID_CONTEXT = bytes.fromhex("5a17e9000102030405060708090a0b0c")
 KNOCK = bytes.fromhex("2021222324252627")
 NODE = 0x0012
-NOW = 1790000000
-# Another epoch than the channel's.
-OLD_EPOCH = 0xA1B2C3D4E5F6
-MAX_U32 = 0xFFFFFFFF
-MAX_U40 = 0xFFFFFFFFFF
-MAX_U48 = 0xFFFFFFFFFFFF
 
-UP: list[tuple[str, Any]] = [
-    ("hello of a new node", Hello(0, None, 1, 1, "river_station", "virtual", "0.1.0", 1, 1)),
-    (
-        "hello after a watchdog reset",
-        Hello(640, OLD_EPOCH, 70000, 70080, "river_station", "virtual", "1.2", 9, 3),
-    ),
-    (
-        "hello with everything at its largest",
-        Hello(MAX_U40, MAX_U48, MAX_U32, MAX_U32, "n" * 24, "水" * 8, "f" * 24, MAX_U32, 255),
-    ),
-    ("one set", Readings(1, 70080, 80, NOW, bytes.fromhex("40eb1b6c6d7d0b9c3f1c6f10fd45ae66c7a1"), None)),
-    ("one set made in an earlier epoch", Readings(1, 70080, 80, NOW, b"\x40", OLD_EPOCH)),
-    ("one set before the clock was set", Readings(1, 1, 0, messages.unsynced_time(261, 77), b"\xc0", None)),
-    ("the largest body", Readings(0xFFFF, MAX_U32, MAX_U32 - 1, MAX_U40, bytes(440), MAX_U48)),
-    ("alarm raised", Event(70081, 81, NOW, 1, 1, messages.RAISED, 214, None)),
-    ("alarm cleared, no detail", Event(70082, 82, NOW, 0, 2, messages.CLEARED, None, None)),
-    ("the longest alarm", Event(MAX_U32, 0xFFFF, MAX_U32, 3, 23, messages.RAISED, -(2**32), None)),
-    ("records lost", Event(70083, 83, NOW, 2, 16, messages.NOTE, [1, 10000], None)),
-    (
-        "event with four numbers, earlier epoch",
-        Event(5, 4, NOW, 1, 300, 2, [0, -1, 2**32 - 1, -(2**32)], OLD_EPOCH),
-    ),
-    ("command done", Result(70084, 84, NOW, 1, 17, messages.DONE, None, None)),
-    (
-        "command refused, with words",
-        Result(70085, 85, NOW, 1, 18, messages.REFUSED, "interval 0 s: 1 to 86400", None),
-    ),
-    ("command failed, earlier epoch", Result(70086, 86, NOW, 1, 19, messages.FAILED, [3, -5], 7)),
-    ("longest text", Result(1, 0, 0, 0, 0, messages.UNKNOWN_OPERATION, "水" * 21 + "x", None)),
-    ("status with nothing known", Status(0, 0, 3, {})),
-    (
-        "status",
-        Status(640, NOW, 1, {0: 9, 1: 86400, 3: 81920, 4: 61000, 5: 80, 10: 12412, 11: 900, 13: 5000}),
-    ),
-    ("status with a traceback", Status(640, NOW, 1, {31: -1, 32: 'File "node.py", line 7\nOSError: 5'})),
-    ("settings report", SettingsReport(3, {0: 900, 1: 3600, 2: 86400})),
-]
-DOWN: list[tuple[str, Any]] = [
-    ("ack of nothing", Ack(0, (), None)),
-    ("ack", Ack(70080, (), None)),
-    ("ack with runs", Ack(70080, ((70100, 3), (70090, 1)), None)),
-    ("ack with eight runs, another epoch", Ack(1, tuple((100 - 10 * n, 9) for n in range(8)), OLD_EPOCH)),
-    ("time", Time(4711, NOW, 999)),
-    ("command: identify", Command(4711, 17, 60, codes.IDENTIFY, 30)),
-    ("command: reboot", Command(MAX_U40, MAX_U32, 0xFFFF, codes.REBOOT, None)),
-    ("command: set interval", Command(4711, 19, 60, codes.SET_INTERVAL, 86400)),
-    ("command: calibrate", Command(4711, 21, 60, codes.CALIBRATE, [1, 1, 918])),
-    ("an operation that only newer nodes know", Command(4711, 20, 60, 200, -1)),
-    ("settings", Settings(4711, 4, {0: 900, 2: 86400})),
-    ("challenge", Challenge(bytes(range(8)))),
-    ("ping", Ping(MAX_U32)),
-]
-# Deterministic CBOR, but no message of that direction.
-NO_MESSAGE: list[tuple[str, str, Any]] = [
-    ("no array", "up", 1),
-    ("an empty array", "up", []),
-    ("kind is a text", "up", ["1"]),
-    ("kind is a bool", "up", [True, 1, 2, 0, NOW, b"\x40"]),
-    ("unknown kind", "up", [99]),
-    ("reserved kind", "up", [7, 1]),
-    ("readings: item missing", "up", [1, 1, 2, 0, NOW]),
-    ("readings: item too many", "up", [1, 1, 2, 0, NOW, b"\x40", 1, 1]),
-    ("readings: epoch null", "up", [1, 1, 2, 0, NOW, b"\x40", None]),
-    ("readings: empty body", "up", [1, 1, 2, 0, NOW, b""]),
-    ("readings: body too long", "up", [1, 1, 2, 0, NOW, bytes(441)]),
-    ("readings: body is text", "up", [1, 1, 2, 0, NOW, "@"]),
-    ("readings: seq 0", "up", [1, 1, 0, 0, NOW, b"\x40"]),
-    ("readings: held as large as seq", "up", [1, 1, 2, 2, NOW, b"\x40"]),
-    ("readings: held negative", "up", [1, 1, 2, -1, NOW, b"\x40"]),
-    ("readings: seq of 33 bits", "up", [1, 1, 1 << 32, 0, NOW, b"\x40"]),
-    ("readings: time of 41 bits", "up", [1, 1, 2, 0, 1 << 40, b"\x40"]),
-    ("readings: schema of 17 bits", "up", [1, 1 << 16, 2, 0, NOW, b"\x40"]),
-    ("readings: time is null", "up", [1, 1, 2, 0, None, b"\x40"]),
-    ("readings: epoch of 49 bits", "up", [1, 1, 2, 0, NOW, b"\x40", 1 << 48]),
-    ("event: tq 4", "up", [2, 2, 0, NOW, 4, 1, 1, None]),
-    ("event: state 3", "up", [2, 2, 0, NOW, 1, 1, 3, None]),
-    ("event: five numbers", "up", [2, 2, 0, NOW, 1, 1, 1, [1, 2, 3, 4, 5]]),
-    ("event: text", "up", [2, 2, 0, NOW, 1, 1, 1, "x"]),
-    ("event: number of 34 bits", "up", [2, 2, 0, NOW, 1, 1, 1, 1 << 32]),
-    ("event: array in the array", "up", [2, 2, 0, NOW, 1, 1, 1, [[1]]]),
-    ("result: outcome 5", "up", [3, 2, 0, NOW, 1, 17, 5, None]),
-    ("result: text of 65 bytes", "up", [3, 2, 0, NOW, 1, 17, 0, "x" * 65]),
-    ("result: text of 66 bytes in 22 characters", "up", [3, 2, 0, NOW, 1, 17, 0, "水" * 22]),
-    ("result: detail false", "up", [3, 2, 0, NOW, 1, 17, 0, False]),
-    ("hello: oldest 0", "up", [0, 0, None, 0, 1, "n", "b", "f", 1, 1]),
-    ("hello: oldest above next_seq", "up", [0, 0, None, 3, 2, "n", "b", "f", 1, 1]),
-    ("hello: 25 bytes of name", "up", [0, 0, None, 1, 1, "n" * 25, "b", "f", 1, 1]),
-    ("hello: name is bytes", "up", [0, 0, None, 1, 1, b"n", "b", "f", 1, 1]),
-    ("status: health is an array", "up", [4, 0, 0, 3, []]),
-    ("status: key 33", "up", [4, 0, 0, 3, {33: 1}]),
-    ("status: text key", "up", [4, 0, 0, 3, {"boots": 1}]),
-    ("status: traceback too long", "up", [4, 0, 0, 3, {32: "x" * 129}]),
-    ("status: counter is null", "up", [4, 0, 0, 3, {0: None}]),
-    ("settings report: key 256", "up", [5, 1, {256: 1}]),
-    ("ack: odd runs", "down", [16, 1, [3]]),
-    ("ack: nine runs", "down", [16, 1, [n for run in range(9) for n in (100 - 2 * run, 1)]]),
-    ("ack: run of nothing", "down", [16, 1, [3, 0]]),
-    ("ack: run not above cum", "down", [16, 3, [3, 1]]),
-    ("ack: runs overlap", "down", [16, 1, [10, 3, 8, 3]]),
-    ("ack: oldest run first", "down", [16, 1, [5, 1, 10, 1]]),
-    ("ack: run beyond 32 bits", "down", [16, 1, [MAX_U32, 2]]),
-    ("ack: runs null", "down", [16, 1, None]),
-    ("ack: epoch null", "down", [16, 1, [], None]),
-    ("time: 1000 ms", "down", [17, 1, NOW, 1000]),
-    ("command: ttl of 17 bits", "down", [18, 1, 1, 1 << 16, 2, None]),
-    ("command: args text", "down", [18, 1, 1, 60, 2, "now"]),
-    ("settings: value text", "down", [19, 1, 1, {0: "900"}]),
-    ("challenge: 7 bytes", "down", [20, bytes(7)]),
-    ("ping: negative", "down", [21, -1]),
-]
 # Not the CBOR of SPEC.md section 2, beyond what RFC 8949 appendix A has.
 NO_CBOR: list[tuple[str, str]] = [
     ("nothing", ""),
@@ -287,6 +159,11 @@ def seal_case(
     }
 
 
+def group_keys() -> dict[str, Any]:
+    """Those of a broadcast (OTA.md section 6.3): a key of its own, no salt, no context."""
+    return {"secret": BROADCAST.secret.hex(), "salt": "", "id_context": None, "kid": "ffff1267"}
+
+
 def envelope_cases() -> list[dict[str, Any]]:
     node, gateway = envelope.node_kid(NODE), envelope.gateway_kid(NODE)
     up, down = keys(ID_CONTEXT, node), keys(ID_CONTEXT, gateway)
@@ -317,6 +194,9 @@ def envelope_cases() -> list[dict[str, Any]]:
             0,
             messages.encode(messages.Ping(1)),
             KNOCK,
+        ),
+        seal_case(
+            "to everybody", group_keys(), 300, messages.encode(Update(4711, b"\x08\x01\x00" + bytes(72)))
         ),
         seal_case("up, hello that answers a knock", up, 301, messages.encode(UP[1][1]), ID_CONTEXT),
     ]

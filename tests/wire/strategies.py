@@ -71,7 +71,13 @@ def acks(draw: st.DrawFn) -> messages.Ack:
     return messages.Ack(cum, tuple(reversed(runs)), draw(epochs))
 
 
-up = st.one_of(hellos(), records(), statuses(), st.builds(messages.SettingsReport, u32, documents))
+up = st.one_of(
+    hellos(),
+    records(),
+    statuses(),
+    st.builds(messages.SettingsReport, u32, documents),
+    st.builds(messages.UpdateStatus, u32, u16, st.binary(min_size=1, max_size=64)),
+)
 down = st.one_of(
     acks(),
     st.builds(messages.Time, u40, u40, st.integers(0, 999)),
@@ -79,4 +85,5 @@ down = st.one_of(
     st.builds(messages.Settings, u40, u32, documents),
     st.builds(messages.Challenge, st.binary(min_size=8, max_size=8)),
     st.builds(messages.Ping, u32),
+    st.builds(messages.Update, u16, st.binary(min_size=1, max_size=460)),
 )

@@ -9,10 +9,10 @@ import cbor2
 import pytest
 from hypothesis import given, settings
 
-from protocols.wire import cbor, messages
+from protocols.wire import cbor, messages, update
 from protocols.wire.errors import DecodeError
 from tests.wire import interpreters, strategies
-from tests.wire.make_vectors import DOWN, NO_MESSAGE, UP
+from tests.wire.message_cases import DOWN, NO_MESSAGE, UP
 
 if not hasattr(cbor2, "CBORDecodeValueError"):
     # zcbor 0.9 imports names that cbor2 6 no longer has; it needs them only to catch them.
@@ -24,8 +24,8 @@ CDDL = (interpreters.ROOT / "protocols" / "tidegate.cddl").read_text(encoding="u
 TYPES = DataTranslator.from_cddl(cddl_string=CDDL, default_max_qty=64).my_types
 
 KINDS = {
-    "up": ("hello", "readings", "event", "result", "status", "settings-report"),
-    "down": ("ack", "time", "command", "settings", "challenge", "ping"),
+    "up": ("hello", "readings", "event", "result", "status", "settings-report", "update-status"),
+    "down": ("ack", "time", "command", "settings", "challenge", "ping", "update"),
 }
 # What only SPEC.md says, because CDDL cannot.
 BEYOND_CDDL = {
@@ -48,7 +48,11 @@ def valid(rule: str, plain: bytes) -> bool:
 
 
 def rule_of(message: Any) -> str:
-    return "settings-report" if type(message) is messages.SettingsReport else type(message).__name__.lower()
+    named: dict[Any, str] = {
+        messages.SettingsReport: "settings-report",
+        messages.UpdateStatus: "update-status",
+    }
+    return named.get(type(message), type(message).__name__.lower())
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -84,6 +88,7 @@ def test_what_the_decoders_refuse_is_not_in_the_schema(name: str, direction: str
 
 def test_every_kind_has_a_rule() -> None:
     kinds = [kind for table in (messages._UP, messages._DOWN) for kind in table]
+    kinds += [update.UpdateStatus.KIND, update.Update.KIND]
     assert len(kinds) == sum(len(rules) for rules in KINDS.values())
 
 

@@ -12,7 +12,7 @@ from protocols.wire import cbor, codes, envelope, messages, readings
 from protocols.wire.errors import DecodeError, EncodeError, WireError
 from protocols.wire.limits import MAX_ALARM, MAX_PLAIN
 from tests.wire import strategies
-from tests.wire.make_vectors import DOWN, UP
+from tests.wire.message_cases import DOWN, UP
 
 NOW = 1790000000
 READINGS = messages.Readings(1, 70080, 80, NOW, b"\x40", None)

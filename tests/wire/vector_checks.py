@@ -6,7 +6,7 @@ test_vectors.py (CPython), mpy_vectors.py (MicroPython, 64 bit) and tests/wasm/r
 How CBOR values stand in JSON: {"hex": …} is a byte string, {"map": [[key, value], …]} a map, the rest is itself.
 """
 
-from protocols.wire import airtime, cbor, envelope, fragments, framing, identity, join, law, messages
+from protocols.wire import airtime, cbor, envelope, fragments, framing, identity, join, law, messages, update
 from protocols.wire.errors import WireError
 from tests.wire import ledger_play, readings_checks, update_checks
 
@@ -58,7 +58,7 @@ def check_cbor(case, what):
 def make_message(case):
     """The message that a case describes."""
     fields = [from_json(field) for field in case["fields"]]
-    make = getattr(messages, case["kind"])
+    make = getattr(update if case["kind"].startswith("Update") else messages, case["kind"])
     if make is messages.Ack:
         fields[1] = tuple([tuple(run) for run in fields[1]])
     return make(*fields)
