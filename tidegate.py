@@ -43,6 +43,7 @@ GROUPS = {
         "flash_tools.firmware_cli", "Build the firmware of one board and node type (maintainer).", "flash"
     ),
     "release": Group("flash_tools.release_cli", "Build and sign updates over the air (maintainer).", "flash"),
+    "campaign": Group("gateway.campaign_cli", "Updates for many nodes, wave by wave (maintainer).", ""),
     "ble": Group(
         "gateway.pollers.ble_cli", "Bluetooth devices: what is heard, what one says (integrator).", "ble"
     ),

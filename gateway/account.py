@@ -61,6 +61,7 @@ def picture(gateway: Gateway) -> dict[str, Any]:
         "adr": dict(gateway.hearing.counters) if gateway.hearing else {},
         "commands": dict(gateway.commands.counters),
         "alarms": dict(gateway.alarms.counters),
+        "campaigns": gateway.campaigns.picture(),
         "http": dict(gateway.health.counters) if gateway.health else {},
         "api": dict(gateway.api.counters) if gateway.api else {},
         "devices": gateway.devices.picture(),

@@ -68,7 +68,8 @@ def read_folder(folder: Path) -> dict[str, Any]:
                 hint = " Sign it: tidegate release sign." if name.endswith(".suit") else ""
                 raise CommandError(f"{path} is missing; {record} lists it.{hint}")
             files[name] = _read(path).hex()
-    return {"label": str(folder), "record": document, "files": files}
+    wanted = ("sequence", "node_type", "board", "payloads")
+    return {"label": str(folder), "record": {key: document[key] for key in wanted}, "files": files}
 
 
 def _what_is_there(folder: Path) -> str:
@@ -156,6 +157,13 @@ def _part(label: str, files: dict[str, Any], entry: dict[str, Any]) -> Part:
             raise CommandError(f"{label}: {name} is not given as hexadecimal digits.") from error
         if not found[-1]:
             raise CommandError(f"{label}: {name} is empty or missing. Build and sign the release again.")
+    # Told first: what is wrong inside of an altered file would only mislead.
+    digest = hashlib.sha256(found[1])
+    if digest.digest() not in found[0]:
+        raise CommandError(
+            f"{label}: {entry['name']}.bin ({len(found[1])} bytes, SHA-256 {digest.hexdigest()[:16]}…) "
+            f"is not the payload that {entry['name']}.suit was signed for. Build and sign the release again."
+        )
     return Part(entry["name"], entry.get("base"), found[0], found[1])
 
 

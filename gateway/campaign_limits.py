@@ -69,6 +69,7 @@ RESERVE_ROWS = 32
 
 # --- the engine's own turn ---------------------------------------------------------------------------
 TICK_S = 2.0
+LOOK_S = 0.5
 # How often the time that a campaign was worked on is written down; a kill forgets at most this much of it.
 SAVE_S = 60.0
 # Events looked at in one go for how updates ended.

@@ -111,13 +111,18 @@ def waves(
             begin = max(begin, end)
             if part:
                 wave_of.update(dict.fromkeys(part, len(names)))
-                to = "" if share == 1 and len(shares) < 2 else f" to {share:.0%}"
-                names.append(f"{group}{to}")
+                names.append(_wave_name(group, share, len(shares)))
     if len(names) > limits.WAVES_MAX:
         raise CommandError(
             f"{len(names)} waves: at most {limits.WAVES_MAX}. Use fewer shares, or another --by."
         )
     return tuple(names), wave_of
+
+
+def _wave_name(group: str, share: float, shares: int) -> str:
+    if shares < 2:
+        return group
+    return f"to {share:.0%}" if group == "all" else f"{group} to {share:.0%}"
 
 
 def _canaries(order: list[Candidate], count: int) -> set[int]:

@@ -302,6 +302,15 @@ def session(connection: sqlite3.Connection, number: int) -> Session | None:
     return None if row is None else Session(*row)
 
 
+def sessions(connection: sqlite3.Connection, campaign: int) -> dict[int, Session]:
+    """All of a campaign, by number."""
+    rows = connection.execute(
+        f"SELECT {_SESSION} FROM campaign_session WHERE payload IN"
+        " (SELECT id FROM campaign_payload WHERE campaign = ?)", (campaign,)
+    )  # fmt: skip
+    return {row[0]: Session(*row) for row in rows}
+
+
 def session_for(connection: sqlite3.Connection, payload: int, size: int, attempt: int) -> Session | None:
     """The one that is there already for nodes that get this payload in fragments of that size."""
     row = connection.execute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gateway import limits
 from gateway.clock import TrustedClock
@@ -24,6 +24,9 @@ from gateway.wishes import Wishes
 from protocols.wire import messages
 from protocols.wire.codes import HEALTH_NAMES
 from protocols.wire.messages import Command, Hello, Ping, Result, Settings, SettingsReport, Status, Time
+
+if TYPE_CHECKING:
+    from gateway.updating import Updating
 
 _SETTINGS_VERSION = HEALTH_NAMES.index("settings_version")
 
@@ -58,6 +61,7 @@ class Downlink:
         self._random_bytes = random_bytes
         self._log = log
         self._acks: Callable[[list[Heard]], Iterable[tuple[AnyLink, int, bytes]]] = lambda heard: ()
+        self.updates: Updating | None = None
         self._last: dict[int, Heard] = {}
         self.working: set[asyncio.Task[None]] = set()
         self._sending: set[int] = set()  # nodes a command is on its way to
@@ -96,6 +100,7 @@ class Downlink:
             self._tell_time(address, entry)
             self._tell_settings(address, entry)
             self._tell_command(address)
+            self._tell_update(address, entry)
 
     def forget(self, address: int) -> None:
         """The node's keys are void."""
@@ -229,6 +234,23 @@ class Downlink:
         for address in self._wishes.nodes():
             if self._wishes.due(address) is not None:
                 self._ping(address)
+
+    # --- updates ---------------------------------------------------------------------------------
+
+    def _tell_update(self, address: int, entry: Heard) -> None:
+        """Last of all: what a campaign has to say, unless something else waits for this node."""
+        if self.updates is None:
+            return
+        is_of_it = self.updates.concerns(entry)
+        waits = self._commands.due(address) is not None or self._wishes.due(address) is not None
+        if is_of_it or (self.updates.has_news(address) and not waits):
+            self._spawn(self._update(self.updates, entry, is_of_it=is_of_it, waits=waits))
+
+    async def _update(self, updates: Updating, entry: Heard, *, is_of_it: bool, waits: bool) -> None:
+        if is_of_it:
+            await updates.heard(entry)
+        if not waits:
+            await updates.tell(entry)
 
     # --- sending ---------------------------------------------------------------------------------
 

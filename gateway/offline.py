@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway import damage, quality_checks
 from gateway.alarm_operations import AlarmOperations
+from gateway.campaign_operations import CampaignOperations
 from gateway.clock import SystemClock
 from gateway.commands import Commands
 from gateway.config import Config
@@ -33,6 +34,7 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
         damage.serve(operations, store, clock)
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
         AlarmOperations(store, clock).serve(operations)
+        CampaignOperations(store, known, clock).serve(operations)
         PortOperations(config, store, clock).serve(operations)
         return await operations.handle(request, who)
     finally:

@@ -42,6 +42,8 @@ LOOKS = frozenset(
         "damage.list",
         "port.list",
         "node.console",
+        "campaign.list",
+        "campaign.show",
     }
 )
 
