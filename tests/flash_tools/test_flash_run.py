@@ -35,7 +35,7 @@ from tests.flash_tools.flash_rig import (
     release_of,
     state_of,
 )
-from tests.house import ROOT, python_files, text_of
+from tests.house import python_files, text_of
 
 QUICK = Manner(boot_s=0, attempts=1)
 ESPTOOL = re.compile(r"^\s*(from|import) esp", re.MULTILINE)
