@@ -51,7 +51,16 @@ def is_on_trial(hal: "Hal") -> bool:
 
 
 def node(hal: "Hal") -> "tuple[Any, Trials | None]":
-    """The node, and its start for as long as that may come to nothing. Raises as Life.begin."""
+    """What lives until the next reset: a node, and its start for as long as that may come to nothing, or, for a pass,
+    what receives it. Raises as Life.begin.
+    """
+    call = b""
+    if hal.reset_cause != CAUSE_DEEP_SLEEP:  # nobody sleeps before a pass that has begun
+        call = _called(hal)
+        if call and not int.from_bytes(call[:2], "big"):
+            from firmware import receive
+
+            return receive.life(hal, call), None
     made = None
     if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
         made = trials(hal)
@@ -61,6 +70,11 @@ def node(hal: "Hal") -> "tuple[Any, Trials | None]":
         one = Node(hal, made)
         if made is not None:
             made.started(one)
+        if call:
+            from firmware import offers
+
+            offers.again(one, call)
+            offers.close()
         return one, made
     except (NoIdentity, WrongFirmware):
         raise
@@ -70,6 +84,17 @@ def node(hal: "Hal") -> "tuple[Any, Trials | None]":
         made.failed_again()
         Health(hal, Document(hal.state_fs, "traceback"), 0).crashed(exc)
         raise StartFailed("start failed (%d in a row): %r" % (made.failed, exc))
+
+
+def _called(hal: "Hal") -> bytes:
+    """The pass that this start is called to, or that comes later. It is forgotten with that: power that fails costs an
+    appointment, and no more.
+    """
+    document = Document(hal.state_fs, "pass")
+    call = document.load() or b""
+    if call:
+        document.save(b"")
+    return call
 
 
 def trials(hal: "Hal") -> "Trials":

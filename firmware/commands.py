@@ -23,7 +23,8 @@ _WAIT_MS_MAX = 60000
 
 class CommandRunner:
     """``is_reading``: a "read now" waits for its set; ``calibrating``: the args of a "calibrate" that waits for a
-    measurement. ``reboot_at_s``, ``dark_at_s`` (when identify ends): uptimes, -1 when nothing is due.
+    measurement. ``reboot_at_s``, ``dark_at_s`` (when identify ends), ``pass_at_s`` (of ``order``,
+    offers.py): uptimes, -1 when nothing is due.
     """
 
     def __init__(self, node: "Node") -> None:
@@ -34,6 +35,8 @@ class CommandRunner:
         self.calibrating: "list[int] | None" = None
         self.reboot_at_s = -1
         self.dark_at_s = -1
+        self.pass_at_s = -1
+        self.order = b""
         self._to_bench = False  # a bench gave the latest one: it is answered aside
         if self._store.latest and not self._store.result:
             self.end(messages.FAILED, "interrupted by a reset")
@@ -61,6 +64,11 @@ class CommandRunner:
         if 0 <= self.dark_at_s <= now_s:
             self.dark_at_s = -1
             self.node.hal.identify(False)
+        if 0 <= self.pass_at_s <= now_s:
+            from firmware import offers
+
+            offers.go(self.node)
+            offers.close()
         if 0 <= self.reboot_at_s <= now_s:
             self.reboot_at_s = -1
             self.node.outbox.flush()
@@ -74,7 +82,7 @@ class CommandRunner:
     def wait_ms(self) -> int:
         """Milliseconds until poll() has something to do."""
         now_s = self.node.hal.clock.uptime_s()
-        ends_s = [at_s for at_s in (self.dark_at_s, self.reboot_at_s) if at_s >= 0]
+        ends_s = [at_s for at_s in (self.dark_at_s, self.reboot_at_s, self.pass_at_s) if at_s >= 0]
         return max(0, min(ends_s) - now_s) * 1000 if ends_s else _WAIT_MS_MAX
 
     def measured(self, values: "Readings") -> None:

@@ -35,7 +35,6 @@ class Life:
 
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
-        import firmware.node  # noqa: F401  (what stays must not lie among what goes)
         from firmware import begin  # on the heap for this moment only
 
         self._look_at_s = int(begin.is_on_trial(self._hal)) - 1

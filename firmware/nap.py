@@ -104,6 +104,8 @@ class Nap:
         wait_s = node.schedule.wait_ms() // 1000
         if not node.uplink.is_silent:  # else the status waits for somebody to answer, however long it is due
             wait_s = min(wait_s, max(0, node.status_at_s - now_s))
+        if node.commands.pass_at_s >= 0:
+            wait_s = min(wait_s, max(0, node.commands.pass_at_s - now_s))
         if node.maintenance.seconds:
             wait_s = min(wait_s, node.maintenance.left_s())
         if node.watch is not None:
@@ -150,6 +152,10 @@ def _resume(nap: "Nap", node: "Node") -> None:
     channel = _take(node.hal, "channel")
     if channel is not None:
         node.session.resume(channel)
+    order = _take(node.hal, "pass")
+    if order is not None:
+        node.commands.order = order
+        node.commands.pass_at_s = int.from_bytes(order[:4], "big")
     assert nap.kept is not None
     f = unpack_from(_FIELDS, nap.kept)
     nap.wakes = f[0] + 1
@@ -180,6 +186,7 @@ def _save(nap: "Nap", node: "Node") -> None:
     for count in (health.clock_steps, health.flash_errors, refused, node.sensor_errors()):
         fields.append(min(count, 0xFFFF))
     fields.append(node.maintenance.rest())
+    cache.save("pass", node.commands.order if node.commands.pass_at_s >= 0 else b"")
     cache.save("channel", node.session.rest())
     cache.save("node", pack(_FIELDS, *fields) + node.alarms.rest())
     cache.save("clock", node.hal.clock.rest())

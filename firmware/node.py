@@ -373,6 +373,8 @@ class Node:
             self._take_settings(message)
         elif isinstance(message, messages.Ping):
             self._answer_ping()
+        else:
+            self._take_offer(message)
 
     def _set_clock(self, seconds: int, millis: int) -> None:
         drift_s = self.hal.clock.drift_s()
@@ -388,6 +390,15 @@ class Node:
 
         operations.receive(self, message)
         forget("firmware.operations")
+
+    def _take_offer(self, message: "Any") -> None:
+        from firmware import offers  # on the heap for this moment only
+
+        try:
+            offers.take(self, message)
+        except WireError as exc:
+            self.health.refused(exc.reason)
+        offers.close()
 
     def _answer_ping(self) -> None:
         now_ms = self.hal.clock.ticks_ms()

@@ -3,7 +3,6 @@
 On the heap only for that.
 """
 
-from firmware.air_uplink import AirUplink
 from firmware.errors import WrongFirmware
 from firmware.lora import Lora
 from firmware.modules import forget
@@ -30,6 +29,14 @@ _DBM = 17
 
 def carrier(hal: "Hal", who: "Identity") -> "tuple[Lora, Any, dict[int, int]]":
     """The carrier, what paces the uplink, and the defaults of the settings that come with them."""
+    from firmware.air_uplink import AirUplink
+
+    made, _, defaults = radio(hal, who)
+    return made, AirUplink, defaults
+
+
+def radio(hal: "Hal", who: "Identity") -> "tuple[Lora, Sx126x, dict[int, int]]":
+    """The carrier, its radio, and the defaults of the settings that come with them."""
     plan = who.radio
     assert plan is not None
     port = hal.radio()
@@ -42,9 +49,10 @@ def carrier(hal: "Hal", who: "Identity") -> "tuple[Lora, Any, dict[int, int]]":
         raise WrongFirmware("the radio of the identity: %s; mint this node again" % exc)
     forget("protocols.wire.plans_table")
     dbm_max = min(law.dbm_max, port.dbm_max)
-    made = Lora(Sx126x(port, law, hal.clock), law, hal.clock, hal.random, who.address, plan, dbm_max)
+    chip = Sx126x(port, law, hal.clock)
+    made = Lora(chip, law, hal.clock, hal.random, who.address, plan, dbm_max)
     defaults = {RADIO_SF: plan[3] or min(_SF, law.sf_max), RADIO_DBM: min(_DBM, dbm_max)}
-    return made, AirUplink, defaults
+    return made, chip, defaults
 
 
 def begin(runner: "CommandRunner", args: "list[int]") -> None:

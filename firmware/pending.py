@@ -54,15 +54,22 @@ class Pending:
 
 def hand_over(node: "Node") -> bool:
     """An update is whole: the next start, which is now, looks at it. False while another one is on trial."""
-    pending = Pending(node.hal.state_fs)
+    if not received(node.hal, 0 if has_answered(node) else MUTE):
+        return False
+    node.outbox.flush()
+    node.hal.reset()
+    return True
+
+
+def received(hal: "Hal", flags: int) -> bool:
+    """Make it durable that an update is whole; False while another one is on trial."""
+    pending = Pending(hal.state_fs)
     if pending.f[PHASE] == ON_TRIAL:
         return False
     pending.f = [0] * DIGEST + [b"", b""]
     pending.f[PHASE] = RECEIVED
-    pending.f[FLAGS] = 0 if has_answered(node) else MUTE
+    pending.f[FLAGS] = flags
     pending.save()
-    node.outbox.flush()
-    node.hal.reset()
     return True
 
 

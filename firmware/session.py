@@ -134,7 +134,7 @@ class Session:
         if isinstance(message, messages.Challenge):
             raise FrameError("malformed", "a challenge belongs into a join")
         answers = getattr(message, "answers", None)
-        if answers is not None and not self._is_timely(answers):
+        if answers is not None and not self.is_timely(answers):
             raise FrameError("late", "it answers uplink %d, the latest is %d" % (answers, self.latest_piv))
         if not self._channel.accept(g, header.piv):
             raise FrameError("replay", "PIV %d: too many senders speak to this node" % header.piv)
@@ -195,7 +195,8 @@ class Session:
         self.latest_at_s = self.clock.uptime_s()
         self.latest_at_ms = self.clock.ticks_ms()
 
-    def _is_timely(self, answers: int) -> bool:
+    def is_timely(self, answers: int) -> bool:
+        """Whether what answers that uplink may change something."""
         if answers != self.latest_piv or self.clock.uptime_s() - self.latest_at_s > WINDOW_MS // 1000 + 1:
             return False  # the seconds first: ticks wrap
         return self.clock.ticks_diff(self.clock.ticks_ms(), self.latest_at_ms) < WINDOW_MS

@@ -165,7 +165,8 @@ _CHALLENGE = 20
 _PING = 21
 
 if sys.implementation.name != "micropython":
-    from protocols.wire.update import Update, UpdateStatus
+    from protocols.wire.update import Update as Update
+    from protocols.wire.update import UpdateStatus as UpdateStatus
 
     class Hello(_Hello):
         """Boot report; epoch is None for a node that has none."""
