@@ -102,11 +102,12 @@ TURN_AROUND_US = 50_000
 FORWARDER_LEAD_S = 0.1
 BRIDGE_LEAD_S = 0.4
 # An update that is broadcast is sent in turns (links/turns.py): packets for so long, of which at most so much is on the
-# air, and then so long none. A turn and the pause are a quarter of the time at most. An alarm that fell into a turn
-# comes again after 4 to 8 s: a turn is over by then, and the next one not begun.
-BROADCAST_TURN_S = 3.5
-BROADCAST_TURN_AIR_S = 3.0
-BROADCAST_LISTEN_S = 9.0
+# air, and then so long none. An alarm that fell into a turn comes again after 4 to 8 s: a turn is over by then, and the
+# next one not begun. With a tenth of the packets lost, a third copy is still due before 30 s are over, and a ninth of
+# the time is what it may meet a deaf radio for if 99 of 100 are to be in time.
+BROADCAST_TURN_S = 2.5
+BROADCAST_TURN_AIR_S = 2.0
+BROADCAST_LISTEN_S = 15.0
 # One packet: over before the window of an uplink that ended when it was handed over already.
 BROADCAST_AIR_US = 850_000
 # In a crowd: half of what answers may take, over a time in which one packet of any kind still fits, and which is

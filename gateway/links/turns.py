@@ -1,9 +1,9 @@
 """When a radio may send what answers nothing: in turns, so that no alarm waits long for one that listens.
 
-A radio that sends is deaf. What it sends of an update comes in turns of a few seconds, and after each it listens for
+A radio that sends is deaf. What it sends of an update comes in turns of two seconds, and after each it listens for
 longer than an alarm takes to come again: one that fell into a turn is repeated 4 to 8 s later (SPEC 7.4), and that
-repetition always finds the radio listening. So a pass takes less than a quarter of the time, and costs an alarm one
-repetition at worst. In a crowd (crowd.py), and where a plan has a duty cycle, it takes less.
+repetition finds the radio listening. DESIGN.md has the figures that the lengths come from. In a crowd (crowd.py), and
+where a plan has a duty cycle, it takes less.
 """
 
 from __future__ import annotations

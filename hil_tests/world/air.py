@@ -60,7 +60,7 @@ def air_s(signal: Signal) -> float:
 class Site:
     """An antenna in its place."""
 
-    __slots__ = ("ears", "losses", "name", "outage", "sending", "spot", "stops")
+    __slots__ = ("ears", "has_own_losses", "losses", "name", "outage", "sending", "spot", "stops")
 
     def __init__(self, name: str, spot: Spot) -> None:
         self.name = name
@@ -68,6 +68,7 @@ class Site:
         self.sending: Flight | None = None
         self.ears: dict[Ear, None] = {}
         self.losses: dict[Site, float] = {}
+        self.has_own_losses = False  # of nothing at random here: it draws for itself
         self.stops = 0  # what was to be sent later is not, after one of these
         # In a burst of loss (True) or between two, until that moment.
         self.outage: tuple[bool, float] | None = None
@@ -475,7 +476,7 @@ class Air:
         return max(peaks)
 
     def _is_lost(self, site: Site) -> bool:
-        if not self.loss:
+        if not self.loss or site.has_own_losses:
             return False
         if not self.burst_s:
             return self.rng.random() < self.loss

@@ -36,7 +36,7 @@ def answers_of(rig: AirRig) -> list[tuple[float, bytes]]:
     return [(round(one.begin_s, 3), one.what.packet) for one in rig.taken if one.what.at_us is not None]
 
 
-def test_rows_take_a_quarter_of_the_time_in_turns_that_an_alarm_outlasts() -> None:
+def test_rows_take_a_ninth_of_the_time_in_turns_that_an_alarm_outlasts() -> None:
     rig = AirRig()
     broadcaster(rig, 240)
     rig.run(240)
@@ -50,7 +50,7 @@ def test_rows_take_a_quarter_of_the_time_in_turns_that_an_alarm_outlasts() -> No
         turns[-1].append(after)
     pauses = [after[0].begin_s - before[-1].end_s for before, after in pairwise(turns)]
     print(f"rows={len(rows)} share={air_s / 240:.3f} turns={len(turns)} pause_min={min(pauses):.2f}")
-    assert 0.15 < air_s / 240 <= 0.25
+    assert 0.08 < air_s / 240 <= 1 / 8.5
     # An alarm repeats itself 4 to 8 s after it began: neither in the same turn nor in the next.
     assert all(turn[-1].end_s - turn[0].begin_s < 4 for turn in turns)
     assert min(pauses) > 8.5
@@ -86,7 +86,7 @@ def test_no_answer_is_later_or_missing_for_what_is_broadcast(seed: int) -> None:
                 assert after.begin_s > before.end_s, f"seed {seed}: two at once at {after.begin_s}"
     rows, first = len(rows_of(rig)), rig.link.picture()["broadcast_answers_first"]
     print(f"seed={seed} answers={len(told[0])} rows={rows} answers_first={first:.0f}")
-    assert rows > 5
+    assert rows > 3
     assert told[0] == told[1], f"seed {seed}"
 
 
