@@ -114,6 +114,12 @@ class Campaigns:
         if found is not None and found[0].state == rows.RECEIVED:
             await self.books.step(address, campaign_steps.on_hello)
 
+    def at_work(self, address: int) -> None:
+        """A node said something that none in a pass says: it is in no pass any more."""
+        talk = self._talks.get(address)
+        if talk is not None and talk.begins_s <= self._clock.monotonic():
+            talk.end_pass()
+
     async def ended(self, address: int, release: int, outcome: int) -> None:
         """A node's record says how an update ended."""
         await self.books.step(address, ending(release, outcome), target=release)

@@ -62,6 +62,8 @@ class Updating:
 
     async def tell(self, entry: Heard) -> None:
         """Say to a node that was heard just now what there is, as far as its windows go."""
+        if not isinstance(entry.message, update.UpdateStatus):
+            self._engine.at_work(entry.node.address)
         link = cast(Link, entry.link)  # all links of a gateway are such
         if not link.can_answer:
             return
