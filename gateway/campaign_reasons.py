@@ -25,6 +25,7 @@ OWN = {
     "no-room": (2, 11),
     "not-wanted": (8, 10),
     "other-class": (6, 10),
+    "no-release": (6, 10),
     "unsteady-link": (4, 11),
     "never-heard": (0, 0),
     "lost": (4, 0),
@@ -40,9 +41,10 @@ ADVICE = {
     "no-room": "The update does not fit its flash. Make the release smaller, or a delta for what it runs.",
     "not-wanted": "It says that this release is not above its own. Look at it: tidegate gateway status.",
     "other-class": "There is no release for its board. Build one for this node type and board, and begin a campaign.",
+    "no-release": "It was flashed with a program that is no release, so it trusts nobody. Flash it over USB.",
     "unsteady-link": "Again and again it gave the transfer up. Look at its link and its flash, then begin a campaign.",
-    "never-heard": "It was not heard at all. Is it in place, has it power? It gets the update when it returns.",
-    "lost": "It went silent while it received. It goes on where it was when it returns.",
+    "never-heard": "It was not heard. Has it power? While the campaign runs it gets the update when it returns.",
+    "lost": "It went silent while it received. While the campaign runs it goes on when it returns.",
     "lost-on-trial": "It went silent on trial of the new release. It goes back by itself; go and look if it does not.",
     "cbor": "Bytes of the envelope are wrong. Build and sign the release again.",
     "cose": "The signature's form is wrong. Sign the release again: tidegate release sign.",
@@ -70,6 +72,10 @@ ADVICE = {
     "unhealthy": "Under the new release no sensor answered, or heap was short. Mend the release; it runs the old one.",
     "silent": "Under the new release nobody acknowledged it for 72 h. Look at the gateway and the release's radio.",
 }
+
+
+# Refusals that say nothing of the release.
+OF_THE_NODE = ("other-class", "no-release")
 
 
 class Code(NamedTuple):
@@ -109,4 +115,4 @@ def is_failure(state: str, reason: str, vanished: str) -> bool:
     """Whether it speaks against the release: refused or rolled back by the node, or silent since it was on trial."""
     if state == GONE:
         return vanished in (RECEIVED, TRYING)
-    return state == ROLLED_BACK or (state == REFUSED and reason != "other-class")
+    return state == ROLLED_BACK or (state == REFUSED and reason not in OF_THE_NODE)

@@ -24,11 +24,11 @@ from gateway.campaign_rows import (
     WAITING,
     Member,
 )
-from protocols.wire import ota
+from protocols.wire import ota, update
 
-WHO, CALL = 0x00, 0x41
+WHO, CALL = update.WHO, update.COME
 # Answers to a call.
-COMES, NO_RADIO, NOT_NOW, NO_SESSION, TOO_LONG = range(5)
+COMES, NO_RADIO, NOT_NOW = update.COMES, update.NO_RADIO, update.NOT_NOW
 
 
 def on_status(member: Member, release: int, session: int, answer: bytes) -> Member:
@@ -44,14 +44,14 @@ def on_status(member: Member, release: int, session: int, answer: bytes) -> Memb
     member = member._replace(ran=release)
     kind, is_ours = answer[0], member.session is not None and session == member.session
     if kind == WHO:
-        return member._replace(state=ASKED) if member.state == WAITING else member
+        return _on_who(member, release)
     if not is_ours:
         return member
     if kind == ota.SETUP and len(answer) == 2:
         return _on_setup(member, answer[1])
     if kind == ota.STATUS and len(answer) == 5:
         return _on_received(member, answer[3])
-    if kind == CALL and len(answer) == 2 and answer[1] == NO_SESSION and member.state == RECEIVING:
+    if kind == CALL and len(answer) == 2 and answer[1] == update.NO_SESSION and member.state == RECEIVING:
         return _next_try(member)
     if kind == ota.DELETE and len(answer) == 2:
         return member._replace(session=None)
@@ -63,8 +63,8 @@ def on_ending(member: Member, sequence: int, outcome: int) -> Member:
     if sequence != member.target or member.state in FINAL:
         return member
     state, reason = campaign_reasons.ending(outcome)
-    if reason == "base" and member.tries < TRIES_MAX:
-        return _anew(_back(member))._replace(tries=member.tries + 1)  # what follows is the whole
+    if reason == "base" and not member.tries:
+        return _anew(_back(member))._replace(tries=1)  # what follows is the whole
     return member._replace(state=state, reason=reason, vanished="", deficit=None)
 
 
@@ -86,6 +86,12 @@ def offered(member: Member, payload: int, session: int, target: int) -> Member:
     if session != member.session:
         member = member._replace(payload=payload, session=session, deficit=None, rows=0)
     return member._replace(state=OFFERED, target=target)
+
+
+def _on_who(member: Member, release: int) -> Member:
+    if not release and member.state in (WAITING, ASKED, OFFERED):
+        return member._replace(state=REFUSED, reason="no-release")
+    return member._replace(state=ASKED) if member.state == WAITING else member
 
 
 def _on_setup(member: Member, refusal: int) -> Member:

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tidegate
-from gateway import campaign_files
+from gateway import campaign_files, campaign_reasons
 from gateway import campaign_rows as rows
 from gateway.errors import CommandError
 from protocols.wire import outcomes
-from tests.gateway.campaign_world import PLAN, World, run
+from tests.gateway.campaign_world import PLAN, World
 from tests.gateway.desk import MASTER_KEY, HandClock, desk
 from tests.gateway.release_files import write_release
 
@@ -194,7 +194,7 @@ def test_a_report_has_every_node_with_its_codes_and_what_to_do(
             first.health, second.health = outcomes.UNHEALTHY, outcomes.number("space")
             third.is_there = False
             await world.begin(plan=PLAN._replace(patience_s=300))
-            await run(world, 40)
+            await world.live(40)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -219,3 +219,15 @@ def test_a_report_has_every_node_with_its_codes_and_what_to_do(
     assert json.loads(cli("report", "1", "--json").output)["states"][rows.GONE] == 1
     assert [line for line in lines(cli("show", "1", "--state", "rolled-back")) if "0100" in line]
     assert "Did you mean installed?" in told_of(cli("show", "1", "--state", "instaled"))
+
+
+def test_the_page_has_every_reason_with_its_codes_and_what_to_do() -> None:
+    page = Path(campaign_reasons.__file__).with_name("CAMPAIGNS.md").read_text(encoding="utf-8")
+    names = {name for name, _, _ in outcomes.OUTCOMES[1:]} | set(campaign_reasons.OWN)
+    assert names == set(campaign_reasons.ADVICE)
+    for name in names:
+        code = campaign_reasons.code(rows.REFUSED, name)
+        row = f"| {code.lwm2m_result} | {code.suit_reason} | {campaign_reasons.ADVICE[name]} |"
+        assert any(line.startswith(f"| `{name}` |") and line.endswith(row) for line in page.splitlines()), (
+            name
+        )

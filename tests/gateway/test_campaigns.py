@@ -10,10 +10,12 @@ import pytest
 
 from gateway import campaign_making as making
 from gateway import campaign_rows as rows
+from gateway.campaign_operations import CampaignOperations
+from gateway.campaign_talk import Way, air_s
 from gateway.store_settings import StoreSettings
-from protocols.wire import outcomes
-from tests.gateway.campaign_world import PLAN, World, release, run
-from tests.gateway.desk import desk
+from protocols.wire import ota, outcomes
+from tests.gateway.campaign_world import AIR, CABLE, PLAN, World, release
+from tests.gateway.desk import BY, desk
 
 AT_ONCE = StoreSettings(linger_ms=0)
 
@@ -31,7 +33,7 @@ def play(
 def test_every_node_of_a_cable_gets_the_update_and_says_so(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.begin()
-        await run(world, 20)
+        await world.live(20)
         assert set(world.states().values()) == {rows.INSTALLED}
         assert world.campaign() == rows.ENDED
         assert {node.release for node in world.nodes.values()} == {2}
@@ -43,7 +45,7 @@ def test_every_node_of_a_cable_gets_the_update_and_says_so(tmp_path: Path) -> No
 def test_losses_cost_time_and_nothing_else(tmp_path: Path, seed: int) -> None:
     async def story(world: World) -> None:
         await world.begin()
-        await run(world, 400)
+        await world.live(400)
         assert set(world.states().values()) == {rows.INSTALLED}
 
     play(tmp_path, story, seed, loss=0.3)
@@ -52,9 +54,9 @@ def test_losses_cost_time_and_nothing_else(tmp_path: Path, seed: int) -> None:
 def test_a_node_gets_the_smallest_payload_that_it_can_follow(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         first, second, *_ = world.nodes.values()
-        second.release = 0
-        await world.begin()
-        whole, small = (part.data for part in release().parts)
+        second.release = 2
+        await world.begin(making.Choice(), PLAN, release(3))
+        whole, small = (part.data for part in release(3).parts)
         seen = {}
         for _ in range(6):
             await world.turn()
@@ -76,7 +78,7 @@ def test_too_many_failures_halt_it_and_it_goes_on_when_told(tmp_path: Path) -> N
         for node in list(world.nodes.values())[:4]:
             node.health = outcomes.UNHEALTHY
         await world.begin(making.Choice(canary=tuple(list(world.nodes)[:4]), shares=(0.5, 1.0)))
-        await run(world, 20)
+        await world.live(20)
         assert world.campaign() == rows.HALTED
         states = list(world.states().values())
         assert states.count(rows.ROLLED_BACK) >= 3
@@ -97,9 +99,173 @@ def test_who_never_returns_holds_nobody_up_and_is_told_apart(tmp_path: Path) -> 
             await world.turn()
         assert world.states()[second.address] == rows.INSTALLED
         assert {world.states()[one.address] for one in others} == {rows.WAITING}
-        await run(world, 60)
+        await world.live(60)
         assert world.states()[first.address] == rows.GONE
         assert {world.states()[one.address] for one in others} == {rows.INSTALLED}
         assert world.campaign() == rows.ENDED
 
     play(tmp_path, story)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_broadcast_brings_it_to_all_and_no_piv_is_used_twice(tmp_path: Path, seed: int) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        await world.live(300, AIR, kill_each=40 if seed % 2 else 0)
+        assert set(world.states().values()) == {rows.INSTALLED}, f"seed {seed}"
+        used = [(frame.key, frame.piv) for frame in world.cast]
+        assert len(used) == len(set(used))
+        sent = [(frame.session, frame.command) for frame in world.cast if frame.command[0] == ota.DATA]
+        assert len(sent) == len(set(sent))
+        alone = sum(one.command[0] == ota.DATA for _, one in world.said)
+        print(f"broadcast_rows={len(sent)} rows_alone={alone} fragments=4")
+        assert len(sent) > 0
+
+    play(tmp_path, story, seed, nodes=12, loss=0.2)
+
+
+@pytest.mark.parametrize("way", [CABLE, AIR], ids=["cable", "air"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gateway_killed_again_and_again_ends_as_one_that_was_not(
+    tmp_path: Path, seed: int, way: Way
+) -> None:
+    async def story(world: World) -> None:
+        first, second, *_ = world.nodes.values()
+        first.health, second.health = outcomes.CRASHED, outcomes.number("space")
+        await world.begin(making.Choice(canary=2, shares=(0.5, 1.0)), PLAN._replace(halt_count=5))
+        await world.live(600, way, kill_each=6)
+        wanted = dict.fromkeys(world.nodes, rows.INSTALLED)
+        wanted |= {first.address: rows.ROLLED_BACK, second.address: rows.REFUSED}
+        assert world.states() == wanted, f"seed {seed}"
+        assert world.campaign() == rows.ENDED
+        assert {node.release for node in world.nodes.values()} == {1, 2}
+
+    play(tmp_path, story, seed, nodes=8, loss=0.1)
+
+
+def test_a_gateway_that_is_off_for_a_day_has_waited_for_nobody(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first, *_ = world.nodes.values()
+        await world.begin(making.Choice(), PLAN._replace(patience_s=3600))
+        first.is_there = False
+        await world.live(3)
+        world.desk.clock.pass_s(86_400)
+        world.start()
+        await world.live(3)
+        assert world.states()[first.address] == rows.WAITING  # not gone: nobody was there to hear it
+        first.is_there = True
+        await world.live(20)
+        assert set(world.states().values()) == {rows.INSTALLED}
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("step_s", [-86_400 * 400, 86_400 * 400])
+def test_a_clock_that_is_set_ages_nobody(tmp_path: Path, step_s: int) -> None:
+    async def story(world: World) -> None:
+        first, *_ = world.nodes.values()
+        first.is_there = False
+        await world.begin(making.Choice(), PLAN._replace(patience_s=3600))
+        await world.live(3)
+        world.desk.clock.now_ms += step_s * 1000
+        await world.live(3)
+        assert world.states()[first.address] == rows.WAITING
+        first.is_there = True
+        await world.live(20)
+        assert world.campaign() == rows.ENDED
+
+    play(tmp_path, story)
+
+
+def test_nothing_begins_outside_of_its_hours_or_while_the_clock_is_not_in_time(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        at_night = PLAN._replace(windows=((22 * 60, 5 * 60),), zone="Asia/Shanghai")
+        await world.begin(making.Choice(), at_night)
+        world.desk.clock.now_ms = 1_790_000_000_000 // 86_400_000 * 86_400_000 + 4 * 3_600_000  # noon there
+        await world.live(3)
+        assert not world.said
+        world.desk.clock.now_ms += 11 * 3_600_000
+        world.desk.clock.is_synchronised = False
+        await world.live(3)
+        assert not world.said
+        world.desk.clock.is_synchronised = True
+        await world.live(20)
+        assert set(world.states().values()) == {rows.INSTALLED}
+
+    play(tmp_path, story)
+
+
+def test_the_air_of_a_campaign_has_its_bound(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin(making.Choice(), PLAN._replace(air_share=0.002))
+        began_s = world.desk.clock.now_s
+        await world.live(400, AIR)
+        taken_s = sum(air_s(7, len(one.command)) for _, one in world.said)
+        taken_s += sum(air_s(7, len(frame.command)) for frame in world.cast)
+        passed_s = world.desk.clock.now_s - began_s
+        print(f"airtime_s={taken_s:.1f} share={taken_s / passed_s:.5f}")
+        # What is begun with air that is left may overdraw by one exchange.
+        assert taken_s <= 0.002 * passed_s + 16 * air_s(7, 200)
+
+    play(tmp_path, story, nodes=4)
+
+
+def test_a_node_without_a_radio_for_it_gets_its_rows_alone(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first, *_ = world.nodes.values()
+        first.has_radio = False
+        await world.begin()
+        await world.live(60, AIR)
+        assert set(world.states().values()) == {rows.INSTALLED}
+        assert {address for address, one in world.said if one.command[0] == ota.DATA} == {first.address}
+
+    play(tmp_path, story)
+
+
+def test_one_that_was_gone_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first, second = world.nodes.values()
+        await world.begin(making.Choice(canary=(first.address,)), PLAN._replace(patience_s=300))
+        first.is_there = second.is_there = False
+        await world.live(12)
+        assert world.states()[first.address] == rows.GONE
+        first.is_there = second.is_there = True
+        await world.live(20)
+        assert world.states() == {first.address: rows.INSTALLED, second.address: rows.INSTALLED}
+
+    play(tmp_path, story, nodes=2)
+
+
+def test_what_was_halted_goes_on_and_is_halted_again_by_as_much_more(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.health = outcomes.CRASHED
+        await world.begin(making.Choice(canary=3, shares=(0.3, 0.6, 1.0)))
+        await world.live(20)
+        assert world.campaign() == rows.HALTED
+        operations = CampaignOperations(
+            world.desk.store, world.desk.registry, world.desk.clock, world.engine.reload
+        )
+        await operations._do_resume({"campaign": 1}, BY)
+        assert world.campaign() == rows.RUNNING
+        await world.live(40)
+        assert world.campaign() == rows.HALTED
+        states = list(world.states().values())
+        assert states.count(rows.ROLLED_BACK) >= 6
+        assert states.count(rows.WAITING) > 0
+
+    play(tmp_path, story, nodes=20)
+
+
+def test_a_delta_that_does_not_fit_is_followed_by_the_whole(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first, *_ = world.nodes.values()
+        await world.begin()
+        first.health = outcomes.number("base")
+        await world.live(1)
+        first.health = outcomes.INSTALLED
+        await world.live(20)
+        assert set(world.states().values()) == {rows.INSTALLED}
+        assert world.desk.store.read(lambda reader: rows.member(reader, 1, first.address)).tries == 1  # type: ignore[union-attr]
+
+    play(tmp_path, story, nodes=2)
