@@ -12,6 +12,7 @@ from firmware import slots
 from firmware.errors import StorageError
 from firmware.pending import (
     DIGEST,
+    JUDGE,
     ON_TRIAL,
     OUTCOME,
     PAYLOAD_DIGEST,
@@ -29,6 +30,7 @@ from firmware.pending import (
 from firmware.pieces import Whole
 from protocols.wire import bundle, delta, manifest, outcomes, release
 from protocols.wire.bundle import BundleError, Tree
+from protocols.wire.errors import WireError
 from protocols.wire.manifest import Refused
 
 TYPE_CHECKING = False
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from firmware.hal import Hal
     from firmware.pending import Pending
+    from protocols.wire.release import Release
 
 # An update begins with the length of its envelope, u16; the envelope and the payload follow.
 _HEAD_BYTES = 2
@@ -68,6 +71,8 @@ def _try(hal: "Hal", pending: "Pending") -> None:
     except (Refused, BundleError) as exc:
         hal.log("update refused: %s" % exc.reason)
         pending.end(outcomes.number(exc.reason))
+    except WireError:  # pieces that no receiver put there
+        pending.end(outcomes.FLASH)
     except MemoryError:
         pending.end(outcomes.MEMORY)
     except (OSError, StorageError) as exc:
@@ -83,8 +88,10 @@ def _install(hal: "Hal", pending: "Pending") -> None:
     base = Tree(app, slots.FOLDERS[running])
     whole = Whole(hal.state_fs)
     length = int.from_bytes(whole.read(_HEAD_BYTES), "big")
-    if pending.f[PHASE] == RECEIVED:
-        _verify(hal, pending, base, whole.read(min(length, manifest.MAX_ENVELOPE)))
+    mine = _mine(base)
+    # A program that was flashed meanwhile may trust others, and be newer: then it is judged anew.
+    if pending.f[PHASE] == RECEIVED or pending.f[JUDGE] != mine.sequence:
+        _verify(hal, pending, mine, whole.read(min(length, manifest.MAX_ENVELOPE + 1)))
     start = _HEAD_BYTES + length
     _check_payload(whole, start, pending)
     hal.feed_watchdog()
@@ -98,16 +105,21 @@ def _install(hal: "Hal", pending: "Pending") -> None:
     _arm(hal, pending, app, running, spare)
 
 
-def _verify(hal: "Hal", pending: "Pending", base: "Tree", envelope: bytes) -> None:
-    """The manifest, by what the slot that runs says of itself; what it says is durable on return."""
+def _mine(base: "Tree") -> "Release":
+    """What the slot that runs says of itself."""
     try:
         with base.open(release.FILE) as file:
-            mine = release.decode(file.read(bundle.CHUNK * 4))
+            return release.decode(file.read(bundle.CHUNK * 4))
     except OSError:
         raise Refused("unknown-key", "this program is no release: it trusts nobody")
+
+
+def _verify(hal: "Hal", pending: "Pending", mine: "Release", envelope: bytes) -> None:
+    """The manifest; what it says is durable on return."""
     said = manifest.match(envelope, release.device(mine, manifest.MAX_SIZE, manifest.MAX_SIZE), mine.keys)
     f = pending.f
     f[SEQUENCE], f[SIZE], f[DIGEST], f[PAYLOAD_SIZE], f[PAYLOAD_DIGEST] = said[:5]
+    f[JUDGE] = mine.sequence
     f[PHASE] = VERIFIED
     pending.save()
     hal.feed_watchdog()

@@ -1,8 +1,8 @@
 """What a node knows of an update that is under way: one document, from the last fragment to the news of how it ended.
 
 update = phase u8 | slot u8 | flags u8 | outcome u8 | tries u8 | hours u8 | of which this start u8 | sent u16
-         | of which this start u16 | sequence u32 | size u32 | payload size u32 | SHA-256 of the bundle
-         | SHA-256 of the payload | the event to be kept
+         | of which this start u16 | sequence u32 | size u32 | payload size u32 | judge u32
+         | SHA-256 of the bundle | SHA-256 of the payload | the event to be kept
 """
 
 from struct import calcsize, pack, unpack_from
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from firmware.hal import Hal
     from firmware.node import Node
 
-# Phases. VERIFIED: the manifest was signed by whom this node trusts, and what is below is out of it.
+# Phases. VERIFIED: the manifest was signed by whom release JUDGE, which runs, trusts; what is below is out of it.
 NOTHING, RECEIVED, VERIFIED, ON_TRIAL, ENDED, TOLD = 0, 1, 2, 3, 4, 5
 # Of MicroPython: its manifest was signed and its image is awaited, from byte PAYLOAD_SIZE on; the image is all there.
 FILLING, FILLED = 6, 7
@@ -27,9 +27,9 @@ MUTE, HEALTHY = 1, 2
 NAME = "update"
 # Where what is received is kept (pieces.py).
 PIECES = "/update"
-_FIELDS = "<BBBBBBBHHIII32s32s"
+_FIELDS = "<BBBBBBBHHIIII32s32s"
 PHASE, SLOT, FLAGS, OUTCOME, TRIES, HOURS, HOURS_NOW, SENT, SENT_NOW = 0, 1, 2, 3, 4, 5, 6, 7, 8
-SEQUENCE, SIZE, PAYLOAD_SIZE, DIGEST, PAYLOAD_DIGEST = 9, 10, 11, 12, 13
+SEQUENCE, SIZE, PAYLOAD_SIZE, JUDGE, DIGEST, PAYLOAD_DIGEST = 9, 10, 11, 12, 13, 14
 
 
 class Pending:

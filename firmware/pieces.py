@@ -39,6 +39,8 @@ class Pieces:
             while at < end:
                 file.seek(at)
                 head = file.read(_ENTRY_HEAD)
+                if len(head) < _ENTRY_HEAD:
+                    break
                 self.width = _ENTRY_HEAD + head[2]
                 self._numbers.append(head[0] << 8 | head[1])
                 at += self.width
@@ -88,11 +90,12 @@ class Whole(io.IOBase):
         self._receiver = OtaReceiver(pieces, 0)
         setup = self._receiver.setup
         self.end = 0
-        if setup is not None and not self._receiver.deficit():
+        self._fragment = pieces.width - _ENTRY_HEAD
+        # Entries of another length were not put there by a receiver.
+        if setup is not None and setup.size == self._fragment and not self._receiver.deficit():
             while not self._receiver.work():
                 pass
             self.end = setup.length
-        self._fragment = pieces.width - _ENTRY_HEAD
         self._at = 0
         self._number = 0
         self._data: "Any" = b""  # of fragment `number`

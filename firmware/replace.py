@@ -31,6 +31,7 @@ from firmware.pending import (
 )
 from protocols.wire import identity, interpreter, manifest, outcomes, release
 from protocols.wire.bundle import BundleError, Tree
+from protocols.wire.errors import WireError
 from protocols.wire.manifest import Refused
 
 TYPE_CHECKING = False
@@ -73,6 +74,8 @@ def run(hal: "Hal", pending: "Pending") -> None:
     except (Refused, BundleError) as exc:
         hal.log("update of MicroPython refused: %s" % exc.reason)
         pending.end(outcomes.number(exc.reason))
+    except WireError:  # pieces that no receiver put there
+        pending.end(outcomes.FLASH)
     except MemoryError:
         pending.end(outcomes.MEMORY)
     except (OSError, StorageError) as exc:
@@ -155,7 +158,7 @@ def _verify(hal: "Hal", pending: "Pending") -> None:
     length = int.from_bytes(whole.read(2), "big")
     board = identity.decode(read_file(hal.state_fs, _IDENTITY, 1024) or b"").board
     wanted = interpreter.device(mine, board, sequence(hal, places), places.room)
-    said = manifest.match(whole.read(min(length, manifest.MAX_ENVELOPE)), wanted, mine.keys)
+    said = manifest.match(whole.read(min(length, manifest.MAX_ENVELOPE + 1)), wanted, mine.keys)
     if said.digest != said.payload_digest or said.size != said.payload_size:
         raise Refused("parameter", "an image is sent as it is")
     f[SEQUENCE], f[SIZE], f[DIGEST] = said[:3]

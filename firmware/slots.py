@@ -22,6 +22,7 @@ COPIES = ("/1", "/2")
 NONE = 255
 RUNNING, TRIAL, CRASHES, STARTS, TRIED = 0, 1, 2, 3, 4
 _RECORD = "<BBBBI"
+_SIZE = 8
 # What a slot is started by.
 MAIN = "/main.py"
 # Starts of a trial in a row that came to nothing; and starts of a trial in all, for what fails later than that.
@@ -36,7 +37,7 @@ class Slots:
         self._file = Document(fs, "slots", COPIES)
         data = self._file.load()
         self.record: "list[int]" = [0, NONE, 0, 0, 0]
-        if data is not None:
+        if data is not None and len(data) == _SIZE and data[RUNNING] < 2 and data[TRIAL] in (0, 1, NONE):
             self.record = list(unpack(_RECORD, data))
 
     @property

@@ -16,7 +16,7 @@ from littlefs.errors import LittleFSError
 from flash_tools import shipped, slots_on_chip
 from flash_tools.errors import InspectError
 from flash_tools.inspect_program import PROGRAM_MAGIC, TABLE_MAGIC, tell_program, tell_table
-from protocols.inspection import outbox
+from protocols.inspection import outbox, updates
 from protocols.northbound.told import Line, Told
 from protocols.wire import cbor, codes, document, identity
 from protocols.wire import release as release_file
@@ -29,6 +29,7 @@ FILES_MAX = 2000
 DEPTH_MAX = 8
 OUTBOX = "/outbox/"
 IDENTITY = "/identity"
+PIECES = "/update"
 _NAME = b"littlefs"
 _NAME_AT = 8
 _SUPERBLOCK = Struct("<4xIII")  # behind the name: disk version, block size, block count
@@ -173,6 +174,8 @@ def _tell_littlefs(data: bytes, name: str) -> list[Told]:
         told.lines.append(Line(".mpy", _compiled(files)))
     _tell_identity(files, told)
     _tell_documents(files, told)
+    if PIECES in files:
+        _tell_update(updates.tell_pieces(files[PIECES]), told)
     for path, content in files.items():
         if not path.startswith(OUTBOX) and path != IDENTITY and not _is_document(path):
             digest = hashlib.sha256(content).hexdigest()[:16]
@@ -271,6 +274,9 @@ def _tell_documents(files: Mapping[str, bytes], told: Told) -> None:
     known, problems = documents(files)
     told.problems.extend(problems)
     for name, data in sorted(known.items()):
+        if name == updates.PENDING:
+            _tell_update(updates.tell_pending(data), told)
+            continue
         tellers = {"settings": _settings, "boots": _boots, "command": _command, "channel": _channel}
         try:
             value = tellers[name](data) if name in tellers else f"{len(data)} bytes"
@@ -278,6 +284,11 @@ def _tell_documents(files: Mapping[str, bytes], told: Told) -> None:
             told.problems.append(f"document {name}: can not be told: {error}")
             continue
         told.lines.append(Line(f"document {name}", value))
+
+
+def _tell_update(part: Told, told: Told) -> None:
+    told.lines.extend(Line(f"update: {line.field}", line.value, line.meaning) for line in part.lines)
+    told.problems.extend(f"{part.protocol}: {problem}" for problem in part.problems)
 
 
 def _settings(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`tidegate inspect update`: an envelope, a payload or a bundle of a release, from a file."""
+"""`tidegate inspect update`: an envelope, a payload or a bundle of a release, or a node's notes of one, from a file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ app = typer.Typer(add_completion=False)
 
 @app.command("update")
 def update(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .suit or .bin file of a release.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Of a release: .suit, .bin, release.cbor; of a node: update, slots, pieces."
+        ),
+    ],
 ) -> None:
-    """Say what an envelope, a payload or a bundle contains. Verifies nothing: tidegate release verify does."""
+    """Say what an envelope, a payload, a bundle contains, or what a node keeps of an update. Verifies no signature.
+
+    That does tidegate release verify.
+    """
     try:
         data = file.read_bytes()
     except OSError as error:

@@ -11,9 +11,11 @@ import cbor2
 from flash_tools.errors import ReleaseError
 from flash_tools.release_book import Release, unpack
 from protocols import delta as making
+from protocols.inspection import updates
 from protocols.wire import airtime, delta, manifest
 from protocols.wire.errors import WireError
 from protocols.wire.law import CN470, Law
+from protocols.wire.release import FILE
 
 SPREADING_FACTORS = (7, 8, 9, 10)
 # Of each packet: the envelope (flag, three bytes of PIV, kid, tag), the message around a fragment, the fragment's head.
@@ -115,7 +117,14 @@ def _algorithm(number: int) -> str:
 
 
 def file_lines(data: bytes) -> list[str]:
-    """An envelope, a payload or a bundle, told to a person."""
+    """What an update is made of, or what a node keeps of one, told to a person."""
+    kept = updates.tell_file(data)
+    if kept is not None:
+        rows = [
+            f"{line.field:13} {line.value}{', ' + line.meaning if line.meaning else ''}"
+            for line in kept.lines
+        ]
+        return [kept.protocol, *rows, *kept.notes, *(f"WRONG: {problem}" for problem in kept.problems)]
     if data[:2] == b"\xd8\x6b":
         return envelope_lines(data)
     try:
@@ -131,7 +140,8 @@ def file_lines(data: bytes) -> list[str]:
             f"no envelope (d86b…), no payload (01…) and no bundle of a release: it begins {data[:8].hex() or 'nowhere'}"
         )
     return [f"{len(content):7d}  {path}" for path, content in files.items()] + [
-        f"{len(data):7d}  in {len(files)} files"
+        f"{len(data):7d}  in {len(files)} files",
+        *(f"{line.field:13} {line.value}" for line in updates.tell_release(files.get(FILE, b"")).lines),
     ]
 
 

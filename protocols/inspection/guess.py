@@ -6,7 +6,7 @@ import json
 from binascii import crc32
 from typing import NamedTuple
 
-from protocols.inspection import air, frames, messages
+from protocols.inspection import air, frames, messages, updates
 from protocols.inspection.frames import KeyRing
 from protocols.wire import fragments, identity
 from protocols.wire.errors import WireError
@@ -51,6 +51,9 @@ def _files(data: bytes) -> list[Guess]:
         return [Guess("image", "begins with E9 and is long: a program image of an ESP32")]
     if data.startswith(_SUIT):
         return [Guess("manifest", "begins with CBOR's tag 107: the SUIT envelope of an update")]
+    what = updates.name_of(data)
+    if what:
+        return [Guess("update", what)]
     body = data[:-4]
     if 30 < len(data) < 512 and crc32(body) == int.from_bytes(data[-4:], "little"):
         try:

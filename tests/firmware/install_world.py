@@ -135,6 +135,9 @@ class Hal:
     def mount(self, is_steady):
         return self._app(is_steady), self._slot
 
+    def places(self):
+        return None
+
     def log(self, text):
         self.lines.append(text)
 
