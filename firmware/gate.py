@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from firmware.hal import Hal
     from firmware.node import Node
     from firmware.outbox import Outbox
-    from firmware.replace import Trial
+    from firmware.tried import Trial
 
 # Of uptime. A set is measured with the first steps of a start; what has come to nothing in an hour comes to nothing.
 HEALTHY_S = 3600
@@ -80,7 +80,7 @@ def look(node: "Node") -> int:
 
 def _trial(node: "Node", pending: "Pending") -> "slots.Slots | Trial":
     if pending.f[SLOT] >= PLACES:
-        from firmware.replace import Trial
+        from firmware.tried import Trial
 
         return Trial(node.hal, pending)
     return slots.Slots(node.hal.mount(True)[0])
@@ -135,7 +135,7 @@ def tell(node: "Node", pending: "Pending") -> None:
 
 def close() -> None:
     """Of all that is loaded here."""
-    for name in ("gate", "pending", "slots", "replace"):
+    for name in ("gate", "pending", "slots", "tried"):
         forget("firmware." + name)
     forget("protocols.wire.outcomes")
 

@@ -35,9 +35,9 @@ def begin(hal: "Hal") -> bool:
     pending = Pending(hal.state_fs)
     f = pending.f
     if f[PHASE] == ON_TRIAL and f[SLOT] >= PLACES:
-        from firmware import replace
+        from firmware import tried
 
-        replace.settle(hal, pending)
+        tried.settle(hal, pending)
     elif f[PHASE] == ON_TRIAL:
         _settle(hal, pending)
     if f[PHASE] in (RECEIVED, FILLED):
@@ -55,7 +55,7 @@ def begin(hal: "Hal") -> bool:
     if is_on_trial and f[HOURS_NOW] and hal.reset_cause != CAUSE_DEEP_SLEEP:
         f[HOURS_NOW] = f[SENT_NOW] = 0  # uptime begins anew
         pending.save()
-    for name in ("update", "pending", "slots", "replace"):
+    for name in ("update", "pending", "slots", "tried"):
         forget("firmware." + name)
     forget("protocols.wire.outcomes")
     return bool(is_on_trial)

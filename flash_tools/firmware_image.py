@@ -149,6 +149,37 @@ def parse(data: bytes, path: Path) -> Firmware:
     )
 
 
+def program(path: Path, board: ModuleType, chip_id: int | None = None) -> tuple[bytes, Version, str]:
+    """MicroPython alone, as it lies in its place, out of a whole release or an application image, for this board.
+
+    ``chip_id``: of the board's chip, where that is none of Espressif's.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WrongImage(
+            str(path), str(error.strerror), "a MicroPython image", "Name a file that you can read"
+        ) from error
+    wanted = CHIPS[board.CHIP][0] if chip_id is None else chip_id
+    for begin in (0x1000, 0):
+        if parse_table(data[TABLE_OFFSET - begin : APP_OFFSET - begin]):
+            data = data[APP_OFFSET - begin :]
+            break
+    image = _image(data, path, "application")
+    if image.chip_id != wanted:
+        name = next(
+            (name for name, (number, _) in CHIPS.items() if number == image.chip_id), str(image.chip_id)
+        )
+        raise WrongImage(
+            str(path),
+            f"an image for {name}",
+            f"one for {board.CHIP}, the chip of board {board.NAME}",
+            f"Download the build {board.MICROPYTHON_BUILD}, or name the board that you have with --board",
+        )
+    version, release = _version(data[: image.size], path)
+    return data[: image.size], version, release
+
+
 def check(firmware: Firmware, board: ModuleType, wanted: Version | None = None) -> None:
     """Raise unless this board can run it, and it is the version that was asked for."""
     where = str(firmware.path)
@@ -282,6 +313,12 @@ def _damaged(path: Path, what: str, found: str) -> WrongImage:
     )
 
 
+def banner(program: bytes) -> str:
+    """What MicroPython calls itself; "" for what is none."""
+    found = _BANNER.search(program)
+    return found.group(0).decode().removeprefix("MicroPython ").rstrip(".") if found else ""
+
+
 def _version(program: bytes, path: Path) -> tuple[Version, str]:
     descriptor = program[_HEADER_BYTES + _SEGMENT.size :]
     name = declared = ""
@@ -289,14 +326,13 @@ def _version(program: bytes, path: Path) -> tuple[Version, str]:
         magic, version, project, *_ = _DESCRIPTOR.unpack_from(descriptor)
         if magic == _DESCRIPTOR_MAGIC:
             name, declared = (text.split(b"\0")[0].decode("utf-8", "replace") for text in (project, version))
-    banner = _BANNER.search(program)
-    if banner is None:
+    found = _BANNER.search(program)
+    if found is None:
         raise NotMicroPython(
             str(path),
             f"the application {name or 'without a name'} {declared}".rstrip(),
             "MicroPython",
             "Name the .bin file of a MicroPython release for this chip",
         )
-    major, minor, patch = (int(digits or 0) for digits in banner.groups()[:3])
-    release = banner.group(0).decode().removeprefix("MicroPython ").rstrip(".")
-    return (major, minor, patch), release
+    major, minor, patch = (int(digits or 0) for digits in found.groups()[:3])
+    return (major, minor, patch), banner(program)

@@ -22,6 +22,8 @@ _MD5_MAGIC = b"\xeb\xeb" + b"\xff" * 14
 _TYPES = {"app": 0, "data": 1}
 _SUBTYPES = {
     ("app", "factory"): 0x00,
+    ("app", "ota_0"): 0x10,
+    ("app", "ota_1"): 0x11,
     ("data", "ota"): 0x00,
     ("data", "phy"): 0x01,
     ("data", "nvs"): 0x02,

@@ -31,7 +31,7 @@ from flash_tools.blocks import (
 from flash_tools.errors import NewerOnNode, NotMicroPython, StateInUse, TableDiffers
 from flash_tools.firmware_image import APP_OFFSET, Firmware
 from flash_tools.mint import IDENTITY_PATH
-from flash_tools.partitions import Partition, table
+from flash_tools.partitions import Partition, otadata, table
 from protocols.wire import identity as identity_file
 from protocols.wire.errors import DecodeError
 from protocols.wire.identity import Identity
@@ -129,6 +129,10 @@ def make_plan(content: Content, flash: Flash, where: str) -> Plan:
     table_region = _table_region(content, flash, where, notes)
     if table_region is not None:
         regions.insert(0, table_region)
+    chooses = otadata(content.board)
+    if chooses is not None and (table_region is not None or content.micropython is not None):
+        # Blank: the first place is started, where MicroPython was just written or has always been.
+        regions.insert(0, region(chooses.label, chooses.offset, b"\xff" * chooses.size))
     state_region = content.state_region()
     if state_region is not None and (
         not compare(state_region, flash.md5).runs or _may_write_state(content, flash, where, notes)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flash_tools import release_micropython
 from flash_tools.errors import ReleaseError
 from flash_tools.images import SLOT, compile_tree
 from flash_tools.naming import Names
@@ -145,6 +146,13 @@ def contents(book: Book, release: Release, payload: Payload) -> suit.Contents:
     )
 
 
+def asked(book: Book, release: Release) -> list[tuple[str, release_file.Release]]:
+    """Those of them whose nodes it is made for."""
+    if release_micropython.is_one(release):
+        return release_micropython.asked(book, release.record["board"])
+    return trusting(book, release)[-1:]
+
+
 def trusting(book: Book, release: Release) -> list[tuple[str, release_file.Release]]:
     """Who will be asked to take this release, by the release it runs, and whom that one trusts."""
     earlier = [one for one in book.releases(release.record["node_type"], release.record["board"])
@@ -157,7 +165,7 @@ def sign(book: Book, release: Release, signer: Signer) -> list[Path]:
     problems = [problem for _, problem in check(book, release, signed=False) if problem]
     if problems:
         raise ReleaseError(f"{release.label} is not signed: {problems[0]}")
-    for label, running in trusting(book, release)[-1:]:
+    for label, running in asked(book, release):
         trusted = [key.kid for key in running.keys if not key.is_revoked]
         if signer.kid not in trusted:
             raise ReleaseError(
@@ -179,6 +187,9 @@ def sign(book: Book, release: Release, signer: Signer) -> list[Path]:
 
 def check(book: Book, release: Release, *, signed: bool = True) -> Iterator[tuple[str, str]]:
     """(what was checked, what is wrong or ""), each as a node would: with the code that runs there."""
+    if release_micropython.is_one(release):
+        yield from release_micropython.check(book, release, signed=signed)
+        return
     data = release.bundle()
     found = hashlib.sha256(data).hexdigest()
     yield f"bundle {len(data)} B", _differs(found, release.record["sha256"], "SHA-256")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from flash_tools import node_types, release_show, signing
+from flash_tools import node_types, release_micropython, release_show, signing
 from flash_tools import release as releasing
 from flash_tools.errors import ReleaseError
 from flash_tools.images import image_of
@@ -107,8 +107,16 @@ def _open_or_begin(folder: Path, vendor: str | None) -> Book:
 
 @app.command()
 def build(
-    node_type: Annotated[str, typer.Option("--node", help="A node type of the firmware, as river.")],
     board: Annotated[str, typer.Option("--board", help="A folder of boards/.")],
+    node_type: Annotated[
+        str | None, typer.Option("--node", help="A node type of the firmware, as river.")
+    ] = None,
+    micropython: Annotated[
+        Path | None,
+        typer.Option(
+            "--micropython", metavar="FILE", help="Instead of --node: MicroPython itself for a board."
+        ),
+    ] = None,
     releases: BookOption = Path("releases"),
     against: Annotated[
         list[int] | None,
@@ -126,6 +134,14 @@ def build(
 ) -> None:
     """Build a release: the bundle of all modules, and what is sent to nodes that run an earlier one."""
     book = Book.load(releases)
+    node_types.choose("board", board, node_types.boards(ROOT), ROOT / "boards")
+    if micropython is not None:
+        _build_micropython(book, micropython, node_type, board, sequence, notes)
+        return
+    if node_type is None:
+        raise ReleaseError(
+            "--node names the type of node, as river; --micropython a MicroPython for the board"
+        )
     node_types.choose("node type", node_type, node_types.minted(ROOT), ROOT / "firmware/nodes")
     with Console().status("compiling …"):
         release = releasing.build(book, ROOT, node_type, board, against, sequence, notes)
@@ -135,6 +151,21 @@ def build(
     _air_table(Console(), release)
     if image:
         typer.echo(f"onto a node by USB: tidegate flash --release {release.folder} …")
+    typer.echo(f"{release.folder}: built, not signed. Next: tidegate release sign {release.label} --key FILE")
+
+
+def _build_micropython(
+    book: Book, file: Path, node_type: str | None, board: str, sequence: int | None, notes: str
+) -> None:
+    if node_type is not None:
+        raise ReleaseError(
+            f"--node {node_type}: a MicroPython is for every node of board {board}; leave it away"
+        )
+    release = release_micropython.build(book, file, board, sequence, notes)
+    size = int(release.record["size"])
+    typer.echo(
+        f"MicroPython {release.record['micropython']} for {board}, {size} B: over a cable only, never on the air"
+    )
     typer.echo(f"{release.folder}: built, not signed. Next: tidegate release sign {release.label} --key FILE")
 
 
@@ -181,6 +212,7 @@ def verify(
 
 
 def _rebuilt(book: Book, found: Release) -> str:
+    _must_be_program(found)
     node_type, board = found.record["node_type"], found.record["board"]
     after = found.record["after"]
     names = book.find(f"{node_type}-{board}/{after}").names if after else Names()
@@ -210,6 +242,13 @@ def inspect(
     typer.echo(f"release       {found.label}, of commit {record['commit'] or 'unknown'}")
     if record["notes"]:
         typer.echo(f"notes         {record['notes']}")
+    if release_micropython.is_one(found):
+        envelope = found.envelope(found.payloads[0])
+        for line in release_micropython.lines(found.payload(found.payloads[0])) + (
+            release_show.envelope_lines(envelope) if envelope else ["not signed"]
+        ):
+            typer.echo(line)
+        return
     typer.echo(f"bundle        {record['size']} B in {len(found.files())} files, SHA-256 {record['sha256']}")
     for payload in found.payloads:
         typer.echo("")
@@ -229,7 +268,16 @@ def diff(
     """Say module by module what changed between two releases, and what the update costs on the air."""
     book = Book.load(releases)
     before, after = book.find(old), book.find(new)
+    _must_be_program(before, after)
     _compare(Console(), before, after)
+
+
+def _must_be_program(*releases: Release) -> None:
+    for release in releases:
+        if release_micropython.is_one(release):
+            raise ReleaseError(
+                f"{release.label} is a MicroPython: one image, sent as it is; release inspect shows it"
+            )
 
 
 def _compare(console: Console, before: Release, after: Release) -> None:
@@ -334,6 +382,7 @@ def page(
 
     book = Book.load(releases)
     found = book.find(release)
+    _must_be_program(found)
     target = out or found.folder / "page.html"
     write(target, render(book, found).encode())
     typer.echo(f"{target}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import cbor2
 
+from flash_tools import release_micropython
 from flash_tools.errors import ReleaseError
 from flash_tools.release_book import Release, unpack
 from protocols import delta as making
@@ -127,6 +128,8 @@ def file_lines(data: bytes) -> list[str]:
         return [kept.protocol, *rows, *kept.notes, *(f"WRONG: {problem}" for problem in kept.problems)]
     if data[:2] == b"\xd8\x6b":
         return envelope_lines(data)
+    if data[:1] == b"\xe9":
+        return release_micropython.lines(data)
     try:
         return payload_lines(data)
     except WireError:

@@ -23,6 +23,8 @@ PARTITIONS = {
 }
 # MicroPython mounts the partition of this label at / and runs its main.py.
 APP_LABEL = "vfs"
+# 4 MiB of flash have no second place for MicroPython: it is replaced by cable alone.
+SPARE_MICROPYTHON = None
 
 # USB-UART bridge on UART0, GPIO20 and GPIO21 [kit].
 CONSOLE = "uart0"

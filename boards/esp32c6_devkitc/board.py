@@ -22,6 +22,8 @@ PARTITIONS = {
 }
 # MicroPython mounts the partition of this label at / and runs its main.py.
 APP_LABEL = "vfs"
+# A second place for MicroPython, so that one that runs can be replaced; the first is below 2 MiB.
+SPARE_MICROPYTHON = (0x400000, 0x1F0000)
 
 # USB-UART bridge on UART0, GPIO16 and GPIO17 [kit, mpy].
 CONSOLE = "uart0"

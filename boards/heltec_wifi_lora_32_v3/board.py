@@ -25,6 +25,8 @@ PARTITIONS = {
 }
 # MicroPython mounts the partition of this label at / and runs its main.py.
 APP_LABEL = "vfs"
+# A second place for MicroPython, so that one that runs can be replaced; the first is below 2 MiB.
+SPARE_MICROPYTHON = (0x400000, 0x1F0000)
 
 # A CP2102 on GPIO43 and GPIO44 [ard].
 CONSOLE = "uart0"

@@ -18,6 +18,8 @@ from boards.virtual.rom_image import micropython, rom_path
 _ROM_HEAP = 28 * 1024
 # SPI and its names, on a board whose node has a radio to talk to.
 _SPI_HEAP = 2560
+# What esp32.Partition knows of two places for MicroPython, and its names.
+_PLACES_HEAP = 7 * 1024
 # A message of the node's machine module is one datagram; none is longer.
 _MESSAGE_MAX = 2048
 
@@ -64,11 +66,12 @@ class Life:
             self._uarts[number].setblocking(False)
             theirs[number].setblocking(False)  # a UART read takes what is there
         fds = ";".join(f"{number}:{their.fileno()}" for number, their in theirs.items())
+        rom = _ROM_HEAP + has_radio * _SPI_HEAP + bool(environment) * _PLACES_HEAP
         self.process = subprocess.Popen(
             [
                 micropython(),
                 "-X",
-                f"heapsize={_bytes(heap_size) + _ROM_HEAP + has_radio * _SPI_HEAP}",
+                f"heapsize={_bytes(heap_size) + rom}",
                 *program,
             ],
             stdin=console,

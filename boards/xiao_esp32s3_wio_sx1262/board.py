@@ -26,6 +26,8 @@ PARTITIONS = {
 }
 # MicroPython mounts the partition of this label at / and runs its main.py.
 APP_LABEL = "vfs"
+# A second place for MicroPython, so that one that runs can be replaced; the first is below 2 MiB.
+SPARE_MICROPYTHON = (0x400000, 0x1F0000)
 
 # The chip's own USB.
 CONSOLE = "usb"

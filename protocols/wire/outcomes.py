@@ -38,6 +38,7 @@ OUTCOMES: "Sequence[tuple[str, int, int]]" = (
     ("silent", 8, 11),  # nobody acknowledged a frame
 )
 INSTALLED = 0
+IMAGE = 17
 MEMORY, FLASH, CRASHED, UNSTEADY, UNHEALTHY, SILENT = 20, 21, 22, 23, 24, 25
 
 

@@ -28,7 +28,7 @@ _APP_MAGIC, _BOOTLOADER_MAGIC = 0xABCD_5432, 0x50
 _IDF = b"v5.4.1"
 _SIZES = {1 << (20 + power): power << 4 for power in range(8)}
 _KINDS = {"app": 0, "data": 1}
-_SUBTYPES = {"factory": 0, "phy": 1, "nvs": 2, "fat": 0x81}
+_SUBTYPES = {"factory": 0, "ota": 0, "phy": 1, "nvs": 2, "ota_0": 0x10, "ota_1": 0x11, "fat": 0x81}
 
 
 def app(chip: str, version: str = "1.28.0", *, size: int = 192 * 1024, board: str = "ESP32_GENERIC") -> bytes:
@@ -101,7 +101,7 @@ def stock_table(flash_size: int = 4 << 20) -> bytes:
 
 
 def board_table(board: ModuleType) -> bytes:
-    """Of a board file: MicroPython's part as stock, then our two file systems."""
+    """Of a board file: MicroPython's part, then our two file systems, and its second place behind them."""
     from flash_tools.partitions import table as rows_of
 
     return table(
