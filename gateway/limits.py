@@ -364,6 +364,12 @@ PROGRESS_PERIOD_S = 0.5
 ROW_CHUNK = 512
 # How long readings wait to be looked at together: each look is a sync of its own, and no row is due that soon.
 ROW_LOOK_S = 0.5
+# Rows under way to a platform or centre that confirms none of them: each is believed after the time-out, so a rate
+# takes a window of rate times time-out, a kilobyte each. Time-outs of more than ten seconds drain more slowly instead.
+UNACKED_ROWS_PER_S = 2400
+UNACKED_WINDOW_MIN, UNACKED_WINDOW_MAX = 1024, 32_768
+# Rows of one station among several: one under way, and its next ones, so that it does not wait for us.
+STATION_SHARE_MIN = 2
 # Rows confirmed and not yet written, beside those in flight; beyond, the disk is waited for.
 ROWS_BUSY_MAX = 512
 # At most so long the clock is not looked at: it may have been set.
@@ -377,7 +383,9 @@ ROWS_COUNTED_MAX = 10_000
 # Of one row: a day at one a second. What lies beyond is not in its figures.
 ROW_READINGS_MAX = 100_000
 # Rows of a backlog that are read at once: beside it, looking for the next ones took a fifth of the time.
-ROWS_AHEAD = 64
+ROWS_AHEAD = 256
+# What has become due before rows that are under way is found after this: nobody waits for it.
+ROWS_REWIND_S = 2.0
 # Rows computed and sent in one turn of the loop: an hour of minutes takes half a millisecond each.
 ROWS_PER_TURN = 4
 # Confirmed rows and the index of readings are kept so long: as far back as a platform can ask for history. A reading
@@ -405,12 +413,9 @@ FAR_SIDE_TOLD_S = 60.0
 # Sites of one platform: a county has dozens.
 STATIONS_MAX = 256
 REGULATOR_CONNECT_TIMEOUT_S = 5.0
-# What may wait in memory for a platform or centre to read it, twice the most that is honest: a window of rows that none
-# confirms (8 MB) and a month of history (10 MB) on a slow line. Beyond it the connection ends; rows stay due.
+# What may wait in memory for a platform or centre to read it, more than the most that is honest: a window of rows that
+# none confirms (20 MB) and a month of history (10 MB) on a slow line. Beyond it the connection ends; rows stay due.
 REGULATOR_UNREAD_BYTES_MAX = 36 << 20
-# Rows that may be under way to a platform that confirms none of them; each is believed after a time-out. A kilobyte
-# each; with a time-out of 10 s a backlog goes at 600 rows a second.
-HJ_UNACKED_WINDOW = 8192
 # A platform that answers once to a message of several packets has said all after this.
 HJ_PACKETS_SETTLE_S = 1.0
 # Requests of one platform at once. More are refused.
@@ -421,11 +426,11 @@ HISTORY_ROWS_MAX = 10_000
 # --- SL 651 --------------------------------------------------------------------------------------
 # Serial numbers are made durable this many at a time: a kill skips the rest of them, a report costs no write.
 SL_SERIALS_RESERVED = 1024
-# Reports under way to a centre that confirms none (mode M1); each is believed after a time-out. As HJ_UNACKED_WINDOW.
-SL_UNACKED_WINDOW = 8192
 # Reports under way or waiting for their station's turn, where the settings say nothing: two for each station, so that
 # its next one is there when it is confirmed.
 SL_WINDOW_MIN, SL_WINDOW_MAX = 16, 256
+# Of one station, where there are others: one that is not confirmed for minutes does not fill the window.
+SL_STATION_SHARE = 4
 # Added reports of one site at most so often: a value dances at its limit.
 SL_ADDED_GAP_S = 60
 # No added report of what is older: the timed reports have told it.

@@ -13,6 +13,7 @@ The functions here run inside `Store.write` and `Store.read`; SQL only.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -147,24 +148,28 @@ def unmark(
 
 
 def due(
-    connection: sqlite3.Connection, northbound: str, *, late: bool, since_ms: int, until_ms: int, limit: int
-) -> list[Row]:
-    """Rows due from `since_ms` to before `until_ms`, those due longest first."""
+    connection: sqlite3.Connection, northbound: str, *, late: bool, since_ms: int, until_ms: int, limit: int,
+    without: Iterable[str] = (),
+) -> list[Row]:  # fmt: skip
+    """Rows due from `since_ms` to before `until_ms`, those due longest first, without those of some sites."""
     rows = connection.execute(
         "SELECT site, kind, start_ms, end_ms, late, due_ms, sent, digest, newest FROM report_row INDEXED BY report_due"
-        " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms >= ? AND due_ms < ? ORDER BY due_ms LIMIT ?",
-        (northbound, int(late), since_ms, until_ms, limit),
+        " WHERE state = 0 AND northbound = ? AND late = ? AND due_ms >= ? AND due_ms < ?"
+        " AND site NOT IN (SELECT value FROM json_each(?)) ORDER BY due_ms LIMIT ?",
+        (northbound, int(late), since_ms, until_ms, json.dumps(sorted(without)), limit),
     )
     return [_row(row) for row in rows]
 
 
-def due_alarms(connection: sqlite3.Connection, northbound: str, *, until_ms: int, limit: int) -> list[Row]:
-    """Those of rows due before `until_ms` that are alarms."""
+def due_alarms(
+    connection: sqlite3.Connection, northbound: str, *, until_ms: int, limit: int, without: Iterable[str] = ()
+) -> list[Row]:
+    """Those of rows due before `until_ms` that are alarms, without those of some sites."""
     rows = connection.execute(
         "SELECT site, kind, start_ms, end_ms, late, due_ms, sent, digest, newest FROM report_row"
         " INDEXED BY report_due_alarm WHERE state = 0 AND kind = '33' AND northbound = ? AND due_ms < ?"
-        " ORDER BY due_ms LIMIT ?",
-        (northbound, until_ms, limit),
+        " AND site NOT IN (SELECT value FROM json_each(?)) ORDER BY due_ms LIMIT ?",
+        (northbound, until_ms, json.dumps(sorted(without)), limit),
     )
     return [_row(row) for row in rows]
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from gateway import civil
 from gateway.clock import Clock
-from gateway.limits import HJ_PACKETS_SETTLE_S, HJ_REQUESTS_MAX, HJ_UNACKED_WINDOW
+from gateway.limits import HJ_PACKETS_SETTLE_S, HJ_REQUESTS_MAX
 from gateway.northbound.hj212_commands import REFUSED, Desk
 from gateway.northbound.hj212_report import Told
 from gateway.northbound.hj212_settings import Hj212Settings
 from gateway.northbound.rows import OnConfirm
+from gateway.northbound.shares import station_share, unacked_window
 from gateway.northbound.wire import Wire, open_tcp
 from gateway.report_rows import Key
 from protocols.northbound import hj212
@@ -51,7 +52,8 @@ class Hj212Session:
         self, wire: Wire, settings: Hj212Settings, told: Told, desk: Desk, on_confirm: OnConfirm, clock: Clock,
         counters: dict[str, int],
     ) -> None:  # fmt: skip
-        self.window = settings.in_flight if settings.wants_ack else HJ_UNACKED_WINDOW
+        self.window = settings.in_flight if settings.wants_ack else unacked_window(told.timeout_s)
+        self.share = station_share(self.window, len(settings.report.stations))
         self.mute = False
         self._wire = wire
         self._settings = settings
@@ -115,6 +117,8 @@ class Hj212Session:
     def _transmit(self, qn: str, mn: str, pending: _Pending) -> None:
         pending.tries += 1
         self._write(pending.data)
+        if not self._settings.wants_ack:
+            pending.data = b""  # it never goes again
         pending.timer = self._loop.call_later(self._told.timeout_s, self._overdue, qn, mn)
 
     def _overdue(self, qn: str, mn: str) -> None:

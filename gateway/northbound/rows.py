@@ -11,8 +11,8 @@ have gone. Kinds of which only the newest is wanted (real-time data beside minut
 go is dropped.
 
 Fresh rows go first, then alarms among what is owed, then backlog, then what is late; a quarter of the window is kept
-free for fresh ones. Everything that is owed
-is in the table: memory holds the rows in flight and those that the far side refused a moment ago.
+free for fresh ones, and a site whose rows are not confirmed holds no more than its share. Everything that is owed is in
+the table: memory holds the rows in flight and those that the far side refused a moment ago.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import hashlib
 import logging
 import random
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ from gateway.limits import (
     ROWS_BUSY_MAX,
     ROWS_PER_TURN,
     ROWS_REFUSED_MAX,
+    ROWS_REWIND_S,
 )
 from gateway.northbound.row_books import Books
 from gateway.records import Reading
@@ -95,6 +96,7 @@ class Session(Protocol):
     """One connection."""
 
     window: int  # how many may be unconfirmed
+    share: int  # how many of one site among owed ones; twice as many with what is fresh
     mute: bool  # it ended because nothing was confirmed any more
 
     def send(self, key: Key, message: bytes, *, resent: bool) -> int:
@@ -138,6 +140,7 @@ class RowsRunner:
         self.why_not = ""  # connected: what the platform or the way to it said last
         self._began_ms = _FOR_EVER_MS
         self._in_flight: dict[int, _Sent] = {}
+        self._under_way: Counter[str] = Counter()  # in flight, by site
         self._confirmed: list[_Sent] = []
         self._refused_until: dict[Key, float] = {}
         self._untidied: list[str] = []
@@ -146,6 +149,9 @@ class RowsRunner:
         # In flight, or confirmed and not yet written: the table still has them as due.
         self._busy: dict[Key, bool] = {}
         self._ahead: deque[Row] = deque()
+        self._idle_from_ms = [0, 0]  # rows due before then are busy: those in time, those that are late
+        self._rewind_s = 0.0
+        self._passed_over: set[str] = set()  # sites of which a row that was read ahead was left out
         self._committed = asyncio.Event()
         self._answered = asyncio.Event()
         self._due = asyncio.Event()
@@ -232,6 +238,8 @@ class RowsRunner:
             if mute:
                 self._unheard(sent.row.key)
         self._in_flight.clear()
+        self._under_way.clear()
+        self._rewind()
 
     # ---- what comes in -------------------------------------------------------------------------------------------
 
@@ -317,62 +325,94 @@ class RowsRunner:
         for key in [key for key, until_s in self._refused_until.items() if until_s <= now_s]:
             del self._refused_until[key]
         try:
-            rows = self._next_rows(session.window, now_ms)
+            rows = self._next_rows(session, now_ms)
             for row in rows:
-                self._send(session, row)
+                if (
+                    self._under_way[row.key.site] < 2 * session.share
+                ):  # else another of these has taken its place
+                    self._send(session, row)
         except NorthboundError as error:
             log.warning("%s: %s", self.name, error)
             session.abort()
             return False
         return len(rows) == ROWS_PER_TURN
 
-    def _next_rows(self, window: int, now_ms: int) -> list[Row]:
+    def _next_rows(self, session: Session, now_ms: int) -> list[Row]:
         """Fresh rows as far as the window goes, others as far as three quarters of it."""
+        window = session.window
         busy_max = window + ROWS_BUSY_MAX
         room = min(window - len(self._in_flight), ROWS_PER_TURN, busy_max - len(self._busy))
         fresh = functools.partial(
             report_rows.due, northbound=self.name, late=False, since_ms=self._began_ms, until_ms=now_ms
         )
-        found = self._free_rows(fresh, room)
+        found = self._free_rows(fresh, room, self._full(2 * session.share))
         room = min(room, window - window // 4 - len(self._in_flight))
-        return found + self._backlog_rows(room - len(found), now_ms, {row.key for row in found})
+        return found + self._backlog_rows(
+            room - len(found), now_ms, {row.key for row in found}, session.share
+        )
 
-    def _backlog_rows(self, room: int, now_ms: int, taken: Collection[Key]) -> list[Row]:
+    def _full(self, share: int) -> set[str]:
+        """Sites that have so many under way. They are asked for none: theirs may be the oldest, and without end."""
+        return {site for site, number in self._under_way.items() if number >= share}
+
+    def _backlog_rows(self, room: int, now_ms: int, taken: Collection[Key], share: int) -> list[Row]:
         """Of those that were read ahead. A reading that has come for such a row since makes it due again when it is
         confirmed."""
-        found = self._from_ahead(room, taken)
+        full = self._full(share)
+        found = self._from_ahead(room, taken, full)
         if len(found) < room:
-            self._read_ahead(now_ms)
-            found += self._from_ahead(room - len(found), {*taken, *(row.key for row in found)})
+            self._read_ahead(now_ms, full)
+            found += self._from_ahead(room - len(found), {*taken, *(row.key for row in found)}, full)
         return found
 
-    def _from_ahead(self, room: int, taken: Collection[Key]) -> list[Row]:
+    def _from_ahead(self, room: int, taken: Collection[Key], full: Collection[str]) -> list[Row]:
         found: list[Row] = []
         while self._ahead and len(found) < room:
             row = self._ahead.popleft()
-            if row.key not in taken and self._is_free(row):
+            if row.key.site in full:
+                self._passed_over.add(row.key.site)  # its later rows too: it keeps its order
+            elif row.key.site not in self._passed_over and row.key not in taken and self._is_free(row):
                 found.append(row)
         return found
 
-    def _read_ahead(self, now_ms: int) -> None:
+    def _read_ahead(self, now_ms: int, full: Collection[str]) -> None:
         """Alarms, what is owed from before, or what is late: what there is first."""
-        due = functools.partial(report_rows.due, northbound=self.name, since_ms=0)
-        for ask in (
-            functools.partial(report_rows.due_alarms, northbound=self.name, until_ms=now_ms),
-            functools.partial(due, late=False, until_ms=min(self._began_ms, now_ms)),
-            functools.partial(due, late=True, until_ms=now_ms),
-        ):
-            # What is busy is read too, only to be passed over: the more of it, the further at once.
-            self._ahead.extend(self._free_rows(ask, ROWS_AHEAD + len(self._busy) // 4))
-            if self._ahead:
-                return
+        self._passed_over.clear()
+        alarms = functools.partial(report_rows.due_alarms, northbound=self.name, until_ms=now_ms)
+        self._ahead.extend(self._free_rows(alarms, ROWS_AHEAD, full))
+        for late, until_ms in ((False, min(self._began_ms, now_ms)), (True, now_ms)):
+            if not self._ahead:
+                self._ahead.extend(self._owed_rows(late, until_ms, full))
 
-    def _free_rows(self, ask: Callable[..., list[Row]], room: int) -> list[Row]:
-        """Rows that are due and neither in flight nor just refused."""
+    def _owed_rows(self, late: bool, until_ms: int, full: Collection[str]) -> list[Row]:
+        """The next ones, behind those that are busy: of these there may be tens of thousands."""
+        if self._clock.monotonic() >= self._rewind_s:  # what has become due before them since
+            self._rewind()
+        limit = ROWS_AHEAD
+        while True:
+            ask = functools.partial(
+                report_rows.due, northbound=self.name, late=late, since_ms=self._idle_from_ms[late],
+                until_ms=until_ms, limit=limit, without=full,
+            )  # fmt: skip
+            rows = self._store.read(ask)
+            if rows and not full:  # else rows that were left out may lie before it
+                idle = next((row for row in rows if row.key not in self._busy), rows[-1])
+                self._idle_from_ms[late] = idle.due_ms
+            free = [row for row in rows if self._is_free(row)]
+            if free or len(rows) < limit:
+                return free
+            limit *= 2
+
+    def _rewind(self) -> None:
+        self._idle_from_ms = [0, 0]
+        self._rewind_s = self._clock.monotonic() + ROWS_REWIND_S
+
+    def _free_rows(self, ask: Callable[..., list[Row]], room: int, full: Collection[str]) -> list[Row]:
+        """Rows that are due and neither in flight nor just refused, of sites that have room."""
         if room <= 0:
             return []
         limit = room + len(self._busy) + len(self._refused_until)
-        rows = self._store.read(functools.partial(ask, limit=limit))
+        rows = self._store.read(functools.partial(ask, limit=limit, without=full))
         return [row for row in rows if self._is_free(row)][:room]
 
     def _is_free(self, row: Row) -> bool:
@@ -396,8 +436,10 @@ class RowsRunner:
         self.counters["attempts"] += 1
         try:
             self._in_flight[session.send(row.key, message, resent=resent)] = sent
+            self._under_way[row.key.site] += 1
         except NorthboundError:
             del self._busy[row.key]
+            self._rewind()
             raise
 
     def _is_incomplete(self, row: Row) -> bool:
@@ -422,6 +464,7 @@ class RowsRunner:
         sent = self._in_flight.pop(token, None)
         if sent is None:
             return
+        self._under_way[sent.row.key.site] -= 1
         if taken:
             self.counters["delivered"] += 1
             self._refusals.pop(sent.row.key, None)
@@ -435,6 +478,7 @@ class RowsRunner:
         """Still due, and offered again after a pause; the others go on."""
         self.counters["refused"] += 1
         self._busy.pop(key, None)
+        self._rewind()
         self._pause(key)
         if len(self._refused_until) > ROWS_REFUSED_MAX and self._session is not None:
             log.warning("%s: %d rows were refused", self.name, len(self._refused_until))

@@ -97,6 +97,7 @@ class SlSession:
         counters: dict[str, int],
     ) -> None:  # fmt: skip
         self.window = settings.window
+        self.share = settings.share
         self.mute = False
         self._wire = wire
         self._settings = settings
@@ -108,7 +109,8 @@ class SlSession:
         self._loop = asyncio.get_running_loop()
         self._gone: asyncio.Future[str] = self._loop.create_future()
         self._queues: dict[str, deque[_Pending]] = {}
-        self._unacked: dict[int, _Pending] = {}
+        self._unacked: deque[tuple[float, int]] = deque()  # mode M1: when it is believed, and its token
+        self._outliving: asyncio.TimerHandle | None = None
         self._questions: asyncio.Queue[Frame] = asyncio.Queue(SL_QUESTIONS_MAX)
         self._tokens = 0
         self._acks = 0
@@ -148,9 +150,10 @@ class SlSession:
             self._loop.call_soon(self._on_confirm, pending.token, False)
             return pending.token
         if not self._settings.confirmed:
-            self._unacked[pending.token] = pending
-            pending.timer = self._loop.call_later(self._settings.timeout_s, self._outlived, pending)
             self._write(pending.frame)
+            self._unacked.append((self._loop.time() + self._settings.timeout_s, pending.token))
+            if self._outliving is None:
+                self._outliving = self._loop.call_at(self._unacked[0][0], self._outlived)
             return pending.token
         queue = self._queues.setdefault(pending.frame.station, deque())
         # What is fresh overtakes the backlog of its station, but not the report that is under way.
@@ -198,10 +201,12 @@ class SlSession:
             self._settings.name, pending.serial, pending.frame.station, pending.tries, what,
         )  # fmt: skip
 
-    def _outlived(self, pending: _Pending) -> None:
-        """Mode M1: the connection has outlived it, and that is all there is to know."""
-        del self._unacked[pending.token]
-        self._on_confirm(pending.token, True)
+    def _outlived(self) -> None:
+        """Mode M1: the connection has outlived them, and that is all there is to know."""
+        until_s = self._loop.time()
+        while self._unacked and self._unacked[0][0] <= until_s:
+            self._on_confirm(self._unacked.popleft()[1], True)
+        self._outliving = self._loop.call_at(self._unacked[0][0], self._outlived) if self._unacked else None
 
     def _done(self, pending: _Pending, *, taken: bool) -> None:
         queue = self._queues[pending.frame.station]
@@ -303,9 +308,10 @@ class SlSession:
     def abort(self) -> None:
         """Forget what is on its way, and close."""
         self._end("closed by us")
-        for pending in (*self._unacked.values(), *(one for queue in self._queues.values() for one in queue)):
-            if pending.timer is not None:
-                pending.timer.cancel()
+        timers = [one.timer for queue in self._queues.values() for one in queue]
+        for timer in (self._outliving, *timers):
+            if timer is not None:
+                timer.cancel()
         self._queues.clear()
         self._unacked.clear()
         for task in self._tasks:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from gateway.limits import SL_UNACKED_WINDOW, SL_WINDOW_MAX, SL_WINDOW_MIN
+from gateway.limits import SL_STATION_SHARE, SL_WINDOW_MAX, SL_WINDOW_MIN
+from gateway.northbound.shares import station_share, unacked_window
 
 
 @dataclass
@@ -39,5 +40,11 @@ class SlSettings:
     def window(self) -> int:
         """How many reports are under way or wait for their station's turn."""
         if not self.confirmed:
-            return SL_UNACKED_WINDOW
+            return unacked_window(self.timeout_s)
         return self.in_flight or min(max(SL_WINDOW_MIN, 2 * len(self.stations)), SL_WINDOW_MAX)
+
+    @property
+    def share(self) -> int:
+        """How many of one station. In mode M2 a station has one under way, whatever it may have waiting."""
+        share = station_share(self.window, len(self.stations))
+        return min(share, SL_STATION_SHARE) if self.confirmed and len(self.stations) > 1 else share
