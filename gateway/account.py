@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway import bluetooth, buses, damage, radios
+from gateway import bluetooth, buses, campaigning, damage, radios
 
 if TYPE_CHECKING:
     from gateway.daemon import Gateway
@@ -61,7 +61,7 @@ def picture(gateway: Gateway) -> dict[str, Any]:
         "adr": dict(gateway.hearing.counters) if gateway.hearing else {},
         "commands": dict(gateway.commands.counters),
         "alarms": dict(gateway.alarms.counters),
-        "campaigns": gateway.campaigns.picture(),
+        "campaigns": campaigning.picture(gateway),
         "http": dict(gateway.health.counters) if gateway.health else {},
         "api": dict(gateway.api.counters) if gateway.api else {},
         "devices": gateway.devices.picture(),

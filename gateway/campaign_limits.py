@@ -60,6 +60,8 @@ GATHER_MIN_S, GATHER_MAX_S = 120, 26 * 3600
 REPORT_MARGIN_S = 45
 # Two nodes and more share the air; one has the windows after its uplinks.
 BROADCAST_MIN = 2
+# So few go to each alone, in one exchange: to call it to a pass with others costs as much.
+ROWS_NOT_WORTH_A_PASS = 4
 # Of a pass, a node listens; of its time the gateway sends so much (gateway/broadcast.py keeps to it).
 SENDING_SHARE = 0.25
 LOSS = 0.1

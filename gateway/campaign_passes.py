@@ -15,6 +15,7 @@ from gateway import campaign_steps
 from gateway.campaign_sessions import Sessions
 from gateway.campaign_talk import Frame, Pass, Way, air_s
 from gateway.clock import Clock
+from protocols.wire import ota, update
 
 Where = tuple[int, int]  # session, spreading factor
 
@@ -39,14 +40,10 @@ class Passes:
         if begins_in_s < limits.PASS_NOTICE_S / 4 or found.left is not None:
             return None  # it is asked again when this one is over
         found.told.add(address)
-        return (
-            bytes((campaign_steps.CALL,))
-            + way.piv.to_bytes(5, "little")
-            + min(round(begins_in_s * 10), (1 << 24) - 1).to_bytes(3, "little")
-            + found.lasts_s.to_bytes(2, "little")
-            + found.freq_hz.to_bytes(4, "little")
-            + bytes((found.sf,))
-            + found.key
+        ended_s = now_s if way.ended_s is None else way.ended_s
+        begins_in = min(round((found.begins_s - ended_s) * 10), (1 << 24) - 1)
+        return update.encode_pass(
+            update.Pass(way.piv, begins_in, found.lasts_s, found.freq_hz, found.sf, found.key)
         )
 
     def is_planned(self, session: int, sf: int) -> bool:
@@ -87,16 +84,25 @@ class Passes:
         return [found for found in begun if self._passes.get((found.session, found.sf)) is found]
 
     async def frame(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> Frame | None:
-        """The next row of a pass; None when it has sent all it should, and then it is over."""
+        """The next row of a pass; None when it has sent all it should."""
         now_s = self._clock.monotonic()
         if found.left is None:
             found.left = self._rows_for(found, deficits, air_left_s)
         if found.left <= 0 or now_s > found.ends_s:
-            self.end(found)
             return None
         found.left -= 1
-        piv, row = await self._sessions.take(found.session)
-        command = self._sessions.row(found.session, row)
+        row = await self._sessions.take_row(found.session)
+        return await self._frame(found, self._sessions.row(found.session, row))
+
+    async def question(self, found: Pass) -> Frame | None:
+        """What everybody is asked at the end of a pass; it is over with it, and the next one is planned."""
+        if self._passes.get((found.session, found.sf)) is not found:
+            return None
+        self.end(found)
+        return await self._frame(found, bytes((ota.STATUS, 1)))  # who has all of it answers, too
+
+    async def _frame(self, found: Pass, command: bytes) -> Frame:
+        piv = await self._sessions.take_piv(found.session)
         return Frame(found.session, command, found.key, piv, found.sf, found.freq_hz)
 
     def _rows_for(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> int:

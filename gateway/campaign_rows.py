@@ -6,7 +6,7 @@ import json
 import sqlite3
 from typing import Any, NamedTuple
 
-from gateway.campaign_limits import KEPT_MAX
+from gateway.campaign_limits import KEPT_MAX, RESERVE_ROWS
 from gateway.registry import By, audit
 
 SCHEMA = (
@@ -324,6 +324,19 @@ def add_session(connection: sqlite3.Connection, found: Session) -> None:
     connection.execute(
         f"INSERT INTO campaign_session ({_SESSION}) VALUES ({', '.join('?' * len(Session._fields))})", found
     )
+
+
+def reserve(connection: sqlite3.Connection, number: int, column: str) -> int:
+    """Of `pivs` or `rows` of a session, the first of a block that may be used from now on. KeyError: it is gone."""
+    found = connection.execute(
+        f"SELECT {column} FROM campaign_session WHERE session = ?", (number,)
+    ).fetchone()
+    if found is None:
+        raise KeyError(number)
+    connection.execute(
+        f"UPDATE campaign_session SET {column} = {column} + ? WHERE session = ?", (RESERVE_ROWS, number)
+    )
+    return int(found[0])
 
 
 def next_session(connection: sqlite3.Connection) -> int:

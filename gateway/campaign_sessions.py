@@ -31,7 +31,7 @@ class Sessions:
         self._store = store
         self._random_bytes = random_bytes
         self._senders: OrderedDict[int, OtaSender] = OrderedDict()
-        self._reserved: dict[int, tuple[int, int, int, int]] = {}  # next PIV, its bound, next row, its bound
+        self._reserved: dict[tuple[int, str], tuple[int, int]] = {}  # the next, and how far it is durable
 
     async def open(self, payload: Payload, size: int, attempt: int, count: int) -> int:
         """The session in which nodes get this payload in fragments of that size; `count`: nodes that may share it."""
@@ -103,27 +103,22 @@ class Sessions:
         found = self._store.read(lambda reader: rows.session(reader, number))
         return 0 if found is None else found.rows
 
-    async def take(self, number: int) -> tuple[int, int]:
-        """(PIV, row) for the next broadcast of a session: neither was used before, nor will be again."""
-        piv, piv_bound, row, row_bound = self._reserved.get(number, (0, 0, 0, 0))
-        if piv >= piv_bound or row > row_bound:
-            piv, piv_bound, row, row_bound = await self._reserve(number)
-        self._reserved[number] = (piv + 1, piv_bound, row + 1, row_bound)
-        return piv, row
+    async def take_piv(self, number: int) -> int:
+        """For the next broadcast of a session: it was not used before under its key, nor will be again."""
+        return await self._take(number, "pivs")
 
-    async def _reserve(self, number: int) -> tuple[int, int, int, int]:
-        def write(connection: sqlite3.Connection) -> tuple[int, int]:
-            found = rows.session(connection, number)
-            if found is None:
-                raise KeyError(number)
-            connection.execute(
-                "UPDATE campaign_session SET pivs = pivs + ?, rows = rows + ? WHERE session = ?",
-                (limits.RESERVE_ROWS, limits.RESERVE_ROWS, number),
-            )
-            return found.pivs, found.rows
+    async def take_row(self, number: int) -> int:
+        """The row that goes to everybody next."""
+        return 1 + await self._take(number, "rows")
 
-        pivs, used = await self._store.write(write)
-        return pivs, pivs + limits.RESERVE_ROWS, used + 1, used + limits.RESERVE_ROWS
+    async def _take(self, number: int, column: str) -> int:
+        """The next of a count that is durable ahead: a kill leaves some of it unused."""
+        following, bound = self._reserved.get((number, column), (0, 0))
+        if following >= bound:
+            following = await self._store.write(lambda connection: rows.reserve(connection, number, column))
+            bound = following + limits.RESERVE_ROWS
+        self._reserved[number, column] = following + 1, bound
+        return following
 
 
 def _delay(count: int) -> int:

@@ -24,11 +24,11 @@ from gateway.campaign_rows import (
     WAITING,
     Member,
 )
-from protocols.wire import ota
+from protocols.wire import ota, update
 
-WHO, CALL = 0x00, 0x41
+WHO, CALL = update.WHO, update.COME
 # Answers to a call.
-COMES, NO_RADIO, NOT_NOW, NO_SESSION, TOO_LONG = range(5)
+COMES, NO_RADIO, NOT_NOW = update.COMES, update.NO_RADIO, update.NOT_NOW
 
 
 def on_status(member: Member, release: int, session: int, answer: bytes) -> Member:
@@ -51,7 +51,7 @@ def on_status(member: Member, release: int, session: int, answer: bytes) -> Memb
         return _on_setup(member, answer[1])
     if kind == ota.STATUS and len(answer) == 5:
         return _on_received(member, answer[3])
-    if kind == CALL and len(answer) == 2 and answer[1] == NO_SESSION and member.state == RECEIVING:
+    if kind == CALL and len(answer) == 2 and answer[1] == update.NO_SESSION and member.state == RECEIVING:
         return _next_try(member)
     if kind == ota.DELETE and len(answer) == 2:
         return member._replace(session=None)

@@ -20,11 +20,13 @@ class Way(NamedTuple):
     piv: int = 0  # of the uplink that is answered
     sf: int = 0  # of it; 0: no radio
     freq_hz: int = 0
+    ended_s: float | None = None  # when it ended, by the gateway's clock; None: just now
+    most: int = 1 << 16  # bytes of the largest frame that goes to everybody at its spreading factor
 
     @property
     def fragment(self) -> int:
         """Bytes of a fragment; 0: there is no room for one."""
-        size = min(limits.FRAGMENT_MAX, self.room - limits.ROOM_FOR_REST)
+        size = min(limits.FRAGMENT_MAX, min(self.room, self.most) - limits.ROOM_FOR_REST)
         return size if size >= limits.FRAGMENT_MIN else 0
 
 

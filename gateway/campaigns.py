@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
 from gateway import campaign_limits as limits
 from gateway import campaign_rows as rows
@@ -30,7 +31,7 @@ from gateway.campaign_sessions import Sessions
 from gateway.campaign_talk import Budget, Frame, Pass, Talk, Update, Way, air_s
 from gateway.clock import TrustedClock
 from gateway.registry import Registry, Store
-from protocols.wire import ota
+from protocols.wire import ota, update
 
 
 class Campaigns:
@@ -117,6 +118,10 @@ class Campaigns:
         """A node's record says how an update ended."""
         await self.books.step(address, ending(release, outcome), target=release)
 
+    async def look(self) -> None:
+        """There is a record of an ending in the store, perhaps."""
+        await self.books.look()
+
     async def tick(self) -> None:
         """Every few seconds."""
         await self.books.tick()
@@ -152,8 +157,8 @@ class Campaigns:
             said = await self._say(member, campaign, talk, way)
         finally:
             talk.is_busy = False
-        for update in said:
-            self._budget(campaign.id).spend(self._clock.monotonic(), air_s(way.sf, len(update.command)))
+        for one in said:
+            self._budget(campaign.id).spend(self._clock.monotonic(), air_s(way.sf, len(one.command)))
         self.counters["messages"] += len(said)
         return said
 
@@ -230,12 +235,14 @@ class Campaigns:
         """To a pass: with others, when there are any on its channel, or by itself."""
         now_s, session = self._clock.monotonic(), member.session or 0
         talk.is_on_cable = way.listens
-        if way.sf and self.may_broadcast and not talk.has_no_radio and not talk.is_stuck:
+        is_long = self._sessions.fragments(session) > limits.ROWS_NOT_WORTH_A_PASS
+        if way.sf and is_long and self.may_broadcast and not talk.has_no_radio and not talk.is_stuck:
             mates = [one.node for one in self.books.members.values() if self._is_mate(one, member)]
             if len(mates) >= limits.BROADCAST_MIN or self.passes.is_planned(session, way.sf):
                 call = self.passes.call(member.node, session, way, mates, now_s)
                 return [] if call is None else [Update(session, call)]
-        return [Update(session, _call_alone(way.piv, 0, limits.PASS_ALONE_S))]
+        alone = update.Pass(way.piv, 0, limits.PASS_ALONE_S, 0, 0, b"")
+        return [Update(session, update.encode_pass(alone))]
 
     def _is_mate(self, one: Member, member: Member) -> bool:
         """Whether it gets the same rows, now or soon."""
@@ -301,12 +308,11 @@ class Campaigns:
         return self.passes.due()
 
     async def frame(self, found: Pass) -> Frame | None:
-        """What goes to everybody in a pass next; None: nothing more, the pass is over for the gateway."""
+        """What goes to everybody in a pass next; None: nothing more."""
         coming = [one for node in found.coming if (one := self.books.members.get(node)) is not None]
         deficits = {one.node: one.deficit for one in coming if one.session == found.session}
         campaign = self.books.campaigns.get(coming[0].campaign) if coming else None
         if campaign is None or campaign.state != rows.RUNNING:
-            self.passes.end(found)
             return None
         budget, now_s = self._budget(campaign.id), self._clock.monotonic()
         made = await self.passes.frame(found, deficits, budget.left_s(now_s))
@@ -315,12 +321,19 @@ class Campaigns:
             budget.spend(now_s, air_s(made.sf, len(made.command)))
         return made
 
+    async def question(self, found: Pass) -> Frame | None:
+        """What ends a pass."""
+        return await self.passes.question(found)
 
-def _call_alone(answers: int, begins_in_ds: int, lasts_s: int) -> bytes:
-    """Come to a pass of your own, on the way that this comes by."""
-    return (
-        bytes((campaign_steps.CALL,))
-        + answers.to_bytes(5, "little")
-        + begins_in_ds.to_bytes(3, "little")
-        + lasts_s.to_bytes(2, "little")
-    )
+    # --- what it says of itself ------------------------------------------------------------------
+
+    def picture(self) -> dict[str, Any]:
+        """For /metrics: counters, and of each campaign that is not over how many nodes are in which state."""
+        found = {}
+        for number, campaign in self.books.campaigns.items():
+            states = dict.fromkeys(rows.NODE_STATES, 0)
+            for member in self.books.members.values():
+                if member.campaign == number:
+                    states[member.state] += 1
+            found[str(number)] = {"state": campaign.state, "name": campaign.name, "nodes": states}
+        return {"counters": {**self.counters, "endings": self.books.endings}, "open": found}

@@ -25,6 +25,7 @@ from gateway import (
     bluetooth,
     buses,
     campaign_rows,
+    campaigning,
     commands,
     config_api,
     console_operations,
@@ -44,8 +45,6 @@ from gateway import (
 )
 from gateway.accept import Accept
 from gateway.alarm_operations import AlarmOperations
-from gateway.campaign_operations import CampaignOperations
-from gateway.campaigns import Campaigns
 from gateway.channels import Channels
 from gateway.clock import SystemClock, TrustedClock
 from gateway.commands import Commands, OpenCommand
@@ -76,7 +75,6 @@ from gateway.silence import Silence
 from gateway.space import disk_free_bytes
 from gateway.store import Store
 from gateway.tokens import Tokens
-from gateway.updating import Updating
 from gateway.upkeep import Upkeep
 from gateway.web import HttpServer, Page, json_page
 from gateway.wishes import Wishes
@@ -211,16 +209,11 @@ class Gateway:
         self.downlink.on_progress = downlink.beat
         waiting = self._part("silence", self.silence.run)
         self.silence.on_progress = waiting.beat
-        self.campaigns = Campaigns(
-            self.store, self.registry, self.clock, random_bytes, self.silence.heartbeat_s
-        )
-        self.updating = Updating(self.campaigns, self.routes, self._current_channel, log)
-        self.updating.on_progress = self._part("campaigns", self.updating.run).beat
-        self.downlink.updates = self.updating
         self.alarms = alarming.build(config, self._part, self.store, self.registry, self.marks, self.clock)
         self.links = [self._serial(section) for section in config.serial]
         self.air = self._build_air()
         self.hearing = None if self.air is None else self._build_hearing(self.air)
+        self.campaigns = campaigning.build(self, self._part, self._current_channel, random_bytes)
         self.bluetooth = self._build_bluetooth(config.ble)
         self.buses = self._build_buses(config.modbus)
         self.northbounds = self._build_northbounds()
@@ -240,9 +233,7 @@ class Gateway:
         self.quality.serve(self.operations)
         damage.serve(self.operations, self.store, self.clock)
         AlarmOperations(self.store, self.clock).serve(self.operations)
-        CampaignOperations(self.store, self.registry, self.clock, self.campaigns.reload).serve(
-            self.operations
-        )
+        campaigning.serve(self)
         console_operations.serve_lines(self)
         self.control = ControlServer(Path(config.gateway.data_dir, SOCKET_NAME), self.operations, log)
         self._part("control", self.control.run, watch=_answers_only)
@@ -405,7 +396,7 @@ class Gateway:
         self.downlink.forget(address)
         self.silence.forget(address)
         self.alarms.forget(address)
-        self.campaigns.forget(address)
+        self.campaigns.engine.forget(address)
         if self.hearing is not None:
             self.hearing.forget(address)
 

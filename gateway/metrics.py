@@ -66,6 +66,7 @@ class Exporter(Collector):
             "adr", "Commands that set the radio of a node, by the gateway itself.", "kind", now["adr"]
         )
         yield _counter("commands", "Commands accepted and how they ended.", "state", now["commands"])
+        yield from _campaigns(now["campaigns"])
         yield _counter("http_requests", "Requests to these pages.", "result", now["http"])
         yield _counter("api", "What became of requests to the API.", "result", now["api"])
         yield _gauge("nodes", "Registered nodes.", now["nodes"])
@@ -108,6 +109,22 @@ def _table(
             if column in row:
                 family.add_metric([key], row[column])
         yield family
+
+
+def _campaigns(campaigns: Mapping[str, Any]) -> Iterator[Metric]:
+    yield _counter("campaign_messages", "What campaigns have said and heard.", "kind", campaigns["counters"])
+    nodes = GaugeMetricFamily(
+        "tidegate_campaign_nodes", "Nodes of campaigns that are not over.", labels=["campaign", "state"]
+    )
+    state = GaugeMetricFamily(
+        "tidegate_campaign_state", "1 for the state that a campaign is in.", labels=["campaign", "state"]
+    )
+    for number, campaign in campaigns["open"].items():
+        state.add_metric([number, campaign["state"]], 1)
+        for name, count in campaign["nodes"].items():
+            nodes.add_metric([number, name], count)
+    yield nodes
+    yield state
 
 
 def _parts(parts: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:

@@ -19,7 +19,7 @@ from gateway.links import lora
 from gateway.links.routes import Link, Routes
 from gateway.log import Logger
 from gateway.parts import guard
-from protocols.wire import codes, messages
+from protocols.wire import codes, messages, update
 
 
 class Updating:
@@ -36,13 +36,14 @@ class Updating:
         self._routes = routes
         self._current_channel = current_channel
         self._log = log
+        self.most: Callable[[int], int] | None = None
         self.on_progress: Callable[[], None] = lambda: None
         self.counters = dict.fromkeys(("sent", "not_sent", "errors"), 0)
 
     async def heard(self, entry: Heard) -> None:
         """Something that matters here, committed."""
         address, message = entry.node.address, entry.message
-        if isinstance(message, messages.UpdateStatus):
+        if isinstance(message, update.UpdateStatus):
             await self._engine.heard(address, message.release, message.session, message.answer)
         elif isinstance(message, messages.Hello):
             await self._engine.hello(address, message.board)
@@ -54,7 +55,7 @@ class Updating:
         message = entry.message
         if isinstance(message, messages.Event):
             return message.code == codes.UPDATE
-        return isinstance(message, (messages.UpdateStatus, messages.Hello)) and entry.new
+        return isinstance(message, (update.UpdateStatus, messages.Hello)) and entry.new
 
     def has_news(self, address: int) -> bool:
         return self._engine.has_news(address)
@@ -64,12 +65,12 @@ class Updating:
         link = cast(Link, entry.link)  # all links of a gateway are such
         if not link.can_answer:
             return
-        said = await self._engine.for_node(entry.node.address, _way(link, entry.piv))
+        said = await self._engine.for_node(entry.node.address, way_of(link, entry.piv, self.most))
         self._send(entry.node.address, entry.channel, said)
 
     def _send(self, address: int, channel: Channel, said: list[Update]) -> None:
-        for update in said:
-            frame = channel.seal(messages.encode(messages.Update(update.session, update.command)))
+        for one in said:
+            frame = channel.seal(messages.encode(update.Update(one.session, one.command)))
             if frame is None or not self._routes.send(address, frame):
                 self.counters["not_sent"] += 1
                 return  # what is missing will be asked for
@@ -98,10 +99,13 @@ class Updating:
                 self.counters["errors"] += 1
 
     async def _speak(self, address: int, link: Link, channel: Channel) -> None:
-        self._send(address, channel, await self._engine.for_node(address, _way(link, 0)))
+        self._send(address, channel, await self._engine.for_node(address, way_of(link, 0, self.most)))
 
 
-def _way(link: Link, piv: int) -> Way:
+def way_of(link: Link, piv: int, most: Callable[[int], int] | None) -> Way:
+    """How a node can be answered. `most`: bytes that a broadcast may have at a spreading factor."""
     if isinstance(link, lora.Way):
-        return Way(False, link.room, piv, link.best.sf, link.best.freq_hz)
+        best = link.best
+        room = link.room if most is None else most(best.sf)
+        return Way(False, link.room, piv, best.sf, best.freq_hz, link.ended_s, room)
     return Way(link.listens, link.room, piv)

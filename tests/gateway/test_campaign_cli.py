@@ -16,7 +16,7 @@ from gateway import campaign_files
 from gateway import campaign_rows as rows
 from gateway.errors import CommandError
 from protocols.wire import outcomes
-from tests.gateway.campaign_world import PLAN, World, run
+from tests.gateway.campaign_world import PLAN, World
 from tests.gateway.desk import MASTER_KEY, HandClock, desk
 from tests.gateway.release_files import write_release
 
@@ -194,7 +194,7 @@ def test_a_report_has_every_node_with_its_codes_and_what_to_do(
             first.health, second.health = outcomes.UNHEALTHY, outcomes.number("space")
             third.is_there = False
             await world.begin(plan=PLAN._replace(patience_s=300))
-            await run(world, 40)
+            await world.live(40)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
