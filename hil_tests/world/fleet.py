@@ -116,6 +116,7 @@ class Fleet:
         self.rng = rng
         self.loss = loss  # of frames, either way
         self.nodes: dict[int, FleetNode] = {}
+        self.unplugged: set[int] = set()  # nodes whose line leads nowhere
         self.frames_up = self.frames_down = 0
         self._link: FleetLink | None = None
         self._free_s: dict[int, float] = {}
@@ -155,7 +156,7 @@ class Fleet:
     def down(self, address: int, frame: bytes) -> None:
         """Frames to one node keep their order, and take their time."""
         self.frames_down += 1
-        if self.rng.random() < self.loss or address not in self.nodes:
+        if self.rng.random() < self.loss or address not in self.nodes or address in self.unplugged:
             return
         begins_s = max(self.world.now_s, self._free_s.get(address, 0.0))
         self._free_s[address] = arrives_s = begins_s + self._takes_s(frame)
@@ -175,7 +176,10 @@ class _Line:
 
     @property
     def is_heard(self) -> bool:
-        return self._fleet.is_heard
+        return self._fleet.is_heard and self._address not in self._fleet.unplugged
 
     def up(self, frame: bytes) -> None:
-        self._fleet.up(frame)
+        if self.is_heard:
+            self._fleet.up(frame)
+        else:
+            self._fleet.frames_up += 1
