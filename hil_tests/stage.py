@@ -59,6 +59,9 @@ class Stage:
     hotline: Hotline | None = None
     began_s: float = field(default_factory=time.time)
     seen: list[dict[str, Any]] = field(default_factory=list)
+    watchers: list[Callable[[], None]] = field(
+        default_factory=list
+    )  # asked again and again while time passes
     _last_event: int = 0
     _at_city: set[tuple[str, int, int]] = field(default_factory=set)
     _told: int = 0  # lines of the hotline
@@ -93,6 +96,8 @@ class Stage:
             for place in self.street.places.values():
                 place.live()
             self._look()
+            for watch in self.watchers:
+                watch()
             time.sleep(_LOOK_S)
         return True
 

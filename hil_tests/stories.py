@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from hil_tests import ota_story
 from hil_tests.errors import StoryFailed
 from hil_tests.places import CoverPlace, LiftPlace, Place, RiverPlace
 from hil_tests.stage import Stage, Story, settings
@@ -101,4 +102,5 @@ STORIES = {
     "cover-stolen": Story("A manhole cover is stolen", _cover, _cover_stolen),
     "trapped": Story("Somebody is trapped in a lift", _lift, _trapped),
     "discharge": Story("Somebody discharges into the river", _river, _discharge),
+    "ota": Story("Another release goes out", *ota_story.PARTS),
 }

@@ -178,11 +178,15 @@ class LightNode:
         elif self.waiting:
             self._send_record()
 
+    @property
+    def firmware(self) -> str:
+        return "0.1.0"
+
     def hello(self) -> messages.Hello:
         oldest = min(self.waiting, default=self.next_seq)
         channel = self.channel
         return messages.Hello(
-            max(channel.dn_piv, 0), channel.epoch, oldest, self.next_seq, NODE_TYPE, "virtual", "light",
+            max(channel.dn_piv, 0), channel.epoch, oldest, self.next_seq, NODE_TYPE, "virtual", self.firmware,
             self.boots, 1,
         )  # fmt: skip
 

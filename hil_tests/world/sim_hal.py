@@ -321,7 +321,7 @@ class SimHal:
         return self._station.mount(steady)
 
     def open_program(self, path: str) -> Any:
-        raise OSError(2, path)  # its program is that of this process
+        return self._station.open_program(path)
 
     def places(self) -> None:
         return None
@@ -494,6 +494,9 @@ class SimStation:
 
     def mount(self, is_steady: bool) -> tuple[Any, int]:
         raise OSError(19, "this node has no slots")  # one that has: sim_slots.py
+
+    def open_program(self, path: str) -> Any:
+        raise OSError(2, path)  # its program is that of this process
 
     def from_gateway(self, data: bytes) -> None:
         if self.hal is not None:

@@ -137,6 +137,7 @@ class SimNode:
         line: SimLine | None,
         water: Callable[[float], Mapping[str, float]],
         seed: str,
+        make_station: Callable[..., SimStation] = SimStation,
     ) -> None:
         self.name = f"{identity.address:04x}"
         self.identity = identity
@@ -148,7 +149,7 @@ class SimNode:
         # Promises of flash that was erased: those the gateway had acknowledged hold, the others may have arrived.
         self.past_held: dict[RecordId, tuple[int, bytes]] = {}
         self.past_open: dict[RecordId, tuple[int, bytes]] = {}
-        self.station = SimStation(
+        self.station = make_station(
             identity,
             now_ms=world.unix_ms,
             water=water,

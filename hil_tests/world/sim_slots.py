@@ -41,8 +41,11 @@ class SlotStation(SimStation):
             steady(self.app)
         return LittleFs(self.app), self.running
 
+    def open_program(self, path: str) -> Any:
+        return LittleFs(self.app).open(f"{slots.FOLDERS[self.running]}/{path}", "rb")
+
     def sequence(self) -> int:
-        with LittleFs(self.app).open(f"{slots.FOLDERS[self.running]}/{release.FILE}", "rb") as file:
+        with self.open_program(release.FILE) as file:
             return int(release.decode(file.read()).sequence)
 
     def _start(self, cause: int, wake: int = WAKE_NONE) -> None:

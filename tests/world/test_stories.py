@@ -69,7 +69,7 @@ def test_a_story_that_does_not_come_to_its_end_is_no_success(monkeypatch: pytest
 def test_a_story_that_there_is_not_is_told_with_those_there_are() -> None:
     done = CliRunner().invoke(tidegate.app, ["demo", "--scenario", "cover-stole"])
     assert done.exit_code == 2
-    assert "There are cover-stolen, trapped, discharge. Did you mean cover-stolen?" in done.output
+    assert "There are cover-stolen, trapped, discharge, ota. Did you mean cover-stolen?" in done.output
 
 
 def test_a_story_takes_no_other_world() -> None:
