@@ -4,8 +4,9 @@
 
 Alarms that are over, most of the 20,000 that a gateway keeps: each raised, told to the next tier and cleared, so three
 changes and four requests (the end is posted to `answer_url` too). The desk is a process of its own on the other core;
-it keeps connections open, answers 40 ms later, or closes after each answer. The floor is the HTTP client alone with orders that
-are ready, as many under way. Meanwhile ten alarms a second begin; their time runs from their commit to the desk's yes.
+it keeps connections open, answers 40 ms later, or closes after each answer. The floor is the HTTP client alone with
+orders that are ready, as many under way. Meanwhile ten alarms a second begin; their time runs from their commit to the
+desk's yes.
 """
 
 from __future__ import annotations
