@@ -83,7 +83,7 @@ def _trial(node: "Node", pending: "Pending") -> "slots.Slots | Trial":
         from firmware.tried import Trial
 
         return Trial(node.hal, pending)
-    return slots.Slots(node.hal.mount(True)[0])
+    return slots.Slots(node.hal.program()[0])
 
 
 def _is_healthy(node: "Node", flags: int) -> bool:

@@ -9,6 +9,7 @@ twice, the digests out of it are kept (pending.py) and compared again.
 import hashlib
 
 from firmware import slots
+from firmware.durable import ensure_folder
 from firmware.errors import StorageError
 from firmware.pending import (
     DIGEST,
@@ -84,7 +85,7 @@ def _try(hal: "Hal", pending: "Pending") -> None:
 
 
 def _install(hal: "Hal", pending: "Pending") -> None:
-    app, running = hal.mount(False)
+    app, running = hal.program()
     base = Tree(app, slots.FOLDERS[running])
     whole = Whole(hal.state_fs)
     length = int.from_bytes(whole.read(_HEAD_BYTES), "big")
@@ -165,7 +166,7 @@ def _write(hal: "Hal", pending: "Pending", app: "Any", spare: int, whole: "Whole
         found.save(running, slots.NONE, 0, 0, 0)  # nothing may refer to what is erased now
     folder = slots.FOLDERS[spare]
     _clear(app, folder)
-    app.mkdir(folder)
+    ensure_folder(app, folder)
     whole.seek(start)
     wanted = delta.base_of(whole.read(delta.HEAD_BYTES))
     whole.seek(start)
@@ -187,7 +188,7 @@ def _arm(hal: "Hal", pending: "Pending", app: "Any", running: int, spare: int) -
 
 
 def _clear(app: "Any", folder: str) -> None:
-    """Remove a folder with all in it, if it is there."""
+    """Remove what is in a folder. It stays itself: the tree above it is that of the way back (STORAGE.md)."""
     try:
         entries = [(entry[0], entry[1]) for entry in app.ilistdir(folder)]
     except OSError:
@@ -195,9 +196,7 @@ def _clear(app: "Any", folder: str) -> None:
     for name, kind in entries:
         if kind == bundle.IS_FOLDER:
             _clear(app, folder + "/" + name)
-        else:
-            app.remove(folder + "/" + name)
-    app.remove(folder)
+        app.remove(folder + "/" + name)
 
 
 def _blocks_of(tree: "Tree") -> int:

@@ -105,7 +105,7 @@ def _verify(hal: "Hal", pending: "Pending") -> None:
 
 
 def _program(hal: "Hal") -> "tuple[Any, str]":
-    app, running = hal.mount(True)
+    app, running = hal.program()
     return app, slots.FOLDERS[running]
 
 

@@ -1,10 +1,10 @@
 """Between reset and the program: which slot is started. It lies beside the slots and is written by the flasher alone.
 
 What it decides with has to outlive every release, so it is small, needs nothing of a slot, and is off the heap again
-before the slot's own modules come. Nothing is written unless a release is on trial.
+before the slot's own modules come. No file is written unless a release is on trial.
 """
 
-from firmware.hal.app import Mounted, guard, remount
+from firmware.hal.app import Mounted, finish, guard
 from firmware.hal.places import is_pending
 from firmware.slots import FOLDERS, NONE, TRIAL, Slots, choose, counted
 
@@ -20,17 +20,16 @@ def begin(root: str) -> "tuple[str, bool]":
 
     ``root``: where `app` is mounted.
     """
+    is_waking = finish(root)
     fs: "Any" = Mounted(root)
     found = Slots(fs)
     slot = found.starts
     is_new = is_pending()
     if is_new:  # MicroPython itself is on trial: what fails now is reset, and its bootloader goes back
         guard(WATCHDOG_MS)
-    if found.record[TRIAL] != NONE:
-        # A node sleeps only once a start has come to something.
-        if not guard(WATCHDOG_MS):
-            fs = remount(root, False)
-            found = Slots(fs)
-            slot = counted(found)
+    # A node sleeps only once a start has come to something.
+    if found.record[TRIAL] != NONE and not is_waking:
+        guard(WATCHDOG_MS)
+        slot = counted(found)
     folder = choose(fs, slot)
     return root + folder, is_new or (folder == FOLDERS[slot] and slot == found.record[TRIAL])

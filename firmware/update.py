@@ -63,7 +63,7 @@ def begin(hal: "Hal") -> bool:
 
 def _settle(hal: "Hal", pending: "Pending") -> None:
     """Where the trial stands, by the record of the slots."""
-    app, this = hal.mount(True)
+    app, this = hal.program()
     found = slots.Slots(app)
     running, trial, _, starts, tried = found.record
     slot = pending.f[SLOT]

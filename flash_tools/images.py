@@ -9,7 +9,7 @@ node; from outside it is only ever written when a key is minted.
 import importlib
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ from flash_tools import node_types
 from flash_tools.errors import ImageError
 from flash_tools.fields import name_fields
 from flash_tools.naming import Names
+from flash_tools.publics import name_publics
 from flash_tools.shake import shake
 from flash_tools.shorten import shorten
 
@@ -77,8 +78,12 @@ _SMALL_INT_BITS = 31
 _OPTIMISATION = "-O2"
 _WITHOUT_LINES = "-O3"
 _NO_LINES = ("protocols.wire.",)
-# littlefs reads every version up to its own; 2.0 is what all MicroPython releases with VfsLfs2 mount.
-_DISK_VERSION = 0x00020000
+# littlefs reads every version up to its own, and moves an older one up with its first write. 2.0 is what every
+# MicroPython with VfsLfs2 mounts; those that we ask for have 2.1, and nothing shall be written to the root of `app`.
+_DISK_VERSIONS = {"app": 0x00020001, "state": 0x00020000}
+# Folders of both slots and of their record (slots.py): were one of them made or removed by an update, a power cut in
+# that could hide main.py until the next start.
+_FOLDERS = {"app": ("/1", "/2", "/a", "/b"), "state": ()}
 _READ_SIZE = 32
 
 
@@ -120,7 +125,7 @@ def starter(root: Path) -> dict[str, bytes]:
         for path in shared_sources(root, "virtual")
         if path.parts[0] != "boards"
     }
-    shaken = shorten(shake(sources, _STARTER), ["begin"])
+    shaken = _named(shake(sources, _STARTER), ["begin"])
     paths = {name: f"{BOOT}/{name.replace('.', '/')}" for name in shaken}
     packages = {name.rpartition(".")[0] for name in shaken}
     for name in packages & shaken.keys():
@@ -168,8 +173,14 @@ def node_sources(
     by_name = [f"boards.{board}.board", *modules.values()]
     # A hal may come from elsewhere (that of tests does): what it is asked for keeps its name.
     keep = ["run", "start", "loop", *node_types.members(sources.get(_HAL, ""))]
-    shaken = shorten(name_fields(shake(sources, entry(node_type), by_name), keep, names), keep, names)
+    shaken = _named(shake(sources, entry(node_type), by_name), keep, names)
     return {paths[name]: text for name, text in sorted(shaken.items())}
+
+
+def _named(sources: Mapping[str, str], keep: Sequence[str], names: Names | None = None) -> dict[str, str]:
+    """With names that cost a node little."""
+    names = names or Names()
+    return shorten(name_publics(name_fields(sources, keep, names), keep, names), keep, names)
 
 
 def compile_tree(
@@ -241,9 +252,11 @@ def _littlefs(label: str, board: ModuleType, files: Mapping[str, bytes]) -> byte
         block_count=size // board.BLOCK_SIZE,
         read_size=_READ_SIZE,
         prog_size=_READ_SIZE,
-        disk_version=_DISK_VERSION,
+        disk_version=_DISK_VERSIONS[label],
     )
     try:
+        for folder in _FOLDERS[label]:
+            flash.makedirs(folder, exist_ok=True)
         for path, content in sorted(files.items()):
             _put(flash, PurePosixPath("/") / path, content)
     except LittleFSError as error:

@@ -17,13 +17,15 @@ class Names:
 
     fields: dict[str, str] = field(default_factory=dict)
     hidden: dict[str, dict[str, str]] = field(default_factory=dict)  # of each module
+    publics: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Names:
-        return cls(dict(data["fields"]), {module: dict(names) for module, names in data["hidden"].items()})
+        hidden = {module: dict(names) for module, names in data["hidden"].items()}
+        return cls(dict(data["fields"]), hidden, dict(data.get("publics", {})))
 
     def dump(self) -> dict[str, Any]:
-        return {"fields": self.fields, "hidden": self.hidden}
+        return {"fields": self.fields, "hidden": self.hidden, "publics": self.publics}
 
 
 def assign(ranked: Iterable[str], free: Iterable[str], before: Mapping[str, str]) -> dict[str, str]:

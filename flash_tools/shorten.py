@@ -33,6 +33,8 @@ _FOREIGN = """
 """
 _TYPES = (str, bytes, bytearray, memoryview, int, float, list, dict, tuple, set, BaseException, property)
 OFFERED = {*dir(builtins), *_FOREIGN.split(), *(name for kind in _TYPES for name in dir(kind))}
+# A name that is given to one of these as a string is asked for.
+_ASKS = {"getattr", "hasattr", "setattr", "delattr", "namedtuple", "__import__"}
 _WORD = re.compile(r"[A-Za-z_]\w*\Z")
 
 
@@ -45,11 +47,11 @@ def shorten(
     trees = {name: ast.parse(text) for name, text in sources.items()}
     families = _families(trees)
     fixed = OFFERED.union(keep, *(_fixed([trees[name] for name in family]) for family in families))
-    homes = Counter(name for tree in trees.values() for name in _identifiers(tree))
+    homes = Counter(name for tree in trees.values() for name in identifiers(tree) - local_names(tree))
     shortened: dict[str, str] = {}
     for family in families:
         kin = {name: trees[name] for name in family}
-        found = {name: list(_places(trees[name], _lines(sources[name]))) for name in family}
+        found = {name: list(places(trees[name], _lines(sources[name]))) for name in family}
         known = {old: new for name in family for old, new in before.get(name, {}).items()}
         new = _new_names(kin, [place for places in found.values() for place in places], fixed, homes, known)
         names.hidden |= {
@@ -86,13 +88,8 @@ def _new_names(
     before: Mapping[str, str],
 ) -> dict[str, str]:
     names = {name for _, _, name in found}
-    at_home = Counter(name for tree in kin.values() for name in _identifiers(tree))
-    local = Counter(name for tree in kin.values() for name in _locals(tree))
-    hidden = {
-        name
-        for name in names
-        if _is_private(name) or at_home[name] == homes[name] or local[name] == at_home[name]
-    }
+    at_home = Counter(name for tree in kin.values() for name in identifiers(tree) - local_names(tree))
+    hidden = {name for name in names if _is_private(name) or at_home[name] in (0, homes[name])}
     hidden = {name for name in hidden - fixed if not name.startswith("__") and name != "_"}
     free = (short for short in _SHORT if short not in names - hidden)
     ranked = Counter(name for _, _, name in found if name in hidden).most_common()
@@ -112,11 +109,15 @@ def replaced(text: str, places: Iterable[Place], new: Mapping[str, str]) -> str:
     return b"\n".join(lines).decode()
 
 
+def _is_word(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_WORD.match(node.value))
+
+
 def _is_private(name: str) -> bool:
     return name.startswith("_")
 
 
-def _places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
+def places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
     """Wherever an identifier of this module stands in the text."""
     for node in ast.walk(tree):
         match node:
@@ -135,7 +136,7 @@ def _places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
                     yield node.lineno, lines[node.lineno - 1].index(name.encode()), name
 
 
-def _identifiers(tree: ast.Module) -> set[str]:
+def identifiers(tree: ast.Module) -> set[str]:
     """Every identifier that occurs in this module."""
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -151,7 +152,7 @@ def _identifiers(tree: ast.Module) -> set[str]:
     return found
 
 
-def _locals(tree: ast.Module) -> set[str]:
+def local_names(tree: ast.Module) -> set[str]:
     """Names that occur in this module as parameters and local variables and as nothing else."""
     inside: set[str] = set()
     outside: set[str] = set()
@@ -183,7 +184,7 @@ def _walk(node: ast.AST, is_inside: bool) -> Iterator[tuple[ast.AST, bool]]:
 
 
 def _fixed(family: Sequence[ast.Module]) -> set[str]:
-    """Names that these modules use without defining them, import, pass as keywords, or have in a string."""
+    """Names that these modules use without defining them, import, pass as keywords, or may ask for by a string."""
     used: set[str] = set()
     defined: set[str] = set()
     fixed: set[str] = set()
@@ -199,8 +200,10 @@ def _fixed(family: Sequence[ast.Module]) -> set[str]:
                 fixed |= {*name.split("."), asname or name}
             case ast.ImportFrom(module=str(name)):
                 fixed |= set(name.split("."))
-            case ast.Constant(value=str(name)) if _WORD.match(name):
-                fixed.add(name)
+            case ast.Call(func=ast.Name(id=name)) if name in _ASKS:
+                fixed |= {one.value for one in ast.walk(node) if _is_word(one)}
+            case ast.Assign(targets=[ast.Name(id="__slots__")]):
+                fixed |= {one.value for one in ast.walk(node) if _is_word(one)}
             case ast.keyword(arg=str(name)):
                 fixed.add(name)
     return fixed | (used - defined)

@@ -119,11 +119,8 @@ if TYPE_CHECKING:
         wake: int  # what ended the deep sleep before this life: WAKE_NONE when there was none
         state_fs: Any  # the `state` file system, with the methods of vfs.VfsLfs2
 
-        def mount(self, steady: bool) -> tuple[Any, int]:
-            """The `app` file system, to be written to, and the slot that this program is in: 0 for /a, 1 for /b.
-
-            ``steady``: what a power cut left half programmed was finished in this start already (steady.py).
-            """
+        def program(self) -> tuple[Any, int]:
+            """The `app` file system, and the slot that this program is in: 0 for /a, 1 for /b."""
 
         def open_program(self, path: str) -> Any:
             """A file of the slot that this program is in, to read from. OSError: it is not there."""

@@ -1,8 +1,4 @@
-"""The `app` partition on a board: mounted by MicroPython at /, by the virtual board elsewhere, with a slot on the path.
-
-To read it, it may stay as it is; whoever writes mounts it anew, so that what a power cut left half programmed is
-finished first (steady.py).
-"""
+"""The `app` partition on a board: mounted by MicroPython at /, by the virtual board elsewhere."""
 
 import os
 
@@ -19,7 +15,7 @@ _LABELS = ("vfs", "app")
 
 
 class Mounted:
-    """Below that folder, with the methods of vfs.VfsLfs2 that reading a document takes."""
+    """Below that folder, with the methods of vfs.VfsLfs2."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -27,31 +23,43 @@ class Mounted:
     def stat(self, path: str) -> "Any":
         return os.stat(self._root + path)
 
+    def statvfs(self, path: str) -> "Any":
+        return os.statvfs(self._root + path)
+
+    def ilistdir(self, path: str) -> "Any":
+        return os.ilistdir(self._root + path)  # type: ignore[attr-defined]
+
     def open(self, path: str, mode: str) -> "Any":
         return open(self._root + path, mode)
 
+    def mkdir(self, path: str) -> None:
+        os.mkdir(self._root + path)
 
-def remount(root: str, is_steady: bool) -> "Any":
-    """The file system, fit to be written to; mounted again at the same place."""
+    def remove(self, path: str) -> None:
+        os.remove(self._root + path)
+
+
+def finish(root: str) -> bool:
+    """What a power cut left half programmed, before a program is read. Whether the node wakes from deep sleep.
+
+    A slot that is being written and the one that runs share a tree: a half-programmed cell in one can hide files of
+    the other. No cut comes before a waking.
+    """
+    if machine.reset_cause() == machine.DEEPSLEEP_RESET:
+        return True
     for label in _LABELS:
-        found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=label)
-        if found:
-            break
-    else:
-        raise OSError("no partition of the program: flash the partition table of this board")
-    from firmware.steady import steady  # while it can be read
+        for found in esp32.Partition.find(esp32.Partition.TYPE_DATA, label=label):
+            from firmware.steady import steady  # while it can be read
 
-    place = root or "/"
-    vfs.umount(place)
-    if not is_steady:
-        steady(found[0])
-    fs = vfs.VfsLfs2(found[0])  # type: ignore[abstract]
-    vfs.mount(fs, place)
-    os.chdir(place)
-    return fs
+            place = root or "/"
+            vfs.umount(place)
+            steady(found)
+            vfs.mount(vfs.VfsLfs2(found), place)  # type: ignore[abstract]
+            os.chdir(place)
+            return False
+    return False
 
 
-def guard(watchdog_ms: int) -> bool:
-    """A program begins that may hang before it has a watchdog of its own. Whether it wakes from deep sleep."""
+def guard(watchdog_ms: int) -> None:
+    """A program begins that may hang before it has a watchdog of its own."""
     machine.WDT(timeout=watchdog_ms)
-    return bool(machine.reset_cause() == machine.DEEPSLEEP_RESET)

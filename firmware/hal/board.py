@@ -140,11 +140,11 @@ class Board:
         self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
         self.feed_watchdog = self._watchdog.feed
 
-    def mount(self, steady: bool) -> "tuple[Any, int]":
-        from firmware.hal.app import remount
+    def program(self) -> "tuple[Any, int]":
+        from firmware.hal.app import Mounted
 
         forget("firmware.hal.app")
-        return remount(sys.path[0][:-2], steady), int(sys.path[0].endswith("b"))
+        return Mounted(sys.path[0][:-2]), int(sys.path[0].endswith("b"))
 
     def open_program(self, path: str) -> "Any":
         return open(sys.path[0] + "/" + path, "rb")

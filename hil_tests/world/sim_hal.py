@@ -317,8 +317,8 @@ class SimHal:
             steady(station.flash)  # as every HAL does before it mounts
         self.state_fs: Any = LittleFs(station.flash)
 
-    def mount(self, steady: bool) -> tuple[Any, int]:
-        return self._station.mount(steady)
+    def program(self) -> tuple[Any, int]:
+        return self._station.program()
 
     def open_program(self, path: str) -> Any:
         return self._station.open_program(path)
@@ -492,7 +492,7 @@ class SimStation:
             self.press_reset()
         return self.clock.ahead_ms + max(0, left_ms)
 
-    def mount(self, is_steady: bool) -> tuple[Any, int]:
+    def program(self) -> tuple[Any, int]:
         raise OSError(19, "this node has no slots")  # one that has: sim_slots.py
 
     def open_program(self, path: str) -> Any:

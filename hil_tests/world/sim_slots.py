@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from firmware import slots
 from firmware.hal import WAKE_NONE
-from firmware.steady import steady
 from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.sim_hal import SimStation
 from protocols.wire import release
@@ -36,9 +35,7 @@ class SlotStation(SimStation):
         self.sequences: list[int] = []  # the release of each start
         self.on_release: Callable[[int], None] = lambda sequence: None
 
-    def mount(self, is_steady: bool) -> tuple[Any, int]:
-        if not is_steady:
-            steady(self.app)
+    def program(self) -> tuple[Any, int]:
         return LittleFs(self.app), self.running
 
     def open_program(self, path: str) -> Any:

@@ -17,11 +17,13 @@ from firmware.steady import steady
 from hil_tests.world.cutflash import BLOCK_BYTES, VARIANTS, CutFlash, PowerCut, Rng
 from protocols.wire import bundle, cbor, ota, release
 
-APP_BLOCKS = 72
+APP_BLOCKS = 80
 STATE_BLOCKS = 16
 FRAGMENT = 200
 STARTS_MAX = 40
 OK, CRASHES, UNHEALTHY = 0, 1, 2
+# Beside the slots; no update touches them.
+BOOT = {"/main.py": b"import gc, os, sys " * 20, "/boot/starter.mpy": b"slots and crashes " * 50}
 
 
 class Wrong(Exception):
@@ -132,8 +134,8 @@ class Hal:
         self._app = app
         self._slot = slot
 
-    def mount(self, is_steady):
-        return self._app(is_steady), self._slot
+    def program(self):
+        return self._app, self._slot
 
     def places(self):
         return None
@@ -174,10 +176,23 @@ class Chip:
         self.runs = -1  # the release that ran in the latest start
         self.old, self.new, self.fault = start
 
-    def app(self, is_steady):
-        if not is_steady and self.flash.unstable:  # else it finds nothing, and takes its time for it
-            steady(self._app)
+    def app(self):
+        files = Files(self._mount, self._app)
+        self._boot(files)
+        if not self.flash.unstable:  # nothing is to be found, and that takes its time
+            return files
+        steady(self._app)
         return Files(self._mount, self._app)
+
+    def _boot(self, files):
+        """What MicroPython reads before anything of ours can steady the flash."""
+        for path in BOOT:
+            try:
+                with files.open(path, "rb") as file:
+                    if file.read(1000) != BOOT[path]:
+                        raise Wrong("%s is another" % path)
+            except OSError as exc:
+                raise Wrong("%s can not be read: %r" % (path, exc))
 
     def state(self):
         if self.flash.unstable:
@@ -186,17 +201,13 @@ class Chip:
 
     def start(self):
         """One start, as starter.py and main.py make it. True when nothing is under way any more."""
-        app = self.app(True)
-        found = slots.Slots(app)
-        slot = found.starts
-        if found.record[slots.TRIAL] != slots.NONE:
-            app = self.app(False)
-            slot = slots.counted(slots.Slots(app))
+        app = self.app()
+        slot = slots.counted(slots.Slots(app))
         folder = slots.choose(app, slot)
         self.runs = self._judge(app, folder)
         if self.runs == self.new and self.fault == CRASHES:
             return False
-        hal = Hal(self.state(), self.app, slots.FOLDERS.index(folder))
+        hal = Hal(self.state(), app, slots.FOLDERS.index(folder))
         is_on_trial = update.begin(hal)
         data = Document(hal.state_fs, "update").load()
         is_healthy = self.runs != self.new or self.fault == OK
@@ -245,7 +256,7 @@ class Chip:
         data += bytes(padding)
         for at in range(count):
             receiver.hear(session, ota.data_fragment(at + 1, data[FRAGMENT * at : FRAGMENT * (at + 1)]))
-        hal = Hal(state, self.app, 0)
+        hal = Hal(state, None, 0)
         try:
             pending.hand_over(Node(hal, True))
         except Reset:
@@ -269,8 +280,13 @@ class Sweep:
         )
         for at, blocks in ((0, APP_BLOCKS), (APP_BLOCKS, STATE_BLOCKS)):
             mount.mkfs(Part(flash, at, blocks))
-        tree = bundle.Tree(Files(mount, Part(flash, 0, APP_BLOCKS)), "/a")
-        tree._fs.mkdir("/a")
+        app = Files(mount, Part(flash, 0, APP_BLOCKS))
+        for folder in ("/1", "/2", "/a", "/b", "/boot"):  # as images.py makes it
+            app.mkdir(folder)
+        for path in sorted(BOOT):
+            with app.open(path, "wb") as file:
+                file.write(BOOT[path])
+        tree = bundle.Tree(app, "/a")
         for path in sorted(first):
             with tree.create(path) as file:
                 file.write(first[path])

@@ -132,5 +132,5 @@ def test_stock_micropython_mounts_the_image_by_looking_at_it_and_finds_a_main_at
         timeout=60,
         check=False,
     )
-    assert done.stdout.splitlines()[:2] == ["['a', 'boot', 'main.py']", "True"], done.stderr
+    assert done.stdout.splitlines()[:2] == ["['1', '2', 'a', 'b', 'boot', 'main.py']", "True"], done.stderr
     assert "<function" in done.stdout.splitlines()[2]

@@ -212,7 +212,7 @@ def test_the_app_image_has_the_firmware_and_no_key_and_is_not_overwritten(tmp_pa
     assert done.exit_code == 0, done.output
     assert "/a/firmware/outbox.mpy" in done.output
     names = {entry[0] for entry in LittleFs(Flash(image=out.read_bytes())).ilistdir("/")}
-    assert names == {"a", "boot", "main.py"}
+    assert names == {"1", "2", "a", "b", "boot", "main.py"}
     assert isinstance(CliRunner().invoke(cli.app, words).exception, MintError)
     assert CliRunner().invoke(cli.app, [*words, "--force"]).exit_code == 0
 
