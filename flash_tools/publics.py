@@ -61,7 +61,8 @@ def name_publics(
     names = names or Names()
     names.publics = new = assign(ranked, (name for name in MORE_STOCK if name not in used), names.publics)
     return {
-        name: replaced(text, _all_places(trees[name], text, set(trees)), new) for name, text in sources.items()
+        name: replaced(text, _all_places(trees[name], text, set(trees)), new)
+        for name, text in sources.items()
     }
 
 
