@@ -109,8 +109,10 @@ def replaced(text: str, places: Iterable[Place], new: Mapping[str, str]) -> str:
     return b"\n".join(lines).decode()
 
 
-def _is_word(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_WORD.match(node.value))
+def _words(root: ast.AST) -> set[str]:
+    """Strings in this expression that may be names."""
+    texts = (node.value for node in ast.walk(root) if isinstance(node, ast.Constant))
+    return {text for text in texts if isinstance(text, str) and _WORD.match(text)}
 
 
 def _is_private(name: str) -> bool:
@@ -201,9 +203,9 @@ def _fixed(family: Sequence[ast.Module]) -> set[str]:
             case ast.ImportFrom(module=str(name)):
                 fixed |= set(name.split("."))
             case ast.Call(func=ast.Name(id=name)) if name in _ASKS:
-                fixed |= {one.value for one in ast.walk(node) if _is_word(one)}
+                fixed |= _words(node)
             case ast.Assign(targets=[ast.Name(id="__slots__")]):
-                fixed |= {one.value for one in ast.walk(node) if _is_word(one)}
+                fixed |= _words(node)
             case ast.keyword(arg=str(name)):
                 fixed.add(name)
     return fixed | (used - defined)
