@@ -13,7 +13,7 @@ sender of wire/ota_host.py what campaigns do. Passes are the daemon's (gateway/b
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ _ROUND_S, _FIRST_PASS_S = 400.0, 1100.0
 _REPORT_MARGIN_S = 240.0
 # 2 ** (4 + 4) s for a hundred reports: one in 2.5 s is no crowd.
 _DELAY = 4
-_PASSES_MAX = 40
+_LONGEST_S = 6 * 3600.0
+_WHO = 0  # what a node without an update has to say
 _OPEN_S = 60.0
 _ALARM_EVERY_S = 8.0
 _NOTICE_S = 10.0
@@ -66,18 +67,19 @@ class Maintainer:
         address, answer = int.from_bytes(frame[3:5], "big"), pass_node.what_is_in(frame, 7)
         if answer[0] in (ota.SETUP, ota.STATUS, ota.DELETE, ota.MISSING):
             self.sender.hear(address, answer)
-        commands = [] if answer[0] == pass_node.CALL else list(self._for(address, way))
+        commands = (
+            [] if answer[0] == pass_node.CALL else list(self._for(address, way, knows=answer[0] != _WHO))
+        )
         for command in commands or [b""]:
             way.send(address, pass_node.down_frame(address, command))
 
-    def _for(self, address: int, way: Any) -> Any:
+    def _for(self, address: int, way: Any, *, knows: bool) -> Iterator[bytes]:
         receiver, plan = self.sender.receivers[address], self.plan
         if receiver.state in (ota_host.COMPLETE, ota_host.REFUSED):
             return
-        command = (
-            self.sender.for_node(address) if receiver.state == ota_host.INVITED or receiver.is_stuck else None
-        )
-        if command is not None and command[0] in (ota.SETUP, ota.MISSING):
+        if not knows:
+            yield self.sender.setup.encode()
+        elif receiver.is_stuck and (command := self.sender.for_node(address)) and command[0] == ota.MISSING:
             yield command
         if plan is not None and plan.begins_s - self._now_s() > _NOTICE_S:
             plan.coming.add(address)
@@ -117,9 +119,8 @@ class Maintainer:
 
     async def question(self, found: Pass) -> Frame | None:
         self._is_over = True
-        if self.passes < _PASSES_MAX:
-            report_s = 1 << (self.sender.setup.delay + 4)
-            self.appoint(self._now_s() + report_s + _REPORT_MARGIN_S)
+        report_s = 1 << (self.sender.setup.delay + 4)
+        self.appoint(self._now_s() + report_s + _REPORT_MARGIN_S)
         return self._frame(bytes((ota.STATUS, 1)))
 
     def _frame(self, command: bytes) -> Frame:
@@ -210,7 +211,7 @@ class PassRig(AirRig):
         for node in self.light.values():
             self.world.after(self.random(f"first {node.address}").uniform(1, _ROUND_S), node.say_status)
         self.began_s = self.world.now_s
-        while not self.is_done and self.maintainer.passes < _PASSES_MAX:
+        while not self.is_done and self.world.now_s < self.began_s + _LONGEST_S:
             self.run_s(60)
         self.ended_s = self.world.now_s
         self.run_s(600)  # the last alarms, and whoever would still listen
