@@ -28,7 +28,15 @@ from gateway.web import Page, Request, json_page
 ROOT = "/api/v1"
 # What an operator may change. All other changes are an admin's.
 OPERATORS = frozenset(
-    {"command.send", "settings.set", "device.write", "alarm.acknowledge", "alarm.silence", "quality.add"}
+    {
+        "command.send",
+        "settings.set",
+        "device.write",
+        "alarm.acknowledge",
+        "alarm.silence",
+        "quality.add",
+        "campaign.pause",  # whoever sees that it goes wrong may stop it; to go on is the maintainer's
+    }
 )
 # Asked on this machine only.
 LOCAL = frozenset({"token.add", "token.list", "token.revoke"})

@@ -63,13 +63,16 @@ class Passes:
         return found
 
     def answered(self, address: int, session: int, code: int) -> Pass | None:
-        """A node said whether it comes to a pass: which; None when it was told of none."""
+        """A node said whether it comes to a pass: which; None when it was told of none just now."""
         for found in self._passes.values():
-            if found.session == session and address in found.told:
+            if found.session != session:
+                continue
+            if address in found.told:
                 found.told.discard(address)
                 if code == campaign_steps.COMES:
                     found.coming.add(address)
                 return found
+            found.coming.discard(address)  # it asks whether it still stands
         return None
 
     def due(self) -> list[Pass]:

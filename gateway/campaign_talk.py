@@ -48,7 +48,9 @@ class Talk:
     is_stuck: bool = False  # more is missing than it can work out
     first: int = 1  # where it is asked for fragments from
     wanted: list[int] = field(default_factory=list)
+    is_called: bool = False  # to a pass of its own, and did not answer yet
     is_on_cable: bool = False  # as it was called
+    is_asked: bool = False  # in a pass on a cable: what it has; nothing more is sent before it answered
     is_busy: bool = False  # something for it is on its way to the disk
     has_no_radio: bool = False  # for broadcasts
 

@@ -81,12 +81,14 @@ class Campaigns:
         if kind == campaign_steps.CALL and len(answer) == 2:
             self._on_call(address, talk, session, answer[1])
         elif kind == ota.STATUS and len(answer) == 5:
+            talk.is_asked = False
             talk.is_stuck = bool(answer[4] & ota.NO_MEMORY) and bool(answer[3])
             talk.ask_s = now_s + limits.ASK_IN_PASS_S
             if not answer[3]:
                 talk.end_pass()
         elif kind == ota.MISSING and len(answer) == 3 + ota.BITMAP:
             first, last = int.from_bytes(answer[1:3], "little"), self._sessions.fragments(session)
+            talk.is_asked = False
             talk.wanted = self._sessions.missing(session, first, answer[3:])
             talk.first = first + 8 * ota.BITMAP if first + 8 * ota.BITMAP <= last else 1
             talk.is_stuck = not talk.wanted
@@ -95,16 +97,19 @@ class Campaigns:
     def _on_call(self, address: int, talk: Talk, session: int, code: int) -> None:
         now_s = self._clock.monotonic()
         found = self.passes.answered(address, session, code)
+        is_alone, talk.is_called = talk.is_called and found is None, False
         if code == campaign_steps.NO_RADIO and found is not None:
             talk.has_no_radio = True
         elif code != campaign_steps.COMES:
             talk.next_s = now_s + limits.NOT_NOW_S
         elif found is not None:  # until then it is told anew only if it asks
             talk.next_s = found.ends_s
-        else:
+        elif is_alone:
             begins_in_s = limits.BEGIN_ON_CABLE_S if talk.is_on_cable else limits.BEGIN_ON_AIR_S
             talk.begins_s = talk.ask_s = now_s + begins_in_s
             talk.until_s = talk.begins_s + limits.PASS_ALONE_S
+            talk.is_asked = talk.is_on_cable  # it starts anew, which takes what it takes: first it is asked
+        # Else it checks in, hours before a pass: `for_node` tells it anew.
 
     async def hello(self, address: int, board: str) -> None:
         """A node has started."""
@@ -247,6 +252,7 @@ class Campaigns:
             if len(mates) >= limits.BROADCAST_MIN or self.passes.is_planned(session, way.sf):
                 call = self.passes.call(member.node, session, way, mates, now_s)
                 return [] if call is None else [Update(session, call)]
+        talk.is_called = True
         alone = update.Pass(way.piv, 0, limits.PASS_ALONE_S, 0, 0, b"")
         return [Update(session, update.encode_pass(alone))]
 
@@ -263,15 +269,20 @@ class Campaigns:
         session = member.session or 0
         talk.ask_s = self._clock.monotonic() + limits.ASK_IN_PASS_S
         many = limits.ROWS_ON_CABLE if way.listens else limits.ROWS_ON_AIR
+        ask = Update(session, bytes((ota.STATUS, 1)))
+        if talk.is_asked:
+            return [ask]
         if talk.wanted:
             numbers, talk.wanted = talk.wanted[:many], talk.wanted[many:]
         elif talk.is_stuck:
+            talk.is_asked = False
             return [Update(session, bytes((ota.MISSING,)) + talk.first.to_bytes(2, "little"))]
         else:
             numbers = await self._take_rows(member, session, many)
         self.counters["rows"] += len(numbers)
         said = [Update(session, self._sessions.row(session, number)) for number in numbers]
-        return [*said, Update(session, bytes((ota.STATUS, 1)))] if way.listens else said
+        talk.is_asked = way.listens
+        return [*said, ask] if way.listens else said
 
     async def _take_rows(self, member: Member, session: int, many: int) -> list[int]:
         """Rows that it was not sent before, alone or with others; noted as sent."""

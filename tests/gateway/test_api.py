@@ -19,12 +19,15 @@ from gateway import config as configs
 from gateway import limits
 from gateway.alarm_operations import AlarmOperations
 from gateway.api import OPERATORS, Api, role_for
+from gateway.campaign_files import read_folder
+from gateway.campaign_operations import CampaignOperations
 from gateway.errors import CommandError, ConfigError
 from gateway.operations import LOOKS, Operations
 from gateway.tokens import ADMIN, OPERATOR, VIEWER, Tokens
 from gateway.web import HttpServer
 from tests.certificates import authority, certificate
 from tests.gateway.desk import BY, Desk, desk
+from tests.gateway.release_files import write_release
 
 NODE = 0x12
 
@@ -90,6 +93,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
         tokens = Tokens(made.store, made.clock, random.Random(1).randbytes)
         operations = Operations(made.registry, made.commands, made.wishes, tokens)
         AlarmOperations(made.store, made.clock).serve(operations)
+        CampaignOperations(made.store, made.registry, made.clock).serve(operations)
         api = Api(operations, tokens, made.clock, structlog.get_logger())
         listening = asyncio.Event()
         server = HttpServer(
@@ -135,6 +139,29 @@ def test_a_command_over_the_network_is_kept_with_who_and_why(tmp_path: Path) -> 
             assert [(row["who"], row["why"]) for row in found["commands"]] == [("token a-operator", "test")]
             logged = to.desk.store.read(lambda db: db.execute("SELECT who, action FROM audit").fetchall())
             assert ("token a-operator", "command.send") in logged
+
+    asyncio.run(scenario())
+
+
+def test_a_campaign_is_begun_by_an_admin_stopped_by_an_operator_and_seen_by_all(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path) as to:
+            wanted = {"releases": [read_folder(write_release(tmp_path))], "why": "fix"}
+            assert (await to.change("campaign.add", wanted, OPERATOR))[0] == 403
+            status, made = await to.change("campaign.add", wanted, ADMIN)
+            assert (status, made["nodes"]) == (200, 1)
+            status, _ = await to.change("campaign.pause", {"campaign": 1, "why": "smoke"}, OPERATOR)
+            assert status == 200
+            assert (await to.change("campaign.resume", {"campaign": 1, "why": "x"}, OPERATOR))[0] == 403
+            status, found = await to.ask("/campaign.show?campaign=1", VIEWER)
+            assert (status, found["state"], found["told"], found["nodes"][0]["site"]) == (
+                200,
+                "paused",
+                "smoke",
+                "yuhang-3",
+            )
+            status, error = await to.change("campaign.add", {"releases": ["/etc/passwd"], "why": "x"}, ADMIN)
+            assert (status, "a release is {label, record, files}" in error["error"]) == (400, True)
 
     asyncio.run(scenario())
 

@@ -13,7 +13,7 @@ from gateway import campaign_rows as rows
 from gateway.campaign_operations import CampaignOperations
 from gateway.campaign_talk import Way, air_s
 from gateway.store_settings import StoreSettings
-from protocols.wire import ota, outcomes
+from protocols.wire import ota, outcomes, update
 from tests.gateway.campaign_world import AIR, CABLE, PLAN, World, release
 from tests.gateway.desk import BY, desk
 
@@ -267,5 +267,26 @@ def test_a_delta_that_does_not_fit_is_followed_by_the_whole(tmp_path: Path) -> N
         await world.live(20)
         assert set(world.states().values()) == {rows.INSTALLED}
         assert world.desk.store.read(lambda reader: rows.member(reader, 1, first.address)).tries == 1  # type: ignore[union-attr]
+
+    play(tmp_path, story, nodes=2)
+
+
+def test_a_node_that_checks_in_before_a_pass_is_told_of_it_anew(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        first, second = world.nodes.values()
+        await world.turn(way=AIR)
+        await world.turn(way=AIR)
+        (found,) = world.engine.passes._passes.values()
+        assert found.coming == {first.address, second.address}
+        await world.engine.heard(first.address, 1, found.session, b"\x41\x00")
+        (call,) = await world.engine.for_node(first.address, AIR)
+        told = update.decode_pass(call.command)
+        assert told.secret == found.key
+        assert abs(told.begins_in / 10 - (found.begins_s - world.desk.clock.now_s)) < 1
+        assert found.coming == {second.address}
+        await world.engine.heard(first.address, 1, found.session, b"\x41\x00")
+        assert found.coming == {first.address, second.address}
+        assert await world.engine.for_node(first.address, AIR) == []
 
     play(tmp_path, story, nodes=2)

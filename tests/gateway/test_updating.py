@@ -86,8 +86,12 @@ def test_a_node_on_a_cable_is_asked_offered_called_and_fed(tmp_path: Path) -> No
         assert rig.commands() == []
         rig.desk.clock.pass_s(4)
         await rig.updating.look()
-        fed = rig.commands()
-        assert [one[0] for one in fed] == [ota.DATA] * 4 + [ota.STATUS]
+        assert [one[0] for one in rig.commands()] == [ota.STATUS]  # it is there when it answers
+        rig.desk.clock.pass_s(6)
+        await rig.updating.look()
+        assert [one[0] for one in rig.commands()] == [ota.STATUS]
+        await rig.answer(ota.status(0, 4))
+        assert [one[0] for one in rig.commands()] == [ota.DATA] * 4 + [ota.STATUS]
         await rig.answer(ota.status(4, 0))
         assert rig.node_state() == rows.RECEIVED
         assert rig.commands() == []
