@@ -13,6 +13,7 @@ import argparse
 import base64
 import itertools
 import json
+import lzma
 import subprocess
 import sys
 import tarfile
@@ -23,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from flash_tools.images import SLOT, compile_tree  # noqa: E402
+from flash_tools.images import slot_tree  # noqa: E402
 from flash_tools.naming import Names  # noqa: E402
 from flash_tools.release_show import SPREADING_FACTORS, changes, on_air, seconds  # noqa: E402
 from protocols import delta  # noqa: E402
@@ -64,8 +65,7 @@ def built(commit: str, node: str, board: str, names: Names) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="tidegate-deltas-") as folder:
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(folder, filter="data")
-        tree = compile_tree(Path(folder), board, node, names)
-    return {path.removeprefix(SLOT + "/"): data for path, data in tree.items() if path.startswith(SLOT + "/")}
+        return slot_tree(Path(folder), board, node, names)
 
 
 def _tell(what: str, old: dict[str, bytes], new: dict[str, bytes], alone: dict[str, bytes]) -> None:
@@ -76,8 +76,26 @@ def _tell(what: str, old: dict[str, bytes], new: dict[str, bytes], alone: dict[s
         f"{what}: changed_files={changed}/{len(new)} delta_bytes={size} bundle_bytes={whole} "
         f"percent={100 * size / whole:.1f} percent_without_names={100 * unnamed / whole:.1f}"
     )
+    added = [data for path, data in new.items() if path not in old]
+    print(
+        f"   new_files={len(added)} new_bytes={sum(map(len, added))} floor_percent={100 * floor(old, new) / whole:.1f}"
+    )
     air = [on_air(size, sf) for sf in SPREADING_FACTORS]
     print("   " + "  ".join(f"SF{sf}: {frames} frames, {seconds(us)}" for sf, frames, us in air))
+
+
+def floor(old: dict[str, bytes], new: dict[str, bytes]) -> int:
+    """Bytes that what changed and what is new takes with all of the old bundle as a dictionary, and memory without end.
+
+    No node could unpack it; it says how much of a delta is simply news.
+    """
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}]
+
+    def packed(data: bytes) -> int:
+        return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
+
+    base = b"".join(old.values())
+    return packed(base + b"".join(data for path, data in new.items() if old.get(path) != data)) - packed(base)
 
 
 def _write(node: str, board: str, commits: list[str], trees: list[dict[str, bytes]]) -> None:

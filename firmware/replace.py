@@ -13,6 +13,7 @@ from firmware.pending import (
     DIGEST,
     FILLED,
     FILLING,
+    JUDGE,
     OUTCOME,
     PAYLOAD_SIZE,
     PHASE,
@@ -84,11 +85,7 @@ def _verify(hal: "Hal", pending: "Pending") -> None:
     places = hal.places()
     if places is None:
         raise Refused("space", "this board has one place for MicroPython")
-    try:
-        with Tree(*_program(hal)).open(release.FILE) as file:
-            mine = release.decode(file.read(1024))
-    except OSError:
-        raise Refused("unknown-key", "this program is no release: it trusts nobody")
+    mine = _mine(hal)
     whole = Whole(hal.state_fs)
     length = int.from_bytes(whole.read(2), "big")
     board = identity.decode(read_file(hal.state_fs, _IDENTITY, 1024) or b"").board
@@ -98,10 +95,20 @@ def _verify(hal: "Hal", pending: "Pending") -> None:
         raise Refused("parameter", "an image is sent as it is")
     f[SEQUENCE], f[SIZE], f[DIGEST] = said[:3]
     f[PAYLOAD_SIZE] = f[TRIES] = 0
+    f[JUDGE] = mine.sequence
     f[SLOT] = PLACES + 1 - places.this
     f[PHASE] = FILLING
     pending.save()
     hal.log("update: MicroPython %d is wanted" % f[SEQUENCE])
+
+
+def _mine(hal: "Hal") -> "release.Release":
+    """What the slot that runs says of itself."""
+    try:
+        with Tree(*_program(hal)).open(release.FILE) as file:
+            return release.decode(file.read(1024))
+    except OSError:
+        raise Refused("unknown-key", "this program is no release: it trusts nobody")
 
 
 def _program(hal: "Hal") -> "tuple[Any, str]":
@@ -115,6 +122,8 @@ def _check(hal: "Hal", pending: "Pending") -> None:
     if places is None or places.this == pending.f[SLOT] - PLACES:
         pending.end(outcomes.FLASH)
         return
+    if _mine(hal).sequence != pending.f[JUDGE]:
+        raise Refused("unknown-key", "it was verified by another release, and its envelope is gone")
     digest = hashlib.sha256()
     buffer = bytearray(_CHUNK)
     view = memoryview(buffer)

@@ -208,7 +208,9 @@ class Acceptance:
         text = f"{has} on {self.node['board'] or 'unknown board'}"
         if self.wanted.firmware is None:
             return Found(OK if self.node.get("firmware") else OPEN, text, "any")
-        state = OK if has == self.wanted.firmware else FAILED
+        # A version without a release means any release of it.
+        said = has if "+" in self.wanted.firmware else has.partition("+")[0]
+        state = OK if said == self.wanted.firmware else FAILED
         return Found(state, text, self.wanted.firmware, "" if state == OK else "flash the app partition")
 
     def _settings(self) -> Found:

@@ -203,6 +203,8 @@ def verify(
             failed += 1
             listed = ", ".join(found.differing[:6]) + (" and more" if len(found.differing) > 6 else "")
             typer.echo(f"{who}: {len(found.differing)} of {found.blocks_total} blocks differ: {listed}")
+            if found.runs:
+                typer.echo(f"{name}: it holds {found.runs}")
         else:
             typer.echo(f"{who}: as it should be, all {found.blocks_total} blocks")
     raise typer.Exit(1 if failed else 0)

@@ -82,7 +82,7 @@ def make(asked: Asked, journal: Journal | None, root: Path = ROOT) -> Content:
         app=app,
         release=release,
         downgrade=asked.downgrade,
-        version=asked.firmware or version,
+        version=_said(asked.firmware, release) or version,
         micropython=None
         if asked.micropython is None
         else firmware_image.load(asked.micropython, board, asked.version),
@@ -139,6 +139,11 @@ def parse_mac(text: str) -> str:
     if not whole:
         raise FlashToolError(f"MAC {text!r}: write six bytes, as 24:0a:c4:00:01:10")
     return ":".join(digits[at : at + 2] for at in range(0, 12, 2))
+
+
+def _said(asked: str | None, release: int) -> str | None:
+    """What a node says when a person names its version, with the release or without."""
+    return asked if not asked or not release or "+" in asked else f"{asked}+r{release}"
 
 
 def _app(asked: Asked, board: ModuleType, root: Path) -> tuple[bytes, int, str]:

@@ -66,6 +66,7 @@ class Verified:
     facts: ChipFacts
     differing: tuple[str, ...]
     blocks_total: int
+    runs: str = ""  # where it differs: the program of a node that was updated, or is of another release
 
 
 def flash_board(
@@ -132,9 +133,10 @@ def verify_board(
             regions = content.fixed_regions()
             differing = [plan.TABLE] if plan.has_other_table(content, board) else []
             differing += plan.differing_blocks(regions, board.md5)
+            slots = plan.slots_on(content, board) if differing else None
         _restart(board, line, content, progress)
         total = 1 + sum(1 for one in regions for _ in blocks(one))
-        return Verified(board.facts, tuple(differing), total)
+        return Verified(board.facts, tuple(differing), total, "" if slots is None else slots.told)
 
 
 def _connect(

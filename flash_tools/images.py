@@ -187,10 +187,17 @@ def compile_tree(
     root: Path, board: str = "virtual", node_type: str | None = None, names: Names | None = None
 ) -> dict[str, bytes]:
     """Path in the image -> content: all modules of ``root`` that such a node needs, compiled, and main.py."""
-    files = {**starter(root), f"{SLOT}/main.py": main(node_type)}
-    for path, text in node_sources(root, board, node_type, names).items():
-        files[f"{SLOT}/{path.with_suffix('.mpy').as_posix()}"] = compile_module(text, _module_name(path))
+    slot = slot_tree(root, board, node_type, names)
+    files = {**starter(root), **{f"{SLOT}/{path}": content for path, content in slot.items()}}
     return dict(sorted(files.items()))
+
+
+def slot_tree(root: Path, board: str, node_type: str | None, names: Names | None = None) -> dict[str, bytes]:
+    """The same of the slot alone, by path in it."""
+    files = {"main.py": main(node_type)}
+    for path, text in node_sources(root, board, node_type, names).items():
+        files[path.with_suffix(".mpy").as_posix()] = compile_module(text, _module_name(path))
+    return files
 
 
 def build_app_image(root: Path, board: str = "virtual", node_type: str | None = None) -> AppImage:

@@ -139,14 +139,21 @@ def make_plan(content: Content, flash: Flash, where: str) -> Plan:
     ):
         regions.insert(-1, state_region)  # `app` is what starts it all: last
     made = plan_of(regions, flash.md5)
-    if table_region is None and any(run.region == APP for run in made.runs):
+    if any(run.region == APP for run in made.runs):
         _check_release(content, flash, where, notes)
     return replace(made, notes=tuple(notes))
 
 
+def slots_on(content: Content, flash: Flash) -> slots_on_chip.Slots | None:
+    """What its node runs, if it is one of ours."""
+    if has_other_table(content, flash):
+        return None
+    return slots_on_chip.read(flash.read, content.board.PARTITIONS[APP], content.board.BLOCK_SIZE)
+
+
 def _check_release(content: Content, flash: Flash, where: str, notes: list[str]) -> None:
     """What the node runs may have come over the air since it was flashed, and be newer than what is to replace it."""
-    found = slots_on_chip.read(flash.read, content.board.PARTITIONS[APP], content.board.BLOCK_SIZE)
+    found = slots_on(content, flash)
     if found is None or not found.told:
         return
     new = f"release {content.release}" if content.release else "a program that is no release"

@@ -17,7 +17,7 @@ from typing import Any
 
 from flash_tools import release_micropython
 from flash_tools.errors import ReleaseError
-from flash_tools.images import SLOT, compile_tree
+from flash_tools.images import slot_tree
 from flash_tools.naming import Names
 from flash_tools.release_book import BUNDLE, RECORD, Book, Payload, Release, write
 from flash_tools.signing import Signer
@@ -35,10 +35,7 @@ def files_of(
     root: Path, book: Book, sequence: int, node_type: str, board: str, names: Names
 ) -> dict[str, bytes]:
     """Path -> content of one slot."""
-    tree = compile_tree(root, board, node_type, names)
-    files = {
-        path.removeprefix(f"{SLOT}/"): data for path, data in tree.items() if path.startswith(f"{SLOT}/")
-    }
+    files = slot_tree(root, board, node_type, names)
     return files | {release_file.FILE: book.release_file(sequence, node_type, board)}
 
 

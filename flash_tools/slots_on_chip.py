@@ -48,14 +48,14 @@ class Slots:
     def told(self) -> str:
         """For a person; "" when there is nothing to tell: a program that was flashed, and is no release."""
         if self.trial is not None:
-            return f"release {self.releases.get(self.trial, 0)} in {self.trial} is on trial, {self._ran}"
+            return f"release {self.releases.get(self.trial, 0)} in {self.trial} on trial, beside {self._ran}"
         return self._ran if self.release or self.running != FOLDERS[0] else ""
 
     @property
     def _ran(self) -> str:
         how = "which came over the air" if self.running != FOLDERS[0] or self.tried else "as it was flashed"
         name = f"release {self.release}" if self.release else "a program that is no release"
-        return f"{name} runs in {self.running}, {how}"
+        return f"{name} in {self.running}, {how}"
 
 
 def decode(files: Mapping[str, bytes]) -> tuple[int, int, int, int, int] | None:

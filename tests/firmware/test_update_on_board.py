@@ -18,7 +18,7 @@ from flash_tools.release_book import Book
 from flash_tools.shipped import image_files
 from hil_tests.world.flash import Flash, LittleFs
 from protocols.wire import codes, ota, outcomes
-from protocols.wire.messages import Event
+from protocols.wire.messages import Event, Hello
 from tests.firmware.faulty import faulty_tree
 from tests.firmware.test_node_on_board import ROOT, Station, state_image
 
@@ -99,6 +99,12 @@ def news(station: Station) -> list[list[int]]:
     return [event.detail for event in station.peer.of(Event) if event.code == codes.UPDATE]  # type: ignore[misc]
 
 
+def releases_said(station: Station) -> list[int]:
+    """In its hellos: each that was told, in their order."""
+    said = [hello.firmware.partition("+r")[2] for hello in station.peer.of(Hello)]
+    return [int(text) for text in dict.fromkeys(said)]
+
+
 def tree(folder: Path, change: Callable[[str], str]) -> Path:
     """The sources, with another main.py."""
     root = folder / "tree"
@@ -124,6 +130,7 @@ def test_a_signed_release_is_installed_tried_and_confirmed(tmp_path: Path, shop:
         station.board.press_reset()
         station.board.wait("boot", count + 1)
         station.until(lambda: station.hellos() >= 1, "a hello of the new release")
+        assert releases_said(station) == [news(station)[0][0]]
 
     found = outcome(tmp_path, shop, shop.update(root), runs_it)
     assert name_of(found) == "installed"
@@ -131,7 +138,11 @@ def test_a_signed_release_is_installed_tried_and_confirmed(tmp_path: Path, shop:
 
 def test_a_release_that_raises_at_import_is_given_up_after_three_starts(tmp_path: Path, shop: Shop) -> None:
     root = tree(tmp_path, lambda text: "raise ValueError(7)\n" + text)
-    found = outcome(tmp_path, shop, shop.update(root))
+
+    def says_what_runs(station: Station) -> None:
+        assert releases_said(station)[-1] == 1
+
+    found = outcome(tmp_path, shop, shop.update(root), says_what_runs)
     assert name_of(found) == "crashed"
 
 

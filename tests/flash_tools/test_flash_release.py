@@ -18,6 +18,7 @@ from firmware.slots import Slots as OnNode
 from flash_tools import errors, flash_content, inspect_image, shipped, signing, slots_on_chip
 from flash_tools import release as releasing
 from flash_tools.errors import FlashToolError, ReleaseError
+from flash_tools.flashing import Progress, verify_board
 from flash_tools.images import image_of
 from flash_tools.mint import ROOT
 from flash_tools.release_book import Book
@@ -74,7 +75,7 @@ def test_a_newer_release_on_the_node_is_not_replaced_by_an_older_one_unless_it_i
     older = content_of(board, app=partition(board, 8), release=8)
     with pytest.raises(errors.NewerOnNode) as told:
         bench.flash_it(older)
-    assert told.value.found == "release 9 runs in /b, which came over the air"
+    assert told.value.found == "release 9 in /b, which came over the air"
     assert told.value.expected == "release 9 or newer to be flashed, not release 8"
     assert "--downgrade" in told.value.advice
     with pytest.raises(errors.NewerOnNode, match="take no update over the air"):
@@ -82,7 +83,7 @@ def test_a_newer_release_on_the_node_is_not_replaced_by_an_older_one_unless_it_i
     assert bytes(bench.flash) == before
     done = bench.flash_it(replace(older, downgrade=True))
     assert bench.holds(older)
-    assert "release 9 runs in /b, which came over the air: replaced by release 8 in /a" in done.notes
+    assert "release 9 in /b, which came over the air: replaced by release 8 in /a" in done.notes
 
 
 def test_a_reflash_sets_the_node_back_to_slot_a_and_says_what_it_replaces() -> None:
@@ -91,7 +92,7 @@ def test_a_reflash_sets_the_node_back_to_slot_a_and_says_what_it_replaces() -> N
     same = content_of(board, app=partition(board, 9), release=9)
     watched = Watched()
     done = bench.flash_it(same, watched)
-    assert done.notes == ("release 9 runs in /b, which came over the air: replaced by release 9 in /a",)
+    assert done.notes == ("release 9 in /b, which came over the air: replaced by release 9 in /a",)
     found = slots_on_chip.slots_of(inspect_image.read_littlefs(bench.partition("app"))[0])
     assert found is not None
     assert (found.running, found.trial, dict(found.releases)) == ("/a", None, {"/a": 9})
@@ -113,9 +114,9 @@ def test_a_run_that_was_cut_off_goes_on_whatever_was_there_before() -> None:
 @pytest.mark.parametrize(
     ("record", "told"),
     [
-        ((0, NONE, 0, 0, 0), "release 7 runs in /a, as it was flashed"),
-        ((0, 1, 1, 2, 9), "release 9 in /b is on trial, release 7 runs in /a, which came over the air"),
-        ((0, NONE, 3, 3, 9), "release 7 runs in /a, which came over the air"),
+        ((0, NONE, 0, 0, 0), "release 7 in /a, as it was flashed"),
+        ((0, 1, 1, 2, 9), "release 9 in /b on trial, beside release 7 in /a, which came over the air"),
+        ((0, NONE, 3, 3, 9), "release 7 in /a, which came over the air"),
     ],
 )
 def test_what_runs_is_told_with_its_trial(record: tuple[int, ...], told: str) -> None:
@@ -222,3 +223,12 @@ def test_a_release_that_is_not_there_or_not_whole_is_refused(releases: Path, tmp
     (one / "bundle.bin").write_bytes(data)
     with pytest.raises(ReleaseError, match="SHA-256"):
         shipped.program(ROOT, BOARD, "river", one)
+
+
+def test_verify_says_what_a_node_runs_that_was_updated() -> None:
+    board = board_of()
+    bench = updated(board)
+    wanted = content_of(board, app=partition(board, 7), release=7)
+    found = verify_board(bench.port, wanted, Progress(), attempts=2)
+    assert found.differing
+    assert found.runs == "release 9 in /b, which came over the air"

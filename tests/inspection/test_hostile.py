@@ -98,7 +98,9 @@ def check(name: str, teller: Teller, data: bytes) -> int:
     lines = list(show.page(told, "things"))
     assert len(lines) <= LINES_MAX
     assert all(letter.isprintable() for line in lines for letter in line.strip("\n")), name
-    assert name == "manifest" or SECRET.hex() not in "".join(lines)  # whose digests count up as that key does
+    # Digests of a manifest, and answers of a receiver, count up in the vectors as that key does.
+    is_counting = name == "manifest" or bytes(range(17)) in data
+    assert is_counting or SECRET.hex() not in "".join(lines)
     return sum(bool(one.problems) for one in told)
 
 
