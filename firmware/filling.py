@@ -4,7 +4,19 @@ Where it stands is made durable now and then; after a power cut of either side i
 was signed is found out when it is all there (replace.py).
 """
 
-from firmware.pending import FILLED, FILLING, PAYLOAD_SIZE, PHASE, SEQUENCE, SIZE, Pending
+from firmware import tried
+from firmware.pending import (
+    FILLED,
+    FILLING,
+    ON_TRIAL,
+    PAYLOAD_SIZE,
+    PHASE,
+    PLACES,
+    SEQUENCE,
+    SIZE,
+    SLOT,
+    Pending,
+)
 from protocols.wire import interpreter
 from protocols.wire.interpreter import BLOCK_BYTES
 
@@ -22,10 +34,15 @@ class Filling:
     def __init__(self, hal: "Hal") -> None:
         self._pending = Pending(hal.state_fs)
         f = self._pending.f
-        self._places = hal.places() if f[PHASE] == FILLING else None
-        self.is_wanted = self._places is not None
+        places = hal.places()
+        self._places = places if f[PHASE] == FILLING else None
+        self._runs = 0
+        if f[PHASE] == ON_TRIAL and f[SLOT] >= PLACES:
+            self._runs = f[SEQUENCE]
+        elif places is not None:
+            self._runs = tried.sequence(hal, places)
         self.is_full = f[PHASE] == FILLED
-        self._at: int = f[PAYLOAD_SIZE]
+        self._at: int = f[PAYLOAD_SIZE]  # with FILLED, all of it
 
     def hear(self, command: bytes) -> "bytes | None":
         """Take in a piece; the answer: to a question, at the end of each block, and to what does not follow."""
@@ -48,7 +65,8 @@ class Filling:
 
     def answer(self) -> bytes:
         f = self._pending.f
-        return interpreter.answer(f[SEQUENCE] if f[PHASE] in (FILLING, FILLED) else 0, self._at)
+        is_awaited = f[PHASE] in (FILLING, FILLED)
+        return interpreter.answer(f[SEQUENCE] if is_awaited else 0, self._at if is_awaited else 0, self._runs)
 
     def _write(self, data: memoryview) -> None:
         places = self._places

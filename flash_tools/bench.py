@@ -265,6 +265,19 @@ class Bench:
         """Take in what has come, for whoever only looks."""
         self._poll(seconds)
 
+    def take(self, seconds: float = _READ_S) -> list[Any]:
+        """The messages that have come."""
+        return self._poll(seconds)
+
+    def say(self, message: Any) -> None:
+        """One that needs no fresh uplink before it."""
+        self._say(message)
+
+    @property
+    def latest_piv(self) -> int:
+        """Of the uplink that was heard last; -1: none was."""
+        return self._latest_piv
+
     def _poll(self, seconds: float = _READ_S) -> list[Any]:
         found = []
         for channel, frame in self._decoder.feed(self._line.read(seconds)):

@@ -229,7 +229,7 @@ def console(
         if gateway:
             _follow_gateway(_through_gateway(node, config, WHY, WAIT_S), line, end_s)
         else:
-            with _line(_need_port(port), config, take_port) as cable:
+            with line_to(need_port(port), config, take_port) as cable:
                 _follow_cable(cable, None if node is None else parse_address(node), keys, end_s)
 
 
@@ -247,8 +247,8 @@ def _way(
         if gateway:
             yield _through_gateway(node, config, why, wait_s)
             return
-        with _line(_need_port(port), config, take_port) as cable:
-            bench = _bench(cable, keys)
+        with line_to(need_port(port), config, take_port) as cable:
+            bench = bench_on(cable, keys)
             address = None if node is None else parse_address(node)
             with Console(stderr=True).status("knocking at the node …"):
                 bench.find(address, max(wait_s, 2))
@@ -257,7 +257,7 @@ def _way(
         raise BenchError("stopped. What the node had begun it ends; what it measured it keeps") from stopped
 
 
-def _need_port(port: str | None) -> str:
+def need_port(port: str | None) -> str:
     if port is None:
         raise BenchError(
             "say how: --port NAME for a cable (`tidegate flash doctor` lists the ports), or NODE --gateway through the "
@@ -299,7 +299,7 @@ class SerialLine:
 
 
 @contextlib.contextmanager
-def _line(port: str, config: Path, take_port: bool) -> Iterator[SerialLine]:
+def line_to(port: str, config: Path, take_port: bool) -> Iterator[SerialLine]:
     from flash_tools.port_loan import borrowed
     from flash_tools.ports import open_port
 
@@ -313,7 +313,7 @@ def _line(port: str, config: Path, take_port: bool) -> Iterator[SerialLine]:
                 opened.close()
 
 
-def _bench(cable: SerialLine, keys: Path | None) -> Bench:
+def bench_on(cable: SerialLine, keys: Path | None) -> Bench:
     from flash_tools import node_keys
 
     found = node_keys.find(keys)
@@ -391,9 +391,9 @@ def _follow_cable(cable: SerialLine, address: int | None, keys: Path | None, end
 def _watching(cable: SerialLine, keys: Path | None) -> Bench:
     """With keys where there are some; to look at a console none are needed."""
     if keys is not None:
-        return _bench(cable, keys)
+        return bench_on(cable, keys)
     try:
-        return _bench(cable, None)
+        return bench_on(cable, None)
     except BenchError:
         return Bench(
             cable,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flash_tools import bench_cli, calibrations, shipped
+from flash_tools import bench_cli, calibrations, shipped, update_cli
 from flash_tools import mint as minting
 from flash_tools.errors import AcceptanceError, FlashToolError
 from flash_tools.radio_plan import radio_of
@@ -22,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Nodes: mint and build them, accept them in their place, look at them."
 )
 app.add_typer(bench_cli.app)
+app.add_typer(update_cli.app)
 
 BoardOption = Annotated[str, typer.Option("--board", help="A folder of boards/.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what exists, keys too.")]

@@ -48,13 +48,19 @@ def split(command: bytes) -> "tuple[int, bytes] | None":
     return int.from_bytes(command[1:_HEAD_BYTES], "little"), command[_HEAD_BYTES:]
 
 
-def answer(sequence: int, at: int) -> bytes:
-    """Which image is taken in, 0 when none is, and the byte that is wanted next."""
-    return bytes((FILL,)) + sequence.to_bytes(4, "little") + at.to_bytes(3, "little")
+def answer(awaited: int, at: int, runs: int) -> bytes:
+    """The image that is taken in, 0 when none is, and its byte that is wanted next; the one that runs."""
+    return (
+        bytes((FILL,)) + awaited.to_bytes(4, "little") + at.to_bytes(3, "little") + runs.to_bytes(4, "little")
+    )
 
 
-def decode_answer(data: bytes) -> "tuple[int, int]":
-    """(sequence, next byte). ValueError for what is no answer."""
-    if len(data) != 8 or data[0] != FILL:
+def decode_answer(data: bytes) -> "tuple[int, int, int]":
+    """(sequence that is awaited, next byte, sequence that runs). ValueError for what is no answer."""
+    if len(data) != 12 or data[0] != FILL:
         raise ValueError("no answer to a question about MicroPython")
-    return int.from_bytes(data[1:5], "little"), int.from_bytes(data[5:], "little")
+    return (
+        int.from_bytes(data[1:5], "little"),
+        int.from_bytes(data[5:8], "little"),
+        int.from_bytes(data[8:], "little"),
+    )

@@ -167,7 +167,7 @@ class Chip:
         coming = filling.Filling(hal)
         image = WHOLE[self.new]
         while not coming.is_full:
-            _, at = interpreter.decode_answer(coming.answer())
+            _, at, _ = interpreter.decode_answer(coming.answer())
             coming.hear(interpreter.piece(at, image[at : at + PIECE]))
 
     def settle(self):
