@@ -550,7 +550,9 @@ class RowsRunner:
         self._drop_superseded(connection)
         now_ms = self._clock.unix_ms()
         if self._books.count(now_ms) > REPORT_ROWS_MAX:  # counting them exactly is for then
-            self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+            self.counters["given_up"] += report_rows.give_up(
+                connection, self.name, self._report.sites, now_ms
+            )
 
     def _sites_to_tidy(self) -> list[str]:
         """Some each time: their confirmed rows are looked through."""

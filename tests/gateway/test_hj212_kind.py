@@ -106,7 +106,7 @@ def test_rows_beyond_the_bound_give_way_oldest_of_the_shortest_first(
         keys = [Key("a", "2051", now_ms - 600_000 * index) for index in range(1, 9)]
         marked(office, "x", keys, now_ms)
         connection = office.store._connection
-        assert report_rows.give_up(connection, "x", now_ms) == 3
+        assert report_rows.give_up(connection, "x", ["a"], now_ms) == 3
         left = report_rows.due(connection, "x", late=False, since_ms=0, until_ms=now_ms + 1, limit=9)
         left += report_rows.due(connection, "x", late=True, since_ms=0, until_ms=now_ms + 1, limit=9)
         assert sorted(row.key.start_ms for row in left) == sorted(key.start_ms for key in keys[:5])

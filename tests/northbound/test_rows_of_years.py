@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import resource
 import sqlite3
 import time
 from collections.abc import Callable
@@ -178,8 +179,51 @@ def test_rows_of_sites_that_are_reported_no_longer_are_found_from_site_to_site(t
     in_world(story())
 
 
+def test_rows_beyond_the_bound_give_way_some_at_a_time_the_shortest_and_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = [site(number) for number in range(3)]
+    monkeypatch.setattr(report_rows, "REPORT_ROWS_MAX", 2 * 24 * 30 + 100)
+    monkeypatch.setattr(report_rows, "REPORT_GIVE_UP_ROWS", 1000)
+
+    async def story() -> None:
+        store, clock = opened(tmp_path, 3, 0, 30, every_s=3600)
+        assert count(store, "report_row", "northbound = 'city'") == 3 * 30 * (144 + 24)
+        while True:
+            newest = dict(store.read(lambda db: db.execute(
+                "SELECT site, min(start_ms) FROM report_row WHERE kind = '2051' AND northbound = 'city' GROUP BY site"
+            ).fetchall()))  # fmt: skip
+            if len(newest) == 3:
+                assert max(newest.values()) - min(newest.values()) <= 65 * 600_000, (
+                    "the oldest of all sites first"
+                )
+            gone = await store.write(lambda db: report_rows.give_up(db, "city", sites, clock.unix_ms()))
+            if not gone:
+                break
+            assert gone <= 1000
+            assert count(store, "report_row", "kind = '2051' AND northbound = 'city'") == 0 or (
+                count(store, "report_row", "kind = '2061' AND northbound = 'city'") == 3 * 30 * 24
+            ), "their sums are in the longer ones"
+        assert count(store, "report_row", "northbound = 'city'") == 2 * 24 * 30 + 100
+        assert count(store, "report_row", "kind = '2051' AND northbound = 'city'") == 0
+        query = "EXPLAIN QUERY PLAN " + report_rows.OWED_STARTS
+        plan = store.read(lambda db: db.execute(query, (sites[0], 0, "city", "2051", 64)).fetchall())
+        assert "TEMP B-TREE" not in str(plan), "nothing is sorted"
+        store.close()
+
+    in_world(story())
+
+
+def rss_mb() -> float:
+    return (
+        int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        * resource.getpagesize()
+        / (1 << 20)
+    )
+
+
 @pytest.mark.soak
-def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
+def test_a_year_of_a_hundred_stations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece of work of a minute, timed: it prints, and asserts only that there was so much to look at."""
 
     async def story() -> None:
@@ -188,6 +232,7 @@ def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
         rows, index = count(store, "report_row"), count(store, "report_index")
         assert rows > 6_000_000
         store.close()
+        before_mb = rss_mb()
         took: dict[str, float] = {}
 
         def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -219,8 +264,13 @@ def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
                 report_rows.due, northbound=name, late=False, since_ms=0, until_ms=clock.unix_ms(), limit=70
             )
             timed("due", lambda due=due: store.read(due))  # type: ignore[misc]
+        monkeypatch.setattr(report_rows, "REPORT_ROWS_MAX", 10_000)  # `city` has seven hundred thousand
+        give_up = functools.partial(report_rows.give_up, writer, "city", sites, clock.unix_ms())
+        assert timed("give_up", give_up) == limits.REPORT_GIVE_UP_ROWS
         figures = " ".join(f"{name}_max_ms={value:.1f}" for name, value in took.items())
-        print(f"stations=100 days=365 rows={rows} index={index} {figures}")
+        grown_mb = rss_mb() - before_mb
+        print(f"stations=100 days=365 rows={rows} index={index} {figures} rss_grown_mb={grown_mb:.0f}")
+        assert grown_mb < 100, "whatever there is, it stays in the database"
         store.close()
 
     in_world(story())
