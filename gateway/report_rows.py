@@ -25,7 +25,6 @@ from gateway.intervals import Intervals
 from gateway.limits import (
     REPORT_GIVE_UP_ROWS,
     REPORT_KEPT_S,
-    REPORT_ROWS_MAX,
     REPORT_TIDY_ROWS,
     ROW_READINGS_MAX,
 )
@@ -266,13 +265,14 @@ def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], 
         )
 
 
-def give_up(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], now_ms: int) -> int:
+def give_up(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], beyond: int) -> int:
     """Forget rows due beyond the bound, some each time: of the shortest periods first, the oldest of these first (some
     of one site together); how many."""
-    beyond = count(connection, northbound, now_ms + 1000 * REPORT_KEPT_S) - REPORT_ROWS_MAX
     left = min(beyond, REPORT_GIVE_UP_ROWS)
     gone = 0
-    for kind in _kinds(connection, northbound, sites) if left > 0 else ():
+    for kind in _kinds(connection, northbound, sites):
+        if gone >= left:
+            break
         starts_of = functools.partial(_owed_starts, connection, northbound, kind)
         oldest = [(start_ms, site) for site in sites for start_ms in starts_of(site, 0, 1)]
         heapq.heapify(oldest)
