@@ -3,7 +3,7 @@
 The models below are the one place where a setting, its default, its bounds and its explanation live;
 messages are made from them. `load()` reports every problem of a file at once:
 
-    gateway.toml:14: serial[0].baud = 96000: allowed is one of 9600, 19200, … Did you mean 9600?
+    gateway.toml:14: serial[0].baud = 96000: allowed is one of 9600, 19200, … Did you mean 9600 or 115200?
 
 pydantic checks, toml_lines finds the lines, config_errors says it the way a person needs it.
 """

@@ -241,6 +241,9 @@ def _value_hint(value: object, rule: dict[str, Any], schema: dict[str, Any], pat
     return ""
 
 
+_NEAR_RATIO = 1.25
+
+
 def _choice_hint(value: object, choices: list[Any]) -> str:
     if isinstance(value, bool):
         return ""
@@ -249,8 +252,18 @@ def _choice_hint(value: object, choices: list[Any]) -> str:
     for text, choice in texts.items():
         if text.lower() == MEANT.get(plain, plain):
             return f" Did you mean {_toml(choice)}?"
-    near = difflib.get_close_matches(str(value).strip().lower(), texts, n=1, cutoff=0.5)
-    return f" Did you mean {_toml(texts[near[0]])}?" if near else ""
+    near = [texts[text] for text in difflib.get_close_matches(plain, texts, n=1, cutoff=0.5)]
+    near += [choice for choice in _close_numbers(value, choices) if choice not in near]
+    return f" Did you mean {' or '.join(map(_toml, near))}?" if near else ""
+
+
+def _close_numbers(value: object, choices: list[Any]) -> list[int]:
+    """The one nearest to a number, when it is near: 96000 baud is one digit from 9600, and a fifth from 115200."""
+    numbers = [choice for choice in choices if isinstance(choice, int) and choice > 0]
+    if not isinstance(value, int) or value <= 0 or not numbers:
+        return []
+    ratio, choice = min((max(value / choice, choice / value), choice) for choice in numbers)
+    return [choice] if ratio < _NEAR_RATIO else []
 
 
 def _show(path: Path, value: object) -> str:

@@ -394,6 +394,8 @@ REPORT_KEPT_S = 45 * 86_400
 # Rows due of one northbound, 200 bytes each: ten stations with ten-minute rows for two years. Beyond, the shortest
 # periods give way, the oldest first: their sums are in the longer ones.
 REPORT_ROWS_MAX = 1_000_000
+# So many at a time give way, 20 ms of the loop: more than a thousand stations make in a minute.
+REPORT_GIVE_UP_ROWS = 2048
 # How often the table is tidied, and of how many sites: a site with minute data has 7,500 rows, a millisecond to look
 # at.
 REPORT_TIDY_S = 60.0

@@ -13,6 +13,8 @@ The functions here run inside `Store.write` and `Store.read`; SQL only.
 
 from __future__ import annotations
 
+import functools
+import heapq
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -20,7 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway import recovery
 from gateway.intervals import Intervals
-from gateway.limits import REPORT_KEPT_S, REPORT_ROWS_MAX, REPORT_TIDY_ROWS, ROW_READINGS_MAX
+from gateway.limits import (
+    REPORT_GIVE_UP_ROWS,
+    REPORT_KEPT_S,
+    REPORT_TIDY_ROWS,
+    ROW_READINGS_MAX,
+)
 from gateway.records import Reading
 
 if TYPE_CHECKING:
@@ -63,6 +70,18 @@ SCHEMA = (
         PRIMARY KEY (northbound, key)
     ) STRICT, WITHOUT ROWID""",
 )
+
+
+_NEXT_KIND = (
+    "SELECT kind, end_ms - start_ms FROM report_row WHERE northbound = ? AND site = ? AND kind > ?"
+    " ORDER BY kind, start_ms LIMIT 1"
+)
+OWED_STARTS = (
+    "SELECT start_ms FROM report_row INDEXED BY report_due_of_site"
+    " WHERE state = 0 AND site = ? AND start_ms >= ? AND northbound = ? AND kind = ? ORDER BY start_ms LIMIT ?"
+)
+# Rows of one site that are given up together: the others' turn comes after them.
+_TOGETHER = 64
 
 
 class Key(NamedTuple):
@@ -246,21 +265,45 @@ def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], 
         )
 
 
-def give_up(connection: sqlite3.Connection, northbound: str, now_ms: int) -> int:
-    """Forget rows due beyond the bound: of the shortest periods first, the oldest of these first; how many."""
-    beyond = count(connection, northbound, now_ms + 1000 * REPORT_KEPT_S) - REPORT_ROWS_MAX
-    if beyond <= 0:
-        return 0
-    keys = connection.execute(
-        "SELECT site, kind, start_ms FROM report_row WHERE northbound = ? AND state = 0"
-        " ORDER BY end_ms - start_ms, start_ms LIMIT ?",
-        (northbound, beyond),
-    ).fetchall()
-    connection.executemany(
-        "DELETE FROM report_row WHERE northbound = ? AND site = ? AND kind = ? AND start_ms = ?",
-        [(northbound, *key) for key in keys],
-    )
-    return len(keys)
+def give_up(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], beyond: int) -> int:
+    """Forget rows due beyond the bound, some each time: of the shortest periods first, the oldest of these first (some
+    of one site together); how many."""
+    left = min(beyond, REPORT_GIVE_UP_ROWS)
+    gone = 0
+    for kind in _kinds(connection, northbound, sites):
+        if gone >= left:
+            break
+        starts_of = functools.partial(_owed_starts, connection, northbound, kind)
+        oldest = [(start_ms, site) for site in sites for start_ms in starts_of(site, 0, 1)]
+        heapq.heapify(oldest)
+        while oldest and gone < left:
+            from_ms, site = heapq.heappop(oldest)
+            starts = starts_of(site, from_ms, min(_TOGETHER, left - gone))
+            connection.executemany(
+                "DELETE FROM report_row WHERE northbound = ? AND site = ? AND kind = ? AND start_ms = ?",
+                [(northbound, site, kind, start_ms) for start_ms in starts],
+            )
+            gone += len(starts)
+            for start_ms in starts_of(site, from_ms, 1):
+                heapq.heappush(oldest, (start_ms, site))
+    return gone
+
+
+def _kinds(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> list[str]:
+    """Those that there are rows of, by the length of their periods."""
+    periods: dict[str, int] = {}
+    for site in sites:
+        kind = ""
+        while (row := connection.execute(_NEXT_KIND, (northbound, site, kind)).fetchone()) is not None:
+            kind = row[0]
+            periods.setdefault(kind, row[1])
+    return sorted(periods, key=lambda kind: (periods[kind], kind))
+
+
+def _owed_starts(
+    connection: sqlite3.Connection, northbound: str, kind: str, site: str, from_ms: int, limit: int
+) -> list[int]:
+    return [row[0] for row in connection.execute(OWED_STARTS, (site, from_ms, northbound, kind, limit))]
 
 
 def count(connection: sqlite3.Connection, northbound: str, until_ms: int, most: int = -1) -> int:

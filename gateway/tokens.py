@@ -44,6 +44,11 @@ SCHEMA = (
         reply TEXT,                    -- null: it was begun, and the gateway was stopped before it answered
         PRIMARY KEY (token, key)
     ) STRICT, WITHOUT ROWID""",
+    # Changes of before then may have been forgotten.
+    """CREATE TABLE IF NOT EXISTS api_forgotten (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        before_ms INTEGER NOT NULL
+    ) STRICT""",
 )
 
 
@@ -142,10 +147,12 @@ class Tokens:
         many came lately to be told apart.
 
         A row is kept until nobody would believe the request any more (`limits.API_SKEW_S`); without a
-        synchronised clock, which can not tell, it is kept.
+        synchronised clock, which can not tell, it is kept, and nothing is done that is old enough to have been
+        forgotten while there was one.
         """
         now_ms = self._clock.unix_ms()
-        forget_ms = now_ms - 2 * 1000 * limits.API_SKEW_S if self._clock.synchronised() else 0
+        is_sure = self._clock.synchronised()
+        forget_ms = now_ms - 2 * 1000 * limits.API_SKEW_S if is_sure else 0
 
         def write(connection: sqlite3.Connection) -> Before | None:
             row = connection.execute(
@@ -153,7 +160,15 @@ class Tokens:
             ).fetchone()
             if row is not None:
                 return Before(*row)
-            connection.execute("DELETE FROM api_change WHERE at_ms < ?", (forget_ms,))
+            found = connection.execute("SELECT before_ms FROM api_forgotten").fetchone()
+            if not is_sure and found is not None and request_ms < found[0]:
+                raise CommandError(
+                    f"Request-Time {request_ms // 1000} is not believed: the gateway's clock is not synchronised, "
+                    "and of changes so old it does not know any more whether they were done. Make it anew."
+                )
+            if connection.execute("DELETE FROM api_change WHERE at_ms < ?", (forget_ms,)).rowcount:
+                before_ms = max(forget_ms, found[0] if found is not None else 0)
+                connection.execute("INSERT OR REPLACE INTO api_forgotten VALUES (1, ?)", (before_ms,))
             (count,) = connection.execute("SELECT count(*) FROM api_change").fetchone()
             if count >= limits.API_CHANGES_MAX:
                 raise CommandError(

@@ -65,6 +65,7 @@ class OrderAnswers:
         self._etags: dict[int, str] = {}
         self._after = 0
         self._problem = ""
+        self.unanswered = ""  # why the last round got no answer
 
     async def run(self) -> None:
         """Ask, for ever; nothing where there is no status_url."""
@@ -78,10 +79,15 @@ class OrderAnswers:
             self._after = alarm.id
             try:
                 await self._ask(url, alarm)
-            except (NorthboundError, StoreError) as error:
+            except NorthboundError as error:
+                self.unanswered = str(error)
                 self._tell(str(error))
                 return  # the others would have to wait for a platform that is away
+            except StoreError as error:
+                self._tell(str(error))
+                return
         self._after = 0
+        self.unanswered = ""
 
     def _unacknowledged(self, reader: sqlite3.Connection) -> list[Alarm]:
         columns = ", ".join(f"a.{name}" for name in Alarm._fields)

@@ -74,6 +74,12 @@ class Books:
             self._wanted.set()
         return ROWS_COUNTED_MAX if self._count is None else max(self._count, ROWS_COUNTED_MAX)
 
+    def gone(self, rows: int) -> int:
+        """So many were given up: they do not count until the next look finds the same."""
+        if self._count is not None:
+            self._count -= rows
+        return rows
+
     def held(self) -> tuple[int, Intervals, bool]:
         """(readings from here on, and these, must stay in the store, whether that is known yet). A few seconds old."""
         if self._held is None or self._is_old():

@@ -548,9 +548,10 @@ class RowsRunner:
 
     def _tidy_now(self, connection: sqlite3.Connection) -> None:
         self._drop_superseded(connection)
-        now_ms = self._clock.unix_ms()
-        if self._books.count(now_ms) > REPORT_ROWS_MAX:  # counting them exactly is for then
-            self.counters["given_up"] += report_rows.give_up(connection, self.name, now_ms)
+        beyond = self._books.count(self._clock.unix_ms()) - REPORT_ROWS_MAX  # as of the last look
+        if beyond > 0:
+            gone = report_rows.give_up(connection, self.name, self._report.sites, beyond)
+            self.counters["given_up"] += self._books.gone(gone)
 
     def _sites_to_tidy(self) -> list[str]:
         """Some each time: their confirmed rows are looked through."""

@@ -109,7 +109,8 @@ class WorkOrders:
         self._unwritten = asyncio.Event()
         self._seen = 0
         self._before = 0  # the latest change when `run` began
-        self._is_answered = True
+        self._is_answered, self._unanswered = True, ""
+        self._unanswered = ""
         self._told: set[str] = set()  # why it did not answer
         self._pause_s = ORDER_RETRY_MIN_S  # between two tries of a platform that does not
         self._quiet_until_s = 0.0
@@ -266,6 +267,7 @@ class WorkOrders:
         except NorthboundError as error:
             self._again(number, owed, ORDER_RETRY_MAX_S)
             self._tell(str(error))
+            self._unanswered = str(error)
             self._is_answered = False
             self._ahead.clear()  # the one that asks for all is the worst by then
             self._quiet_until_s = self._clock.monotonic() + self._pause_s * (0.5 + 0.5 * self._rng.random())
@@ -357,7 +359,7 @@ class WorkOrders:
 
     async def _post(self, url: str, body: bytes) -> bytes:
         answer = await self._platform.post(url, body)
-        self._is_answered = True
+        self._is_answered, self._unanswered = True, ""
         self._pause_s, self._quiet_until_s = ORDER_RETRY_MIN_S, 0.0
         self._told.clear()
         why = work_order.refusal(answer.status, answer.body)
@@ -410,6 +412,11 @@ class WorkOrders:
 
     # ---- for people ------------------------------------------------------------------------------------------------
 
+    @property
+    def why_not(self) -> str:
+        """Connected: what there was in the place of an answer, to an order or to a question about one."""
+        return self._unanswered or self._answers.unanswered
+
     def status(self) -> dict[str, Any]:
         """As the northbounds of records say it; `backlog` counts alarms."""
         backlog = len(self._owed)
@@ -417,7 +424,7 @@ class WorkOrders:
         return {
             **self.counters,
             **self._answers.counters,
-            "connected": self._is_answered,
+            "connected": self._is_answered and not self._answers.unanswered,
             "backlog": backlog,
             "in_flight": self._busy,
             "event_cursor": 0 if backlog else self._store.last_event,

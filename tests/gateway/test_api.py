@@ -253,6 +253,25 @@ def test_without_a_trusted_clock_nothing_is_forgotten_and_much_is_refused(
     asyncio.run(scenario())
 
 
+def test_what_was_forgotten_is_not_done_again_when_the_clock_is_trusted_no_longer(tmp_path: Path) -> None:
+    """A recorded request waits until its row is gone and NTP is, or whoever has it sees to that."""
+
+    async def recorded() -> None:
+        async with served(tmp_path) as to:
+            clock = to.desk.clock
+            at_s = clock.unix_ms() // 1000
+            assert (await to.identify(key="recorded-00000000", at_s=at_s))[0] == 200
+            clock.pass_s(4 * limits.API_SKEW_S)
+            assert (await to.identify())[0] == 200  # forgets what it may
+            clock.is_synchronised = False
+            status, error = await to.identify(key="recorded-00000000", at_s=at_s)
+            assert status == 400
+            assert "not believed" in error["error"]
+            assert (await to.identify())[0] == 200, "what is new is done without NTP, too"
+
+    asyncio.run(recorded())
+
+
 @pytest.mark.parametrize(
     ("key", "at_s", "told"),
     [

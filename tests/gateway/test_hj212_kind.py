@@ -97,16 +97,13 @@ def marked(office: Desk, name: str, keys: list[Key], now_ms: int) -> None:
     office.store._connection.execute("COMMIT")
 
 
-def test_rows_beyond_the_bound_give_way_oldest_of_the_shortest_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report_rows, "REPORT_ROWS_MAX", 5)
+def test_rows_beyond_the_bound_give_way_oldest_of_the_shortest_first(tmp_path: Path) -> None:
     with desk(tmp_path) as office:
         now_ms = office.clock.unix_ms()
         keys = [Key("a", "2051", now_ms - 600_000 * index) for index in range(1, 9)]
         marked(office, "x", keys, now_ms)
         connection = office.store._connection
-        assert report_rows.give_up(connection, "x", now_ms) == 3
+        assert report_rows.give_up(connection, "x", ["a"], 3) == 3
         left = report_rows.due(connection, "x", late=False, since_ms=0, until_ms=now_ms + 1, limit=9)
         left += report_rows.due(connection, "x", late=True, since_ms=0, until_ms=now_ms + 1, limit=9)
         assert sorted(row.key.start_ms for row in left) == sorted(key.start_ms for key in keys[:5])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from gateway.errors import NorthboundError
 from gateway.limits import HTTP_KEPT_MAX
 from gateway.northbound.http_client import Answer, HttpClient
+from gateway.tls_files import TlsFiles
+from tests.certificates import authority, certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -140,6 +144,30 @@ def test_what_comes_over_a_quiet_connection_is_no_answer_to_the_next_request() -
             lines[0].reader.feed_data(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n!")
             assert await post(client, far) == Answer(200, b"ok")
             assert far.requests == [(1, 1), (2, 1)]
+
+    asyncio.run(scenario())
+
+
+def test_a_kept_connection_is_not_used_beyond_the_certificates_it_was_made_with(tmp_path: Path) -> None:
+    """Renewed files: else a backlog that drains for hours would go on with what has ended."""
+    authority(tmp_path)
+    certificate(tmp_path, "localhost")
+    there = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    there.load_cert_chain(tmp_path / "localhost.pem", tmp_path / "localhost.key")
+
+    async def scenario() -> None:
+        far = Far(lambda connection, number: OK)
+        server = await asyncio.start_server(far.serve, "127.0.0.1", 0, ssl=there)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/orders"
+        client = HttpClient(5.0, None, TlsFiles("hotline", str(tmp_path / "ca.pem"), None, None, lambda: 0))
+        for _ in range(2):
+            await client.post(url, b"{}")
+        text = (tmp_path / "ca.pem").read_text(encoding="ascii")
+        (tmp_path / "ca.pem").write_text(text + "\n", encoding="ascii")
+        for _ in range(2):
+            await client.post(url, b"{}")
+        assert far.requests == [(1, 1), (1, 2), (2, 1), (2, 2)]
+        server.close()
 
     asyncio.run(scenario())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,11 +14,13 @@ from gateway.errors import NorthboundError, StoreError
 from gateway.limits import ORDERS_ETAGS_MAX
 from gateway.northbound.http_client import Answer
 from gateway.northbound.order_answers import OrderAnswers
+from gateway.northbound.work_orders import Settings, WorkOrders
+from gateway.northbounds import OrdersNorthbound
 from hil_tests.world.order_desk import OrderDesk
 from protocols.northbound import work_order
 from protocols.northbound.work_order import WorkOrderError
 from protocols.wire.messages import CLEARED, RAISED
-from tests.gateway.alarm_bench import NODE, TILTED, Bench, DeskPlatform, deliver, idle, run
+from tests.gateway.alarm_bench import NODE, RULES, TILTED, TREE, Bench, DeskPlatform, deliver, idle, run
 
 ZONE = ZoneInfo("Asia/Shanghai")
 URL = "http://x/orders/{code}"
@@ -42,6 +45,34 @@ async def ordered(bench: Bench, there: OrderDesk) -> None:
 def take(bench: Bench, there: OrderDesk, does: str = "seen", at: str = "2026-09-21 22:13:25") -> None:
     (order,) = there.orders.values()
     there.clerk(order, does, at, "zhang-3")
+
+
+def test_a_desk_that_answers_orders_and_no_questions_is_not_called_connected(tmp_path: Path) -> None:
+    """Its status page may lie behind another door: then nobody hears here that somebody acts there."""
+
+    async def life(bench: Bench) -> None:
+        there = OrderDesk()
+        await ordered(bench, there)
+        settings = Settings("hotline", "gw", "http://x/orders", None, 1, "en", 1, ZONE, URL, 5)
+        sender = WorkOrders(
+            settings, bench.store, DeskPlatform(there), RULES, TREE, bench.clock, random.Random(1)
+        )
+        northbound = OrdersNorthbound("hotline", sender, bench.clock)
+        assert northbound.problem() is None
+        there.faults.append("away")
+        await sender._answers.round(URL)
+        assert northbound.problem() == "not connected: nobody there"
+        assert northbound.picture()["connected"] == 0.0
+        await sender._answers.round(URL)
+        assert northbound.problem() is None
+        there.faults.append("away")
+        await sender._answers.round(URL)
+        await bench.tell(TILTED, CLEARED)
+        await bench.look()
+        await sender._answers.round(URL)
+        assert northbound.problem() is None, "there is nothing to ask any more"
+
+    run(tmp_path, life)
 
 
 def test_who_takes_the_order_there_has_acknowledged_the_alarm_here_and_it_goes_no_further_up(

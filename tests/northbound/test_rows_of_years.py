@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import resource
 import sqlite3
 import time
 from collections.abc import Callable
@@ -178,6 +179,56 @@ def test_rows_of_sites_that_are_reported_no_longer_are_found_from_site_to_site(t
     in_world(story())
 
 
+def test_rows_beyond_the_bound_give_way_some_at_a_time_the_shortest_and_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = [site(number) for number in range(3)]
+    most = 2 * 24 * 30 + 100
+    monkeypatch.setattr("gateway.northbound.rows.REPORT_ROWS_MAX", most)
+    monkeypatch.setattr("gateway.northbound.row_books.ROWS_COUNTED_MAX", 500)
+    monkeypatch.setattr(report_rows, "REPORT_GIVE_UP_ROWS", 1000)
+
+    async def story() -> None:
+        store, clock = opened(tmp_path, 3, 0, 30, every_s=3600)
+        one = runner(store, clock, "city", sites)
+        assert count(store, "report_row", "northbound = 'city'") == 3 * 30 * (144 + 24)
+        while True:
+            newest = dict(store.read(lambda db: db.execute(
+                "SELECT site, min(start_ms) FROM report_row WHERE kind = '2051' AND northbound = 'city' GROUP BY site"
+            ).fetchall()))  # fmt: skip
+            if len(newest) == 3:
+                assert max(newest.values()) - min(newest.values()) <= 65 * 600_000, (
+                    "the oldest of all sites first"
+                )
+            before = one.counters["given_up"]
+            await one._books._look()
+            for _ in range(2):  # what the first one gave up is no more in the books than in the table
+                await store.write(one._tidy_now)
+            gone = one.counters["given_up"] - before
+            if not gone:
+                break
+            assert gone <= 2000
+            assert count(store, "report_row", "kind = '2051' AND northbound = 'city'") == 0 or (
+                count(store, "report_row", "kind = '2061' AND northbound = 'city'") == 3 * 30 * 24
+            ), "their sums are in the longer ones"
+        assert count(store, "report_row", "northbound = 'city'") == most
+        assert count(store, "report_row", "kind = '2051' AND northbound = 'city'") == 0
+        query = "EXPLAIN QUERY PLAN " + report_rows.OWED_STARTS
+        plan = store.read(lambda db: db.execute(query, (sites[0], 0, "city", "2051", 64)).fetchall())
+        assert "TEMP B-TREE" not in str(plan), "nothing is sorted"
+        store.close()
+
+    in_world(story())
+
+
+def rss_mb() -> float:
+    return (
+        int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        * resource.getpagesize()
+        / (1 << 20)
+    )
+
+
 @pytest.mark.soak
 def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
     """Each piece of work of a minute, timed: it prints, and asserts only that there was so much to look at."""
@@ -188,6 +239,7 @@ def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
         rows, index = count(store, "report_row"), count(store, "report_index")
         assert rows > 6_000_000
         store.close()
+        before_mb = rss_mb()
         took: dict[str, float] = {}
 
         def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -219,8 +271,12 @@ def test_a_year_of_a_hundred_stations(tmp_path: Path) -> None:
                 report_rows.due, northbound=name, late=False, since_ms=0, until_ms=clock.unix_ms(), limit=70
             )
             timed("due", lambda due=due: store.read(due))  # type: ignore[misc]
+        give_up = functools.partial(report_rows.give_up, writer, "city", sites, 100_000)
+        assert timed("give_up", give_up) == limits.REPORT_GIVE_UP_ROWS
         figures = " ".join(f"{name}_max_ms={value:.1f}" for name, value in took.items())
-        print(f"stations=100 days=365 rows={rows} index={index} {figures}")
+        grown_mb = rss_mb() - before_mb
+        print(f"stations=100 days=365 rows={rows} index={index} {figures} rss_grown_mb={grown_mb:.0f}")
+        assert grown_mb < 100, "whatever there is, it stays in the database"
         store.close()
 
     in_world(story())
