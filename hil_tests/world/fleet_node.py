@@ -226,10 +226,12 @@ class FleetNode(LightNode):
         kind = command[0]
         if kind == passes.WHO:
             self._answer(session, passes.I_AM)
-        elif kind in (ota.SETUP, ota.DELETE):
+        elif kind == ota.DELETE or (kind == ota.SETUP and self.trial is None):
             self._answer(session, self._opened().hear(session, command))
         elif kind == passes.COME:
-            self._come(session, passes.decode_pass(command))
+            call = passes.decode_pass(command)
+            if self.is_timely(call.answers):
+                self._come(session, call)
 
     def _opened(self) -> ota.OtaReceiver:
         return ota.OtaReceiver(self.pieces, ROOM, lambda descriptor: descriptor > self.runs.sequence)
@@ -241,13 +243,14 @@ class FleetNode(LightNode):
 
     def _come(self, session: int, call: passes.Pass) -> None:
         code = passes.COMES
-        if self._opened().session != session:
+        held = self._opened()
+        if held.session != session or held.setup is None:
             code = passes.NO_SESSION
-        elif call.freq_hz:
-            code = passes.NO_RADIO
         elif call.lasts_s > passes.LASTS_MAX_S:
             code = passes.TOO_LONG
-        elif self.trial is not None:
+        elif call.freq_hz:
+            code = passes.NO_RADIO
+        elif self.trial is not None or any(is_event for _, is_event, _ in self.waiting.values()):
             code = passes.NOT_NOW
         self._answer(session, bytes((passes.COME, code)))
         if code == passes.COMES:
@@ -274,6 +277,7 @@ class FleetNode(LightNode):
         except WireError:
             return
         if receiver.setup is not None and receiver.deficit() == 0:
+            self._answer(session, receiver.status())
             while not receiver.work():
                 pass
             self._life += 1  # nothing of this life happens any more
