@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from boards.virtual.ether import Signal
 from firmware import pending
 from hil_tests.world.air import air_s
 from hil_tests.world.flash import LittleFs
 from protocols.wire import group, messages, ota, update
-from protocols.wire.ota_host import TAKING
+from protocols.wire.ota_host import COLLECTING, REPAIRING, SENDING, TAKING
 from tests.firmware.receive_rig import (
     NODE,
     SESSION,
@@ -94,7 +93,10 @@ class Sender:
                 return
             packet = group.seal(key, self.piv, command)
             self.piv += 1
-            signal = Signal(FREQ_HZ, SF, 125_000, True, packet, 17.0)
+            up = sky.gateway.packets[-1]
+            signal = up._replace(
+                freq_hz=FREQ_HZ, sf=SF, has_ldro=False, is_inverted=True, payload=packet, dbm=17.0
+            )
             if not (command[0] == ota.DATA and self.loses()):
                 sky.gateway.concentrator.send(signal)
             sky.run(air_s(signal) / share)
@@ -126,10 +128,13 @@ def test_alone_in_its_windows_sixteen_at_a_time() -> None:
         if not is_receiving(sky.station):
             break
         commands: list[bytes] = []
-        while len(commands) < 15 and (command := sender.broadcast()) is not None and command[0] == ota.DATA:
+        if sender.phase in (COLLECTING, REPAIRING):
+            sender.collected()  # the node has just told
+        while len(commands) < 15:
+            command = sender.broadcast() or sender.for_node(NODE)
+            if command is None or command[0] != ota.DATA:
+                break
             commands.append(command)
-        if not commands and sender.receivers[NODE].state == TAKING:
-            sender.collected()
         sky.gateway.says = [
             (lambda piv, one=one: messages.Update(SESSION, one)) for one in commands if rng.random() >= 0.3
         ]
@@ -149,7 +154,7 @@ def test_a_broadcast_is_heard_to_its_end_and_no_receiver_stays_on(loss: float) -
     rng = random.Random(f"4 {loss}")
     desk = Sender(sky, 2500, loses=lambda: rng.random() < loss)
     desk.invite()
-    for _ in range(6):
+    for _ in range(10):
         assert desk.call(30, 200) == COMES
         sky.run(desk.from_s + 31 - sky.agenda.now_s())
         assert is_receiving(sky.station)
@@ -159,15 +164,78 @@ def test_a_broadcast_is_heard_to_its_end_and_no_receiver_stays_on(loss: float) -
         assert not is_listening(sky), "it was asked, or has it all"
         sky.run(60)
         desk.hear()
-        if desk.sender.receivers[NODE].deficit:
-            desk.sender.collected()
-            desk.sender.phase = (
-                1 if desk.sender.phase == 4 else desk.sender.phase
-            )  # rows to all, not to it alone
-            desk.sender._left = desk.sender._left or 3
+        desk.sender.collected()
+        if desk.sender.phase == REPAIRING:  # what is left goes to everybody all the same
+            desk.sender.phase, desk.sender._left = SENDING, 10
         if phase(sky) == pending.RECEIVED:
             break
     assert phase(sky) == pending.RECEIVED
     assert received(sky.station) == desk.data
     assert not is_receiving(sky.station)
     assert not is_listening(sky)
+
+
+def test_a_recording_and_a_stranger_are_refused_in_a_broadcast() -> None:
+    sky = Sky(settings=SETTINGS)
+    sky.run(60)
+    desk = Sender(sky, 2500)
+    desk.invite()
+    assert desk.call(20, 100) == COMES
+    sky.run(desk.from_s + 21 - sky.agenda.now_s())
+    desk.broadcast(5)
+    desk.piv = 0
+    heard = sky.node.receiver.heard
+    desk.broadcast(3)
+    assert sky.node.receiver.heard == heard
+    assert sky.node.health.refusals == {"replay": 2}
+
+
+@pytest.mark.parametrize("drift", [-0.05, 0.0, 0.05])
+@pytest.mark.parametrize("ahead_s", [60, 600])
+def test_a_sleeper_is_there_in_time_whatever_its_clock(drift: float, ahead_s: int) -> None:
+    """It is called awake, sleeps until then, and listens before the first row; it is not there much too early."""
+    sky = Sky(settings={0: 86400, 1: 86400, 2: 86400}, node_type="cover", sleep_drift=drift, boot_ms=800)
+    sky.run(900)
+    desk = Sender(sky, 2500)
+    _wake(sky)
+    desk.invite()
+    assert desk.call(ahead_s, 120) == COMES
+    sky.run(20)
+    assert sky.station.sleep is not None
+    begins_s = desk.from_s + ahead_s
+    while not is_receiving(sky.station) and sky.agenda.now_s() < begins_s + 60:
+        sky.run(1)
+    early_s = begins_s - sky.agenda.now_s()
+    print(f"rendezvous: drift={drift} ahead_s={ahead_s} early_s={early_s:.1f}")
+    assert 0 <= early_s <= 0.11 * ahead_s + 3
+    sky.run(begins_s - sky.agenda.now_s())
+    desk.broadcast(100)
+    assert sky.node.receiver.heard > 30 or not is_receiving(sky.station)
+    sky.run(300)
+    assert not is_listening(sky)
+
+
+def _wake(sky: Sky) -> None:
+    """Somebody lifts the float of a cover for a moment: it is awake, and says so."""
+    sky.station.set_pin("float", 1)
+    sky.run(3)
+    sky.station.set_pin("float", 0)
+
+
+def test_a_lid_that_opens_ends_a_broadcast_at_once() -> None:
+    sky = Sky(settings={0: 86400, 1: 86400, 2: 86400}, node_type="cover", boot_ms=800)
+    sky.run(900)
+    desk = Sender(sky, 2500)
+    _wake(sky)
+    desk.invite()
+    assert desk.call(60, 200) == COMES
+    sky.run(desk.from_s + 61 - sky.agenda.now_s())
+    assert is_receiving(sky.station)
+    desk.broadcast(20)
+    assert is_receiving(sky.station)
+    sky.station.set_pin("float", 1)
+    sky.run(2)
+    assert not is_receiving(sky.station)
+    assert not is_listening(sky)
+    sky.run(25)
+    assert [event.code for event in sky.peer.of(messages.Event)][-1] == 9, "level high"
