@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from protocols.wire.update import Pass, Update
 
 # The document that names the pass a start begins with: seconds until it begins u16 | seconds it lasts u16 | flags u8 |
-# session u16 | Hz u32 | spreading factor u8 | key (16 bytes, or none) | names of inputs that end it, joined by ","
+# session u16 | Hz u32 | spreading factor u8 | bytes of the next u8 | what the channel goes on from, as after a sleep |
+# key (16 bytes, or none) | names of inputs that end it, joined by ","
 DOCUMENT = "pass"
-HEAD = ">HHBHIB"
+HEAD = ">HHBHIBB"
 # What littlefs moves about, and what the outbox may ask for while a node receives: nothing else writes then.
 _SPARE_BLOCKS = 8
 _ENTRY_HEAD = 3  # of what is received (pieces.py)
@@ -161,24 +162,24 @@ def _agree(node: "Node", session: int, one: "Pass") -> None:
     order = session.to_bytes(2, "big")
     if wait_s > update.APPOINTMENT_S:
         jitter_s = _CHECK_JITTER_S * node.hal.random(1)[0] >> 8
-        at_s = ends_s = now_s + wait_s * 19 // 20 - _CHECK_IN_S - jitter_s
+        wait_s = wait_s * 19 // 20 - _CHECK_IN_S - jitter_s
     else:
-        early_s = update.START_S + (wait_s // update.DRIFT_OF if node.nap is not None else 0)
-        at_s = now_s + max(0, wait_s - early_s)
-        ends_s = at_s + 2 * early_s + one.lasts_s
         order += pack(">IB", one.freq_hz, one.sf) + one.secret
-    node.commands.order = pack(">II", at_s, ends_s) + order
+    _appoint(node, wait_s, one.lasts_s, order)
+
+
+def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
+    """In so many seconds, as far as this node's clock is to be trusted: it comes early, and stays for longer."""
+    early_s = update.START_S + (wait_s // update.DRIFT_OF if node.nap is not None else 0)
+    at_s = node.hal.clock.uptime_s() + max(0, wait_s - early_s)
+    node.commands.order = pack(">II", at_s, at_s + 2 * early_s + lasts_s) + order
     node.commands.pass_at_s = at_s
 
 
 def again(node: "Node", call: bytes) -> None:
     """A pass that was agreed in the life before, and begins later (`call` is what the document held)."""
-    now_s = node.hal.clock.uptime_s()
-    at_s = now_s + int.from_bytes(call[:2], "big")
-    ends_s = at_s + int.from_bytes(call[2:4], "big")
-    secret = call[12:28] if call[11] else b""
-    node.commands.order = pack(">II", at_s, ends_s) + call[5:12] + secret
-    node.commands.pass_at_s = at_s
+    secret = call[13:29] if call[11] else b""
+    _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[5:12] + secret)
 
 
 def _is_alarmed(node: "Node") -> bool:
@@ -205,7 +206,8 @@ def _reset(node: "Node", order: bytes, left_s: int) -> None:
     pins = ",".join(node.watch.rest()) if node.watch is not None else ""
     mute = 0 if pending.has_answered(node) else pending.MUTE
     freq_hz, sf = int.from_bytes(order[10:14], "big"), order[14]
-    call = pack(HEAD, 0, left_s, mute, int.from_bytes(order[8:10], "big"), freq_hz, sf)
-    Document(node.hal.state_fs, DOCUMENT).save(call + order[15:] + pins.encode())
     node.outbox.flush()
+    rest = node.session.rest()  # nothing is sent or accepted after this
+    call = pack(HEAD, 0, left_s, mute, int.from_bytes(order[8:10], "big"), freq_hz, sf, len(rest))
+    Document(node.hal.state_fs, DOCUMENT).save(call + rest + order[15:] + pins.encode())
     node.hal.reset()

@@ -41,14 +41,18 @@ class Call:
     """What a start is called to: the document that offers.py wrote."""
 
     def __init__(self, data: bytes) -> None:
-        self.wait_s, self.lasts_s, self.flags, self.session, self.freq_hz, self.sf = unpack_from(HEAD, data)
+        found = unpack_from(HEAD, data)
+        self.wait_s, self.lasts_s, self.flags, self.session, self.freq_hz, self.sf = found[:6]
         at = calcsize(HEAD)
+        self.channel = data[at : at + found[6]]
+        at += found[6]
         self.secret = data[at : at + _SECRET_BYTES] if self.freq_hz else b""
         names = data[at + len(self.secret) :].decode()
         self.pins = names.split(",") if names else []
 
     def packed(self) -> bytes:
-        head = (self.wait_s, self.lasts_s, self.flags, self.session, self.freq_hz, self.sf)
+        """For the pass after this one: a start between them says what its channel goes on from."""
+        head = (self.wait_s, self.lasts_s, self.flags, self.session, self.freq_hz, self.sf, 0)
         return pack(HEAD, *head) + self.secret + ",".join(self.pins).encode()
 
 
@@ -81,6 +85,8 @@ class Receiving:
         self.clock = hal.clock
         self.health = Health(hal, Document(hal.state_fs, "traceback"), boots.counted(hal.state_fs, False))
         self.session = Session(hal.state_fs, who, hal.clock, hal.random)
+        if call.channel:
+            self.session.resume(call.channel)
         self.carrier = self.make_carrier(who)
         self.receiver = OtaReceiver(Pieces(hal.state_fs), 0)
         self.release = reports.release(hal)
@@ -88,6 +94,7 @@ class Receiving:
         self.ends_s = now_s + call.lasts_s
         self.heard_s = now_s  # of the update
         self.next: "Call | None" = None  # the pass after this one
+        self.next_at_s = 0
         self._looked = -1  # rows that had come when it was last worked out whether they are enough
         hal.log("receiving update %d, for %d s" % (call.session, call.lasts_s))
 
@@ -168,11 +175,10 @@ class Receiving:
             return update.TOO_LONG
         if one.freq_hz and not self.can_hear(one):
             return update.NO_RADIO
+        if one.begins_in > 10 * update.APPOINTMENT_S:
+            return update.NOT_NOW  # as a node at work it is told again
         call = Call(self.call.packed())
-        waited_s = self.clock.uptime_s() - self.session.latest_at_s
-        call.wait_s = max(0, one.begins_in // 10 - waited_s)
-        if call.wait_s > update.APPOINTMENT_S:
-            return update.NOT_NOW  # as a node at work it will ask again
+        self.next_at_s = self.session.latest_at_s + one.begins_in // 10
         call.lasts_s, call.freq_hz, call.sf, call.secret = one.lasts_s, one.freq_hz, one.sf, one.secret
         self.next = call
         return update.COMES
@@ -204,6 +210,8 @@ class Receiving:
     def over(self, why: str) -> None:
         self.hal.log("update %d: %s, %d rows are missing" % (self.call.session, why, self.receiver.deficit()))
         if self.next is not None:
+            # Never at once: a node says hello between them, or the gateway would not know where its channel goes on.
+            self.next.wait_s = max(1, self.next_at_s - self.clock.uptime_s())
             try:
                 Document(self.hal.state_fs, DOCUMENT).save(self.next.packed())
             except (StorageError, OSError) as exc:

@@ -556,7 +556,8 @@ class SimStation:
             self.log.append(f"no identity: {exc}")
             self.power_cut()
         else:
-            self.on_start(self.node)
+            if isinstance(self.node, Node):  # and not a life that receives an update: that keeps no records
+                self.on_start(self.node)
 
 
 def blank_flash(identity: identity_file.Identity, blocks: int = STATE_BLOCKS) -> Flash:

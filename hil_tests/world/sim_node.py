@@ -282,7 +282,7 @@ class SimNode:
         if self.station.node is None and not self.is_asleep:
             self._lost_power()
             return
-        if node is not None:
+        if isinstance(node, Node):  # else it receives an update, and its records wait
             self.promises.name(node)
             self._waiting = _waiting(node)
         self._wake(wait_ms / 1000)
@@ -299,7 +299,7 @@ class SimNode:
         """Records that the gateway has not acknowledged."""
         if not self.is_on:
             return -1
-        return self._waiting if self.is_asleep else _waiting(self.node)
+        return _waiting(self.node) if isinstance(self.station.node, Node) else self._waiting
 
 
 def _waiting(node: Node) -> int:

@@ -56,7 +56,7 @@ LASTS_MAX_S = 300
 APPOINTMENT_S = 600
 # How much of a time a sleeping clock may be off, one in so many, and the seconds for a start on top.
 DRIFT_OF = 20
-START_S = 1
+START_S = 4
 _ALONE = 11
 _SECRET = 16
 _UPDATE_STATUS = 6
