@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
-from gateway import limits
+from gateway import update_limits
 from gateway.campaign_talk import Frame, Pass
 from gateway.links.broadcasts import Broadcasts
 from gateway.links.lora import Way
@@ -72,7 +72,7 @@ class Broadcaster:
             while True:
                 self.on_progress()
                 self.look()
-                await asyncio.sleep(limits.BROADCAST_LOOK_S)
+                await asyncio.sleep(update_limits.BROADCAST_LOOK_S)
         finally:
             for task in self._under_way.values():
                 task.cancel()
@@ -92,11 +92,11 @@ class Broadcaster:
 
     async def see_through(self, found: Pass) -> None:
         """All of one pass."""
-        rows_until_s = min(found.begins_s + limits.PASS_SENDS_S, found.ends_s)
+        rows_until_s = min(found.begins_s + update_limits.PASS_SENDS_S, found.ends_s)
         feed = _Feed(self._rows, found)
         names = covering({node: self._reach(node) for node in found.coming}, self._radios)
         turns = [
-            self._send_all(name, index * limits.BROADCAST_TURN_S, found, feed, rows_until_s)
+            self._send_all(name, index * update_limits.BROADCAST_TURN_S, found, feed, rows_until_s)
             for index, name in enumerate(names)
         ]
         await asyncio.gather(*turns)
@@ -118,9 +118,9 @@ class Broadcaster:
     async def _ask(self, name: str, found: Pass, question: Frame) -> None:
         """Twice, with the listening of a turn between, so that one burst of noise does not take both."""
         packet = self._seal(question)
-        for again in range(limits.PASS_QUESTIONS):
+        for again in range(update_limits.PASS_QUESTIONS):
             if again:
-                await asyncio.sleep(limits.BROADCAST_LISTEN_S)
+                await asyncio.sleep(update_limits.BROADCAST_LISTEN_S)
             if not await self._broadcasts.send(name, found.freq_hz, found.sf, packet, found.ends_s):
                 return
             self.counters["questions"] += 1
@@ -131,7 +131,7 @@ class Broadcaster:
 
 
 class _Feed:
-    """The rows of one pass, for radios that are not equally far: a few hundred at most (limits.PASS_SENDS_S)."""
+    """The rows of one pass, for radios that are not equally far: a few hundred at most (update_limits.PASS_SENDS_S)."""
 
     def __init__(self, rows: Rows, found: Pass) -> None:
         self._rows = rows

@@ -1,5 +1,7 @@
 """Every bound of the gateway in one place: the number, its reason, and what gives way when it is reached.
 
+Those of updates that many nodes hear at once are in update_limits.py.
+
 Bytes of the wire itself are bounded in protocols/wire/limits.py. What an integrator may need to change is
 in config.py; what is here follows from the protocol or protects the process.
 """
@@ -101,34 +103,6 @@ TURN_AROUND_US = 50_000
 # a bridge first listens whether the channel is free.
 FORWARDER_LEAD_S = 0.1
 BRIDGE_LEAD_S = 0.4
-# An update that is broadcast is sent in turns (links/turns.py): packets for so long, of which at most so much is on the
-# air, and then so long none. An alarm that fell into a turn comes again after 4 to 8 s: a turn is over by then, and the
-# next one not begun. With a tenth of the packets lost, a third copy is still due before 30 s are over, and a ninth of
-# the time is what it may meet a deaf radio for if 99 of 100 are to be in time.
-BROADCAST_TURN_S = 2.5
-BROADCAST_TURN_AIR_S = 2.0
-BROADCAST_LISTEN_S = 15.0
-# One packet: over before the window of an uplink that ended when it was handed over already.
-BROADCAST_AIR_US = 850_000
-# In a crowd: half of what answers may take, over a time in which one packet of any kind still fits, and which is
-# shorter than the silence that ends a pass for a node.
-BROADCAST_CROWD_SHARE = 0.04
-BROADCAST_CROWD_S = 25.0
-# Of what the plan's duty cycle leaves in an hour (duty.py counts up to 65 minutes); the rest is for answers.
-BROADCAST_DUTY_SHARE = 0.5
-BROADCAST_HOUR_S = 3900.0
-# Rows of a pass are sent for so long, and then the question. A node listens for 300 s at most, from up to 61 s before
-# the pass: 600 s of sleep by a clock that is 5 % fast, and 5 % and a second by that clock before.
-PASS_SENDS_S = 235.0
-PASS_QUESTIONS = 2
-# How often a broadcast that must wait for something without a known end looks again.
-BROADCAST_LOOK_S = 1.0
-# An answer that is not known yet: an ack with its envelope, in the window of an uplink heard just now.
-BROADCAST_ANSWER_BYTES = 64
-# A commit and the answer after it take so long at most; from then on only answers that wait are in the way.
-BROADCAST_ANSWER_S = 0.3
-# Windows to come that a broadcast keeps free of, for each radio: more uplinks in a second are a storm.
-BROADCAST_WINDOWS_MAX = 256
 # Exchanges with packets that wait for a window: a storm of 200 alarms within a second or two, several times. More are
 # not answered, and their nodes ask again.
 EXCHANGES_MAX = 1024

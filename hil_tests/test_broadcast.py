@@ -9,8 +9,8 @@ import pytest
 from hil_tests.cover_rig import percentile
 from hil_tests.pass_rig import FRAGMENT, SF, PassRig
 from hil_tests.world import pass_node
+from hil_tests.world.ota_world import PAUSE_ROWS, Losses, Memory
 from protocols.wire import airtime, ota, ota_host
-from tests.wire.ota_world import PAUSE_ROWS, Losses, Memory
 
 _ALARM_MAX_S = 30.0
 _RATIO_MAX = 1.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from gateway import limits
+from gateway import update_limits
 from gateway.links import radio as radios
 from gateway.links.radio import Radio
 from gateway.links.turns import Turns
@@ -57,14 +57,14 @@ class Broadcasts:
 
     def size_max(self, sf: int) -> int:
         """Bytes of the largest packet that is broadcast at this spreading factor; 0 for none."""
-        fits = airtime.size_max(airtime.lora(sf), limits.BROADCAST_AIR_US)
+        fits = airtime.size_max(airtime.lora(sf), update_limits.BROADCAST_AIR_US)
         return max(0, min(self._size_max(sf), fits))
 
     def wait_s(self, name: str, air_s: float) -> float:
         """How long until it is worth trying; 0: now."""
         radio, now_s = self._radios[name], self._now_s()
         if not radio.is_ready:
-            return limits.BROADCAST_LOOK_S
+            return update_limits.BROADCAST_LOOK_S
         turns = self._turns[name]
         wait_s = turns.wait_s(now_s, radio.lead_s + air_s, is_crowd=self._scheduler.is_crowd(name))
         if turns.is_full:
@@ -89,14 +89,14 @@ class Broadcasts:
             if refused.wait_s is None:
                 raise
             self.counters["broadcast_duty_waits"] += 1
-            return max(limits.BROADCAST_LOOK_S, float(refused.wait_s))
+            return max(update_limits.BROADCAST_LOOK_S, float(refused.wait_s))
         if not end_s:
-            return limits.BROADCAST_LOOK_S
+            return update_limits.BROADCAST_LOOK_S
         # A radio that can tell says at once that it took it, or at the end that it sent it; another one says nothing.
         await asyncio.wait((result,), timeout=end_s - self._now_s())
         if result.done() and result.result() != radios.SENT:
             self.counters["broadcast_again"] += 1
-            return limits.BROADCAST_LOOK_S
+            return update_limits.BROADCAST_LOOK_S
         self._turns[name].sent(end_s - air_s, air_s)
         self.air_s += air_s
         return 0.0

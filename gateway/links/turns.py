@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway import limits
+from gateway import update_limits
 
 
 class Turns:
@@ -18,7 +18,7 @@ class Turns:
 
     def __init__(self, hour_s: float = 0.0) -> None:
         self.is_full = False  # nothing more this hour
-        self._hour_s = hour_s * limits.BROADCAST_DUTY_SHARE
+        self._hour_s = hour_s * update_limits.BROADCAST_DUTY_SHARE
         self._sent: deque[tuple[float, float]] = deque()  # when it ended, and how long it took
         self._sent_s = 0.0
         self._began_s = self._ended_s = float("-inf")
@@ -29,15 +29,16 @@ class Turns:
         self._forget(now_s)
         self.is_full = bool(self._hour_s) and self._sent_s + air_s > self._hour_s
         if self.is_full:
-            return limits.BROADCAST_LOOK_S
+            return update_limits.BROADCAST_LOOK_S
         if (
             is_crowd
-            and self._of_late(now_s) + air_s > limits.BROADCAST_CROWD_S * limits.BROADCAST_CROWD_SHARE
+            and self._of_late(now_s) + air_s
+            > update_limits.BROADCAST_CROWD_S * update_limits.BROADCAST_CROWD_SHARE
         ):
-            return limits.BROADCAST_LOOK_S
+            return update_limits.BROADCAST_LOOK_S
         if self._is_on(now_s, air_s):
             return max(0.0, self._ended_s - now_s)
-        return max(0.0, self._ended_s + limits.BROADCAST_LISTEN_S - now_s)
+        return max(0.0, self._ended_s + update_limits.BROADCAST_LISTEN_S - now_s)
 
     def sent(self, begin_s: float, air_s: float) -> None:
         """It sends for so long."""
@@ -51,19 +52,19 @@ class Turns:
     def _is_on(self, now_s: float, air_s: float) -> bool:
         """Whether so much more still belongs to the turn that is on."""
         return (
-            now_s + air_s <= self._began_s + limits.BROADCAST_TURN_S
-            and self._air_s + air_s <= limits.BROADCAST_TURN_AIR_S
+            now_s + air_s <= self._began_s + update_limits.BROADCAST_TURN_S
+            and self._air_s + air_s <= update_limits.BROADCAST_TURN_AIR_S
         )
 
     def _of_late(self, now_s: float) -> float:
         total_s = 0.0
         for ended_s, air_s in reversed(self._sent):
-            if now_s - ended_s > limits.BROADCAST_CROWD_S:
+            if now_s - ended_s > update_limits.BROADCAST_CROWD_S:
                 break
             total_s += air_s
         return total_s
 
     def _forget(self, now_s: float) -> None:
         """What is older than an hour, as the law counts one (duty.py)."""
-        while self._sent and now_s - self._sent[0][0] > limits.BROADCAST_HOUR_S:
+        while self._sent and now_s - self._sent[0][0] > update_limits.BROADCAST_HOUR_S:
             self._sent_s -= self._sent.popleft()[1]

@@ -16,7 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from gateway import limits
+from gateway import limits, update_limits
 from gateway.links import radio as radios
 from gateway.links.crowd import Crowd
 from gateway.links.radio import Radio, RadioClock, Transmission, Uplink, later_us
@@ -104,9 +104,9 @@ class Scheduler:
         self._bookings: dict[str, list[_Booking]] = {name: [] for name in radios_by_name}
         # Windows of uplinks heard just now, whose answers may still be under way to here: begin and end.
         self._promised: dict[str, deque[tuple[float, float]]] = {
-            name: deque(maxlen=limits.BROADCAST_WINDOWS_MAX) for name in radios_by_name
+            name: deque(maxlen=update_limits.BROADCAST_WINDOWS_MAX) for name in radios_by_name
         }
-        self._drained: deque[Exchange] = deque(maxlen=limits.BROADCAST_WINDOWS_MAX)  # more may follow
+        self._drained: deque[Exchange] = deque(maxlen=update_limits.BROADCAST_WINDOWS_MAX)  # more may follow
         self._coming: dict[str, tuple[int, int]] = {}  # radio → when the rest of a frame is expected there
         self._handed: OrderedDict[int, _Handed] = OrderedDict()
         self._broadcasts: OrderedDict[int, Callable[[int], None]] = OrderedDict()
@@ -143,7 +143,7 @@ class Scheduler:
         clock.heard(uplink.at_us, now_s)
         ended_s = min(now_s, clock.at_s(uplink.at_us))
         begin_s = ended_s + FIRST_US / 1e6
-        answer_us = airtime.time_on_air_us(airtime.lora(uplink.sf), limits.BROADCAST_ANSWER_BYTES)
+        answer_us = airtime.time_on_air_us(airtime.lora(uplink.sf), update_limits.BROADCAST_ANSWER_BYTES)
         self._promised[uplink.radio].append((begin_s, begin_s + answer_us / 1e6))
         return ended_s
 
@@ -275,7 +275,7 @@ class Scheduler:
             end_s = one.until_s - _KEPT_S
             yield end_s - one.air_us / 1e6, end_s
         promised = self._promised[name]
-        while promised and promised[0][0] - FIRST_US / 1e6 + limits.BROADCAST_ANSWER_S < now_s:
+        while promised and promised[0][0] - FIRST_US / 1e6 + update_limits.BROADCAST_ANSWER_S < now_s:
             promised.popleft()  # there is an answer by now, or there will be none
         yield from promised
         for exchange in self._waiting:
@@ -283,7 +283,10 @@ class Scheduler:
                 yield exchange.begin_s, exchange.begin_s + _air_s(exchange.sf, len(exchange.queue[0]))
         for exchange in self._drained:
             if exchange.begin_s > now_s and any(one.radio == name for one in exchange.receptions):
-                yield exchange.begin_s, exchange.begin_s + _air_s(exchange.sf, limits.BROADCAST_ANSWER_BYTES)
+                yield (
+                    exchange.begin_s,
+                    exchange.begin_s + _air_s(exchange.sf, update_limits.BROADCAST_ANSWER_BYTES),
+                )
         if name in self._coming:
             at_us, length_us = self._coming[name]
             begin_s = self._clocks[name].at_s(at_us)

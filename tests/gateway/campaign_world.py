@@ -18,9 +18,9 @@ from gateway.campaign_files import Files, Part
 from gateway.campaign_plan import Plan
 from gateway.campaign_talk import Frame, Update, Way
 from gateway.campaigns import Campaigns
+from hil_tests.world.ota_world import Memory
 from protocols.wire import ota, outcomes, update
 from tests.gateway.desk import BY, Desk
-from tests.wire.ota_world import Memory
 
 T = TypeVar("T")
 CABLE = Way(listens=True, room=512)

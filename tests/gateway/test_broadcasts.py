@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from gateway import limits
+from gateway import update_limits
 from gateway.links import radio as radios
 from gateway.links.lora import Way
 from protocols.wire import airtime
@@ -101,7 +101,7 @@ def test_in_a_crowd_rows_take_a_twenty_fifth_and_answers_keep_their_share() -> N
     air_s = sum(one.end_s - one.begin_s for one in rows)
     print(f"rows={len(rows)} share={air_s / 100:.3f}")
     assert rows
-    assert air_s <= 100 * limits.BROADCAST_CROWD_SHARE
+    assert air_s <= 100 * update_limits.BROADCAST_CROWD_SHARE
     assert max(after.begin_s - before.end_s for before, after in pairwise(rows)) < 30
 
 
@@ -139,7 +139,7 @@ def test_what_would_outlast_a_window_or_the_plan_is_refused() -> None:
     sizes = {sf: rig.link.broadcasts.size_max(sf) for sf in range(7, 12)}
     print(sizes)
     for sf, size in sizes.items():
-        assert airtime.time_on_air_us(airtime.lora(sf), size) <= limits.BROADCAST_AIR_US
+        assert airtime.time_on_air_us(airtime.lora(sf), size) <= update_limits.BROADCAST_AIR_US
     too_long = rig.loop.create_task(rig.link.broadcasts.send("a", FREQ_HZ, 10, _ROW, 60))
     rig.run(1)
     with pytest.raises(EncodeError, match="216 bytes at SF10"):

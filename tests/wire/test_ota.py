@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hil_tests.world.ota_world import Memory, PowerCutError, World, finished
 from protocols.wire import airtime, ota, ota_host, parity
 from protocols.wire.errors import DecodeError, EncodeError
 from tests.wire import interpreters
-from tests.wire.ota_world import Memory, PowerCutError, World, finished
 
 DATA = random.Random(4).randbytes(40 * 50 - 9)
 
