@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway import limits as gateway_limits
+from gateway import update_limits
 from gateway.broadcast import Broadcaster, begins_in_ds
 from gateway.campaign_talk import Frame, Pass
 from hil_tests.air_rig import AirRig
@@ -84,7 +84,7 @@ class Maintainer:
         if plan is not None and plan.begins_s - self._now_s() > _NOTICE_S:
             plan.coming.add(address)
             begins_in_s = begins_in_ds(plan.begins_s, way.ended_s) / 10
-            yield Call(begins_in_s, round(gateway_limits.PASS_SENDS_S) + 5, plan.freq_hz, plan.sf).encode()
+            yield Call(begins_in_s, round(update_limits.PASS_SENDS_S) + 5, plan.freq_hz, plan.sf).encode()
 
     # -- broadcast.Rows --------------------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class PassRig(AirRig):
         left = max(
             1, self.maintainer.sender._left
         )  # of this round; a row and its share of the pauses take 1.7 s
-        within_s = min(gateway_limits.PASS_SENDS_S - 20, max(5.0, 1.7 * left))
+        within_s = min(update_limits.PASS_SENDS_S - 20, max(5.0, 1.7 * left))
         lying = [node for node in self.motions if node not in self._open]
         for node in rng.sample(lying, min(len(lying), max(1, round(within_s / _ALARM_EVERY_S)))):
             opening = Opening(node, rng.uniform(20, 85) if rng.random() < 0.5 else rng.uniform(100, 170), 1.0)
