@@ -1,9 +1,9 @@
 """One share of a sweep over updates, as a program of its own: it runs inside MicroPython, and on CPython.
 
-    install_main.py ROOT LIFE SEED SHARE SHARES
+    install_main.py ROOT LIFE SEED SHARE SHARES [cells]
 
-Does every SHARES-th cut beginning with number SHARE (SHARES odd, so that every variant has its turn). Prints a line of
-figures and the first failures.
+Does every SHARES-th cut beginning with number SHARE (SHARES odd, so that every variant has its turn). With `cells` only
+those that leave cells half-programmed, of every SHARES-th operation. Prints a line of figures and the first failures.
 """
 
 import sys
@@ -28,7 +28,8 @@ def match(envelope, device, keys):
 verified = [0]
 manifest.match = match
 
-from tests.firmware.install_world import Sweep, life  # noqa: E402  (behind what it is to use)
+from hil_tests.world.cutflash import UNSTABLE, VARIANTS  # noqa: E402  (behind what it is to use)
+from tests.firmware.install_world import Sweep, life  # noqa: E402
 
 if sys.implementation.name == "micropython":
     from vfs import VfsLfs2 as FileSystem
@@ -36,13 +37,20 @@ else:
     from hil_tests.world.flash import LittleFs as FileSystem
 
 
-def main(path, seed, share, shares):
+def main(path, seed, share, shares, kind=""):
     first, steps = life(path)
     sweep = Sweep(FileSystem, first, steps, seed)
-    sweep.run(lambda number: number % shares == share)
+
+    def chosen(number):
+        if kind:  # numbers begin at 1
+            operation, variant = (number - 1) // len(VARIANTS), (number - 1) % len(VARIANTS)
+            return variant >= UNSTABLE and operation % shares == share
+        return number % shares == share
+
+    sweep.run(chosen)
     print("cuts=%d wrong=%d operations=%d seed=%d" % (sweep.cuts, len(sweep.failures), len(sweep.log), seed))
     for text in sweep.failures:
         print("failure=" + text)
 
 
-main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), *sys.argv[6:])

@@ -18,17 +18,20 @@ from tests.firmware.test_powercut import micropython
 
 ROOT = Path(__file__).parents[2]
 SEED = 7
-# Of some 7,800 first cuts of one life, each followed by a second one in what comes after it: 1 in 61 in `make test`.
+# Of some 7,500 first cuts of one life, each followed by a second one in what comes after it: 1 in 61 in `make test`.
 SHARES = 61
+# `make soak`: four lives with other cells and bits, in three parts each, which may run beside one another.
+SOAK_SEEDS = (7, 8, 9, 10)
+SOAK_PARTS = 3
 
 
 def sweep(
-    interpreter: list[str], folder: Path, seed: int, share: int, shares: int
+    interpreter: list[str], folder: Path, seed: int, share: int, shares: int, kind: str = ""
 ) -> tuple[dict[str, int], str]:
     life = folder / "life.json"
     install_cases.write(life)
     words = [*interpreter, str(ROOT / "tests/firmware/install_main.py"), str(ROOT), str(life)]
-    words += [str(seed), str(share), str(shares)]
+    words += [str(seed), str(share), str(shares), *([kind] if kind else [])]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
     output = done.stdout + done.stderr
     line = next((text for text in output.splitlines() if text.startswith("cuts=")), "")
@@ -51,9 +54,18 @@ def test_the_same_on_cpython(tmp_path: Path) -> None:
     assert found["wrong"] == 0, shown
 
 
+def test_cells_caught_half_way_in_a_slot_hide_nothing_of_the_other(tmp_path: Path) -> None:
+    """Only cuts that leave cells unsteady: a starter that read before it steadied them failed two of some 1,300."""
+    found, shown = sweep(micropython(), tmp_path, SEED, 6, 27, "cells")
+    assert found["cuts"] > 100
+    assert found["wrong"] == 0, shown
+
+
 @pytest.mark.soak
-def test_a_power_cut_everywhere_in_updates(tmp_path: Path) -> None:
-    """Every operation of one life in every variant, and a second cut in each recovery."""
-    found, shown = sweep(micropython(), tmp_path, SEED, 0, 1)
-    assert found["cuts"] > 15_000
+@pytest.mark.parametrize("part", range(SOAK_PARTS))
+@pytest.mark.parametrize("seed", SOAK_SEEDS)
+def test_a_power_cut_everywhere_in_updates(seed: int, part: int, tmp_path: Path) -> None:
+    """Every operation of a life in every variant, and a second cut in each recovery: 60,000 in all."""
+    found, shown = sweep(micropython(), tmp_path, seed, part, SOAK_PARTS)
+    assert found["cuts"] > 5_000
     assert found["wrong"] == 0, shown
