@@ -170,7 +170,7 @@ def _agree(node: "Node", session: int, one: "Pass") -> None:
 
 def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
     """In so many seconds, as far as this node's clock is to be trusted: it comes early, and stays for longer."""
-    early_s = update.START_S + (wait_s // update.DRIFT_OF if node.nap is not None else 0)
+    early_s = 1 if node.nap is None else update.START_S + wait_s // update.DRIFT_OF
     at_s = node.hal.clock.uptime_s() + max(0, wait_s - early_s)
     node.commands.order = pack(">II", at_s, at_s + 2 * early_s + lasts_s) + order
     node.commands.pass_at_s = at_s

@@ -72,7 +72,7 @@ class Desk:
         self.street.say(alone(self.street.peer.latest_piv, **kind))
         return answers(self.street.peer)[-1]
 
-    def send(self, rows: int = 1 << 30) -> None:
+    def send(self, rows: int = 3000) -> None:
         """Everything that the sender has to say, until it has ended or so many messages went out."""
         sender = self.sender
         while not sender.is_ended and rows and self.state == TAKING and is_receiving(self.street.station):
