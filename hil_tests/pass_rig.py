@@ -22,10 +22,11 @@ from gateway.broadcast import Broadcaster, begins_in_ds
 from gateway.campaign_talk import Frame, Pass
 from hil_tests.air_rig import AirRig
 from hil_tests.cover_rig import Opening
+from hil_tests.errors import RigError
 from hil_tests.world import pass_node
 from hil_tests.world.air import Flight
 from hil_tests.world.pass_node import Call, Losses, PassNode
-from hil_tests.world.propagation import SNR_MIN_DB
+from hil_tests.world.propagation import SNR_MIN_DB, Spot
 from hil_tests.world.sim_gateway import quiet_logger
 from protocols.wire import ota, ota_host
 
@@ -33,7 +34,7 @@ SESSION, SF, FRAGMENT = 1, 7, 190
 _FIRST = 0x4000
 _MARGIN_DB = 10.0
 # The nodes speak for the first time within so long, and the first pass begins then: some are told too early.
-_ROUND_S, _FIRST_PASS_S = 400.0, 1100.0
+_ROUND_S, _FIRST_PASS_S = 1500.0, 2100.0
 # After the last report, until the next pass: what was lost on the way is told again.
 _REPORT_MARGIN_S = 240.0
 # 2 ** (4 + 4) s for a hundred reports: one in 2.5 s is no crowd.
@@ -41,7 +42,7 @@ _DELAY = 4
 _LONGEST_S = 6 * 3600.0
 _WHO = 0  # what a node without an update has to say
 _OPEN_S = 60.0
-_ALARM_EVERY_S = 8.0
+_ALARM_EVERY_S = 5.0
 _NOTICE_S = 10.0
 
 
@@ -67,9 +68,10 @@ class Maintainer:
         address, answer = int.from_bytes(frame[3:5], "big"), pass_node.what_is_in(frame, 7)
         if answer[0] in (ota.SETUP, ota.STATUS, ota.DELETE, ota.MISSING):
             self.sender.hear(address, answer)
-        commands = (
-            [] if answer[0] == pass_node.CALL else list(self._for(address, way, knows=answer[0] != _WHO))
-        )
+        elif answer[0] == pass_node.CALL and self.plan is not None and address in self.plan.told:
+            self.plan.coming.add(address)
+        asks = answer[0] in (_WHO, ota.STATUS, ota.MISSING)
+        commands = list(self._for(address, way, knows=answer[0] != _WHO)) if asks else []
         for command in commands or [b""]:
             way.send(address, pass_node.down_frame(address, command))
 
@@ -82,7 +84,7 @@ class Maintainer:
         elif receiver.is_stuck and (command := self.sender.for_node(address)) and command[0] == ota.MISSING:
             yield command
         if plan is not None and plan.begins_s - self._now_s() > _NOTICE_S:
-            plan.coming.add(address)
+            plan.told.add(address)
             begins_in_s = begins_in_ds(plan.begins_s, way.ended_s) / 10
             yield Call(begins_in_s, round(update_limits.PASS_SENDS_S) + 5, plan.freq_hz, plan.sf).encode()
 
@@ -94,13 +96,21 @@ class Maintainer:
             return []
         if plan.left is None:
             plan.left = 0
+            if not plan.coming:
+                self._appoint_next()
+                return []
+            self._only(plan.coming)
             self.sender.begin()
             self.sender.collected()
-            self._is_over = self.sender.is_ended
-            if not self._is_over:
-                self.passes += 1
-                self.begun(plan)
-        return [] if self._is_over else [plan]
+            self.passes += 1
+            self.begun(plan)
+        return [plan]
+
+    def _only(self, coming: set[int]) -> None:
+        """Rows are for those who come: the others count again when they were heard."""
+        for address, receiver in self.sender.receivers.items():
+            if address not in coming and receiver.state == ota_host.TAKING:
+                receiver.state = ota_host.GONE
 
     async def frame(self, found: Pass) -> Frame | None:
         command = self._row()
@@ -119,9 +129,13 @@ class Maintainer:
 
     async def question(self, found: Pass) -> Frame | None:
         self._is_over = True
+        self._appoint_next()
+        return self._frame(bytes((ota.STATUS, 1)))
+
+    def _appoint_next(self) -> None:
+        """When all have had their time to answer."""
         report_s = 1 << (self.sender.setup.delay + 4)
         self.appoint(self._now_s() + report_s + _REPORT_MARGIN_S)
-        return self._frame(bytes((ota.STATUS, 1)))
 
     def _frame(self, command: bytes) -> Frame:
         self._piv += 1
@@ -165,7 +179,7 @@ class PassRig(AirRig):
             self.light[address] = PassNode(
                 address,
                 self.air,
-                self._near(address),
+                *self._near(address),
                 freqs_hz,
                 SF,
                 self._losses(address),
@@ -175,11 +189,15 @@ class PassRig(AirRig):
                 self.random(f"light {address}"),
             )
 
-    def _near(self, address: int) -> Any:
-        """Where a tower hears it at the spreading factor of the pass."""
+    def _near(self, address: int) -> tuple[str, Spot]:
+        """A name, which decides what lies between, and a place where a tower hears it well enough for a pass."""
         needed_db = SNR_MIN_DB[SF] + _MARGIN_DB
-        tries = (self._spot(f"light {address} {number}", is_cover=False) for number in range(1000))
-        return next(spot for spot, snr_db in tries if snr_db >= needed_db)
+        for number in range(1000):
+            name = f"light {address} {number}"
+            spot, snr_db = self._spot(name, is_cover=False)
+            if snr_db >= needed_db:
+                return name, spot
+        raise RigError(f"node {address}: no place where a tower hears it at SF{SF}; make the town smaller")
 
     def update(self) -> None:
         """From the first word of it until nobody lacks anything, or nobody gets on."""
@@ -219,7 +237,7 @@ class PassRig(AirRig):
 
     @property
     def is_done(self) -> bool:
-        return all(node.is_whole for node in self.light.values()) and self.maintainer.sender.is_ended
+        return all(one.state == ota_host.COMPLETE for one in self.maintainer.sender.receivers.values())
 
     def _weigh(self, flight: Flight) -> None:
         payload = flight.signal.payload

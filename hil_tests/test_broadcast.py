@@ -57,8 +57,9 @@ def _an_update(
     seed: int,
     *,
     nodes: int = 100,
-    covers: int = 20,
-) -> None:
+    covers: int = 12,
+) -> tuple[float, list[float]]:
+    """What went down beside the oracle's, and how late the alarms were."""
     losses: dict[int, PassLosses] = {}
     its: list[PassRig] = []
 
@@ -102,22 +103,32 @@ def _an_update(
         print(f"passes_a_node={sum(one.passes for one in used) / nodes:.1f}", end=" ")
         print(f"check_ins={sum(one.check_ins for one in used)} listening_at_end={rig.listening()}")
         assert rig.complete == nodes, f"seed {seed}: {rig.maintainer.sender.to_document()}"
-        assert sent_s <= _RATIO_MAX * oracle_s, f"seed {seed}"
-        assert percentile(latencies, 0.99) <= _ALARM_MAX_S, f"seed {seed}: {rig.describe()}"
         assert rig.listening() == 0, f"seed {seed}"
         assert max(one.longest_s for one in used) <= pass_node.PASS_MAX_S + 1, f"seed {seed}"
         assert sum(one.check_ins for one in used) > 0, "nobody was told early enough to check in"
         assert rig.judge.problems == [], f"seed {seed}"
+        return sent_s / oracle_s, latencies
 
 
 def test_an_update_goes_to_thirty_nodes_at_once_and_alarms_are_told_meanwhile(tmp_path: Path) -> None:
-    _an_update(tmp_path, 20, 0.3, True, seed=5, nodes=30, covers=10)
+    ratio, latencies = _an_update(tmp_path, 20, 0.3, True, seed=5, nodes=30, covers=10)
+    assert ratio <= _RATIO_MAX
+    assert percentile(latencies, 0.99) <= _ALARM_MAX_S
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("share", "in_bursts"), CASES)
-@pytest.mark.parametrize("fragments", [20, 94, 427])
-def test_an_update_goes_to_a_hundred_nodes_at_once(
-    tmp_path: Path, fragments: int, share: float, in_bursts: bool
-) -> None:
-    _an_update(tmp_path, fragments, share, in_bursts, seed=5)
+def test_an_update_goes_to_a_hundred_nodes_at_once(tmp_path: Path) -> None:
+    ratios: dict[tuple[int, float, bool], float] = {}
+    latencies: list[float] = []
+    for fragments in (20, 94, 427):
+        for share, in_bursts in CASES:
+            folder = tmp_path / f"{fragments} {share} {in_bursts}"
+            folder.mkdir()
+            ratios[fragments, share, in_bursts], told = _an_update(
+                folder, fragments, share, in_bursts, seed=5
+            )
+            latencies += told
+    print(f"alarms={len(latencies)} p50_s={percentile(latencies, 0.5):.1f}", end=" ")
+    print(f"p99_s={percentile(latencies, 0.99):.1f} ratio_worst={max(ratios.values()):.3f}")
+    assert percentile(latencies, 0.99) <= _ALARM_MAX_S
+    assert max(ratios.values()) <= _RATIO_MAX, ratios

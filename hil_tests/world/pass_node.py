@@ -29,14 +29,14 @@ UP, DOWN, GROUP = b"\x0f\xfe\x01", b"\x0f\xfe\x02", b"\x0f\xfe\x03"
 WANTS_ANSWER = 0x20
 # Of a sealed message, beside the command: envelope and message. OTA.md sections 6 and 6.3, SPEC.md section 3.
 _UP_REST, _DOWN_REST, _GROUP_REST = 28, 21, 23
-ACK_BYTES = 46
+ACK_BYTES = 17
 CALL = 0x41
 COMES = 0
 # OTA.md section 6.2.
-PASS_MAX_S, SILENT_S, APPOINTMENT_S = 300.0, 120.0, 600.0
+PASS_MAX_S, SILENT_S, APPOINTMENT_S, CHECK_IN_SPREAD_S = 300.0, 120.0, 600.0, 200.0
 _DRIFT = 0.05
 # A node with something missing and no appointment says so again.
-_AGAIN_S = 600.0
+_AGAIN_S = 60.0
 
 
 def up_frame(address: int, count: int, answer: bytes) -> bytes:
@@ -98,7 +98,6 @@ class Used:
     longest_s: float = 0.0  # continuous
     passes: int = 0
     check_ins: int = 0
-    late: int = 0  # passes whose first row came before it listened
     uplinks: int = 0
 
 
@@ -109,6 +108,7 @@ class PassNode:
         self,
         address: int,
         air: Air,
+        name: str,
         spot: Spot,
         channels_hz: list[int],
         sf: int,
@@ -133,9 +133,11 @@ class PassNode:
         self._tuning: Tuning | None = None
         self._since_s = 0.0
         self._is_following = False
+        self._date = 0  # counts appointments
+        self._has_date = False
         self._turn = 0  # timers of what is over do nothing
         self._last_heard_s = 0.0
-        site = air.place(self, f"node {address}", spot)
+        site = air.place(self, name, spot)
         site.has_own_losses = True
 
     # -- time ------------------------------------------------------------------------------------------------
@@ -206,39 +208,40 @@ class PassNode:
             return
         self._says.pop(0)
         self._is_speaking = False
-        call: Call | None = None
         for command in self._heard:
             if command[:1] == bytes((CALL,)):
-                call = Call.decode(command)
                 self._says.append(bytes((CALL, COMES)))
-                self._call, self._call_from_s = call, self._ended_s
+                self._appoint(Call.decode(command))
             elif command:
                 answer = self.ota.hear(1, command)
                 if answer is not None:
                     self._says.append(answer)
         if self._says:
             self._speak()
-        else:
-            self._go_on()
-
-    _call: Call | None = None
-    _call_from_s = 0.0
-
-    def _go_on(self) -> None:
-        """Nothing more to say: to the pass, or to sleep."""
-        call, self._call = self._call, None
-        if self.is_whole:
-            return
-        if call is None:
+        elif not self.is_whole and not self._has_date:
             self._sleep(_AGAIN_S * self._rng.uniform(0.9, 1.1), self.say_status)
-            return
-        wait_s = self._call_from_s + call.begins_in_s - self._clock.now_s()
+
+    def _appoint(self, call: Call) -> None:
+        """It goes to a pass when that is due, whether what it says was answered or not. What is too far away is no
+        appointment yet: then it asks again."""
+        self._date += 1
+        self._has_date = True
+        wait_s = self._ended_s + call.begins_in_s - self._clock.now_s()
         if wait_s > APPOINTMENT_S:
-            self.used.check_ins += 1
-            self._sleep(wait_s * 19 / 20 - 300 - self._rng.uniform(0, 60), self.say_status)
-            return
-        early_s = wait_s * _DRIFT + 1
-        self._sleep(max(0.0, wait_s - early_s), lambda: self._come(call, early_s))
+            self._when(wait_s * 19 / 20 - 300 - self._rng.uniform(0, CHECK_IN_SPREAD_S), self._check_in)
+        else:
+            early_s = wait_s * _DRIFT + 1
+            self._when(max(0.0, wait_s - early_s), lambda: self._come(call, early_s))
+
+    def _when(self, local_s: float, action: Callable[[], Any]) -> None:
+        date = self._date
+        due_s = local_s * (1 + self.drift)
+        self._clock.call_later(due_s, lambda: action() if self._date == date else None)
+
+    def _check_in(self) -> None:
+        self._has_date = False
+        self.used.check_ins += 1
+        self.say_status()
 
     @property
     def is_whole(self) -> bool:
@@ -248,7 +251,11 @@ class PassNode:
 
     def _come(self, call: Call, early_s: float) -> None:
         """Its clock says that the pass begins in `early_s`; it may as well have begun, or begin so much later."""
+        if self._tuning is not None:
+            self._stop()
         self._turn += 1
+        self._says.clear()
+        self._is_speaking = self._has_date = False
         self.used.passes += 1
         now_s = self._clock.now_s()
         self.pass_began_s = now_s
