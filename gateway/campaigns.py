@@ -101,7 +101,8 @@ class Campaigns:
         if code == campaign_steps.NO_RADIO and found is not None:
             talk.has_no_radio = True
         elif code != campaign_steps.COMES:
-            talk.next_s = now_s + limits.NOT_NOW_S
+            pause_s = limits.NOT_NOW_ON_CABLE_S if talk.is_on_cable else limits.NOT_NOW_ON_AIR_S
+            talk.next_s = now_s + pause_s
         elif found is not None:  # until then it is told anew only if it asks
             talk.next_s = found.ends_s
         elif is_alone:
