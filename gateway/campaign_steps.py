@@ -37,6 +37,8 @@ def on_status(member: Member, release: int, session: int, answer: bytes) -> Memb
         return member
     if member.target is not None and release >= member.target:
         return _runs_it(member)
+    if member.state == GONE and member.reason == "not-now" and answer == bytes((CALL, NOT_NOW)):
+        return member  # as before
     member = _back(member)
     if member.ran is not None and release != member.ran and member.state in (ASKED, OFFERED, RECEIVING):
         # It runs something else than it did: what was chosen for it may start from the wrong base.
@@ -77,8 +79,8 @@ def on_hello(member: Member) -> Member:
 
 
 def on_silence(member: Member) -> Member:
-    """It was not heard for longer than it was to be waited for. It may come back."""
-    reason = campaign_reasons.vanishing(member.state)
+    """There was no progress for longer than it was to be waited for. It may come back."""
+    reason = member.reason or campaign_reasons.vanishing(member.state)
     return member._replace(state=GONE, reason=reason, vanished=member.state)
 
 

@@ -175,6 +175,39 @@ def test_a_node_that_can_not_receive_now_is_asked_again_and_says_so(tmp_path: Pa
     play(tmp_path, story, nodes=1)
 
 
+def test_an_alarm_that_lasts_holds_nobody_up(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first, second, third = world.nodes.values()
+        first.is_busy = third.is_busy = True
+        await world.begin(
+            making.Choice(canary=(first.address, second.address)), PLAN._replace(patience_s=300)
+        )
+        await world.live(30)
+        member = world.desk.store.read(lambda reader: rows.member(reader, 1, first.address))
+        assert member is not None
+        assert (member.state, member.reason, member.vanished) == (rows.GONE, "not-now", rows.RECEIVING)
+        assert third.receiver.setup is not None  # the wave after that of the first is open
+        assert world.campaign() == rows.ENDED
+
+    play(tmp_path, story, nodes=3)
+
+
+def test_one_that_waits_for_a_broadcast_is_not_gone(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.engine.passes._heartbeat_s = lambda address: 86_400
+        await world.begin(making.Choice(), PLAN._replace(patience_s=3600))
+        await world.live(3, AIR)
+        for _ in range(25):
+            for _ in range(61):  # a tick passes over no more than a minute
+                world.desk.clock.pass_s(59)
+                await world.engine.tick()
+            assert set(world.states().values()) == {rows.RECEIVING}
+        await world.live(200, AIR)
+        assert set(world.states().values()) == {rows.INSTALLED}
+
+    play(tmp_path, story, nodes=3)
+
+
 def test_a_gateway_that_is_off_for_a_day_has_waited_for_nobody(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         first, *_ = world.nodes.values()
