@@ -36,6 +36,8 @@ class Books:
         self.members: dict[int, Member] = {}
         self.boards: dict[int, str] = {}
         self.endings = 0
+        self.is_expected: Callable[[int], bool] = lambda address: False
+        """Whether a node has an appointment, and is silent until then."""
         self._active: dict[int, float] = {}
         self._event = 0
         self._ticked_s = self._saved_s = clock.monotonic()
@@ -101,7 +103,9 @@ class Books:
             return None
         active_s = int(self._active.get(campaign.id, campaign.active_s))
         before = found[0]
-        after = step(before)._replace(since_s=max(active_s, before.since_s))
+        after = step(before)
+        if _is_further(before, after):
+            after = after._replace(since_s=max(active_s, before.since_s))
         if after.state != before.state:
             after = after._replace(changed_ms=self._clock.unix_ms())
         if after != before:
@@ -225,7 +229,10 @@ class Books:
         return [
             one.node
             for one in self.members.values()
-            if one.campaign == campaign.id and one.wave <= campaign.wave and is_overdue(one, plan, active_s)
+            if one.campaign == campaign.id
+            and one.wave <= campaign.wave
+            and is_overdue(one, plan, active_s)
+            and not self.is_expected(one.node)
         ]
 
     def _is_due(self, campaign: Campaign) -> bool:
@@ -272,8 +279,15 @@ def tally(counted: rows.Counts) -> tuple[int, int]:
     return failed, failed + installed
 
 
+def _is_further(before: Member, after: Member) -> bool:
+    """Whether there was progress; to be heard alone is none: an alarm that lasts would hold up all the others."""
+    return (before.state, before.session, before.deficit, before.ran) != (
+        after.state, after.session, after.deficit, after.ran,
+    )  # fmt: skip
+
+
 def is_overdue(member: Member, plan: Plan, active_s: float) -> bool:
-    """Whether it was waited for long enough. On trial a node may need three days to decide, and is given more."""
+    """Whether it made no progress for long enough. On trial a node may need three days to decide, and is given more."""
     if member.state in rows.FINAL or member.state == rows.GONE:
         return False
     is_on_trial = member.state in (rows.RECEIVED, rows.TRYING)

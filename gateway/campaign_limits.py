@@ -29,8 +29,8 @@ TRIAL_PATIENCE_S = 5 * 86_400
 # --- talking to a node -------------------------------------------------------------------------------
 # What was said and not answered is said again at an uplink after so long.
 RESEND_S = 30.0
-# A node that said "not now" is asked again after so long.
-NOT_NOW_S = 600.0
+# A node that said "not now" (it has an alarm, say) is asked again after so long.
+NOT_NOW_ON_CABLE_S, NOT_NOW_ON_AIR_S = 20.0, 600.0
 # Sessions tried with one node; it refuses one whose number it knows, and forgets one that came to nothing.
 TRIES_MAX = 4
 # Rows that go to one node before it is asked what it has: on a cable a second's worth, which its port buffers;

@@ -49,6 +49,11 @@ class Passes:
     def is_planned(self, session: int, sf: int) -> bool:
         return (session, sf) in self._passes
 
+    def expects(self, address: int) -> bool:
+        """Whether a node said that it comes to a pass which is not over."""
+        now_s = self._clock.monotonic()
+        return any(address in found.coming and now_s <= found.ends_s for found in self._passes.values())
+
     def _plan(self, session: int, way: Way, mates: list[int], now_s: float) -> Pass:
         """So late that every mate will have been heard, at the pace it promised."""
         slowest_s = max((self._heartbeat_s(one) or 0.0 for one in mates), default=0.0)

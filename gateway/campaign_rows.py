@@ -61,7 +61,7 @@ SCHEMA = (
         tries INTEGER NOT NULL,        -- sessions that came to nothing
         vanished TEXT NOT NULL,        -- of one that is gone: the state it was in
         changed_ms INTEGER NOT NULL,
-        since_s INTEGER NOT NULL,      -- active_s of the campaign when it was last heard in this matter
+        since_s INTEGER NOT NULL,      -- active_s of the campaign when there was progress last
         PRIMARY KEY (campaign, node)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS campaign_node_of ON campaign_node (node)",

@@ -37,6 +37,8 @@ def on_status(member: Member, release: int, session: int, answer: bytes) -> Memb
         return member
     if member.target is not None and release >= member.target:
         return _runs_it(member)
+    if member.state == GONE and member.reason == "not-now" and answer == bytes((CALL, NOT_NOW)):
+        return member  # as before
     member = _back(member)
     if member.ran is not None and release != member.ran and member.state in (ASKED, OFFERED, RECEIVING):
         # It runs something else than it did: what was chosen for it may start from the wrong base.
@@ -47,12 +49,13 @@ def on_status(member: Member, release: int, session: int, answer: bytes) -> Memb
         return _on_who(member, release)
     if not is_ours:
         return member
+    member = member._replace(reason="")
     if kind == ota.SETUP and len(answer) == 2:
         return _on_setup(member, answer[1])
     if kind == ota.STATUS and len(answer) == 5:
         return _on_received(member, answer[3])
-    if kind == CALL and len(answer) == 2 and answer[1] == update.NO_SESSION and member.state == RECEIVING:
-        return _next_try(member)
+    if kind == CALL and len(answer) == 2 and member.state == RECEIVING:
+        return _on_call(member, answer[1])
     if kind == ota.DELETE and len(answer) == 2:
         return member._replace(session=None)
     return member
@@ -76,8 +79,8 @@ def on_hello(member: Member) -> Member:
 
 
 def on_silence(member: Member) -> Member:
-    """It was not heard for longer than it was to be waited for. It may come back."""
-    reason = campaign_reasons.vanishing(member.state)
+    """There was no progress for longer than it was to be waited for. It may come back."""
+    reason = member.reason or campaign_reasons.vanishing(member.state)
     return member._replace(state=GONE, reason=reason, vanished=member.state)
 
 
@@ -104,6 +107,12 @@ def _on_setup(member: Member, refusal: int) -> Member:
         return member._replace(state=REFUSED, reason="no-room")
     after = _next_try(member)
     return after if after.state != REFUSED else after._replace(reason="not-wanted")
+
+
+def _on_call(member: Member, code: int) -> Member:
+    if code == update.NO_SESSION:
+        return _next_try(member)
+    return member._replace(reason="not-now") if code == NOT_NOW else member
 
 
 def _on_received(member: Member, missing: int) -> Member:

@@ -52,6 +52,7 @@ class Campaigns:
         self._clock = clock
         self._sessions = Sessions(store, random_bytes)
         self.passes = Passes(self._sessions, clock, heartbeat_s)
+        self.books.is_expected = self.passes.expects
         self.may_broadcast = may_broadcast
         self._talks: dict[int, Talk] = {}
         self._budgets: dict[int, Budget] = {}
@@ -101,7 +102,8 @@ class Campaigns:
         if code == campaign_steps.NO_RADIO and found is not None:
             talk.has_no_radio = True
         elif code != campaign_steps.COMES:
-            talk.next_s = now_s + limits.NOT_NOW_S
+            pause_s = limits.NOT_NOW_ON_CABLE_S if talk.is_on_cable else limits.NOT_NOW_ON_AIR_S
+            talk.next_s = now_s + pause_s
         elif found is not None:  # until then it is told anew only if it asks
             talk.next_s = found.ends_s
         elif is_alone:
@@ -186,7 +188,7 @@ class Campaigns:
         if talk.begins_s > now_s or not self._may_begin(campaign, way):
             return []
         talk.next_s = now_s + limits.RESEND_S
-        if member.state == rows.RECEIVING:
+        if member.state == rows.RECEIVING or (member.state == rows.GONE and member.reason == "not-now"):
             return self._call(member, talk, way)
         if member.state in (rows.WAITING, rows.GONE) or member.ran is None:
             await self._ask(member)

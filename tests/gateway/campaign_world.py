@@ -48,6 +48,7 @@ class SimNode:
     release: int = 1
     has_radio: bool = True
     is_there: bool = True
+    is_busy: bool = False  # with an alarm, say
     flash: Memory = field(default_factory=Memory)
     ending: tuple[int, int] | None = None  # a record that nobody acknowledged yet
     in_pass: bool = False
@@ -68,6 +69,8 @@ class SimNode:
             if self.receiver.setup is None or self.receiver.session != said.session:
                 return b"\x41\x03"
             called = update.decode_pass(command)
+            if self.is_busy:
+                return b"\x41\x02"
             if called.freq_hz and not self.has_radio:
                 return b"\x41\x01"
             self.in_pass, self.coming = True, called if called.freq_hz else None
@@ -102,6 +105,7 @@ class World:
         self.nodes = {0x100 + at: SimNode(0x100 + at) for at in range(nodes)}
         self.said: list[tuple[int, Update]] = []
         self.cast: list[Frame] = []
+        self.kills = 0
         self.kill_in = -1  # writes until the gateway is killed, before one or after it
         self._write = office.store.write
         office.store.write = self.write  # type: ignore[method-assign]
@@ -226,6 +230,7 @@ class World:
             try:
                 await self.turn(way=way)
             except KilledError:
+                self.kills += 1
                 self.kill_in = -1
                 self.start()
                 for node in self.nodes.values():

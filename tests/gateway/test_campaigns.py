@@ -118,29 +118,94 @@ def test_a_broadcast_brings_it_to_all_and_no_piv_is_used_twice(tmp_path: Path, s
         sent = [(frame.session, frame.command) for frame in world.cast if frame.command[0] == ota.DATA]
         assert len(sent) == len(set(sent))
         alone = sum(one.command[0] == ota.DATA for _, one in world.said)
-        print(f"broadcast_rows={len(sent)} rows_alone={alone} fragments=4")
+        print(f"broadcast_rows={len(sent)} rows_alone={alone}")
         assert len(sent) > 0
 
     play(tmp_path, story, seed, nodes=12, loss=0.2)
 
 
 @pytest.mark.parametrize("way", [CABLE, AIR], ids=["cable", "air"])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seeds", [range(8), pytest.param(range(8, 208), marks=pytest.mark.soak)], ids=["sample", "all"]
+)
 def test_a_gateway_killed_again_and_again_ends_as_one_that_was_not(
-    tmp_path: Path, seed: int, way: Way
+    tmp_path: Path, seeds: range, way: Way
 ) -> None:
+    kills = 0
+
     async def story(world: World) -> None:
+        nonlocal kills
         first, second, *_ = world.nodes.values()
         first.health, second.health = outcomes.CRASHED, outcomes.number("space")
         await world.begin(making.Choice(canary=2, shares=(0.5, 1.0)), PLAN._replace(halt_count=5))
         await world.live(600, way, kill_each=6)
         wanted = dict.fromkeys(world.nodes, rows.INSTALLED)
         wanted |= {first.address: rows.ROLLED_BACK, second.address: rows.REFUSED}
-        assert world.states() == wanted, f"seed {seed}"
+        assert world.states() == wanted
         assert world.campaign() == rows.ENDED
         assert {node.release for node in world.nodes.values()} == {1, 2}
+        kills += world.kills
 
-    play(tmp_path, story, seed, nodes=8, loss=0.1)
+    for seed in seeds:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        try:
+            play(folder, story, seed, nodes=8, loss=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+    print(f"campaigns={len(seeds)} kills={kills}")
+    assert kills > 2 * len(seeds)
+
+
+def test_a_node_that_can_not_receive_now_is_asked_again_and_says_so(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        (node,) = world.nodes.values()
+        node.is_busy = True
+        await world.begin()
+        await world.live(4)
+        member = world.desk.store.read(lambda reader: rows.member(reader, 1, node.address))
+        assert member is not None
+        assert (member.state, member.reason) == (rows.RECEIVING, "not-now")
+        node.is_busy = False
+        await world.live(20)
+        member = world.desk.store.read(lambda reader: rows.member(reader, 1, node.address))
+        assert member is not None
+        assert (member.state, member.reason) == (rows.INSTALLED, "")
+
+    play(tmp_path, story, nodes=1)
+
+
+def test_an_alarm_that_lasts_holds_nobody_up(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first, second, third = world.nodes.values()
+        first.is_busy = third.is_busy = True
+        await world.begin(
+            making.Choice(canary=(first.address, second.address)), PLAN._replace(patience_s=300)
+        )
+        await world.live(30)
+        member = world.desk.store.read(lambda reader: rows.member(reader, 1, first.address))
+        assert member is not None
+        assert (member.state, member.reason, member.vanished) == (rows.GONE, "not-now", rows.RECEIVING)
+        assert third.receiver.setup is not None  # the wave after that of the first is open
+        assert world.campaign() == rows.ENDED
+
+    play(tmp_path, story, nodes=3)
+
+
+def test_one_that_waits_for_a_broadcast_is_not_gone(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.engine.passes._heartbeat_s = lambda address: 86_400
+        await world.begin(making.Choice(), PLAN._replace(patience_s=3600))
+        await world.live(3, AIR)
+        for _ in range(25):
+            for _ in range(61):  # a tick passes over no more than a minute
+                world.desk.clock.pass_s(59)
+                await world.engine.tick()
+            assert set(world.states().values()) == {rows.RECEIVING}
+        await world.live(200, AIR)
+        assert set(world.states().values()) == {rows.INSTALLED}
+
+    play(tmp_path, story, nodes=3)
 
 
 def test_a_gateway_that_is_off_for_a_day_has_waited_for_nobody(tmp_path: Path) -> None:
