@@ -59,6 +59,7 @@ class Stage:
     hotline: Hotline | None = None
     began_s: float = field(default_factory=time.time)
     seen: list[dict[str, Any]] = field(default_factory=list)
+    untold: frozenset[str] = frozenset()  # events that are of no interest here
     watchers: list[Callable[[], None]] = field(
         default_factory=list
     )  # asked again and again while time passes
@@ -118,6 +119,8 @@ class Stage:
 
     def _look(self) -> None:
         for event in self._new_events():
+            if event["name"] in self.untold:
+                continue
             self.seen.append(event)
             told = f"{self._whose(event)}{event['name']} {event['state']}"
             detail = "" if event["detail"] == "null" else f": {event['detail']}"

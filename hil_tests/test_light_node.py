@@ -153,6 +153,7 @@ def test_an_update_that_is_kept_and_one_that_is_given_up(tmp_path: Path, fate: s
         assert _outcome(real) == outcome
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("off_h", "outcome"), [(24, outcomes.INSTALLED), (74, outcomes.SILENT)])
 def test_nobody_answers_while_it_is_on_trial(tmp_path: Path, off_h: int, outcome: int) -> None:
     with Pair(tmp_path, HEALTHY) as pair:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from firmware import slots
-from firmware.hal import WAKE_NONE
+from firmware.hal import CAUSE_HARD_RESET, WAKE_NONE
 from hil_tests.world.flash import Flash, LittleFs
-from hil_tests.world.sim_hal import SimStation
+from hil_tests.world.sim_hal import SimReset, SimStation
 from protocols.wire import release
 
 if TYPE_CHECKING:
@@ -46,6 +46,17 @@ class SlotStation(SimStation):
             return int(release.decode(file.read()).sequence)
 
     def _start(self, cause: int, wake: int = WAKE_NONE) -> None:
+        """What installs an update ends with a reset, before there is a node."""
+        while True:
+            try:
+                self._boot(cause, wake)
+                return
+            except SimReset:
+                self.resets += 1
+                self.rtc.lose_memory()
+                cause, wake = CAUSE_HARD_RESET, WAKE_NONE
+
+    def _boot(self, cause: int, wake: int) -> None:
         """As firmware/starter.py does it."""
         found = slots.Slots(LittleFs(self.app))
         slot = found.starts
