@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import tidegate
 from firmware.slots import NONE
 from firmware.slots import Slots as OnNode
-from flash_tools import errors, flash_content, inspect_image, shipped, signing, slots_on_chip
+from flash_tools import board_at, errors, flash_content, inspect_image, shipped, signing, slots_on_chip
 from flash_tools import release as releasing
 from flash_tools.errors import FlashToolError, ReleaseError
 from flash_tools.flashing import Progress, verify_board
@@ -232,3 +233,16 @@ def test_verify_says_what_a_node_runs_that_was_updated() -> None:
     found = verify_board(bench.port, wanted, Progress(), attempts=2)
     assert found.differing
     assert found.runs == "release 9 in /b, which came over the air"
+
+
+def test_a_provisioned_board_holds_the_newest_release_of_its_kind(releases: Path) -> None:
+    images = board_at.Images(board_at.Manner(release=releases, downgrade=True))
+    unit: Any = SimpleNamespace(
+        wanted=SimpleNamespace(board=BOARD, node_type="river"), mac="24:0a:c4:00:01:10"
+    )
+    order: Any = SimpleNamespace(unit=unit, state=None, identity=None, replaces=False)
+    content = images.content(order)
+    assert (content.release, content.version, content.downgrade) == (2, "0.1.0+r2", True)
+    assert content.app == shipped.program(ROOT, BOARD, "river", releases).image.data
+    with pytest.raises(ReleaseError, match="no release of cover on"):
+        images.make(BOARD, "cover")
