@@ -168,6 +168,8 @@ class Node:
 class Chip:
     """One node: its flash, and a start of it after the other until nothing is under way."""
 
+    boot = BOOT
+
     def __init__(self, mount, flash, start):
         self.flash = flash
         self._mount = mount
@@ -186,10 +188,10 @@ class Chip:
 
     def _boot(self, files):
         """What MicroPython reads before anything of ours can steady the flash."""
-        for path in BOOT:
+        for path in self.boot:
             try:
                 with files.open(path, "rb") as file:
-                    if file.read(1000) != BOOT[path]:
+                    if file.read(1000) != self.boot[path]:
                         raise Wrong("%s is another" % path)
             except OSError as exc:
                 raise Wrong("%s can not be read: %r" % (path, exc))

@@ -116,15 +116,15 @@ class Chip:
         self.runs = -1
         self.phase = -1
 
-    def app(self, is_steady):
-        if not is_steady and self.flash.unstable:
+    def app(self):
+        if self.flash.unstable:
             steady(self._app)
         return Files(self._mount, self._app)
 
     def board(self, place):
         if self.flash.unstable:
             steady(self._state)
-        return Board(Files(self._mount, self._state), self.app, 0, Places(self.flash, place))
+        return Board(Files(self._mount, self._state), self.app(), 0, Places(self.flash, place))
 
     def image(self, place):
         """The sequence of the image in a place that is whole, 0: there is none."""

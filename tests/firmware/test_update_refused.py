@@ -116,6 +116,6 @@ def test_whoever_writes_the_flash_is_believed(yard: Yard) -> None:
 def test_a_record_of_the_slots_that_no_node_writes_starts_the_first_one(yard: Yard) -> None:
     for record in (b"", b"\1", b"\7\xff" + bytes(6), b"\0\2" + bytes(6), bytes(9)):
         yard.fresh()
-        Document(yard.app(True), "slots", ("/1", "/2")).save(record)
+        Document(yard.app(), "slots", ("/1", "/2")).save(record)
         assert yard.start()
         assert yard.runs == RUNS
