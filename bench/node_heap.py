@@ -22,7 +22,7 @@ from firmware.nodes import MODULES  # noqa: E402
 from flash_tools.images import SLOT, compile_module, compile_tree  # noqa: E402
 
 # Not part of the firmware on the unix port: its stand-ins for the hardware are of the virtual board.
-_HARDWARE = ("firmware.hal.board", "firmware.hal.app", "firmware.hal.radio_port")
+_HARDWARE = ("firmware.hal.board", "firmware.hal.app", "firmware.hal.places", "firmware.hal.radio_port")
 # What carries frames: loaded by assembly.py, and kept.
 _ON_A_LINE = ("firmware.carrier", "firmware.uplink")
 _ON_AIR = (

@@ -89,10 +89,7 @@ def _install(hal: "Hal", pending: "Pending") -> None:
     base = Tree(app, slots.FOLDERS[running])
     whole = Whole(hal.state_fs)
     length = int.from_bytes(whole.read(_HEAD_BYTES), "big")
-    mine = _mine(base)
-    # A program that was flashed meanwhile may trust others, and be newer: then it is judged anew.
-    if pending.f[PHASE] == RECEIVED or pending.f[JUDGE] != mine.sequence:
-        _verify(hal, pending, mine, whole.read(min(length, manifest.MAX_ENVELOPE + 1)))
+    _judge(hal, pending, base, whole, length)
     start = _HEAD_BYTES + length
     _check_payload(whole, start, pending)
     hal.feed_watchdog()
@@ -104,6 +101,13 @@ def _install(hal: "Hal", pending: "Pending") -> None:
         raise Refused("space", "%d blocks are needed" % needed)
     _write(hal, pending, app, spare, whole, start)
     _arm(hal, pending, app, running, spare)
+
+
+def _judge(hal: "Hal", pending: "Pending", base: "Tree", whole: "Whole", length: int) -> None:
+    """Verify it, unless the release that runs did so already: one that was flashed meanwhile may trust others."""
+    mine = _mine(base)
+    if pending.f[PHASE] == RECEIVED or pending.f[JUDGE] != mine.sequence:
+        _verify(hal, pending, mine, whole.read(min(length, manifest.MAX_ENVELOPE + 1)))
 
 
 def _mine(base: "Tree") -> "Release":

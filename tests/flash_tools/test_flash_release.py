@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,11 +16,20 @@ from typer.testing import CliRunner
 import tidegate
 from firmware.slots import NONE
 from firmware.slots import Slots as OnNode
-from flash_tools import errors, flash_content, inspect_image, shipped, signing, slots_on_chip
+from flash_tools import (
+    board_at,
+    errors,
+    flash_content,
+    images,
+    inspect_image,
+    shipped,
+    signing,
+    slots_on_chip,
+)
 from flash_tools import release as releasing
 from flash_tools.errors import FlashToolError, ReleaseError
 from flash_tools.flashing import Progress, verify_board
-from flash_tools.images import image_of
+from flash_tools.images import compile_module, image_of
 from flash_tools.mint import ROOT
 from flash_tools.release_book import Book
 from hil_tests.world.esp.haste import hurried
@@ -146,9 +156,25 @@ def test_reading_the_slots_of_a_chip_takes_some_blocks_of_it_and_not_all() -> No
     assert slots_on_chip.read(lambda _at, size: b"\xff" * size, (0, len(image)), board.BLOCK_SIZE) is None
 
 
+def small_slot(*_: object) -> dict[str, bytes]:
+    """The part of a program that says who it is: a whole one takes seconds to compile, and test_release.py does."""
+    source = (ROOT / "firmware/reports.py").read_text(encoding="utf-8")
+    return {
+        "main.py": b"from firmware import main\n",
+        "firmware/reports.mpy": compile_module(source, "firmware.reports"),
+    }
+
+
 @pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shop") / "releases"
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of two releases; and programs that are none are as small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(releasing, "slot_tree", small_slot)
+        patch.setattr(images, "slot_tree", small_slot)
+        yield two_releases(tmp_path_factory.mktemp("shop") / "releases")
+
+
+def two_releases(folder: Path) -> Path:
     book = Book.begin(folder, "tidegate.example")
     signer = signing.generate(folder.parent / "key", "es256")
     book.add(signer.algorithm, signer.public, "daily")
@@ -232,3 +258,16 @@ def test_verify_says_what_a_node_runs_that_was_updated() -> None:
     found = verify_board(bench.port, wanted, Progress(), attempts=2)
     assert found.differing
     assert found.runs == "release 9 in /b, which came over the air"
+
+
+def test_a_provisioned_board_holds_the_newest_release_of_its_kind(releases: Path) -> None:
+    kinds = board_at.Images(board_at.Manner(release=releases, downgrade=True))
+    unit: Any = SimpleNamespace(
+        wanted=SimpleNamespace(board=BOARD, node_type="river"), mac="24:0a:c4:00:01:10"
+    )
+    order: Any = SimpleNamespace(unit=unit, state=None, identity=None, replaces=False)
+    content = kinds.content(order)
+    assert (content.release, content.version, content.downgrade) == (2, "0.1.0+r2", True)
+    assert content.app == shipped.program(ROOT, BOARD, "river", releases).image.data
+    with pytest.raises(ReleaseError, match="no release of cover on"):
+        kinds.make(BOARD, "cover")
