@@ -29,6 +29,9 @@ DOCUMENT = "pass"
 HEAD = ">HHBHIBB"
 # What littlefs moves about, and what the outbox may ask for while a node receives: nothing else writes then.
 _SPARE_BLOCKS = 8
+# Of MicroPython itself (protocols/wire/interpreter.py): in the descriptor of a setup; the command that brings it.
+IS_ONE = 1 << 31
+FILL = 0x42
 _ENTRY_HEAD = 3  # of what is received (pieces.py)
 # An appointment is checked again so long before it, and up to so much earlier, or a street of nodes would ask at once.
 _CHECK_IN_S = 300
@@ -67,6 +70,8 @@ def _answer(node: "Node", session: int, command: bytes) -> "bytes | None":
         return _setup(node, session, command)
     if kind == ota.DELETE:
         return bytes((ota.DELETE, _delete(node, session)))
+    if kind == FILL:
+        return _micropython(node, command)
     if kind == COME:
         return bytes((COME, _come(node, session, update.decode_pass(command))))
     return None  # the rest is for a node in a pass
@@ -97,8 +102,13 @@ def _setup(node: "Node", session: int, command: bytes) -> "bytes | None":
     had, kept = _head(node)
     refusal = 0
     if (had, kept) != (session, said):
-        if session <= had or int.from_bytes(command[7:], "little") <= reports.release(node.hal):
+        descriptor = int.from_bytes(command[7:], "little")
+        if descriptor >= IS_ONE:
+            refusal = _of_micropython(node)
+        elif descriptor <= reports.release(node.hal):
             refusal = ota.NOT_WANTED
+        if session <= had:
+            refusal |= ota.NOT_WANTED
         if (count + 2 * MAX_MISSING) * (size + _ENTRY_HEAD) > _room(node):
             refusal |= ota.NO_ROOM
         if not refusal:
@@ -127,7 +137,36 @@ def _delete(node: "Node", session: int) -> int:
 
 
 def _is_under_way(node: "Node") -> bool:
-    return pending.Pending(node.hal.state_fs).f[pending.PHASE] not in (pending.NOTHING, pending.TOLD)
+    return _phase(node) not in (pending.NOTHING, pending.TOLD, pending.FILLING)
+
+
+def _phase(node: "Node") -> int:
+    return int(pending.Pending(node.hal.state_fs).f[pending.PHASE])
+
+
+# -- MicroPython itself ---------------------------------------------------------------------------------------------
+
+
+def _of_micropython(node: "Node") -> int:
+    """Why it is not taken: this is how a setup of it is refused, before anything of it comes."""
+    if node.identity.radio is not None:
+        return ota.NO_INDEX  # megabytes are for a cable
+    return 0 if node.hal.has_places() else ota.NO_ROOM
+
+
+def _micropython(node: "Node", command: bytes) -> "bytes | None":
+    """As filling.py answers the question, which has no room here; a piece is for a node in a pass."""
+    if len(command) > 1:
+        return None
+    f = pending.Pending(node.hal.state_fs).f
+    awaited = at = b"\0\0\0\0"
+    runs = (Document(node.hal.state_fs, "micropython").load() or awaited)[:4]
+    sequence = f[pending.SEQUENCE].to_bytes(4, "little")
+    if f[pending.PHASE] in (pending.FILLING, pending.FILLED):
+        awaited, at = sequence, f[pending.PAYLOAD_SIZE].to_bytes(4, "little")
+    elif f[pending.PHASE] == pending.ON_TRIAL and f[pending.SLOT] >= pending.PLACES:
+        runs = sequence
+    return bytes((FILL,)) + awaited + at[:3] + runs
 
 
 # -- a pass ---------------------------------------------------------------------------------------------------------
@@ -137,7 +176,7 @@ def _come(node: "Node", session: int, one: "Pass") -> int:
     if not node.session.is_timely(one.answers):
         raise FrameError("late", "it answers uplink %d" % one.answers)
     had, kept = _head(node)
-    if had != session or not kept:
+    if had != session or not (kept or _phase(node) == pending.FILLING):
         return NO_SESSION
     if one.lasts_s > update.LASTS_MAX_S:
         return TOO_LONG

@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from firmware.filling import Filling
     from firmware.hal import Hal
     from firmware.session import Identity
     from protocols.wire.messages import Hello
@@ -93,6 +94,7 @@ class Receiving:
         now_s = hal.clock.uptime_s()
         self.ends_s = now_s + call.lasts_s
         self.heard_s = now_s  # of the update
+        self.filling: "Filling | None" = None  # of MicroPython itself
         self.next: "Call | None" = None  # the pass after this one
         self.next_at_s = 0
         self._looked = -1  # rows that had come when it was last worked out whether they are enough
@@ -150,6 +152,19 @@ class Receiving:
         if command:
             self.take(message.session, command)  # type: ignore[union-attr]
 
+    def fill(self, command: bytes) -> "bytes | None":
+        """A piece of MicroPython itself; with the last one this life is over."""
+        if self.filling is None:
+            from firmware.filling import Filling
+
+            self.filling = Filling(self.hal)
+        answer = self.filling.hear(command)
+        if self.filling.is_full:
+            if answer is not None:
+                self.say(answer)
+            self.reset()
+        return answer
+
     def answered(self) -> None:
         """An authentic frame came down."""
 
@@ -161,7 +176,10 @@ class Receiving:
             self.say(bytes((update.COME, self.come(session, one))))
         elif session == self.call.session:
             self.heard_s = self.clock.uptime_s()
-            answer = self.receiver.hear(session, command)
+            if command[0] == offers.FILL:
+                answer = self.fill(command)
+            else:
+                answer = self.receiver.hear(session, command)
             if answer is not None:
                 self.say(answer)
 

@@ -273,6 +273,10 @@ class Bench:
         """One that needs no fresh uplink before it."""
         self._say(message)
 
+    def skip_ahead(self) -> None:
+        """The node may have been reset: what is said from now on is above all that it reserved for what it heard."""
+        self._my_numbers().skip_ahead()
+
     @property
     def latest_piv(self) -> int:
         """Of the uplink that was heard last; -1: none was."""

@@ -125,6 +125,9 @@ if TYPE_CHECKING:
         def open_program(self, path: str) -> Any:
             """A file of the slot that this program is in, to read from. OSError: it is not there."""
 
+        def has_places(self) -> bool:
+            """Whether there are two places for MicroPython."""
+
         def places(self) -> "Places | None":
             """The two places for MicroPython; None on a board that has one MicroPython for good."""
 

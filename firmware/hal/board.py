@@ -149,6 +149,9 @@ class Board:
     def open_program(self, path: str) -> "Any":
         return open(sys.path[0] + "/" + path, "rb")
 
+    def has_places(self) -> bool:
+        return bool(esp32.Partition.find(esp32.Partition.TYPE_DATA, 0))
+
     def places(self) -> "Places | None":
         from firmware.hal.places import find
 

@@ -1,5 +1,7 @@
 """The two places for MicroPython on a board that has them, and ESP-IDF's `otadata`, which says which one is started."""
 
+from binascii import crc32
+
 import esp32
 
 from firmware.modules import forget
@@ -84,6 +86,8 @@ def is_pending() -> bool:
         entry = bytearray(32)
         for sector in (0, 1):
             part.readblocks(sector, entry)
-            if int.from_bytes(entry[24:28], "little") == _PENDING_VERIFY:
+            state, crc = int.from_bytes(entry[24:28], "little"), int.from_bytes(entry[28:], "little")
+            # What a power cut left of another entry may look like one.
+            if state == _PENDING_VERIFY and crc == crc32(entry[:4], 0xFFFFFFFF):
                 return True
     return False

@@ -323,6 +323,9 @@ class SimHal:
     def open_program(self, path: str) -> Any:
         return self._station.open_program(path)
 
+    def has_places(self) -> bool:
+        return False
+
     def places(self) -> None:
         return None
 

@@ -79,7 +79,8 @@ class Places:
 
     @property
     def is_pending(self):
-        return any(entry[1] == _ota.PENDING_VERIFY for entry in self._otadata().entries)
+        data = self._otadata()
+        return any(data.entries[at][1] == _ota.PENDING_VERIFY and data.is_intact(at) for at in (0, 1))
 
     def confirm(self):
         data = self._otadata()
@@ -116,15 +117,12 @@ class Chip:
         self.runs = -1
         self.phase = -1
 
-    def app(self):
-        if self.flash.unstable:
-            steady(self._app)
-        return Files(self._mount, self._app)
-
     def board(self, place):
         if self.flash.unstable:
+            steady(self._app)
             steady(self._state)
-        return Board(Files(self._mount, self._state), self.app(), 0, Places(self.flash, place))
+        app, state = (Files(self._mount, part) for part in (self._app, self._state))
+        return Board(state, app, 0, Places(self.flash, place))
 
     def image(self, place):
         """The sequence of the image in a place that is whole, 0: there is none."""
