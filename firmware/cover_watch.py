@@ -85,6 +85,11 @@ class CoverWatch:
         """Of the cover to its pose; -1 when nobody knows: no pose, or a chip that says nothing."""
         return self._cover.angle_cdeg if self._is_fresh and self._missed < _TRIES else -1
 
+    @property
+    def is_unplaced(self) -> bool:
+        """Whether there is no angle because nobody knows yet how the cover lies: the chip answers."""
+        return self._cover.pose is None and self._is_fresh and self._missed < _TRIES
+
     def restore(self, raised: int) -> None:
         self._cover.restore(raised & (1 << _FLOAT) - 1)
         self._float_raised = raised >> _FLOAT & 1 == 1
@@ -227,6 +232,11 @@ class Tilt:
 
     def __init__(self, watch: "CoverWatch") -> None:
         self._watch = watch
+
+    @property
+    def optional(self) -> "tuple[int, ...]":
+        """Without a pose there is no angle, which is no fault; it may be on its way to its place for days."""
+        return (0,) if self._watch.is_unplaced else ()
 
     def measure(self, readings: "Readings") -> "Iterator[int]":
         """See the head of firmware.sensors for the contract."""
