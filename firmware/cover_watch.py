@@ -82,8 +82,8 @@ class CoverWatch:
 
     @property
     def angle_cdeg(self) -> int:
-        """Of the cover to its pose; -1 when nobody knows: no pose, or a chip that says nothing."""
-        return self._cover.angle_cdeg if self._is_fresh and self._missed < _TRIES else -1
+        """Of the cover to its pose; -1 before there was one, -2 when the chip says nothing."""
+        return self._cover.angle_cdeg if self._is_fresh and self._missed < _TRIES else -2
 
     def restore(self, raised: int) -> None:
         self._cover.restore(raised & (1 << _FLOAT) - 1)
@@ -224,6 +224,7 @@ class Tilt:
 
     count = 1
     errors = 0
+    optional: "tuple[int, ...]" = ()
 
     def __init__(self, watch: "CoverWatch") -> None:
         self._watch = watch
@@ -235,6 +236,8 @@ class Tilt:
                 break
             yield PERIOD_MS
         angle = self._watch.angle_cdeg
+        # Without a pose there is no angle, which is no fault: it may be on its way to its place for days.
+        self.optional = (0,) if angle == -1 and self._watch._cover.pose is None else ()
         readings[0] = None if angle < 0 else (angle + 5) // 10
 
 

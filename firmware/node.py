@@ -109,7 +109,6 @@ class Node:
         kept = boots.alarm_state(self._alarm_file, self.outbox)
         self.alarms = Alarms(made.rules, series, unpack_from(">I", kept)[0], watch_bits)
         self.maintenance = Maintenance(hal.clock, kept[4:])
-        self.alarms.unfitted = self.sampler.unfitted()
         if self.watch is not None:
             self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
         self.sampler.corrections = boots.corrections(self)
@@ -241,6 +240,7 @@ class Node:
         for i, checker in enumerate(self._checkers):
             flags[i] = checker.check(self._begun_s, values[i])
         derived = () if self._derive is None else self._derive(self._memory, self._begun_s, values, flags)
+        self.alarms.unfitted = self.sampler.unfitted()
         changes = self.alarms.update(values, flags, derived)
         if self.maintenance.seconds:
             changes = []  # not applied, they come again with the first set after it

@@ -34,6 +34,7 @@ from gateway import (
     keys,
     limits,
     marks,
+    positions,
     quality_checks,
     radios,
     registry,
@@ -91,6 +92,7 @@ DATABASE_NAME = "tidegate.db"
 STOP = "stop"
 EXTRA_SCHEMA = (
     *registry.SCHEMA,
+    *positions.SCHEMA,
     *twice.schema(registry.SCHEMA),
     *commands.SCHEMA,
     *wishes.SCHEMA,

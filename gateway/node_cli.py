@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gateway import positions
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, NodeArgument, WhyOption, ask, date_of
 from gateway.errors import GatewayError
 
@@ -81,6 +82,26 @@ def site_add(
     typer.echo(f"site {made['site']}: made in area {made['area']}.")
 
 
+@site_app.command("locate")
+def site_locate(
+    site: Annotated[str, typer.Argument(metavar="SITE")],
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="LAT,LON", help="Degrees of WGS 84, as GPS shows them: 30.274,120.155."),
+    ] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Nobody knows where it is.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    why: WhyOption = "",
+) -> None:
+    """Say where a site is: work orders and `site list` tell it."""
+    if (at is None) != forget:
+        raise typer.BadParameter("one of --at LAT,LON and --forget.")
+    position = None if at is None else positions.parse(at)
+    words = {} if position is None else position._asdict()
+    ask(config, {"operation": "site.locate", "site": site, "why": why, **words})
+    typer.echo(f"site {site}: " + ("nobody knows where it is." if position is None else f"is at {position}."))
+
+
 @site_app.command("assign")
 def site_assign(
     site: Annotated[str, typer.Argument(metavar="SITE")],
@@ -138,7 +159,8 @@ def site_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
         typer.echo(json.dumps(reply, indent=1))
         return
     for site in reply["sites"]:
-        typer.echo(f"{site['area']}/{site['site']}  {site['title']}")
+        where = f"  at {positions.Position(site['lat'], site['lon'])}" if "lat" in site else ""
+        typer.echo(f"{site['area']}/{site['site']}  {site['title']}{where}")
         for row in reply["assignments"]:
             if row["site"] == site["site"]:
                 until = "now" if row["to_ms"] is None else date_of(row["to_ms"])

@@ -5,8 +5,8 @@ JSON lines (one object a line) or TOML ([[node]] tables), with the same keys:
     {"address": "0012", "node_type": "river_station", "area": "330106", "site": "yuhang-3",
      "master_secret": "<32 hex digits>", "master_salt": "<16 hex digits>"}
 
-area and site may be missing. Every problem of a file is reported at once, with its line, and never with a
-key in it.
+area and site may be missing; lat and lon say where the site is, in degrees of WGS 84. Every problem of a file is
+reported at once, with its line, and never with a key in it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from gateway import positions
 from gateway.errors import RegistryError
 from gateway.keys import NodeKeys
+from gateway.positions import Position
 from gateway.toml_lines import key_lines, line_of
 from protocols.wire.limits import MASTER_SALT_SIZE, MASTER_SECRET_SIZE, MAX_ADDRESS, MAX_NAME
 
@@ -29,7 +31,7 @@ REQUIRED = ("address", "node_type", "master_secret", "master_salt")
 # Minted like a node, and none: it opens no frame and is never heard of as one.
 BRIDGE = "bridge"
 # `board` and `minted` are notes of the minting tool: allowed, not needed here.
-OPTIONAL = ("area", "site", "board", "minted")
+OPTIONAL = ("area", "site", "lat", "lon", "board", "minted")
 # One level of an MQTT topic (config.py says the same of areas).
 LEVEL = re.compile(r"[^/+#\s]{1,64}\Z")
 PROBLEMS_MAX = 20
@@ -43,6 +45,7 @@ class MintedNode(NamedTuple):
     area: str | None
     site: str | None
     keys: NodeKeys
+    position: Position | None = None  # of its site
 
 
 def parse(text: str, name: str) -> list[MintedNode]:
@@ -124,6 +127,19 @@ def _problems(row: dict[str, Any]) -> Iterator[str]:
                 yield f"{key} {problem}"
         elif key in REQUIRED:
             yield f"{key} is missing."
+    yield from _position_problems(row)
+
+
+def _position_problems(row: dict[str, Any]) -> Iterator[str]:
+    lat, lon = row.get("lat"), row.get("lon")
+    if lat is None and lon is None:
+        return
+    if row.get("site") is None:
+        yield "lat and lon are those of a site: name it."
+    try:
+        positions.check(lat, lon)
+    except RegistryError as exc:
+        yield str(exc)
 
 
 def _address_problem(value: object) -> str:
@@ -170,4 +186,5 @@ def _node(row: dict[str, Any]) -> MintedNode:
     if address is None:  # _problems has let it through
         raise RegistryError("address is not allowed.")
     keys = NodeKeys(bytes.fromhex(row["master_secret"]), bytes.fromhex(row["master_salt"]))
-    return MintedNode(address, row["node_type"], row.get("area"), row.get("site"), keys)
+    position = None if row.get("lat") is None else positions.check(row["lat"], row["lon"])
+    return MintedNode(address, row["node_type"], row.get("area"), row.get("site"), keys, position)

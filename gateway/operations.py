@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from gateway import limits, node_file
+from gateway import limits, node_file, positions
 from gateway.command_words import args_of
 from gateway.commands import OPERATIONS, Commands, Report
 from gateway.errors import CommandError, ControlError, GatewayError
-from gateway.registry import By, Registry
+from gateway.registry import By, Registry, Site
 from gateway.tokens import Tokens
 from gateway.wishes import Wishes
 from protocols.wire import codes
@@ -79,6 +79,7 @@ class Operations:
             "node.show": self._do_node_show,
             "node.remove": self._do_node_remove,
             "site.add": self._do_site_add,
+            "site.locate": self._do_site_locate,
             "site.assign": self._do_site_assign,
             "site.replace": self._do_site_replace,
             "site.list": self._do_site_list,
@@ -148,6 +149,12 @@ class Operations:
         )
         return made._asdict()
 
+    async def _do_site_locate(self, request: Request, by: By) -> Reply:
+        lat, lon = request.get("lat"), request.get("lon")
+        position = None if lat is None and lon is None else positions.check(lat, lon)
+        await self._registry.locate(_need(request, "site", str), position, by)
+        return {} if position is None else position._asdict()
+
     async def _do_site_assign(self, request: Request, by: By) -> Reply:
         made = await self._registry.assign(
             _need(request, "site", str), _address(request), by, _may(request, "from_ms", int)
@@ -161,9 +168,13 @@ class Operations:
 
     async def _do_site_list(self, request: Request, by: By) -> Reply:
         return {
-            "sites": [site._asdict() for site in self._registry.sites()],
+            "sites": [self._site(site) for site in self._registry.sites()],
             "assignments": [assignment._asdict() for assignment in self._registry.assignments()],
         }
+
+    def _site(self, site: Site) -> Reply:
+        position = self._registry.position_of(site.site)
+        return site._asdict() | ({} if position is None else position._asdict())
 
     async def _do_command_send(self, request: Request, by: By) -> Reply:
         name = _need(request, "command", str)

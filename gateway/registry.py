@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple, Protocol, TypeVar
 
-from gateway import limits
+from gateway import limits, positions
 from gateway.clock import Clock
 from gateway.errors import KeyFileError, RegistryError
 from gateway.keys import NodeKeys, Vault
 from gateway.node_file import LEVEL, MintedNode
+from gateway.positions import Position
 
 T = TypeVar("T")
 
@@ -132,6 +133,7 @@ class Registry:
         self._nodes: dict[int, Node] = {}
         self._sealed: dict[int, bytes] = {}
         self._sites: dict[str, Site] = {}
+        self._positions: dict[str, Position] = {}
         self._assignments: dict[int, list[Assignment]] = {}
         # A change is checked against what is in memory, so the one before it must have arrived there.
         self._changing = asyncio.Lock()
@@ -149,6 +151,7 @@ class Registry:
                 self._sealed[row[0]] = row[4]
         for row in connection.execute("SELECT site, area, title FROM site"):
             self._sites[row[0]] = Site(*row)
+        self._positions = positions.load(connection)
         rows = connection.execute("SELECT node, from_ms, to_ms, site FROM assignment ORDER BY node, from_ms")
         for row in rows:
             self._assignments.setdefault(row[0], []).append(Assignment(*row))
@@ -205,6 +208,10 @@ class Registry:
         """Every site, by name."""
         return [self._sites[name] for name in sorted(self._sites)]
 
+    def position_of(self, site: str) -> Position | None:
+        """Where a site is, when somebody has said so."""
+        return self._positions.get(site)
+
     def assignments(self) -> list[Assignment]:
         """Every assignment, by node and time."""
         return [
@@ -240,6 +247,11 @@ class Registry:
         sealed = {node.address: self._vault.seal(node.address, node.keys) for node in new}
         rows = [Node(node.address, node.node_type, now_ms, None) for node in new]
         sites = self._sites_of(new)
+        # What a file says of a site that has a position is of the day on which it was minted.
+        places = {
+            node.site: node.position for node in new
+            if node.site is not None and node.position is not None and node.site not in self._positions
+        }  # fmt: skip
         assignments = [
             Assignment(node.address, now_ms if self._assignments.get(node.address) else 0, None, node.site)
             for node in new
@@ -253,6 +265,8 @@ class Registry:
                 [(*row, sealed[row.address]) for row in rows],
             )
             _insert_sites(connection, sites, now_ms)
+            for site, position in places.items():
+                positions.put(connection, site, position)
             connection.executemany(
                 "INSERT INTO assignment (node, from_ms, to_ms, site) VALUES (?, ?, ?, ?)", assignments
             )
@@ -261,6 +275,7 @@ class Registry:
 
         await self._store.write(write)
         self._sites.update((site.site, site) for site in sites)
+        self._known_at(places)
         for assignment in assignments:
             self._assignments.setdefault(assignment.node, []).append(assignment)
         for row in rows:
@@ -345,6 +360,30 @@ class Registry:
             await self._store.write(write)
             self._sites[site] = made
             return made
+
+    async def locate(self, site: str, position: Position | None, by: By) -> None:
+        """The site is there; None: nobody knows."""
+        async with self._changing:
+            if site not in self._sites:
+                near = get_close_matches(site, self._sites, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise RegistryError(
+                    f"there is no site {site!r:.80}.{hint} `tidegate gateway site list` shows all."
+                )
+            now_ms = self._clock.unix_ms()
+
+            def write(connection: sqlite3.Connection) -> None:
+                positions.put(connection, site, position)
+                audit(connection, now_ms, by, "site.locate", site, "" if position is None else str(position))
+
+            await self._store.write(write)
+            self._known_at({site: position})
+
+    def _known_at(self, found: Mapping[str, Position | None]) -> None:
+        for site, position in found.items():
+            self._positions.pop(site, None)
+            if position is not None:
+                self._positions[site] = position
 
     async def assign(self, site: str, address: int, by: By, from_ms: int | None = None) -> Assignment:
         """Let node `address` serve `site` from `from_ms` on (default now); what it served before ends there.

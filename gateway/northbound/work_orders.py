@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from gateway import alarm_rows, civil
+from gateway import alarm_rows, civil, positions
 from gateway.alarm_machine import RAISED
 from gateway.alarm_rows import Alarm, Changed
 from gateway.areas import Areas
@@ -373,11 +373,13 @@ class WorkOrders:
             alarm.rule, alarm.rule, alarm.rule, alarm.severity, "event"
         )
         tier = self._tier(alarm, change)
+        position = self._store.read(lambda reader: positions.of_site(reader, alarm.site))
         until = civil.at(alarm.noticed_ms, settings.zone) + timedelta(days=settings.days)
         story = work_order.Story(
             zh=rule.zh, en=rule.en, severity=alarm.severity, place=alarm.site, node=f"{alarm.node:04x}",
             since=self._civil(alarm.raised_ms), detail=alarm_rows.detail_text(alarm.detail), tier=tier.name,
             handler=tier.handler, escalated=change.tier, is_late=bool(alarm.late), is_flapping=bool(alarm.flapping),
+            position="" if position is None else str(position),
         )  # fmt: skip
         return work_order.Order(
             code=code,

@@ -62,6 +62,7 @@ class Story(NamedTuple):
     escalated: int
     is_late: bool
     is_flapping: bool
+    position: str = ""  # of the place, degrees of WGS 84: "30.274000,120.155000"
 
 
 class Disposal(NamedTuple):
@@ -98,6 +99,8 @@ def content(story: Story, language: str) -> str:
 
 def _zh(story: Story) -> str:
     parts = [f"【{_SEVERITIES[story.severity][0]}】{story.zh}", f"地点 {story.place}，设备 {story.node}"]
+    if story.position:
+        parts.append(f"坐标(WGS84) {story.position}")
     parts.append(f"发生于 {story.since}")
     if story.detail:
         parts.append(story.detail)
@@ -112,6 +115,8 @@ def _zh(story: Story) -> str:
 
 def _en(story: Story) -> str:
     parts = [f"[{_SEVERITIES[story.severity][1]}] {story.en} at {story.place} (node {story.node})"]
+    if story.position:
+        parts.append(f"WGS84 {story.position}")
     parts.append(f"since {story.since}")
     if story.detail:
         parts.append(story.detail)

@@ -11,7 +11,7 @@ from boards.virtual.chips.registers import FAULTS
 from firmware.cover_watch import LOOK_S
 from firmware.hal import CAUSE_SOFT_RESET
 from firmware.nap import LISTEN_MS
-from firmware.settings import DISPLACED_DEG, TILT_DEG
+from firmware.settings import DISPLACED_DEG, INTERVAL_S, REPORT_S, TILT_DEG
 from firmware.uplink import EVENT_TRIES
 from hil_tests.world.street_cover import DAY_S
 from protocols.wire import codes
@@ -208,6 +208,25 @@ def test_a_cover_that_can_learn_no_pose_sleeps_between_two_attempts_and_learns_w
     street.chip._offset = (0.0, 0.0, 0.0)
     street.run(LOOK_S + 600)
     assert [event for event in street.peer.of(Event) if event.code == POSE_LEARNED]
+
+
+def test_a_cover_that_does_not_know_yet_how_it_lies_has_no_fault_and_one_whose_chip_is_silent_has() -> None:
+    """In a van, or in the half minute before it has learned, sets without an angle follow each other."""
+    street = Quiet()
+    street.chip._offset = (0.0, 0.0, 0.3)
+    street.command = Settings(0, 1, {INTERVAL_S: 600, REPORT_S: 600})
+    street.run(2 * 3600)
+    assert len(street.rows()) > 8
+    assert {row[0] for row in street.rows()} == {None}
+    assert street.codes() == []
+    street.chip.fault = "absent"
+    street.run(3600)
+    assert street.codes() == [(PROBE_FAULT, 1)]
+    street.chip.fault = None
+    street.chip._offset = (0.0, 0.0, 0.0)
+    street.run(LOOK_S + 600)
+    assert sorted(street.codes()) == [(PROBE_FAULT, 0), (PROBE_FAULT, 1), (POSE_LEARNED, 2)]
+    assert 0 <= street.rows()[-1][0] <= 5
 
 
 @pytest.mark.parametrize("fault", FAULTS)
