@@ -96,7 +96,7 @@ def outcome(
 
 
 def news(station: Station) -> list[list[int]]:
-    return [event.detail for event in station.peer.of(Event) if event.code == codes.UPDATE]  # type: ignore[misc]
+    return [event.detail for event in station.peer.of(Event) if event.code == codes.UPDATE]
 
 
 def releases_said(station: Station) -> list[int]:
