@@ -71,10 +71,10 @@ def node(hal: "Hal") -> "tuple[Any, Trials | None]":
         if made is not None:
             made.started(one)
         if call:
-            from firmware import offers
+            from firmware import appointment
 
-            offers.again(one, call)
-            offers.close()
+            appointment.again(one, call)
+            appointment.close()
         return one, made
     except (NoIdentity, WrongFirmware):
         raise

@@ -24,7 +24,7 @@ _WAIT_MS_MAX = 60000
 class CommandRunner:
     """``is_reading``: a "read now" waits for its set; ``calibrating``: the args of a "calibrate" that waits for a
     measurement. ``reboot_at_s``, ``dark_at_s`` (when identify ends), ``pass_at_s`` (of ``order``,
-    offers.py): uptimes, -1 when nothing is due.
+    appointment.py): uptimes, -1 when nothing is due.
     """
 
     def __init__(self, node: "Node") -> None:
@@ -65,10 +65,10 @@ class CommandRunner:
             self.dark_at_s = -1
             self.node.hal.identify(False)
         if 0 <= self.pass_at_s <= now_s:
-            from firmware import offers
+            from firmware import appointment
 
-            offers.go(self.node)
-            offers.close()
+            appointment.go(self.node)
+            appointment.close()
         if 0 <= self.reboot_at_s <= now_s:
             self.reboot_at_s = -1
             self.node.outbox.flush()

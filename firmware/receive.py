@@ -9,11 +9,11 @@ receive_air.py has the windows of LoRa and broadcasts.
 from struct import calcsize, pack, unpack_from
 
 from firmware import assembly, boots, offers, pending, reports
+from firmware.appointment import DOCUMENT, HEAD
 from firmware.durable import Document
 from firmware.errors import StorageError
 from firmware.health import Health
 from firmware.modules import forget
-from firmware.offers import DOCUMENT, HEAD
 from firmware.pieces import Pieces
 from firmware.session import Session
 from protocols.wire import update
@@ -39,7 +39,7 @@ _SECRET_BYTES = 16
 
 
 class Call:
-    """What a start is called to: the document that offers.py wrote."""
+    """What a start is called to: the document that appointment.py wrote."""
 
     def __init__(self, data: bytes) -> None:
         found = unpack_from(HEAD, data)

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.i2c import I2cBus
@@ -148,6 +148,10 @@ class Lockstep:
     def send(self, data: bytes) -> None:
         """Bytes to the node, as if they came up the line now."""
         self._down += data
+
+    def say(self, message: Any) -> None:
+        """The gateway sends a message of its own accord; run() brings it to the node."""
+        self._down += self.peer.send(message)
 
     def run(self, seconds: float) -> None:
         """Let that much time pass."""

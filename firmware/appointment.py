@@ -1,0 +1,99 @@
+"""When a node is to be at a pass, and how it goes there (OTA.md section 6.2): on the heap when that is agreed or due.
+
+What is agreed waits in the command runner, over deep sleeps too:
+
+order = at u32 | ends u32 (uptimes) | session u16; of a pass also: Hz u32 | spreading factor u8 | key
+"""
+
+from struct import pack
+
+from firmware.durable import Document
+from firmware.lane import EVENTS
+from firmware.modules import forget
+from protocols.wire import update
+from protocols.wire.update import COME, COMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from firmware.node import Node
+    from protocols.wire.update import Pass
+
+# The document that names the pass a start begins with: seconds until it begins u16 | seconds it lasts u16 | flags u8 |
+# session u16 | Hz u32 | spreading factor u8 | bytes of the next u8 | what the channel goes on from, as after a sleep |
+# key (16 bytes, or none) | names of inputs that end it, joined by ","
+DOCUMENT = "pass"
+HEAD = ">HHBHIBB"
+# An appointment is checked again so long before it, and up to so much earlier, or a street of nodes would ask at once.
+_CHECK_IN_S = 300
+_CHECK_JITTER_S = 60
+# A frame that was just sent or heard may have another behind it.
+_QUIET_MS = 100
+
+
+def close() -> None:
+    """Let go of this module and of what it loaded."""
+    forget("firmware.appointment")
+    forget("protocols.wire.update")
+
+
+def agree(node: "Node", session: int, one: "Pass") -> None:
+    now_s = node.hal.clock.uptime_s()
+    wait_s = max(0, one.begins_in // 10 - (now_s - node.session.latest_at_s))
+    order = session.to_bytes(2, "big")
+    if wait_s > update.APPOINTMENT_S:
+        jitter_s = _CHECK_JITTER_S * node.hal.random(1)[0] >> 8
+        wait_s = wait_s * 19 // 20 - _CHECK_IN_S - jitter_s
+    else:
+        order += pack(">IB", one.freq_hz, one.sf) + one.secret
+    _appoint(node, wait_s, one.lasts_s, order)
+
+
+def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
+    """In so many seconds, as far as this node's clock is to be trusted: it comes early, and stays for longer."""
+    early_s = 1 if node.nap is None else update.START_S + wait_s // update.DRIFT_OF
+    at_s = node.hal.clock.uptime_s() + max(0, wait_s - early_s)
+    node.commands.order = pack(">II", at_s, at_s + 2 * early_s + lasts_s) + order
+    node.commands.pass_at_s = at_s
+
+
+def again(node: "Node", call: bytes) -> None:
+    """A pass that was agreed in the life before, and begins later (`call` is what the document held)."""
+    secret = call[13:29] if call[11] else b""
+    _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[5:12] + secret)
+
+
+def is_alarmed(node: "Node") -> bool:
+    return node.alarms.raised != 0 or node.outbox.count(EVENTS) > 0
+
+
+def go(node: "Node") -> None:
+    """It is time: check in, or begin the life that receives once nothing else is under way; that does not return."""
+    runner = node.commands
+    order = runner.order
+    session = int.from_bytes(order[8:10], "big")
+    now_s = node.hal.clock.uptime_s()
+    ends_s = int.from_bytes(order[4:8], "big")
+    if len(order) == 10:
+        runner.pass_at_s = -1
+        from firmware import reports
+
+        sequence = reports.release(node.hal)
+        forget("firmware.reports")
+        node.uplink.send_aside(update.UpdateStatus(sequence, session, bytes((COME, COMES))))
+    elif now_s >= ends_s:
+        runner.pass_at_s = -1  # something else was more urgent for all the time of it
+    elif not (is_alarmed(node) or node.carrier.is_busy or node.uplink.quiet_ms() < _QUIET_MS):
+        _reset(node, order, ends_s - now_s)
+
+
+def _reset(node: "Node", order: bytes, left_s: int) -> None:
+    from firmware import pending
+
+    pins = ",".join(node.watch.rest()) if node.watch is not None else ""
+    mute = 0 if pending.has_answered(node) else pending.MUTE
+    freq_hz, sf = int.from_bytes(order[10:14], "big"), order[14]
+    node.outbox.flush()
+    rest = node.session.rest()  # nothing is sent or accepted after this
+    call = pack(HEAD, 0, left_s, mute, int.from_bytes(order[8:10], "big"), freq_hz, sf, len(rest))
+    Document(node.hal.state_fs, DOCUMENT).save(call + rest + order[15:] + pins.encode())
+    node.hal.reset()
