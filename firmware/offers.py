@@ -35,7 +35,7 @@ FILL = 0x42
 _ENTRY_HEAD = 3  # of what is received (pieces.py)
 # An appointment is checked again so long before it, and up to so much earlier, or a street of nodes would ask at once.
 _CHECK_IN_S = 300
-_CHECK_JITTER_S = 60
+_CHECK_JITTER_S = 200
 # A frame that was just sent or heard may have another behind it.
 _QUIET_MS = 100
 # Spreading factors that our drivers listen on; Hz that any of their chips can.
