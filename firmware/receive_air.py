@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 LISTEN_MS = 10000
 # Between two looks at the radio: a packet takes longer, and after each the sender pauses for much longer.
 _POLL_MS = 40
-# A sender may have a crowd to answer in between; its first word may be late by what a sleep was early.
-SILENCE_S = 60
+# Rows come 15 s apart, in a crowd 25: so long is a burst of losses, or a gateway that is gone.
+SILENCE_S = 120
+# A sleep of 600 s by a clock that is 5 % off, and the 5 % that it is cut short by.
+_EARLY_S = 68
 # Uplinks without a word of the update in answer, and before it: so much doubled each time, up to so often.
 TRIES_MAX = 6
 _SPACING_S = 4
@@ -94,7 +96,7 @@ class OnAir(Receiving):
 
     def _early_s(self) -> int:
         """It may have come so much too early that nobody could speak yet."""
-        return SILENCE_S if not self.receiver.heard else 0
+        return _EARLY_S if not self.receiver.heard else 0
 
     def _hear(self, packet: bytes) -> None:
         """Only what belongs to the pass; others speak on this channel, too."""

@@ -18,9 +18,9 @@ BROADCAST_CROWD_S = 25.0
 # Of what the plan's duty cycle leaves in an hour (duty.py counts up to 65 minutes); the rest is for answers.
 BROADCAST_DUTY_SHARE = 0.5
 BROADCAST_HOUR_S = 3900.0
-# Rows of a pass are sent for so long, and then the question. A node listens for 300 s at most, from up to 61 s before
-# the pass: 600 s of sleep by a clock that is 5 % fast, and 5 % and a second by that clock before.
-PASS_SENDS_S = 235.0
+# Rows of a pass are sent for so long, and then, after a turn's pause, the question: before the end that nodes are told
+# (campaign_limits.PASS_MAX_S). They come up to 61 s before: 600 s of sleep by a clock that is 5 % fast, and 5 % early.
+PASS_SENDS_S = 215.0
 PASS_QUESTIONS = 2
 # How often a broadcast that must wait for something without a known end looks again.
 BROADCAST_LOOK_S = 1.0

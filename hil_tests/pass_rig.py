@@ -86,7 +86,7 @@ class Maintainer:
         if plan is not None and plan.begins_s - self._now_s() > _NOTICE_S:
             plan.told.add(address)
             begins_in_s = begins_in_ds(plan.begins_s, way.ended_s) / 10
-            yield Call(begins_in_s, round(update_limits.PASS_SENDS_S) + 5, plan.freq_hz, plan.sf).encode()
+            yield Call(begins_in_s, plan.lasts_s, plan.freq_hz, plan.sf).encode()
 
     # -- broadcast.Rows --------------------------------------------------------------------------------------
 
@@ -160,6 +160,9 @@ class PassRig(AirRig):
     ) -> None:
         self.light: dict[int, PassNode] = {}
         self.down_s: defaultdict[str, float] = defaultdict(float)
+        self.absent: defaultdict[int, set[int]] = defaultdict(
+            set
+        )  # rows that went out while a node was not there
         self._count, self._fragments = nodes, fragments
         self._losses, self._light_loss, self._store = losses, loss, store
         super().__init__(folder, covers, seed, towers=towers, loss=0.10, across_m=2000.0, trucks_a_day=4)
@@ -245,10 +248,18 @@ class PassRig(AirRig):
             return
         what = "covers"
         if payload.startswith(pass_node.GROUP):
-            what = "rows" if pass_node.what_is_in(payload, 8)[0] == ota.DATA else "questions"
+            command = pass_node.what_is_in(payload, 8)
+            what = "rows" if command[0] == ota.DATA else "questions"
+            if what == "rows":
+                self._note_absent(int.from_bytes(command[1:3], "little"))
         elif payload.startswith(pass_node.DOWN):
             what = "answers"
         self.down_s[what] += flight.end_s - flight.begin_s
+
+    def _note_absent(self, row: int) -> None:
+        for address, node in self.light.items():
+            if node.pass_began_s is None and not node.is_whole:
+                self.absent[address].add(row)
 
     # -- alarms during passes --------------------------------------------------------------------------------
 

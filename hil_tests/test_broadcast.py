@@ -32,8 +32,11 @@ class PassLosses:
         return self.rows.of_row(number)
 
 
-def _oracle_rows(rig: PassRig, losses: dict[int, PassLosses]) -> int:
-    """How many of the same rows somebody sends who knows at each moment what everybody has."""
+def _oracle_rows(rig: PassRig, losses: dict[int, PassLosses], *, all_there: bool) -> int:
+    """How many of the same rows somebody sends who knows at each moment what everybody has.
+
+    To the same nodes: who was not there for a row had not come, whoever sends it. Or to nodes that are `all_there`.
+    """
     setup = rig.maintainer.sender.setup
     missing = {address: ota.OtaReceiver(Memory(), setup.length) for address in rig.light}
     for receiver in missing.values():
@@ -43,6 +46,8 @@ def _oracle_rows(rig: PassRig, losses: dict[int, PassLosses]) -> int:
         number += 1
         row = ota.data_fragment(number, rig.maintainer.sender.row(number))
         for address in [one for one in missing if not losses[one].rows.of_row(number)]:
+            if number in rig.absent[address] and not all_there:
+                continue
             missing[address].hear(1, row)
             if not missing[address].deficit():
                 del missing[address]
@@ -81,7 +86,8 @@ def _an_update(
         rig.settle_in()
         rig.openings.clear()
         rig.update()
-        oracle = _oracle_rows(rig, losses)
+        oracle = _oracle_rows(rig, losses, all_there=False)
+        there = _oracle_rows(rig, losses, all_there=True)
         row_us = airtime.time_on_air_us(
             airtime.lora(SF), len(pass_node.group_frame(1, 1, bytes(FRAGMENT + 3)))
         )
@@ -95,6 +101,7 @@ def _an_update(
         print(f"completed={rig.complete} rows={rows} oracle={oracle} passes={rig.maintainer.passes}", end=" ")
         print(f"minutes={(rig.ended_s - rig.began_s) / 60:.0f}")
         print(f"ratio={sent_s / oracle_s:.3f} ratio_to_ideal={rows / (fragments / (1 - share)):.2f}", end=" ")
+        print(f"oracle_if_all_come={there} ratio_to_it={sent_s / (there * row_us / 1e6):.3f}", end=" ")
         print(f"with_calls_and_answers={whole_s / oracle_s:.2f} down_s={whole_s:.1f}")
         print(f"alarms={len(latencies)} p50_s={percentile(latencies, 0.5):.1f}", end=" ")
         print(f"p99_s={percentile(latencies, 0.99):.1f} max_s={max(latencies):.1f}")
