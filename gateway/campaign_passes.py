@@ -30,6 +30,8 @@ class Passes:
         self._passes: dict[Where, Pass] = {}
         self.channel_of: Callable[[int, int], int] = lambda sf, freq_hz: freq_hz
         """Where to broadcast at a spreading factor, for nodes that were heard on a channel."""
+        self.air_wait_s: Callable[[int, float], float] = lambda session, seconds: 0.0
+        """Until the campaign of a session may take so much of the air."""
 
     def call(self, address: int, session: int, way: Way, mates: list[int], now_s: float) -> bytes | None:
         """The call to the pass that is planned for a node's session; None: it can not come in time."""
@@ -63,9 +65,16 @@ class Passes:
     def _begin(self, session: int, sf: int, freq_hz: int, begins_s: float) -> Pass:
         size = len(self._sessions.row(session, 1))
         row_s = air_s(sf, size) / limits.SENDING_SHARE
+        air = air_s(sf, size) * min(self._rows_ahead(session), limits.PASS_MAX_S / row_s)
+        begins_s = max(begins_s, self._clock.monotonic() + self.air_wait_s(session, air))
         found = Pass(session, sf, freq_hz, self._sessions.key(session), begins_s, row_s)
         self._passes[session, sf] = found
         return found
+
+    def _rows_ahead(self, session: int) -> int:
+        """Of the next pass, about: nobody listens for rows that there is no air for."""
+        whole, sent = self._sessions.fragments(session), self._sessions.broadcast(session)
+        return max(whole - sent, round(whole * limits.LOSS) + limits.EXTRA_ROWS)
 
     def answered(self, address: int, session: int, code: int) -> Pass | None:
         """A node said whether it comes to a pass: which; None when it was told of none just now."""

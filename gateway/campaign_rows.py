@@ -320,6 +320,15 @@ def session_for(connection: sqlite3.Connection, payload: int, size: int, attempt
     return None if row is None else Session(*row)
 
 
+def campaign_of(connection: sqlite3.Connection, session: int) -> int:
+    """0: it is gone."""
+    row = connection.execute(
+        "SELECT campaign FROM campaign_payload WHERE id ="
+        " (SELECT payload FROM campaign_session WHERE session = ?)", (session,)
+    ).fetchone()  # fmt: skip
+    return 0 if row is None else int(row[0])
+
+
 def add_session(connection: sqlite3.Connection, found: Session) -> None:
     connection.execute(
         f"INSERT INTO campaign_session ({_SESSION}) VALUES ({', '.join('?' * len(Session._fields))})", found

@@ -74,6 +74,13 @@ class Sessions:
     def fragments(self, number: int) -> int:
         return self.load(number).setup.fragments
 
+    def size(self, number: int) -> int:
+        return self.load(number).setup.size
+
+    def campaign(self, number: int) -> int:
+        """Whose it is."""
+        return self._store.read(lambda reader: rows.campaign_of(reader, number))
+
     def report_s(self, number: int) -> int:
         """Within so many seconds everybody tells what a broadcast left missing (OTA.md section 6)."""
         return 1 << (self.load(number).setup.delay + 4)

@@ -25,8 +25,13 @@ class Way(NamedTuple):
 
     @property
     def fragment(self) -> int:
-        """Bytes of a fragment; 0: there is no room for one."""
-        size = min(limits.FRAGMENT_MAX, min(self.room, self.most) - limits.ROOM_FOR_REST)
+        """Bytes of a fragment; 0: there is no room for one. Where nothing is broadcast it need not fit there."""
+        room = (
+            min(self.room, self.most)
+            if self.most >= limits.ROOM_FOR_REST + limits.FRAGMENT_MIN
+            else self.room
+        )
+        size = min(limits.FRAGMENT_MAX, room - limits.ROOM_FOR_REST)
         return size if size >= limits.FRAGMENT_MIN else 0
 
 
@@ -107,6 +112,11 @@ class Budget:
         self._left_s = min(self._left_s + (now_s - self._at_s) * self._share, 3600 * self._share)
         self._at_s = now_s
         return self._left_s
+
+    def wait_s(self, now_s: float, seconds: float) -> float:
+        """Until so much is there, or as much as ever will be."""
+        missing_s = min(seconds, 3600 * self._share) - self.left_s(now_s)
+        return max(0.0, missing_s / self._share) if self._share else 0.0
 
     def spend(self, now_s: float, seconds: float) -> None:
         self._left_s = self.left_s(now_s) - seconds

@@ -53,6 +53,7 @@ class Campaigns:
         self._sessions = Sessions(store, random_bytes)
         self.passes = Passes(self._sessions, clock, heartbeat_s)
         self.books.is_expected = self.passes.expects
+        self.passes.air_wait_s = self._air_wait_s
         self.may_broadcast = may_broadcast
         self._talks: dict[int, Talk] = {}
         self._budgets: dict[int, Budget] = {}
@@ -249,7 +250,8 @@ class Campaigns:
         now_s, session = self._clock.monotonic(), member.session or 0
         talk.is_on_cable = way.listens
         is_long = self._sessions.fragments(session) > limits.ROWS_NOT_WORTH_A_PASS
-        if way.sf and is_long and self.may_broadcast and not talk.has_no_radio and not talk.is_stuck:
+        fits = self._sessions.size(session) + limits.ROOM_FOR_REST <= way.most
+        if way.sf and is_long and fits and self.may_broadcast and not talk.has_no_radio and not talk.is_stuck:
             mates = [one.node for one in self.books.members.values() if self._is_mate(one, member)]
             if len(mates) >= limits.BROADCAST_MIN or self.passes.is_planned(session, way.sf):
                 call = self.passes.call(member.node, session, way, mates, now_s)
@@ -308,6 +310,14 @@ class Campaigns:
         if talk is None:
             talk = self._talks[address] = Talk()
         return talk
+
+    def _air_wait_s(self, session: int, seconds: float) -> float:
+        number = self._sessions.campaign(session)
+        return (
+            self._budget(number).wait_s(self._clock.monotonic(), seconds)
+            if number in self.books.plans
+            else 0.0
+        )
 
     def _budget(self, campaign: int) -> Budget:
         budget = self._budgets.get(campaign)

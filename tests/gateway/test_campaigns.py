@@ -355,3 +355,24 @@ def test_a_node_that_checks_in_before_a_pass_is_told_of_it_anew(tmp_path: Path) 
         assert await world.engine.for_node(first.address, AIR) == []
 
     play(tmp_path, story, nodes=2)
+
+
+def test_a_pass_is_called_for_when_there_is_air_for_its_rows(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin(making.Choice(), PLAN._replace(air_share=0.01), release(2, size=30_000))
+        await world.live(2, AIR)
+        (found,) = world.engine.passes._passes.values()
+        fragments = 30_000 // 5 // 194 + 1
+        assert found.begins_s - world.desk.clock.now_s > (fragments - 4) * air_s(7, 197) / 0.01
+        await world.live(300, AIR)
+        assert set(world.states().values()) == {rows.INSTALLED}
+        print(f"rows={sum(one.command[0] == ota.DATA for one in world.cast)} fragments={fragments}")
+
+    play(tmp_path, story, nodes=3)
+
+
+@pytest.mark.parametrize(
+    ("room", "most", "size"), [(222, 222, 194), (99, 60, 32), (99, 20, 71), (40, 40, 0), (512, 1 << 16, 240)]
+)
+def test_a_fragment_fits_what_carries_it(room: int, most: int, size: int) -> None:
+    assert Way(False, room, most=most).fragment == size
