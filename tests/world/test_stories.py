@@ -59,7 +59,13 @@ def test_a_discharge_is_known_to_the_city() -> None:
 @pytest.mark.soak
 def test_a_release_goes_out_and_one_node_goes_back() -> None:
     said = play("ota", 500, "The release is where it works, and nowhere else.")
-    steps = ("release build", "release sign", "campaign add", "bridge-1 is installed", "bridge-3 is rolled back")
+    steps = (
+        "release build",
+        "release sign",
+        "campaign add",
+        "bridge-1 is installed",
+        "bridge-3 is rolled back",
+    )
     told = [said.index(step) for step in steps]
     assert told == sorted(told)
     assert "1 × unhealthy" in said
