@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Commands that wait for the one before them (only a reading takes longer than a moment).
 _QUEUE_MAX = 4
 _WAIT_MS_MAX = 60000
+_LOOK_MS = 250
 
 
 class CommandRunner:
@@ -83,7 +84,10 @@ class CommandRunner:
         """Milliseconds until poll() has something to do."""
         now_s = self.node.hal.clock.uptime_s()
         ends_s = [at_s for at_s in (self.dark_at_s, self.reboot_at_s, self.pass_at_s) if at_s >= 0]
-        return max(0, min(ends_s) - now_s) * 1000 if ends_s else _WAIT_MS_MAX
+        if not ends_s:
+            return _WAIT_MS_MAX
+        # What is due and has not been done waits for something else, an alarm perhaps: it is looked at now and then.
+        return max(0, min(ends_s) - now_s) * 1000 or _LOOK_MS
 
     def measured(self, values: "Readings") -> None:
         """A measurement has ended; what the probes said, before any correction."""

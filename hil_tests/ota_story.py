@@ -123,7 +123,7 @@ def run(
 
 def act(stage: Stage) -> None:
     stage.untold = frozenset({"clock_stepped"})  # of the one on which an hour passes so soon
-    stage.say("world", "three river stations run release 1; bridge-3 has an old sonde")
+    stage.say("world", "three stations run release 1; bridge-3 has an old sonde")
     stage.run_s(8)
     path = stage.street.folder / "source" / _DRIVER
     text = path.read_text(encoding="utf-8")
@@ -133,7 +133,7 @@ def act(stage: Stage) -> None:
         text = text.replace(before, after)
     path.write_text(text, encoding="utf-8")
     stage.say("you", f"change {_DRIVER}:")
-    stage.say("you", "values are read by function 4, as the maker's new manual has it")
+    stage.say("you", "values are read by function 4, as its new manual says")
     type_in(stage, f'{BUILD} --notes "values by function 4"')
     type_in(stage, SIGN)
     type_in(stage, "release diff river-virtual/1 river-virtual/2")
@@ -149,7 +149,6 @@ def act(stage: Stage) -> None:
     ended = {site: state for site, (state, _) in campaign.states.items()}
     if ended != {"bridge-1": "installed", "bridge-2": "installed", "bridge-3": "rolled back"}:
         raise StoryFailed(f"it ended otherwise: {ended}")
-    stage.must("update", "note", 30)
 
 
 class Campaign:

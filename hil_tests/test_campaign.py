@@ -17,7 +17,7 @@ import pytest
 from gateway.campaign_files import read_folder
 from hil_tests.fleet_rig import FleetRig
 from hil_tests.system import GATEWAY_EPOCHS
-from hil_tests.world.fleet_node import HEALTHY, UNHEALTHY, VANISHES, VANISHES_ON_TRIAL
+from hil_tests.world.fleet_node import HEALTHY, UNHEALTHY, VANISHES
 from hil_tests.world.sim_gateway import AFTER, BEFORE
 from protocols.wire import outcomes
 
@@ -126,13 +126,11 @@ class Story:
         return found
 
 
-def play(folder: Path, nodes: int, seed: int, report_s: float, *, on_trial: bool) -> Figures:
+def play(folder: Path, nodes: int, seed: int, report_s: float) -> Figures:
     began_s = time.process_time()
     random = Random(f"{seed} fates")
     unhealthy, gone = round(nodes * 0.05), max(1, round(nodes * 0.02))
-    late = gone // 2 if on_trial else 0
-    fates = [UNHEALTHY] * unhealthy + [VANISHES] * (gone - late) + [VANISHES_ON_TRIAL] * late
-    fates += [HEALTHY] * (nodes - len(fates))
+    fates = [UNHEALTHY] * unhealthy + [VANISHES] * gone + [HEALTHY] * (nodes - unhealthy - gone)
     random.shuffle(fates)
     story = Story(folder, fates, seed, report_s)
     with story.rig as rig:
@@ -204,7 +202,7 @@ def _reports_truthfully(story: Story) -> None:
             assert node.runs.sequence == _RELEASE
         else:
             truth, reason = "gone", row["reason"]
-            assert reason in ("never-heard", "lost", "lost-on-trial")
+            assert reason in ("never-heard", "lost")
             assert not node.is_on
         assert (row["state"], row["reason"]) == (truth, reason), (
             f"seed {story.rig.seed}: {name} ({node.fate})"
@@ -233,9 +231,9 @@ def _telemetry_is_whole(story: Story) -> None:
 def test_a_campaign_of_sixty_nodes_is_halted_killed_left_alone_for_a_day_and_ends_well(
     tmp_path: Path,
 ) -> None:
-    play(tmp_path, 60, 5, 2 * _HOUR_S, on_trial=False)
+    play(tmp_path, 60, 5, 2 * _HOUR_S)
 
 
 @pytest.mark.soak
 def test_a_campaign_of_a_thousand_nodes(tmp_path: Path) -> None:
-    play(tmp_path, 1000, 1, 2 * _HOUR_S, on_trial=True)
+    play(tmp_path, 1000, 1, 2 * _HOUR_S)

@@ -38,8 +38,8 @@ INSTALL_S = 20.0
 SILENCE_S = 30.0
 _HOUR_S = 3600
 # What is wrong with a node: its sensors do not answer under the next release; it loses its power for good while it is
-# asked or receives; or once it has all.
-HEALTHY, UNHEALTHY, VANISHES, VANISHES_ON_TRIAL = "healthy", "unhealthy", "vanishes", "vanishes on trial"
+# asked or receives.
+HEALTHY, UNHEALTHY, VANISHES = "healthy", "unhealthy", "vanishes"
 # Messages of an update after which a node vanishes, at most.
 _VANISH_MAX = 8
 
@@ -291,9 +291,6 @@ class FleetNode(LightNode):
         setup = receiver.setup
         assert setup is not None
         update = b"".join(receiver.read(number) for number in range(1, setup.fragments + 1))
-        if self.fate == VANISHES_ON_TRIAL:
-            self.power_off()
-            return
         made = made_of(update, self.confirmed)
         receiver.forget()
         if made.program is None:

@@ -16,13 +16,13 @@ from hil_tests.stories import STORIES
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def play(name: str, timeout_s: float) -> str:
+def play(name: str, timeout_s: float, end: str = "The alarm arrived.") -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tidegate", "demo", "--scenario", name],
         capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The alarm arrived." in done.stdout
+    assert end in done.stdout
     assert "lost=0 duplicate=0" in done.stdout
     return done.stdout
 
@@ -54,6 +54,21 @@ def test_a_discharge_is_known_to_the_city() -> None:
     said = play("discharge", 240)
     assert "received discharge_suspected raised" in said
     print(next(line for line in said.splitlines() if "after the spill" in line))
+
+
+@pytest.mark.soak
+def test_a_release_goes_out_and_one_node_goes_back() -> None:
+    said = play("ota", 500, "The release is where it works, and nowhere else.")
+    steps = (
+        "release build",
+        "release sign",
+        "campaign add",
+        "bridge-1 is installed",
+        "bridge-3 is rolled back",
+    )
+    told = [said.index(step) for step in steps]
+    assert told == sorted(told)
+    assert "1 × unhealthy" in said
 
 
 def test_a_story_that_does_not_come_to_its_end_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
