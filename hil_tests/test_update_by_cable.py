@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OLD = micropythons.make(name="old", size=20_000)
-# A node that receives has no more than any other; a trial takes more than 160k (DESIGN.md).
-HEAP = "256k"
+# To be offered an update at a bench, and a trial of MicroPython, take more than 160k (DESIGN.md).
+HEAP = "176k"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def desk(tmp_path: Path, shop: Shop) -> Iterator[Desk]:
 
 
 def test_micropython_itself_by_cable(desk: Desk, shop: Shop, tmp_path: Path) -> None:
-    """Over more than one pass: the power is cut once while its image comes."""
+    """The envelope in one pass, the image in the next; then it runs, and has not been answered by a gateway yet."""
     (tmp_path / "new.bin").write_bytes(micropythons.make(name="new", size=150_000))
     made = release_micropython.build(shop.book, tmp_path / "new.bin", "virtual")
     releasing.sign(shop.book, made, shop._signer)
@@ -84,7 +83,3 @@ def test_a_release_of_the_program_by_cable(desk: Desk, shop: Shop, tmp_path: Pat
     releasing.sign(shop.book, made, shop._signer)
     assert "on trial" in desk.update(made.label)
     assert "runs release 2 already" in desk.update(made.label, 1)
-
-
-def test_json_keys_are_there(desk: Desk) -> None:
-    assert json.loads(desk.keys.read_text())["address"]

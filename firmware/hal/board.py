@@ -45,6 +45,8 @@ _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 # Longer than any step may take (a retried outbox write on worn flash), short enough that nobody drives out for it.
 WATCHDOG_MS = 60000
 _LINK_READ_MAX = 256
+# Subtypes of partitions that are no program.
+_OTADATA, _ANY = 0, 0xFF
 _I2C_HZ = 400000
 
 
@@ -150,7 +152,7 @@ class Board:
         return open(sys.path[0] + "/" + path, "rb")
 
     def has_places(self) -> bool:
-        return bool(esp32.Partition.find(esp32.Partition.TYPE_DATA, 0))
+        return bool(_partitions(_OTADATA, None))
 
     def places(self) -> "Places | None":
         from firmware.hal.places import find
@@ -255,6 +257,10 @@ class Board:
         return int(gc.mem_free())  # type: ignore[attr-defined]
 
 
+def _partitions(subtype: int, label: "str | None") -> "list[Any]":
+    return list(esp32.Partition.find(esp32.Partition.TYPE_DATA, subtype, label))
+
+
 def _switch(pin: "int | None", level: "int | bool") -> None:
     """Drive an output; a board that has no such pin needs none."""
     if pin is not None:
@@ -289,7 +295,7 @@ def _mount_state() -> "tuple[Any, bool]":
         vfs.umount("/state")
     except OSError:
         pass
-    found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label="state")
+    found = _partitions(_ANY, "state")
     if not found:
         raise OSError("no partition labelled `state`: flash the partition table of this board")
     if _reset_cause() != CAUSE_DEEP_SLEEP:

@@ -10,15 +10,15 @@ from tests.firmware.lockstep import ROOT, compiled_tree
 # Bytes of .mpy in the image of one node type: the flash it takes. Much of it is loaded late and forgotten again
 # (calibration, operations, safe mode, naps), so the heap is measured where the node runs. LoRa is 20 kB of each: it is
 # in its identity whether a node is on the air, and not in its image. Installing an update and judging it is 25 kB of
-# each, of which an ordinary life loads nothing. A new node type gets its line here; raise a figure
+# each, of which an ordinary life loads nothing; so is receiving one, 15 kB, and MicroPython itself, 7 kB. A new node type gets its line here; raise a figure
 # only together with the reason in the commit.
 MPY_MAX = {
-    "river": 127_000,
-    "river_solar": 127_500,
-    "cover": 136_500,
-    "cover_gas": 137_500,
-    "cover_level": 138_500,
-    "lift": 139_000,
+    "river": 150_500,
+    "river_solar": 151_500,
+    "cover": 157_500,
+    "cover_gas": 158_000,
+    "cover_level": 159_000,
+    "lift": 161_000,
 }
 
 
