@@ -252,7 +252,8 @@ def _choice_hint(value: object, choices: list[Any]) -> str:
     for text, choice in texts.items():
         if text.lower() == MEANT.get(plain, plain):
             return f" Did you mean {_toml(choice)}?"
-    near = [texts[text] for text in difflib.get_close_matches(plain, texts, n=1, cutoff=0.5)]
+    cutoff = 0.7 if isinstance(value, int) else 0.5  # 7 has a digit of 720, and does not mean it
+    near = [texts[text] for text in difflib.get_close_matches(plain, texts, n=1, cutoff=cutoff)]
     near += [choice for choice in _close_numbers(value, choices) if choice not in near]
     return f" Did you mean {' or '.join(map(_toml, near))}?" if near else ""
 
@@ -275,9 +276,13 @@ def _show(path: Path, value: object) -> str:
     return f"= {text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + '…'}"
 
 
+# Who asks, and the password, as some write them into a URL.
+_USER = re.compile(r"//[^/@\s]*@")
+
+
 def hide_keys(text: str) -> str:
     """`text` without anything that may be a key: somebody pastes one, or names the key file as the config."""
-    return KEY_DIGITS.sub("(hidden)", text)
+    return KEY_DIGITS.sub("(hidden)", _USER.sub("//(hidden)@", text))
 
 
 def _toml(value: object) -> str:

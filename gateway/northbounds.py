@@ -13,7 +13,7 @@ import os
 import random
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -258,7 +258,8 @@ def _tell_unknown_sites(kind: str, section: Hj212Section | Sl651Section, known: 
 def check_hj212(section: Hj212Section) -> str:
     read_password(section.password_file, "hj212")
     how = "" if sm4_key(section) is None else ", encrypted (SM4)"
-    return f"{section.host}:{section.port}, HJ {section.version}, {len(section.stations)} stations{how}"
+    slow = "" if section.ack else _drains(section.timeout_s)
+    return f"{section.host}:{section.port}, HJ {section.version}, {_stations(section.stations)}{how}{slow}"
 
 
 def build_work_orders(section: WorkOrdersSection, context: Context) -> Northbound:
@@ -342,7 +343,21 @@ def _sl651_password(section: Sl651Section) -> str:
 
 def check_sl651(section: Sl651Section) -> str:
     _sl651_password(section)
-    return f"{section.host}:{section.port}, centre {section.centre}, {section.mode}, {len(section.stations)} stations"
+    slow = _drains(section.timeout_s) if section.mode == "M1" else ""
+    told = f"centre {section.centre}, {section.mode}, {_stations(section.stations)}"
+    return f"{section.host}:{section.port}, {told}{slow}"
+
+
+def _stations(stations: Collection[str]) -> str:
+    return "1 station" if len(stations) == 1 else f"{len(stations)} stations"
+
+
+def _drains(timeout_s: int) -> str:
+    """What a long time-out costs where nothing is confirmed; nothing to tell of the usual ones."""
+    from gateway.northbound.shares import unacked_window
+
+    rows_per_s = unacked_window(timeout_s) * 3 // 4 // timeout_s
+    return "" if rows_per_s >= 1000 else f"; a backlog goes at {rows_per_s} rows a second (timeout_s)"
 
 
 # By the name of their table; config.NORTHBOUNDS has the same names.

@@ -49,7 +49,7 @@ def test_a_table_becomes_a_northbound(tmp_path: Path) -> None:
         assert northbound.progress() is None
         assert northbound.picture()["backlog_records"] == 0
         told = northbounds.KINDS["hj212"].check(section(tmp_path))
-        assert told == "127.0.0.1:9, HJ 2017, 1 stations"
+        assert told == "127.0.0.1:9, HJ 2017, 1 station"
 
 
 def test_a_site_that_is_not_known_is_told_with_the_likely_one(

@@ -53,7 +53,7 @@ def test_a_table_becomes_a_northbound(tmp_path: Path, caplog: pytest.LogCaptureF
         assert northbound.picture()["backlog_records"] == 0
         assert "sl651 hydrology: there is no site lishui-3 yet" in caplog.text
         told = northbounds.KINDS["sl651"].check(section(tmp_path))
-        assert told == "127.0.0.1:9, centre 1, M2, 1 stations"
+        assert told == "127.0.0.1:9, centre 1, M2, 1 station"
 
 
 def test_a_password_that_is_none_is_told_and_not_shown(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import northbounds
 from gateway.limits import UNACKED_WINDOW_MAX
 from gateway.northbound.shares import station_share, unacked_window
 from gateway.northbound.sl651_settings import SlSettings
@@ -25,6 +26,11 @@ SITES = {0x20 + index: f"s{index}" for index in range(6)}
 def test_a_backlog_that_nobody_confirms_drains_at_two_thousand_rows_a_second(timeout_s: int) -> None:
     """Three quarters of the window, each row for the time-out."""
     assert unacked_window(timeout_s) * 3 / 4 / timeout_s >= 2000
+
+
+def test_a_time_out_that_makes_a_backlog_slow_is_told_by_the_check() -> None:
+    assert [northbounds._drains(timeout_s) for timeout_s in (1, 10, 20)] == ["", "", ""]
+    assert northbounds._drains(600) == "; a backlog goes at 40 rows a second (timeout_s)"
 
 
 def test_the_window_is_bounded_whatever_the_time_out() -> None:
