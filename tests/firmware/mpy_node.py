@@ -164,6 +164,9 @@ class Hal:
     def configure(self, board):
         pass
 
+    def program(self):
+        return vfs.VfsLfs2(File(self._rtc._path[:-3] + "app")), 0
+
     def open_program(self, path):
         raise OSError(2)
 
