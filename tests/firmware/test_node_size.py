@@ -10,8 +10,8 @@ from tests.firmware.lockstep import ROOT, compiled_tree
 # Bytes of .mpy in the image of one node type: the flash it takes. Much of it is loaded late and forgotten again
 # (calibration, operations, safe mode, naps), so the heap is measured where the node runs. LoRa is 20 kB of each: it is
 # in its identity whether a node is on the air, and not in its image. Installing an update and judging it is 25 kB of
-# each, of which an ordinary life loads nothing; so is receiving one, 15 kB, and MicroPython itself, 7 kB. A new node type gets its line here; raise a figure
-# only together with the reason in the commit.
+# each, of which an ordinary life loads nothing; so is receiving one, 15 kB, and MicroPython itself, 7 kB. A new node
+# type gets its line here; raise a figure only together with the reason in the commit.
 MPY_MAX = {
     "river": 150_500,
     "river_solar": 151_500,
