@@ -5,7 +5,7 @@ before the slot's own modules come. No file is written unless a release is on tr
 """
 
 from firmware.hal.app import Mounted, finish, guard
-from firmware.hal.places import is_pending
+from firmware.hal.places import pending
 from firmware.slots import FOLDERS, NONE, TRIAL, Slots, choose, counted
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ def begin(root: str) -> "tuple[str, bool]":
     fs: "Any" = Mounted(root)
     found = Slots(fs)
     slot = found.starts
-    is_new = is_pending()
+    is_new = pending() >= 0
     if is_new:  # MicroPython itself is on trial: what fails now is reset, and its bootloader goes back
         guard(WATCHDOG_MS)
     # A node sleeps only once a start has come to something.

@@ -33,6 +33,8 @@ def settle(hal: "Hal", pending: "Pending") -> None:
             leave(places)
             hal.reset()
         return
+    if places.pending == 1 - places.this:
+        hal.reset()  # what a power cut left half made was finished just now: the bootloader gives it up
     if not f[OUTCOME] and f[TRIES] < STARTS_MAX:
         start(hal, pending, places)
     places.confirm()
@@ -42,7 +44,7 @@ def settle(hal: "Hal", pending: "Pending") -> None:
 
 def leave(places: "Places") -> None:
     """What runs is not started again."""
-    if not places.is_pending:  # else that is so already
+    if places.pending != places.this:  # else that is so already
         places.boot_other()
 
 
@@ -82,7 +84,7 @@ def start(hal: "Hal", pending: "Pending", places: "Places") -> None:
     pending.f[TRIES] += 1
     pending.save()
     give_a_start(hal)
-    if places.is_pending:
+    if places.pending == places.this:
         places.confirm()  # what runs here is what it falls back on
     try:
         places.boot_other()

@@ -104,8 +104,8 @@ if TYPE_CHECKING:
             """What says which is started reads the same from now on, whatever a power cut left of it."""
 
         @property
-        def is_pending(self) -> bool:
-            """Whether this one is gone with the next start, unless it is confirmed."""
+        def pending(self) -> int:
+            """The place that is gone with the next start, unless it is confirmed; -1: none."""
 
         def confirm(self) -> None: ...
         def boot_other(self) -> None:

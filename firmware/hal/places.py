@@ -58,9 +58,9 @@ class Places:
         forget("firmware.steady")
 
     @property
-    def is_pending(self) -> bool:
-        """Whether this one is gone with the next start, unless it is confirmed."""
-        return is_pending()
+    def pending(self) -> int:
+        """The place that is gone with the next start, unless it is confirmed; -1: none."""
+        return pending()
 
     def confirm(self) -> None:
         """This one is started from now on."""
@@ -81,7 +81,7 @@ def _special(which: "Any") -> "Any":
     return esp32.Partition(which)
 
 
-def is_pending() -> bool:
+def pending() -> int:
     for part in esp32.Partition.find(esp32.Partition.TYPE_DATA, 0):
         entry = bytearray(32)
         for sector in (0, 1):
@@ -89,5 +89,5 @@ def is_pending() -> bool:
             state, crc = int.from_bytes(entry[24:28], "little"), int.from_bytes(entry[28:], "little")
             # What a power cut left of another entry may look like one.
             if state == _PENDING_VERIFY and crc == crc32(entry[:4], 0xFFFFFFFF):
-                return True
-    return False
+                return (int.from_bytes(entry[:4], "little") + 1) % 2
+    return -1

@@ -78,9 +78,12 @@ class Places:
             steady(Part(self._flash, DATA, 2))
 
     @property
-    def is_pending(self):
+    def pending(self):
         data = self._otadata()
-        return any(data.entries[at][1] == _ota.PENDING_VERIFY and data.is_intact(at) for at in (0, 1))
+        for at in (0, 1):
+            if data.entries[at][1] == _ota.PENDING_VERIFY and data.is_intact(at):
+                return data.place(at)
+        return -1
 
     def confirm(self):
         data = self._otadata()
@@ -89,7 +92,7 @@ class Places:
         self._otadata().mark_valid()
 
     def boot_other(self):
-        if self.is_pending:
+        if self.pending >= 0:
             raise Wrong("set while this one is pending")
         if not _ota.image_size(self._other.read, self.room):
             raise OSError(_ota.VALIDATE_FAILED)
