@@ -28,16 +28,18 @@ class CommandRunner:
     appointment.py): uptimes, -1 when nothing is due.
     """
 
+    # Of the class until one is set: each would be a place in the table of an object that has them for minutes a year.
+    reboot_at_s = -1
+    dark_at_s = -1
+    pass_at_s = -1
+    order = b""
+
     def __init__(self, node: "Node") -> None:
         self.node = node
         self._store = Commands(node.hal.state_fs)
         self._queue: "list[tuple[Command, int]]" = []  # with the uptime of its arrival
         self.is_reading = False
         self.calibrating: "list[int] | None" = None
-        self.reboot_at_s = -1
-        self.dark_at_s = -1
-        self.pass_at_s = -1
-        self.order = b""
         self._to_bench = False  # a bench gave the latest one: it is answered aside
         if self._store.latest and not self._store.result:
             self.end(messages.FAILED, "interrupted by a reset")
@@ -83,11 +85,12 @@ class CommandRunner:
     def wait_ms(self) -> int:
         """Milliseconds until poll() has something to do."""
         now_s = self.node.hal.clock.uptime_s()
-        ends_s = [at_s for at_s in (self.dark_at_s, self.reboot_at_s, self.pass_at_s) if at_s >= 0]
-        if not ends_s:
-            return _WAIT_MS_MAX
-        # What is due and has not been done waits for something else, an alarm perhaps: it is looked at now and then.
-        return max(0, min(ends_s) - now_s) * 1000 or _LOOK_MS
+        wait_ms = _WAIT_MS_MAX
+        for at_s in (self.dark_at_s, self.reboot_at_s, self.pass_at_s):
+            if at_s >= 0:
+                # What is due and has not been done waits for something else, an alarm perhaps: it is looked at again.
+                wait_ms = min(wait_ms, max(0, at_s - now_s) * 1000 or _LOOK_MS)
+        return wait_ms
 
     def measured(self, values: "Readings") -> None:
         """A measurement has ended; what the probes said, before any correction."""

@@ -132,7 +132,7 @@ class CoverWatch:
             waits.append(_STUCK_S)
         return min(waits)
 
-    def rest(self) -> "tuple[str, ...]":
+    def wake_pins(self) -> "tuple[str, ...]":
         cover = self._cover
         self._hal.cache.save(_CACHE, cover.pack())
         is_well = not cover.raised and 0 <= cover.angle_cdeg < self._settings[DISPLACED_DEG] * 100

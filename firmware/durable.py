@@ -52,10 +52,13 @@ def ensure_folder(fs: "Any", path: str) -> None:
 class Document:
     """One fact of up to MAX_DOCUMENT bytes, safe at every power cut. ``damaged`` counts bad copies."""
 
-    def __init__(self, fs: "Any", name: str, folders: "tuple[str, str]" = FOLDERS) -> None:
+    _folders = FOLDERS  # nearly all have their copies there, and an attribute of each would be a larger table
+
+    def __init__(self, fs: "Any", name: str, folders: "tuple[str, str] | None" = None) -> None:
         self._fs = fs
         self._name = name
-        self._folders = folders
+        if folders is not None:
+            self._folders = folders
         self._generation = -1  # not loaded yet
         self.damaged = 0
 
@@ -167,23 +170,23 @@ class Channel:
 
     # -- over a deep sleep: the rest of a block need not be thrown away ---------------------------------------
 
-    def rest(self) -> bytes:
-        """What resume() needs after a deep sleep that begins now. Nothing may be sent or accepted after it."""
+    def counters(self) -> bytes:
+        """What go_on() needs after a deep sleep that begins now. Nothing may be sent or accepted after it."""
         parts = [self._next.to_bytes(_U40 + 1, "big"), self._bound.to_bytes(_U40 + 1, "big")]
         for g in sorted(self._highest):
             parts.append(bytes((g,)) + self._highest[g].to_bytes(_U40, "big"))
         return b"".join(parts)
 
-    def resume(self, rested: bytes) -> None:
+    def go_on(self, counters: bytes) -> None:
         """Go on inside the block that is durable. Only for bytes of the sleep that just ended, and only once."""
-        after = int.from_bytes(rested[: _U40 + 1], "big")
-        bound = int.from_bytes(rested[_U40 + 1 : 2 * _U40 + 2], "big")
+        after = int.from_bytes(counters[: _U40 + 1], "big")
+        bound = int.from_bytes(counters[_U40 + 1 : 2 * _U40 + 2], "big")
         if self.id_context is None or bound != self._bound or after > bound:
             return
         self._next = after
-        for at in range(2 * _U40 + 2, len(rested), 1 + _U40):
-            if rested[at] in self._ahead:
-                self._highest[rested[at]] = int.from_bytes(rested[at + 1 : at + 1 + _U40], "big")
+        for at in range(2 * _U40 + 2, len(counters), 1 + _U40):
+            if counters[at] in self._ahead:
+                self._highest[counters[at]] = int.from_bytes(counters[at + 1 : at + 1 + _U40], "big")
 
     def highest(self, g: int) -> int:
         """The highest downlink PIV accepted from sender g, or a bound above it that is durable; -1 for none."""

@@ -124,7 +124,7 @@ class LiftWatch:
     def wait_s(self) -> int:
         return 0  # it never sleeps
 
-    def rest(self) -> "tuple[str, ...]":
+    def wake_pins(self) -> "tuple[str, ...]":
         return ()
 
     def learn(self) -> str:

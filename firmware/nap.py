@@ -128,7 +128,7 @@ class Nap:
         self.retries = min(self.retries + 1, _RETRY_DOUBLED_MAX)
 
     def _sleep(self, node: "Node", wait_s: int) -> None:
-        pins = node.watch.rest() if node.watch is not None else ()
+        pins = node.watch.wake_pins() if node.watch is not None else ()
         # What was acknowledged is told once, or each wake would offer it again.
         try:
             node.outbox.flush()
@@ -151,7 +151,7 @@ def _resume(nap: "Nap", node: "Node") -> None:
     """Give every part back what it had."""
     channel = _take(node.hal, "channel")
     if channel is not None:
-        node.session.resume(channel)
+        node.session.go_on(channel)
     order = _take(node.hal, "pass")
     if order is not None:
         node.commands.order = order
@@ -187,6 +187,6 @@ def _save(nap: "Nap", node: "Node") -> None:
         fields.append(min(count, 0xFFFF))
     fields.append(node.maintenance.rest())
     cache.save("pass", node.commands.order if node.commands.pass_at_s >= 0 else b"")
-    cache.save("channel", node.session.rest())
+    cache.save("channel", node.session.counters())
     cache.save("node", pack(_FIELDS, *fields) + node.alarms.rest())
     cache.save("clock", node.hal.clock.rest())

@@ -87,7 +87,7 @@ class Receiving:
         self.health = Health(hal, Document(hal.state_fs, "traceback"), boots.counted(hal.state_fs, False))
         self.session = Session(hal.state_fs, who, hal.clock, hal.random)
         if call.channel:
-            self.session.resume(call.channel)
+            self.session.go_on(call.channel)
         self.carrier = self.make_carrier(who)
         self.receiver = OtaReceiver(Pieces(hal.state_fs), 0)
         self.release = reports.release(hal)

@@ -87,13 +87,13 @@ class Session:
             self._join = join.NodeJoin(identity.master_secret, identity.master_salt, identity.address)
         return self._join.start(self._random(NONCE_SIZE), hello)
 
-    def rest(self) -> bytes:
-        """What resume() needs after a deep sleep that begins now."""
-        return self._channel.rest()
+    def counters(self) -> bytes:
+        """What go_on() needs after a deep sleep that begins now."""
+        return self._channel.counters()
 
-    def resume(self, rested: bytes) -> None:
+    def go_on(self, counters: bytes) -> None:
         """After a deep sleep: the counters go on where they were, not behind the block that was durable."""
-        self._channel.resume(rested)
+        self._channel.go_on(counters)
 
     # -- down -----------------------------------------------------------------------------------------------
 

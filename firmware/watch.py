@@ -14,7 +14,7 @@ A watch is an object with
 and, on a node that sleeps,
 
     wait_s()            seconds until it must look again; a day when there is nothing to look for
-    rest()              a deep sleep begins now: arm what ends it; the names of the pins that do
+    wake_pins()         a deep sleep begins now: arm what ends it; the names of the pins that do
 
 and it is told nothing about flash, links and the gateway. What it must know after a reset it keeps through the `keep`
 that it is made with: keep(name) is a durable.Document of that name.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         def applied(self, change: Change) -> None: ...
         def learn(self) -> str: ...
         def wait_s(self) -> int: ...
-        def rest(self) -> tuple[str, ...]: ...
+        def wake_pins(self) -> tuple[str, ...]: ...
 
 
 # Change.bit of what has no end: it is told once and leaves no state.

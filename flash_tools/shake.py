@@ -200,11 +200,11 @@ class _Constants:
                 for alias in statement.names:
                     if alias.name in theirs:
                         known[alias.asname or alias.name] = theirs[alias.name]
-            elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                target = statement.targets[0].id
-                value = _evaluate(statement.value, known)
-                if value is not None and target.lstrip("_").isupper() and self._is_bound_once(name, target):
-                    known[target] = value
+            elif isinstance(statement, ast.Assign):
+                for target, expression in _assigned(statement):
+                    value = _evaluate(expression, known)
+                    if value is not None and target.lstrip("_").isupper() and self._is_bound_once(name, target):
+                        known[target] = value
         self._done.add(name)
         return known
 
@@ -391,6 +391,20 @@ def _known_test(test: ast.expr) -> bool | None:
     return None
 
 
+def _assigned(statement: ast.Assign) -> list[tuple[str, ast.expr]]:
+    """Each name with its value, also of `A, B = 1, 2`; nothing where it is not as plain as that."""
+    if len(statement.targets) != 1:
+        return []
+    match statement.targets[0], statement.value:
+        case ast.Name(id=name), value:
+            return [(name, value)]
+        case ast.Tuple(elts=targets), ast.Tuple(elts=values) if len(targets) == len(values):
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            is_plain = len(names) == len(targets) and not any(isinstance(v, ast.Starred) for v in values)
+            return list(zip(names, values, strict=True)) if is_plain else []
+    return []
+
+
 def _evaluate(expression: ast.expr, known: Mapping[str, int]) -> int | None:
     match expression:
         case ast.Constant(value=int(value)) if not isinstance(value, bool):
@@ -411,6 +425,8 @@ def _defined(statement: ast.stmt) -> set[str]:
     match statement:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return {name}
+        case ast.Assign(targets=[ast.Tuple()]):
+            return {name for name, _ in _assigned(statement)}
         case ast.Assign(targets=targets):
             names = {target.id for target in targets if isinstance(target, ast.Name)}
             return names if len(names) == len(targets) else set()
