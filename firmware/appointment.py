@@ -87,13 +87,13 @@ def go(node: "Node") -> None:
 
 
 def _reset(node: "Node", order: bytes, left_s: int) -> None:
-    from firmware import pending
+    from firmware import carry, pending
 
     pins = ",".join(node.watch.wake_pins()) if node.watch is not None else ""
     mute = 0 if pending.has_answered(node) else pending.MUTE
     freq_hz, sf = int.from_bytes(order[10:14], "big"), order[14]
     node.outbox.flush()
-    rest = node.session.counters()  # nothing is sent or accepted after this
+    rest = carry.counters(node.session.channel)  # nothing is sent or accepted after this
     call = pack(HEAD, 0, left_s, mute, int.from_bytes(order[8:10], "big"), freq_hz, sf, len(rest))
     Document(node.hal.state_fs, DOCUMENT).save(call + rest + order[15:] + pins.encode())
     node.hal.reset()

@@ -35,7 +35,7 @@ def life(hal: "Hal", made: "Life") -> None:
             hal.idle(START_PAUSE_MS)
             hal.reset()
         hal.idle(_NO_IDENTITY_MS)
-        if made.is_on_trial:
+        if made.look_at_s >= 0:  # on trial
             hal.reset()  # and before it this was a node
         hal.feed_watchdog()
 

@@ -124,15 +124,16 @@ class Channel:
     ``id_context`` is None without one. ``next_piv()`` never gives a number twice, whatever the power does: the bound of
     a block of PIV_BLOCK is durable before the first of them is used, and each start begins behind the last bound.
     ``accept(g, piv)`` makes a downlink bound durable, in steps of PIV_BLOCK ahead, before the frame is acted upon.
+    Over a deep sleep carry.py takes the counters along.
     """
 
     def __init__(self, fs: "Any") -> None:
         self._document = Document(fs, "channel")
         self.id_context: "bytes | None" = None
-        self._next = 0
-        self._bound = 0
-        self._highest: "dict[int, int]" = {}  # per g: the highest accepted in this run, at first the durable bound
-        self._ahead: "dict[int, int]" = {}  # per g: the durable bound
+        self.next_up = 0
+        self.bound = 0
+        self.heard: "dict[int, int]" = {}  # per g: the highest accepted in this run, at first the durable bound
+        self.ahead: "dict[int, int]" = {}  # per g: the durable bound
         data = self._document.load()
         if data:
             self._take(data)
@@ -143,67 +144,47 @@ class Channel:
             raise StorageError("an ID Context has %d bytes, not %d" % (_ID_CONTEXT, len(id_context)))
         self._save(id_context, first_piv + PIV_BLOCK, highest)
         self.id_context = id_context
-        self._next = first_piv
-        self._bound = first_piv + PIV_BLOCK
-        self._highest = dict(highest)
-        self._ahead = dict(highest)
+        self.next_up = first_piv
+        self.bound = first_piv + PIV_BLOCK
+        self.heard = dict(highest)
+        self.ahead = dict(highest)
 
     def forget(self) -> None:
         """Give the epoch up, durably: something that belongs to it (the outbox with its seqs) is lost."""
         self._document.save(b"")
         self.id_context = None
-        self._highest = {}
-        self._ahead = {}
+        self.heard = {}
+        self.ahead = {}
 
     def next_piv(self) -> int:
         """The PIV for the next frame up. StorageError when its block can not be made durable: then nothing is sent."""
         if self.id_context is None:
             raise StorageError("no epoch: a PIV belongs to one; join first")
-        if self._next > MAX_PIV:
+        if self.next_up > MAX_PIV:
             raise StorageError("the PIVs of this epoch are used up; join a new one")
-        if self._next >= self._bound:
-            self._save(self.id_context, self._bound + PIV_BLOCK, self._ahead)
-            self._bound += PIV_BLOCK
-        piv = self._next
-        self._next += 1
+        if self.next_up >= self.bound:
+            self._save(self.id_context, self.bound + PIV_BLOCK, self.ahead)
+            self.bound += PIV_BLOCK
+        piv = self.next_up
+        self.next_up += 1
         return piv
-
-    # -- over a deep sleep: the rest of a block need not be thrown away ---------------------------------------
-
-    def counters(self) -> bytes:
-        """What go_on() needs after a deep sleep that begins now. Nothing may be sent or accepted after it."""
-        parts = [self._next.to_bytes(_U40 + 1, "big"), self._bound.to_bytes(_U40 + 1, "big")]
-        for g in sorted(self._highest):
-            parts.append(bytes((g,)) + self._highest[g].to_bytes(_U40, "big"))
-        return b"".join(parts)
-
-    def go_on(self, counters: bytes) -> None:
-        """Go on inside the block that is durable. Only for bytes of the sleep that just ended, and only once."""
-        after = int.from_bytes(counters[: _U40 + 1], "big")
-        bound = int.from_bytes(counters[_U40 + 1 : 2 * _U40 + 2], "big")
-        if self.id_context is None or bound != self._bound or after > bound:
-            return
-        self._next = after
-        for at in range(2 * _U40 + 2, len(counters), 1 + _U40):
-            if counters[at] in self._ahead:
-                self._highest[counters[at]] = int.from_bytes(counters[at + 1 : at + 1 + _U40], "big")
 
     def highest(self, g: int) -> int:
         """The highest downlink PIV accepted from sender g, or a bound above it that is durable; -1 for none."""
-        return self._highest.get(g, -1)
+        return self.heard.get(g, -1)
 
     def accept(self, g: int, piv: int) -> bool:
         """Whether this authentic frame is new. A replay, or a sender beyond MAX_SENDERS, is refused without writing."""
         if self.id_context is None or piv <= self.highest(g):
             return False
-        if piv > self._ahead.get(g, -1):
-            if g not in self._ahead and len(self._ahead) >= MAX_SENDERS:
+        if piv > self.ahead.get(g, -1):
+            if g not in self.ahead and len(self.ahead) >= MAX_SENDERS:
                 return False
-            ahead = dict(self._ahead)
+            ahead = dict(self.ahead)
             ahead[g] = min(piv + PIV_BLOCK - 1, MAX_PIV)
-            self._save(self.id_context, self._bound, ahead)
-            self._ahead = ahead
-        self._highest[g] = piv
+            self._save(self.id_context, self.bound, ahead)
+            self.ahead = ahead
+        self.heard[g] = piv
         return True
 
     def _save(self, id_context: bytes, bound: int, ahead: "dict[int, int]") -> None:
@@ -215,11 +196,11 @@ class Channel:
     def _take(self, data: bytes) -> None:
         at = _ID_CONTEXT + _U40 + 1
         self.id_context = data[:_ID_CONTEXT]
-        self._bound = self._next = int.from_bytes(data[_ID_CONTEXT:at], "big")
+        self.bound = self.next_up = int.from_bytes(data[_ID_CONTEXT:at], "big")
         while at < len(data):
-            self._highest[data[at]] = int.from_bytes(data[at + 1 : at + 1 + _U40], "big")
+            self.heard[data[at]] = int.from_bytes(data[at + 1 : at + 1 + _U40], "big")
             at += 1 + _U40
-        self._ahead = dict(self._highest)
+        self.ahead = dict(self.heard)
 
 
 class Commands:

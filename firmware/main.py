@@ -27,17 +27,13 @@ class Life:
         self._hal = hal
         self._failures = 0  # failed steps in a row
         self._trials: "Trials | None" = None
-        self._look_at_s = -1  # uptime, while this release is on trial
-
-    @property
-    def is_on_trial(self) -> bool:
-        return self._look_at_s >= 0
+        self.look_at_s = -1  # uptime, while this release is on trial
 
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
         from firmware import begin  # on the heap for this moment only
 
-        self._look_at_s = int(begin.is_on_trial(self._hal)) - 1
+        self.look_at_s = int(begin.is_on_trial(self._hal)) - 1
         gc.collect()
         self.node, self._trials = begin.node(self._hal)
         forget("firmware.begin")
@@ -54,7 +50,13 @@ class Life:
                 self._trials = None
                 forget("firmware.trials")
                 return 0  # it may have something to tell
-            self._judge(node)
+            uptime_s = self._hal.clock.uptime_s()
+            # From its first measurement on, or when there was none for long.
+            if 0 <= self.look_at_s <= uptime_s and (self._trials is None or uptime_s >= 3600):
+                from firmware import gate
+
+                self.look_at_s = gate.look(node)
+                gate.close()
             if node.nap is not None and self._trials is None:
                 node.nap.look(node)  # does not return if the node sleeps
             return wait_ms
@@ -68,15 +70,6 @@ class Life:
                 self._trials.failed_again()
             self._hal.reset()
         return _PAUSE_MS
-
-    def _judge(self, node: "Node") -> None:
-        """Whether this release may stay: from its first measurement on, or when there was none for long."""
-        uptime_s = self._hal.clock.uptime_s()
-        if 0 <= self._look_at_s <= uptime_s and (self._trials is None or uptime_s >= 3600):
-            from firmware import gate
-
-            self._look_at_s = gate.look(node)
-            gate.close()
 
 
 def run() -> None:

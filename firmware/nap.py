@@ -151,7 +151,10 @@ def _resume(nap: "Nap", node: "Node") -> None:
     """Give every part back what it had."""
     channel = _take(node.hal, "channel")
     if channel is not None:
-        node.session.go_on(channel)
+        from firmware import carry  # on the heap for this moment only
+
+        carry.go_on(node.session.channel, channel)
+        forget("firmware.carry")
     order = _take(node.hal, "pass")
     if order is not None:
         node.commands.order = order
@@ -187,6 +190,8 @@ def _save(nap: "Nap", node: "Node") -> None:
         fields.append(min(count, 0xFFFF))
     fields.append(node.maintenance.rest())
     cache.save("pass", node.commands.order if node.commands.pass_at_s >= 0 else b"")
-    cache.save("channel", node.session.counters())
+    from firmware import carry
+
+    cache.save("channel", carry.counters(node.session.channel))
     cache.save("node", pack(_FIELDS, *fields) + node.alarms.rest())
     cache.save("clock", node.hal.clock.rest())

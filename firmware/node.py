@@ -374,7 +374,10 @@ class Node:
         elif isinstance(message, messages.Ping):
             self._answer_ping()
         else:
-            self._take_offer(message)
+            from firmware import offers  # on the heap for this moment only
+
+            offers.take(self, message)
+            offers.close()
 
     def _set_clock(self, seconds: int, millis: int) -> None:
         drift_s = self.hal.clock.drift_s()
@@ -390,15 +393,6 @@ class Node:
 
         operations.receive(self, message)
         forget("firmware.operations")
-
-    def _take_offer(self, message: "Any") -> None:
-        from firmware import offers  # on the heap for this moment only
-
-        try:
-            offers.take(self, message)
-        except WireError as exc:
-            self.health.refused(exc.reason)
-        offers.close()
 
     def _answer_ping(self) -> None:
         now_ms = self.hal.clock.ticks_ms()

@@ -8,7 +8,7 @@ from firmware.durable import Document, read_file
 from firmware.modules import forget
 from firmware.pending import FILLED, FILLING, NOTHING, ON_TRIAL, PAYLOAD_SIZE, PLACES, SEQUENCE, SLOT, TOLD
 from protocols.wire import update
-from protocols.wire.errors import DecodeError, FrameError
+from protocols.wire.errors import DecodeError, FrameError, WireError
 from protocols.wire.ota import DELETE, NO_INDEX, NO_ROOM, NO_SESSION, NOT_WANTED, SETUP
 from protocols.wire.parity import MAX_MISSING, MAX_ROW
 
@@ -31,8 +31,12 @@ _HZ_MIN, _HZ_MAX = 150000000, 960000000
 
 
 def take(node: "Node", message: "Update") -> None:
-    """Answer one command. WireError for what nobody may say; then nothing has changed."""
-    answer = _answer(node, message.session, message.command)
+    """Answer one command. What nobody may say is counted, and changes nothing."""
+    try:
+        answer = _answer(node, message.session, message.command)
+    except WireError as exc:
+        node.health.refused(exc.reason)
+        return
     if answer:
         node.uplink.send_aside(update.UpdateStatus(_release(node), message.session, answer))
 

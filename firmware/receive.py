@@ -8,7 +8,7 @@ receive_air.py has the windows of LoRa and broadcasts.
 
 from struct import calcsize, pack, unpack_from
 
-from firmware import assembly, boots, offers, pending, reports
+from firmware import assembly, boots, carry, offers, pending, reports
 from firmware.appointment import DOCUMENT, HEAD
 from firmware.durable import Document
 from firmware.errors import StorageError
@@ -87,7 +87,7 @@ class Receiving:
         self.health = Health(hal, Document(hal.state_fs, "traceback"), boots.counted(hal.state_fs, False))
         self.session = Session(hal.state_fs, who, hal.clock, hal.random)
         if call.channel:
-            self.session.go_on(call.channel)
+            carry.go_on(self.session.channel, call.channel)
         self.carrier = self.make_carrier(who)
         self.receiver = OtaReceiver(Pieces(hal.state_fs), 0)
         self.release = reports.release(hal)

@@ -51,7 +51,7 @@ class Session:
         self.clock = clock
         self._random = random
         self._kid = envelope.node_kid(identity.address)
-        self._channel = Channel(fs)
+        self.channel = Channel(fs)
         self._join: "NodeJoin | None" = None
         self.latest_piv = -1
         self.latest_at_s = 0
@@ -63,19 +63,19 @@ class Session:
     @property
     def dn_piv(self) -> int:
         """The highest downlink PIV of the owning gateway, or a durable bound above it, for hello and status."""
-        return max(0, self._channel.highest(envelope.OWNER))
+        return max(0, self.channel.highest(envelope.OWNER))
 
     # -- up -------------------------------------------------------------------------------------------------
 
     def seal(self, message: "Up", kid_context: bytes = b"") -> bytes:
         """The frame of one message in the current epoch. StorageError when no PIV can be had: then nothing is sent."""
-        piv = self._channel.next_piv()
+        piv = self.channel.next_piv()
         self.sent(piv)
         return envelope.seal(self._key, piv, messages.encode(message), kid_context)
 
     def forget(self) -> None:
         """Give the epoch up, durably: what was numbered in it is lost, so nothing may be sent in it again."""
-        self._channel.forget()
+        self.channel.forget()
         self.epoch = None
 
     def start_join(self, hello: "Hello") -> bytes:
@@ -86,14 +86,6 @@ class Session:
             identity = self._identity
             self._join = join.NodeJoin(identity.master_secret, identity.master_salt, identity.address)
         return self._join.start(self._random(NONCE_SIZE), hello)
-
-    def counters(self) -> bytes:
-        """What go_on() needs after a deep sleep that begins now."""
-        return self._channel.counters()
-
-    def go_on(self, counters: bytes) -> None:
-        """After a deep sleep: the counters go on where they were, not behind the block that was durable."""
-        self._channel.go_on(counters)
 
     # -- down -----------------------------------------------------------------------------------------------
 
@@ -111,7 +103,7 @@ class Session:
         if header.kid_context and header.kid[envelope.KID_UP] == envelope.BENCH:
             from firmware import bench  # seldom there
 
-            reply = bench.answer_knock(self, self._identity, self._channel, header, frame, hello)
+            reply = bench.answer_knock(self, self._identity, self.channel, header, frame, hello)
             forget("firmware.bench")
             return None, reply
         if self._join is not None:
@@ -127,7 +119,7 @@ class Session:
 
     def _open_current(self, header: "Header", frame: bytes) -> "Down":
         g = header.kid[envelope.KID_UP]
-        if header.piv <= self._channel.highest(g):
+        if header.piv <= self.channel.highest(g):
             raise FrameError("replay", "PIV %d of sender %d is not new" % (header.piv, g))
         key = self._sender(g)
         message = messages.decode_down(envelope.open_(key, header, frame))
@@ -136,7 +128,7 @@ class Session:
         answers = getattr(message, "answers", None)
         if answers is not None and not self.is_timely(answers):
             raise FrameError("late", "it answers uplink %d, the latest is %d" % (answers, self.latest_piv))
-        if not self._channel.accept(g, header.piv):
+        if not self.channel.accept(g, header.piv):
             raise FrameError("replay", "PIV %d: too many senders speak to this node" % header.piv)
         self._senders[g] = key
         self.is_bench = g == envelope.BENCH
@@ -153,7 +145,7 @@ class Session:
             self.sent(-1)
             return None, reply
         # PIV 0 of the new epoch was used by the hello in step 3.
-        self._channel.begin(joining.agreed, 1, {envelope.OWNER: joining.ack_piv})
+        self.channel.begin(joining.agreed, 1, {envelope.OWNER: joining.ack_piv})
         if self.latest_piv < 0:
             self.latest_piv = 0
         self._end_join()
@@ -167,7 +159,7 @@ class Session:
 
     def _take_epoch(self) -> None:
         self._senders: "dict[int, SenderKey]" = {}
-        id_context = self._channel.id_context
+        id_context = self.channel.id_context
         if id_context is None:
             return
         identity = self._identity
@@ -185,9 +177,7 @@ class Session:
             return known
         identity = self._identity
         kid = envelope.gateway_kid(identity.address, g)
-        return envelope.sender_key(
-            identity.master_secret, identity.master_salt, self._channel.id_context, kid
-        )
+        return envelope.sender_key(identity.master_secret, identity.master_salt, self.channel.id_context, kid)
 
     def sent(self, piv: int) -> None:
         """The uplink with this PIV has just been sent: what answers it is believed for a while."""

@@ -144,11 +144,11 @@ class Scene:
     def node_state(self) -> Snapshot:
         """The flash, byte for byte, and everything the session and its neighbours keep in RAM."""
         node = self.station.node
-        session, channel, outbox = node.session, node.session._channel, node.outbox
+        session, channel, outbox = node.session, node.session.channel, node.outbox
         return {
             "flash": self.station.flash.image,
             "epoch": session.epoch,
-            "pivs": (channel._next, channel._bound, dict(channel._highest), dict(channel._ahead)),
+            "pivs": (channel.next_up, channel.bound, dict(channel.heard), dict(channel.ahead)),
             "latest": (session.latest_piv, session.latest_at_s, session.latest_at_ms),
             "senders": sorted(session._senders),
             "join": session._join and (session._join._r1, session._join._offered),
@@ -464,7 +464,7 @@ def test_downlinks_of_other_gateways_and_for_other_nodes_are_refused(scene: Scen
     """Another node's downlink, a gateway that knows the address and not the key, one that claims another g."""
     identity = scene.station.identity
     secret, salt = identity.master_secret, identity.master_salt
-    context = scene.station.node.session._channel.id_context
+    context = scene.station.node.session.channel.id_context
     plain = messages.encode(messages.Ack(0, (), None))
     gateway = envelope.gateway_kid(identity.address)
     good = envelope.sender_key(secret, salt, context, envelope.gateway_kid(identity.address, 3))
