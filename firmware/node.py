@@ -5,20 +5,11 @@ transaction or one flash write, so thousands of nodes can share a simulated worl
 link. Everything that fails on the way has a place where it is counted, and the rest of the cycle goes on.
 """
 
-from struct import pack, unpack_from
+from struct import pack
 
 from firmware import records
-from firmware.alarms import Alarms, Change
-from firmware.commands import CommandRunner
-from firmware.durable import Document
 from firmware.errors import StorageError
-from firmware.hal import CAUSE_DEEP_SLEEP
-from firmware.health import Health
-from firmware.maintenance import Maintenance
 from firmware.modules import forget
-from firmware.outbox import Outbox
-from firmware.sampling import Schedule
-from firmware.session import Session
 from firmware.settings import ALARM_REPEAT_S, INTERVAL_S, REPORT_S, STATUS_S
 from firmware.trials import SAFE_S
 from firmware.watch import NOTE_BIT
@@ -30,15 +21,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from firmware.alarms import Alarms, Change
+    from firmware.commands import CommandRunner
     from firmware.hal import Hal
+    from firmware.health import Health
+    from firmware.maintenance import Maintenance
+    from firmware.nap import Nap
+    from firmware.outbox import Outbox
+    from firmware.sampling import Sampler, Schedule
+    from firmware.session import Identity, Session
+    from firmware.settings import Settings
     from firmware.trials import Trials
-    from protocols.wire.messages import Detail, Down, Hello, Settings
-
-OUTBOX_PATH = "/outbox"
-# Half of a 512 kB state partition: about 7,000 sets, ten weeks of 15 minutes. littlefs needs room to move blocks.
-OUTBOX_BYTES = 256 * 1024
-# A node that sleeps reads its outbox at each wake: a year of daily sets, and an hour of alarms beside them.
-SLEEPER_OUTBOX_BYTES = 32 * 1024
+    from firmware.uplink import Uplink
+    from firmware.watch import Watch
+    from protocols.wire.messages import Detail, Down, Hello
 
 # A correction of the clock from this on is told as an event; below it is drift.
 CLOCK_STEP_S = 2
@@ -54,72 +50,40 @@ _WAIT_MS_MAX = 60000
 class Node:
     """``safe``: starts failed again and again (trials.py), so this one does without sensors; else None."""
 
-    def __init__(self, hal: "Hal", trials: "Trials | None" = None) -> None:
-        from firmware import assembly, boots  # on the heap for their moment only
+    # Its parts, which making.py gives it.
+    hal: "Hal"
+    safe: "Trials | None"
+    identity: "Identity"
+    carrier: "Any"  # a Carrier; that for the air can do more
+    settings: "Settings"
+    nap: "Nap | None"
+    watch: "Watch | None"
+    sampler: "Sampler"
+    health: "Health"
+    outbox: "Outbox"
+    session: "Session"
+    uplink: "Uplink"
+    schedule: "Schedule"
+    alarms: "Alarms"
+    maintenance: "Maintenance"
+    commands: "CommandRunner"
+    status_at_s: int  # uptime
 
-        fs = hal.state_fs
-        self.hal = hal
+    def __init__(self, hal: "Hal", trials: "Trials | None" = None) -> None:
+        from firmware import making  # on the heap for this moment only
+
         self._begun = (0, UNSYNCHRONISED)  # time and its quality when the measurement began
         self._begun_s = 0  # uptime
         self._keeps_set = False  # and not only a calibration looks at it
-        self._finished_s = 0  # uptime when the latest one came to its end
         self.has_measured = False
         self._memory: "list[Any]" = []  # of derive
-        self.safe = safe = trials if trials is not None and trials.is_safe else None
-        self.identity = assembly.identity(fs)
-        count = boots.counted(fs, hal.reset_cause != CAUSE_DEEP_SLEEP)
-        # First what its type consists of: what describes it is off the heap again before the outbox is looked through.
-        made = assembly.equip(hal, self.identity, safe is not None)
-        self.carrier = made.carrier
-        self.settings = made.settings
-        self.nap = made.nap
-        self.watch = made.watch
-        self.sampler = made.sampler
-        self._schema_id = made.schema_id
-        self._checkers = made.checkers
-        self._derive = made.derive
-        if hal.reset_cause == CAUSE_DEEP_SLEEP and (self.nap is None or not self.nap.woke):
-            count = boots.counted(fs, True)  # what it slept with is lost, and its seconds begin anew
-        outbox_bytes = OUTBOX_BYTES if self.nap is None else SLEEPER_OUTBOX_BYTES
-        outbox_bytes = min(outbox_bytes, assembly.size_of(fs) // 2)
-        del assembly
-        forget("firmware.assembly")
-        self.health = Health(hal, Document(fs, "traceback"), count)
-
-        self.outbox = Outbox(fs, OUTBOX_PATH, outbox_bytes)
-        if trials is not None:
-            trials.recover(self.outbox)  # before anything else is kept
-        self.session = Session(fs, self.identity, hal.clock, hal.random)
-        if self.session.epoch is not None:
-            if self.outbox.is_new:
-                # The outbox is gone and the channel is not: its seqs would begin again, and name other records.
-                self.session.forget()
-            else:
-                self.outbox.offer_again(self.session.epoch)
-                self.outbox.begin_epoch(self.session.epoch)
-        self.uplink = made.uplink(hal, self.carrier, self.outbox, self.session, self.health, self._hello)
-
-        series = len(self._checkers)
-        # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
-        self.schedule = Schedule(hal.clock, 0 if self.nap is None else self.identity.address * 7919)
-        self._finished_s = hal.clock.uptime_s()
-
-        self._alarm_file = Document(fs, "alarms")
-        watch_bits = 0 if self.watch is None else self.watch.bits
-        kept = boots.alarm_state(self._alarm_file, self.outbox)
-        self.alarms = Alarms(made.rules, series, unpack_from(">I", kept)[0], watch_bits)
-        self.maintenance = Maintenance(hal.clock, kept[4:])
-        if self.watch is not None:
-            self.watch.restore(self.alarms.raised >> self.alarms.watch_bit)
-        self.sampler.corrections = boots.corrections(self)
-        self.commands = CommandRunner(self)
-        self.status_at_s = self.settings[STATUS_S]
         self._pinged_at_ms = hal.clock.ticks_ms() - _PING_PAUSE_MS
-        if self.nap is not None:
-            self.nap.take_up(self)
-        if self.nap is None or not self.nap.woke:
-            self._greet(made.name)
-        forget("firmware.boots")
+        self._schema_id, self._checkers, self._derive, self._alarm_file = making.make(
+            self, hal, trials, self._hello
+        )
+        self._finished_s = hal.clock.uptime_s()  # when the latest one came to its end
+        del making
+        forget("firmware.making")
 
     # -- one step: sample, listen, send ---------------------------------------------------------------------
 
@@ -388,7 +352,7 @@ class Node:
             self.health.clock_steps += 1
             self._keep_event(codes.CLOCK_STEPPED, messages.NOTE, step_s)
 
-    def _take_settings(self, message: "Settings") -> None:
+    def _take_settings(self, message: "messages.Settings") -> None:
         from firmware import operations  # on the heap for this moment only
 
         operations.receive(self, message)
@@ -428,9 +392,3 @@ class Node:
     def sensor_errors(self) -> int:
         before = 0 if self.nap is None else self.nap.sensor_errors
         return before + self.sampler.errors() + (0 if self.watch is None else self.watch.errors)
-
-    def _greet(self, type_name: str) -> None:
-        from firmware import reports
-
-        self.hal.log(reports.greeting(self, type_name))
-        forget("firmware.reports")

@@ -14,8 +14,10 @@ from protocols.wire.parity import MAX_MISSING, MAX_ROW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from firmware.node import Node
-    from protocols.wire.update import Pass, Update
+    from protocols.wire.update import Pass
 
 # Where an update is kept while it is received (pending.py, which is more than is needed here).
 PIECES = "/update"
@@ -30,7 +32,7 @@ _SF_MIN, _SF_MAX = 7, 12
 _HZ_MIN, _HZ_MAX = 150000000, 960000000
 
 
-def take(node: "Node", message: "Update") -> None:
+def take(node: "Node", message: "Any") -> None:
     """Answer one command. What nobody may say is counted, and changes nothing."""
     try:
         answer = _answer(node, message.session, message.command)

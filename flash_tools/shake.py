@@ -127,7 +127,7 @@ class _Module:
             own |= {node.id for node in _walk_wanted(statement, attributes) if isinstance(node, ast.Name)}
             if isinstance(statement, ast.ClassDef):
                 for part in statement.body:
-                    if not _is_wanted(part, attributes):
+                    if not _is_wanted(part, attributes) or _is_declaration(part):
                         self.drop(part)
         for imported in self.imports():
             if isinstance(imported, ast.ImportFrom):
@@ -203,7 +203,11 @@ class _Constants:
             elif isinstance(statement, ast.Assign):
                 for target, expression in _assigned(statement):
                     value = _evaluate(expression, known)
-                    if value is not None and target.lstrip("_").isupper() and self._is_bound_once(name, target):
+                    if (
+                        value is not None
+                        and target.lstrip("_").isupper()
+                        and self._is_bound_once(name, target)
+                    ):
                         known[target] = value
         self._done.add(name)
         return known
@@ -440,6 +444,11 @@ def _is_wanted(statement: ast.stmt, used: set[str]) -> bool:
     if any(name.startswith("__") and name.endswith("__") for name in names):
         return True
     return not names or bool(names & used)
+
+
+def _is_declaration(part: ast.stmt) -> bool:
+    """Of a type alone, as `hal: "Hal"`: nothing happens there."""
+    return isinstance(part, ast.AnnAssign) and part.value is None
 
 
 def _walk_wanted(statement: ast.stmt, attributes: set[str]) -> Iterator[ast.AST]:

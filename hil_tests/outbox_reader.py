@@ -8,8 +8,8 @@ from firmware.outbox import EVENTS, READINGS, Outbox
 from hil_tests.consumer import RecordId
 from hil_tests.world.flash import Flash, LittleFs
 
-# Where and how large node.py keeps it (firmware/node.py: OUTBOX_PATH, OUTBOX_BYTES).
-from firmware.node import OUTBOX_BYTES, OUTBOX_PATH  # isort: skip
+# Where and how large making.py keeps it (firmware/making.py: OUTBOX_PATH, OUTBOX_BYTES).
+from firmware.making import OUTBOX_BYTES, OUTBOX_PATH  # isort: skip
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from firmware.node import OUTBOX_PATH
+from firmware.making import OUTBOX_PATH
 from hil_tests.sim_rig import SimRig
 from hil_tests.world.flash import LittleFs
 
