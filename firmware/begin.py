@@ -1,4 +1,4 @@
-"""The first moments of a life: what must be done before there is a node, and making it. Forgotten when there is one."""
+"""The first moments of a life: what is done before a node is made, and when that failed. Forgotten while it is made."""
 
 import gc
 
@@ -20,24 +20,17 @@ START_PAUSE_MS = 10000
 _NO_IDENTITY_MS = 10000
 
 
-def life(hal: "Hal", made: "Life") -> None:
-    """A life with a node, once there is one: without an identity, or on the wrong firmware, it can only say so."""
-    while True:
-        try:
-            made.begin()
-            return
-        except NoIdentity as exc:
-            hal.log("no identity: %s" % exc)
-        except WrongFirmware as exc:
-            hal.log("wrong firmware: %s" % exc)
-        except StartFailed as exc:
-            hal.log(str(exc))
-            hal.idle(START_PAUSE_MS)
-            hal.reset()
-        hal.idle(_NO_IDENTITY_MS)
-        if made.look_at_s >= 0:  # on trial
-            hal.reset()  # and before it this was a node
-        hal.feed_watchdog()
+def none(hal: "Hal", life: "Life", exc: Exception) -> None:
+    """There is no node: without an identity, or on the wrong firmware, it can only say so. Else it is tried again."""
+    if isinstance(exc, StartFailed):
+        hal.log(str(exc))
+        hal.idle(START_PAUSE_MS)
+        hal.reset()
+    hal.log(("no identity: %s" if isinstance(exc, NoIdentity) else "wrong firmware: %s") % exc)
+    hal.idle(_NO_IDENTITY_MS)
+    if life.look_at_s >= 0:  # on trial
+        hal.reset()  # and before it this was a node
+    hal.feed_watchdog()
 
 
 def is_on_trial(hal: "Hal") -> bool:
@@ -50,51 +43,42 @@ def is_on_trial(hal: "Hal") -> bool:
     return update.begin(hal)
 
 
-def node(hal: "Hal") -> "tuple[Any, Trials | None]":
-    """What lives until the next reset: a node, and its start for as long as that may come to nothing, or, for a pass,
-    what receives it. Raises as Life.begin.
-    """
-    call = b""
-    if hal.reset_cause != CAUSE_DEEP_SLEEP:  # nobody sleeps before a pass that has begun
-        call = _called(hal)
-        if call and not int.from_bytes(call[:2], "big"):
-            from firmware import receive
+def receiver(hal: "Hal", call: bytes) -> "Any":
+    """What lives in place of a node when this start is called to a pass; None when it is not."""
+    if not call or int.from_bytes(call[:2], "big"):
+        return None
+    from firmware import receive
 
-            return receive.life(hal, call), None
-    made = None
-    if hal.reset_cause != CAUSE_DEEP_SLEEP:  # a node sleeps only once a start has come to something
-        made = trials(hal)
-    try:
-        from firmware.node import Node
-
-        one = Node(hal, made)
-        if made is not None:
-            made.started(one)
-        if call:
-            from firmware import appointment
-
-            appointment.again(one, call)
-            appointment.close()
-        return one, made
-    except (NoIdentity, WrongFirmware):
-        raise
-    except Exception as exc:  # noqa: BLE001  (whatever a sensor or a document does at a start)
-        gc.collect()
-        made = made or trials(hal)
-        made.failed_again()
-        Health(hal, Document(hal.state_fs, "traceback"), 0).crashed(exc)
-        raise StartFailed("start failed (%d in a row): %r" % (made.failed, exc))
+    return receive.life(hal, call)
 
 
-def _called(hal: "Hal") -> bytes:
+def failed(hal: "Hal", made: "Trials | None", exc: Exception) -> None:
+    """The node could not be made; raises as Life.begin."""
+    if isinstance(exc, (NoIdentity, WrongFirmware)):
+        raise exc
+    gc.collect()
+    made = made or trials(hal)
+    made.failed_again()
+    Health(hal, Document(hal.state_fs, "traceback"), 0).crashed(exc)
+    raise StartFailed("start failed (%d in a row): %r" % (made.failed, exc))
+
+
+def called(hal: "Hal") -> bytes:
     """The pass that this start is called to, or that comes later. It is forgotten with that: power that fails costs an
     appointment, and no more.
     """
+    if hal.reset_cause == CAUSE_DEEP_SLEEP:  # nobody sleeps before a pass that has begun
+        return b""
     document = Document(hal.state_fs, "pass")
     call = document.load() or b""
     if call:
         document.save(b"")
     return call
+
+
+def counted(hal: "Hal") -> "Trials | None":
+    """This start, which may come to nothing: a node sleeps only once one has come to something."""
+    return None if hal.reset_cause == CAUSE_DEEP_SLEEP else trials(hal)
 
 
 def trials(hal: "Hal") -> "Trials":

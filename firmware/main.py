@@ -7,6 +7,7 @@ reset, and the watchdog sees to a node that does not come round at all. Starts t
 
 import gc
 
+from firmware.errors import NodeError
 from firmware.modules import forget
 
 TYPE_CHECKING = False
@@ -31,13 +32,38 @@ class Life:
 
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
-        from firmware import begin  # on the heap for this moment only
+        from firmware import begin  # not on the heap while the node is made: there is no room beside it
 
-        self.look_at_s = int(begin.is_on_trial(self._hal)) - 1
+        hal = self._hal
+        self.look_at_s = int(begin.is_on_trial(hal)) - 1
         gc.collect()
-        self.node, self._trials = begin.node(self._hal)
+        call = begin.called(hal)
+        made = begin.receiver(hal, call)
+        if made is None:
+            self._trials = begin.counted(hal)
+        del begin
         forget("firmware.begin")
+        self.node = made or self._make(call)
         return self.node
+
+    def _make(self, call: bytes) -> "Node":
+        try:
+            from firmware.node import Node
+
+            node = Node(self._hal, self._trials)
+            if self._trials is not None:
+                self._trials.started(node)
+            if call:
+                from firmware import appointment
+
+                appointment.again(node, call)
+                appointment.close()
+            return node
+        except Exception as exc:
+            from firmware import begin
+
+            begin.failed(self._hal, self._trials, exc)
+            raise
 
     def step(self) -> int:
         """One step of the node; milliseconds to the next."""
@@ -84,11 +110,15 @@ def run() -> None:
 
 def start(hal: "Hal") -> "Life":
     """A life with a node, once there is one."""
-    from firmware import begin
-
     life = Life(hal)
-    begin.life(hal, life)
-    return life
+    while True:
+        try:
+            life.begin()
+            return life
+        except NodeError as exc:
+            from firmware import begin
+
+            begin.none(hal, life, exc)
 
 
 def loop(hal: "Hal", life: "Life") -> None:

@@ -2,7 +2,6 @@
 
 from struct import unpack_from
 
-from firmware import assembly, boots
 from firmware.alarms import Alarms
 from firmware.commands import CommandRunner
 from firmware.durable import Document
@@ -36,6 +35,8 @@ def make(
     node: "Node", hal: "Hal", trials: "Trials | None", hello: "Callable[[], Hello]"
 ) -> "tuple[int, Any, Any, Document]":
     """Give the node its parts; its schema, its checkers, what derives from its sets, and where its alarms are kept."""
+    from firmware import assembly, boots  # each for its moment only
+
     fs = hal.state_fs
     node.hal = hal
     node.safe = safe = trials if trials is not None and trials.is_safe else None
@@ -52,6 +53,7 @@ def make(
         count = boots.counted(fs, True)  # what it slept with is lost, and its seconds begin anew
     outbox_bytes = OUTBOX_BYTES if node.nap is None else SLEEPER_OUTBOX_BYTES
     outbox_bytes = min(outbox_bytes, assembly.size_of(fs) // 2)
+    del assembly
     forget("firmware.assembly")
     node.health = Health(hal, Document(fs, "traceback"), count)
     node.outbox = Outbox(fs, OUTBOX_PATH, outbox_bytes)
