@@ -193,5 +193,7 @@ def _save(nap: "Nap", node: "Node") -> None:
     from firmware import carry
 
     cache.save("channel", carry.counters(node.session.channel))
+    del carry
+    forget("firmware.carry")
     cache.save("node", pack(_FIELDS, *fields) + node.alarms.rest())
     cache.save("clock", node.hal.clock.rest())
