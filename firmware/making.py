@@ -2,12 +2,9 @@
 
 from struct import unpack_from
 
-from firmware.alarms import Alarms
-from firmware.commands import CommandRunner
 from firmware.durable import Document
 from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.health import Health
-from firmware.maintenance import Maintenance
 from firmware.modules import forget
 from firmware.outbox import Outbox
 from firmware.sampling import Schedule
@@ -59,6 +56,11 @@ def make(
     node.outbox = Outbox(fs, OUTBOX_PATH, outbox_bytes)
     if trials is not None:
         trials.recover(node.outbox)  # before anything else is kept
+    # What is not needed before comes after the outbox was looked through, which takes the most of a start.
+    from firmware.alarms import Alarms
+    from firmware.commands import CommandRunner
+    from firmware.maintenance import Maintenance
+
     node.session = _session(node, hal)
     node.uplink = made.uplink(hal, node.carrier, node.outbox, node.session, node.health, hello)
     # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
