@@ -62,8 +62,9 @@ def again(node: "Node", call: bytes) -> None:
     _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[5:12] + secret)
 
 
-def is_alarmed(node: "Node") -> bool:
-    return node.alarms.raised != 0 or node.outbox.count(EVENTS) > 0
+def has_news(node: "Node") -> bool:
+    """Whether the gateway lacks an event. An alarm that it knows of may last for weeks, and holds up no update."""
+    return node.outbox.count(EVENTS) > 0
 
 
 def go(node: "Node") -> None:
@@ -82,7 +83,7 @@ def go(node: "Node") -> None:
         node.uplink.send_aside(update.UpdateStatus(sequence, session, bytes((COME, COMES))))
     elif now_s >= ends_s:
         runner.pass_at_s = -1  # something else was more urgent for all the time of it
-    elif not (is_alarmed(node) or node.carrier.is_busy or node.uplink.quiet_ms() < _QUIET_MS):
+    elif not (has_news(node) or node.carrier.is_busy or node.uplink.quiet_ms() < _QUIET_MS):
         _reset(node, order, ends_s - now_s)
 
 

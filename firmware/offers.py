@@ -187,7 +187,7 @@ def _come(node: "Node", session: int, one: "Pass") -> int:
 
     is_busy = node.safe is not None or not node.commands.is_idle or _is_under_way(node)
     lift = getattr(node.watch, "lift", None)
-    if is_busy or appointment.is_alarmed(node) or (one.freq_hz and lift is not None and lift.motion.state):
+    if is_busy or appointment.has_news(node) or (one.freq_hz and lift is not None and lift.motion.state):
         return update.NOT_NOW
     appointment.agree(node, session, one)
     return update.COMES

@@ -43,7 +43,7 @@ ADVICE = {
     "not-wanted": "It says that this release is not above its own. Look at it: tidegate gateway status.",
     "other-class": "There is no release for its board. Build one for this node type and board, and begin a campaign.",
     "no-release": "It was flashed with a program that is no release, so it trusts nobody. Flash it over USB.",
-    "not-now": "It has an alarm, or is busy, and is asked again. If it lasts, see to the alarm.",
+    "not-now": "It has an event to tell, or is busy, and is asked again.",
     "unsteady-link": "Again and again it gave the transfer up. Look at its link and its flash, then begin a campaign.",
     "never-heard": "It was not heard. Has it power? While the campaign runs it gets the update when it returns.",
     "lost": "It went silent while it received. While the campaign runs it goes on when it returns.",

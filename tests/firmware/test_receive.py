@@ -221,14 +221,20 @@ def test_a_pass_is_refused_for_what_is_in_its_way(street: Street) -> None:
     assert street.node.health.refusals == {"late": 1}
     street.water["dissolved_oxygen"] = 1.0
     street.run(400)
-    assert street.node.alarms.raised
-    assert desk.call()[1] == update.NOT_NOW
+    street.say(messages.Ping(2))
+    street.node.maintain(60)
+    street.say(alone(street.peer.latest_piv))
+    assert answers(street.peer)[-1][1] == update.NOT_NOW, "an event that nobody took yet"
+    street.run(200)
+    assert street.node.alarms.raised, "it is known, and may last"
+    assert desk.call() == COMES
 
 
-def test_an_alarm_between_the_word_and_the_pass_comes_first(street: Street) -> None:
+def test_an_alarm_that_nobody_took_yet_comes_before_a_pass(street: Street) -> None:
     desk = Desk(street, sender_of(data_of(900)))
     desk.invite()
     assert desk.call(begins_in_s=500, lasts_s=120) == COMES
+    street.peer.mute = True
     street.water["dissolved_oxygen"] = 1.0
     street.run(700)
     assert street.node.alarms.raised

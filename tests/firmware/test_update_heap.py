@@ -1,6 +1,6 @@
 """A release on trial beside its node at work, judged and confirmed, in a stated heap.
 
-It is more than the 160 kB of an ordinary life, which the judge does not fit beside: DESIGN.md says so.
+A river station has room for it in the 160 kB of its ordinary life, a cover and a lift have not: DESIGN.md says so.
 The starter's few names are not here; test_update_on_board.py has them, with a river station.
 """
 
@@ -13,13 +13,12 @@ import pytest
 from boards.virtual.chips.bmp390 import Bmp390
 from boards.virtual.chips.lis3dh import Lis3dh
 from firmware import pending, slots
-from flash_tools.node_types import modules
 from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.lift_shaft import Shaft
 from hil_tests.world.street_cover import CoverMotion
 from protocols.wire import codes, outcomes
 from protocols.wire.messages import Event
-from tests.firmware.lockstep import ROOT, STATE_BLOCKS, Lockstep
+from tests.firmware.lockstep import STATE_BLOCKS, Lockstep
 from tests.firmware.street import START_MS
 from tests.firmware.test_lift_micropython import HEIGHTS_M, LiftDrive
 
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEQUENCE = 7
-HEAPS = {"lift": "184k"}
-OTHERS = "176k"
+HEAPS = {"river": "160k", "cover": "164k", "lift": "176k"}
 QUICK = ("cover", "river")
 
 
@@ -59,7 +57,7 @@ def fitted(node: Lockstep) -> None:
 
 
 def judge(node_type: str, folder: Path) -> None:
-    heap = HEAPS.get(node_type, OTHERS)
+    heap = HEAPS[node_type]
     with Lockstep(folder, node_type=node_type, powered=False, heap=heap) as node:
         fitted(node)
         on_trial(node)
@@ -82,6 +80,6 @@ def test_a_trial_fits_beside_the_node(node_type: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("node_type", sorted(set(modules(ROOT)) - set(QUICK)))
-def test_a_trial_of_every_other_type_fits_beside_its_node(node_type: str, tmp_path: Path) -> None:
-    judge(node_type, tmp_path)
+def test_a_trial_of_a_lift_fits_beside_it(tmp_path: Path) -> None:
+    """The chips that other types have besides are not stood in for here."""
+    judge("lift", tmp_path)

@@ -12,6 +12,7 @@ import pytest
 
 from flash_tools.errors import ImageError
 from flash_tools.images import node_sources
+from flash_tools.naming import Names
 from flash_tools.shake import shake
 from flash_tools.shorten import shorten
 
@@ -98,6 +99,24 @@ def test_whole_numbers_are_written_out_in_every_module() -> None:
     )
     assert "print(716 - 8, [716] * 2)" in out["main"]
     assert "BIG" not in out["main"]
+
+
+def test_numbers_of_one_line_are_written_out_and_what_has_an_effect_stays() -> None:
+    out = shaken(
+        "from codes import FIRST, LAST, PAIR\nfrom codes import A\nprint(FIRST, LAST, PAIR, A)\n",
+        codes="FIRST, LAST = 1, 1 << 4\nPAIR = (1, 2)\nA, B = PAIR\nC, *D = 1, 2\n",
+    )
+    assert "print(1, 16, PAIR, A)" in out["main"]
+    assert "FIRST" not in out["codes"]
+    assert "A, B = PAIR" in out["codes"]
+    assert "C, *D = 1, 2" in out["codes"]
+
+
+def test_what_a_class_declares_without_a_value_is_not_on_a_node() -> None:
+    out = shaken(
+        "from tool import Tool\nTool().run()\n", tool="class Tool:\n    part: int\n    def run(self): pass\n"
+    )
+    assert "part" not in out["tool"]
 
 
 def test_a_number_that_changes_is_no_constant() -> None:
@@ -210,8 +229,9 @@ def test_the_real_tree_imports_as_a_whole_after_shaking(tmp_path: Path) -> None:
 
 
 def test_half_of_the_wire_is_not_on_a_node() -> None:
-    out = node_sources(ROOT, "virtual")
-    names = set().union(*(defined(text) for text in out.values()))
+    given = Names()
+    out = node_sources(ROOT, "virtual", names=given)
+    names = set().union(*(defined(text) for text in out.values()), given.publics)
     assert not names & {"decode_up", "GatewayJoin", "ReplayWindow", "RangeDecoder"}
     assert names >= {"decode_down", "NodeJoin", "RangeEncoder", "Outbox"}
 
