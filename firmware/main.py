@@ -43,10 +43,10 @@ class Life:
             self._trials = begin.counted(hal)
         del begin
         forget("firmware.begin")
-        self.node = made or self._make(call)
+        self.node = made or self._with_node(call)
         return self.node
 
-    def _make(self, call: bytes) -> "Node":
+    def _with_node(self, call: bytes) -> "Node":
         try:
             from firmware.node import Node
 

@@ -26,7 +26,7 @@ _IN_ROM = """
     BFINT32 BFUINT8 BFUINT16 BFUINT32 BF_LEN BF_POS SHORT INT LONG LONGLONG USHORT UINT ULONG ULONGLONG addressof
     bytearray_at bytes_at sizeof AF_INET AF_INET6 SOCK_STREAM SOCK_DGRAM SOCK_RAW SOL_SOCKET SO_REUSEADDR
     SO_BROADCAST accept bind connect getaddrinfo listen makefile recv recvfrom sendall sendto setblocking setsockopt
-    settimeout fileno socket SSLContext wrap_socket CERT_NONE CERT_REQUIRED PROTOCOL_TLS_CLIENT PROTOCOL_TLS_SERVER
+    settimeout fileno socket SSLContext wrap_socket CERT_REQUIRED PROTOCOL_TLS_CLIENT PROTOCOL_TLS_SERVER
     verify_mode load_cert_chain load_verify_locations get_ciphers set_ciphers cipher server_hostname server_side
     do_handshake_on_connect dump search sub group choice getrandbits randint randrange random uniform heapify
     heappop heappush DeflateIO AUTO RAW ZLIB GZIP FrameBuffer MVLSB MONO_VLSB RGB565 GS2_HMSB GS4_HMSB GS8 MONO_HLSB

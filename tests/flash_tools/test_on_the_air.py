@@ -94,6 +94,7 @@ def test_the_image_of_a_bridge_begins_there_and_has_nothing_of_a_node() -> None:
     for absent in ("main", "node", "uplink", "session", "outbox", "sampling", "nodes/__init__"):
         assert f"firmware/{absent}.mpy" not in names
     assert "protocols/wire/envelope.mpy" not in names
-    assert sum(map(len, files.values())) < 28_000
+    # With what chooses a slot at a start, 4 kB, which a bridge has as well.
+    assert sum(map(len, files.values())) < 31_000
     assert missing(ROOT, "heltec_wifi_lora_32_v3", "bridge") == []
     assert "no radio" in missing(ROOT, "esp32c3_devkitm", "bridge")[0]

@@ -220,7 +220,7 @@ def test_a_board_of_another_kind_costs_no_address_and_no_key(tmp_path: Path) -> 
     world = World(tmp_path)
     world.chips[MACS[0]].chip = "esp32c3"
     first, second = world.run()
-    assert "is an esp32c3 with 4096 KiB of flash; board virtual has an virtual" in first.problem
+    assert "is an esp32c3 with 8192 KiB of flash; board virtual has an virtual" in first.problem
     assert second.unit == "0100"
     assert [entry["mac"] for entry in book.read(world.book) if entry.get("to") == "minted"] == [MACS[1]]
 
