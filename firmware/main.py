@@ -36,7 +36,6 @@ class Life:
 
         hal = self._hal
         self.look_at_s = int(begin.is_on_trial(hal)) - 1
-        gc.collect()
         call = begin.called(hal)
         made = begin.receiver(hal, call)
         if made is None:
