@@ -27,7 +27,14 @@ _TIMEOUT_S = 30
 def _imports(node_type: str) -> str:
     if node_type in node_types.ROLES:
         return f"import {node_types.ROLES[node_type]}"
-    parts = "main", "node", "making", "alarms", "commands", "maintenance"  # what a start loads one after the other
+    parts = (
+        "main",
+        "node",
+        "making",
+        "alarms",
+        "commands",
+        "maintenance",
+    )  # what a start loads one after the other
     loads = "\n".join(f"import firmware.{part}" for part in parts)
     return f"{loads}\nfrom firmware import nodes\nnodes.load({node_type!r})"
 
