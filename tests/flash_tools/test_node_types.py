@@ -9,15 +9,18 @@ import pytest
 
 from flash_tools.errors import ImageError
 from flash_tools.images import build_app_image, compile_tree, node_sources
+from flash_tools.naming import Names
 from flash_tools.node_types import choose, keep_entries, modules, narrow
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE_TYPES = sorted(modules(ROOT))
 
 
-def tables(sources: dict[Path, str], path: str) -> dict[str, dict[object, object]]:
+def tables(sources: dict[Path, str], path: str, names: Names) -> dict[str, dict[object, object]]:
+    """By the names that they have in the sources."""
+    was = {new: old for old, new in names.publics.items()}
     return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
+        was.get(statement.targets[0].id, statement.targets[0].id): ast.literal_eval(statement.value)
         for statement in ast.parse(sources[Path(path)]).body
         if isinstance(statement, ast.Assign)
         and isinstance(statement.targets[0], ast.Name)
@@ -27,9 +30,10 @@ def tables(sources: dict[Path, str], path: str) -> dict[str, dict[object, object
 
 @pytest.mark.parametrize("node_type", NODE_TYPES)
 def test_the_tables_of_an_image_are_those_of_its_node_type(node_type: str) -> None:
-    sources = node_sources(ROOT, "virtual", node_type)
-    assert tables(sources, "firmware/nodes/__init__.py")["MODULES"].keys() == {node_type}
-    registry = tables(sources, "protocols/wire/registry_table.py")
+    names = Names()
+    sources = node_sources(ROOT, "virtual", node_type, names)
+    assert tables(sources, "firmware/nodes/__init__.py", names)["MODULES"].keys() == {node_type}
+    registry = tables(sources, "protocols/wire/registry_table.py", names)
     ((_, measurands),) = registry["SCHEMAS"].values()  # type: ignore[misc]
     assert set(measurands) == set(registry["MEASURANDS"])
 
