@@ -52,15 +52,6 @@ class Pending:
         self.save()
 
 
-def hand_over(node: "Node") -> bool:
-    """An update is whole: the next start, which is now, looks at it. False while another one is on trial."""
-    if not received(node.hal, 0 if has_answered(node) else MUTE):
-        return False
-    node.outbox.flush()
-    node.hal.reset()
-    return True
-
-
 def received(hal: "Hal", flags: int) -> bool:
     """Make it durable that an update is whole; False while another one is on trial."""
     pending = Pending(hal.state_fs)
