@@ -143,6 +143,13 @@ def _check_work_orders(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "token_file",
             "would travel in the clear: the urls must begin with https:// (or be on this machine).",
         )
+    hosts = {key: urlsplit(row[key]).hostname for key in _URLS if isinstance(row.get(key), str)}
+    for key, host in hosts.items():
+        if "token_file" in row and host != hosts.get("url", host):
+            yield (
+                key,
+                f"is on {host}, but the token of token_file is {hosts['url']}'s: both must be on one host.",
+            )
     for key in ("ca_file", "cert_file", "key_file"):
         if key in row and urls and not any(url.startswith("https://") for url in urls):
             yield key, "needs a url that begins with https://."
