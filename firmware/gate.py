@@ -61,6 +61,8 @@ def look(node: "Node") -> int:
         drop(node.hal)
         return -1
     uptime_s = node.hal.clock.uptime_s()
+    if node.has_measured and f[SLOT] < PLACES:  # in this life: power may fail often in 72 hours
+        slots.Slots(node.hal.program()[0]).came_to_something()
     if not f[FLAGS] & HEALTHY and _is_healthy(node, f[FLAGS]):
         _trial(node, pending).came_to_something()
         f[FLAGS] |= HEALTHY

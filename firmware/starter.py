@@ -4,9 +4,9 @@ What it decides with has to outlive every release, so it is small, needs nothing
 before the slot's own modules come. No file is written unless a release is on trial.
 """
 
-from firmware.hal.app import Mounted, finish, guard
+from firmware.hal.app import Mounted, finish, guard, restart
 from firmware.hal.places import pending
-from firmware.slots import FOLDERS, NONE, TRIAL, Slots, choose, counted
+from firmware.slots import CRASHES, FOLDERS, NONE, RUNNING, TRIAL, Slots, choose, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ def begin(root: str) -> "tuple[str, bool]":
     is_new = pending() >= 0
     if is_new:  # MicroPython itself is on trial: what fails now is reset, and its bootloader goes back
         guard(WATCHDOG_MS)
-    # A node sleeps only once a start has come to something.
-    if found.record[TRIAL] != NONE and not is_waking:
+    if found.record[TRIAL] != NONE:
         guard(WATCHDOG_MS)
-        slot = counted(found)
+        # A node sleeps only once a start has come to something. One that sleeps before that has crashed, as others do.
+        if not is_waking or found.record[CRASHES]:
+            slot = counted(found)
+            if is_waking and slot == found.record[RUNNING]:
+                restart()  # what runs from now on shall not take over what the other kept for its waking
     folder = choose(fs, slot)
     return root + folder, is_new or (folder == FOLDERS[slot] and slot == found.record[TRIAL])

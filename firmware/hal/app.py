@@ -63,3 +63,7 @@ def finish(root: str) -> bool:
 def guard(watchdog_ms: int) -> None:
     """A program begins that may hang before it has a watchdog of its own."""
     machine.WDT(timeout=watchdog_ms)
+
+
+def restart() -> None:
+    machine.reset()

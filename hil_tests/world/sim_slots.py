@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from firmware import slots
-from firmware.hal import CAUSE_HARD_RESET, WAKE_NONE
+from firmware.hal import CAUSE_DEEP_SLEEP, CAUSE_HARD_RESET, WAKE_NONE
 from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.sim_hal import SimReset, SimStation
 from protocols.wire import release
@@ -60,8 +60,11 @@ class SlotStation(SimStation):
         """As firmware/starter.py does it."""
         found = slots.Slots(LittleFs(self.app))
         slot = found.starts
-        if found.record[slots.TRIAL] != slots.NONE:
+        is_waking = cause == CAUSE_DEEP_SLEEP
+        if found.record[slots.TRIAL] != slots.NONE and (not is_waking or found.record[slots.CRASHES]):
             slot = slots.counted(found)
+            if is_waking and slot == found.record[slots.RUNNING]:
+                raise SimReset
         self.running = slots.FOLDERS.index(slots.choose(LittleFs(self.app), slot))
         self.sequences.append(self.sequence())
         self.on_release(self.sequences[-1])

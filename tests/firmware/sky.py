@@ -121,6 +121,7 @@ class Sky:
         powered: bool = True,
         flash: BlockDevice | None = None,
         prepare: Callable[[SimStation], None] = lambda station: None,
+        make_station: Callable[..., SimStation] = SimStation,
     ) -> None:
         self.agenda = Agenda()
         self.law = Law(radio[0])
@@ -129,7 +130,7 @@ class Sky:
         self.air.taps.append(self.flights.append)
         self.water = dict(CALM)
         who = IDENTITY._replace(node_type=node_type, radio=radio)
-        self.station = SimStation(
+        self.station = make_station(
             who,
             now_ms=self.now_ms,
             water=lambda _: self._wobbling(),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from firmware import gate, pending, slots, update
-from firmware.hal import CAUSE_DEEP_SLEEP, CAUSE_HARD_RESET, CAUSE_WATCHDOG
+from firmware.hal import CAUSE_DEEP_SLEEP, CAUSE_HARD_RESET, CAUSE_POWER_ON, CAUSE_WATCHDOG
 from hil_tests.world.cutflash import BLOCK_BYTES, CutFlash
 from hil_tests.world.flash import LittleFs
 from protocols.wire import bundle, cbor, outcomes
@@ -159,6 +159,13 @@ def test_three_starts_that_come_to_nothing_and_the_next_one_runs_what_was() -> N
     trial = Trial()
     chosen = [slots.counted(slots.Slots(LittleFs(trial.app))) for _ in range(4)]
     assert chosen == [1, 1, 1, 0]
+
+
+def test_power_that_fails_now_and_then_while_nobody_answers_ends_no_trial() -> None:
+    trial = Trial()
+    for _ in range(12):
+        assert not trial.pass_hours(trial.start(CAUSE_POWER_ON), 2, frames=1)
+    assert trial.record[:3] == [0, 1, 0]
 
 
 class Flashed(world.Chip):
