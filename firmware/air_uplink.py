@@ -103,7 +103,8 @@ class AirUplink(Uplink):
 
     def send_aside(self, message: "Up") -> None:
         """Queue it: it goes when no event waits, and until it is answered. A new one replaces one of its kind."""
-        kept = [aside for aside in self._asides if not isinstance(aside, type(message))]
+        # By name: what the class is in may have been loaded anew since (wire/update.py).
+        kept = [aside for aside in self._asides if type(aside).__name__ != type(message).__name__]
         if self._is_aside and kept[:1] != self._asides[:1]:
             self._is_aside = False
         self._asides = kept[: _ASIDES_MAX - 1] + [message]

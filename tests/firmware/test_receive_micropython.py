@@ -14,6 +14,7 @@ from protocols.wire import messages, ota, update
 from protocols.wire.messages import UpdateStatus
 from tests.firmware.lockstep import Lockstep
 from tests.firmware.receive_rig import NODE, SESSION, alone, answers, data_of, sender_of
+from tests.firmware.sky import RADIO
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,3 +90,14 @@ def test_427_rows_with_a_third_lost_are_received_in_its_heap(tmp_path: Path, nod
         assert pending.Pending(fs).f[pending.PHASE] in (pending.RECEIVED, pending.ENDED, pending.TOLD)
         whole = Whole(fs)
         assert not whole.end or whole.read(whole.end) == data
+
+
+def test_a_node_on_the_air_answers_long_after_it_let_go_of_what_an_answer_is(tmp_path: Path) -> None:
+    """On the air an answer waits for its moment, and the module that has its class is not on the heap meanwhile."""
+    with Lockstep(tmp_path, heap="192k", radio=RADIO) as node:
+        node.run(60)
+        assert node.radio is not None
+        node.radio.gateway.says.append(lambda piv: messages.Update(SESSION, bytes((update.WHO,))))
+        node.run(4200)
+        assert answers(node.peer) == [update.I_AM]
+        assert not [line for line in node.log if "failed" in line], node.log
