@@ -11,11 +11,12 @@ import sqlite3
 from collections.abc import Callable
 
 from gateway import campaign_limits as limits
-from gateway import campaign_reasons, campaign_steps
+from gateway import campaign_reasons, campaign_steps, programs
 from gateway import campaign_rows as rows
 from gateway.campaign_plan import Plan
 from gateway.campaign_rows import Campaign, Member, Payload
 from gateway.clock import Clock
+from gateway.programs import Program
 from gateway.records import KIND_EVENT
 from gateway.registry import By, Store
 from protocols.wire import codes
@@ -34,7 +35,7 @@ class Books:
         self.plans: dict[int, Plan] = {}
         self.payloads: dict[int, list[Payload]] = {}
         self.members: dict[int, Member] = {}
-        self.boards: dict[int, str] = {}
+        self.programs: dict[int, Program] = {}
         self.endings = 0
         self.is_expected: Callable[[int], bool] = lambda address: False
         """Whether a node has an appointment, and is silent until then."""
@@ -49,7 +50,7 @@ class Books:
 
     def _read(self, reader: sqlite3.Connection) -> None:
         found = [one for one in rows.campaigns(reader) if one.state != rows.ENDED]
-        self.boards = rows.boards(reader)
+        self.programs = programs.every(reader)
         self._event = rows.cursor(reader)[0]
         self.campaigns, self.members = {}, {}
         for campaign in reversed(found):  # the newest last: it has the say
@@ -131,15 +132,15 @@ class Books:
         del self.campaigns[number], self.plans[number], self.payloads[number], self._active[number]
         self.members = {node: one for node, one in self.members.items() if one.campaign != number}
 
-    async def note_board(self, address: int, board: str) -> None:
+    def program(self, address: int) -> Program:
+        """What a node told of its program last."""
+        return self.programs.get(address, programs.UNKNOWN)
+
+    async def note_program(self, address: int, now: Program) -> None:
         """A node said what it is."""
-        if self.boards.get(address) == board:
-            return
-        now_ms = self._clock.unix_ms()
-        await self._store.write(
-            lambda connection: rows.note_program(connection, address, now_ms, board, None)
-        )
-        self.boards[address] = board
+        if now[:3] != self.program(address)[:3]:
+            await self._store.write(lambda connection: programs.note(connection, address, now))
+            self.programs[address] = now
 
     # --- records of endings ----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gateway import campaign_limits as limits
 from gateway import campaign_rows as rows
+from gateway import programs
 from gateway.campaign_files import Files
 from gateway.campaign_plan import Candidate, Plan, waves
 from gateway.campaign_rows import Campaign, Member
@@ -51,7 +52,7 @@ async def make(
 ) -> Made:
     """`plan.waves` is worked out here. Raises CommandError."""
     _check_classes(registry, files)
-    known = store.read(rows.boards)
+    known = store.read(programs.boards)
     every = _candidates(registry, files, known)
     chosen = _chosen(every, choice)
     if not chosen:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gateway import campaign_limits as limits
 from gateway import campaign_making as making
-from gateway import campaign_reasons, node_file
+from gateway import campaign_reasons, node_file, programs
 from gateway import campaign_rows as rows
 from gateway.campaign_books import tally
 from gateway.campaign_files import parse
@@ -30,7 +30,7 @@ _BY = ("", "type", "area", "board")
 
 
 class CampaignOperations:
-    """`changed` is called when rows were written that an engine has in memory."""
+    """`changed` is called when rows were written that an engine has in memory; `passes`: those of a campaign."""
 
     def __init__(
         self,
@@ -38,16 +38,19 @@ class CampaignOperations:
         registry: Registry,
         clock: TrustedClock,
         changed: Callable[[], None] = lambda: None,
+        passes: Callable[[int], list[Reply]] = lambda campaign: [],
     ) -> None:
         self._store = store
         self._registry = registry
         self._clock = clock
         self._changed = changed
+        self._passes = passes
 
     def serve(self, operations: Operations) -> None:
         operations.add("campaign.add", self._do_add)
         operations.add("campaign.list", self._do_list)
         operations.add("campaign.show", self._do_show)
+        operations.add("campaign.node", self._do_node)
         operations.add("campaign.pause", self._do_pause)
         operations.add("campaign.resume", self._do_resume)
         operations.add("campaign.abort", self._do_abort)
@@ -85,7 +88,7 @@ class CampaignOperations:
             campaign = _find(reader, request.get("campaign"))
             payloads = {one.id: one for one in rows.payloads(reader, campaign.id)}
             sessions = rows.sessions(reader, campaign.id)
-            boards = rows.boards(reader)
+            boards = programs.boards(reader)
             now_ms = self._clock.unix_ms()
             nodes = []
             for member in rows.members(reader, campaign.id):
@@ -102,9 +105,29 @@ class CampaignOperations:
                     }
                 )  # fmt: skip
             files = [one._asdict() for one in payloads.values()]
-            return {**self._told(reader, campaign), "payloads": files, "nodes": nodes}
+            passes = self._passes(campaign.id)
+            return {**self._told(reader, campaign), "payloads": files, "nodes": nodes, "passes": passes}
 
         return self._store.read(look)
+
+    async def _do_node(self, request: Request, by: By) -> Reply:
+        """What became of one node in each campaign, the newest first."""
+        address = node_file.parse_address(request.get("node") or "")
+        if address is None:
+            raise CommandError("'node' must be an address as on the label, such as 0012.")
+
+        def look(reader: sqlite3.Connection) -> list[Reply]:
+            every = {one.id: one for one in rows.campaigns(reader)}
+            return [
+                {
+                    **_node_told(member, 0), "campaign": member.campaign, "name": every[member.campaign].name,
+                    "campaign_state": every[member.campaign].state,
+                }
+                for member in rows.memberships(reader, address)
+                if member.campaign in every
+            ]  # fmt: skip
+
+        return {"campaigns": self._store.read(look)}
 
     def _told(self, reader: sqlite3.Connection, campaign: Campaign) -> Reply:
         counted = rows.counts(reader, campaign.id)

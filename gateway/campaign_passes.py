@@ -9,6 +9,7 @@ kill nodes find silence, tell what they have, and are told anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from gateway import campaign_limits as limits
 from gateway import campaign_steps
@@ -50,6 +51,25 @@ class Passes:
 
     def is_planned(self, session: int, sf: int) -> bool:
         return (session, sf) in self._passes
+
+    def told_of(self, campaign: int) -> list[dict[str, Any]]:
+        """Those of a campaign that somebody was told of, for people: in the order in which they begin."""
+        now_s = self._clock.monotonic()
+        mine = [
+            found
+            for found in self._passes.values()
+            if (found.coming or found.told)
+            and now_s <= found.ends_s
+            and self._sessions.campaign(found.session) == campaign
+        ]
+        return [
+            {
+                "session": found.session, "sf": found.sf, "freq_hz": found.freq_hz,
+                "begins_in_s": round(max(0.0, found.begins_s - now_s), 1), "coming": len(found.coming),
+                "asked": len(found.told), "sent": found.sent, "left": found.left,
+            }
+            for found in sorted(mine, key=lambda one: one.begins_s)
+        ]  # fmt: skip
 
     def expects(self, address: int) -> bool:
         """Whether a node said that it comes to a pass which is not over."""
@@ -108,6 +128,7 @@ class Passes:
         if found.left <= 0 or now_s > found.ends_s:
             return None
         found.left -= 1
+        found.sent += 1
         row = await self._sessions.take_row(found.session)
         return await self._frame(found, self._sessions.row(found.session, row))
 

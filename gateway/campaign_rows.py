@@ -65,13 +65,6 @@ SCHEMA = (
         PRIMARY KEY (campaign, node)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS campaign_node_of ON campaign_node (node)",
-    # What each node said of its program last, of itself or in a campaign.
-    """CREATE TABLE IF NOT EXISTS node_program (
-        node INTEGER PRIMARY KEY,
-        board TEXT NOT NULL,
-        sequence INTEGER NOT NULL,     -- 0: not known, or no release
-        at_ms INTEGER NOT NULL
-    ) STRICT""",
     # One row: events up to here were looked at; the highest session that any node has named.
     """CREATE TABLE IF NOT EXISTS campaign_cursor (
         id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -373,23 +366,3 @@ def note_session(connection: sqlite3.Connection, number: int) -> None:
         " ON CONFLICT (id) DO UPDATE SET session = max(session, excluded.session)",
         (number,),
     )
-
-
-def program(connection: sqlite3.Connection, node: int) -> tuple[str, int]:
-    """(board, release) as the node told last; ("", 0): it did not."""
-    row = connection.execute("SELECT board, sequence FROM node_program WHERE node = ?", (node,)).fetchone()
-    return ("", 0) if row is None else (str(row[0]), int(row[1]))
-
-
-def note_program(
-    connection: sqlite3.Connection, node: int, at_ms: int, board: str | None, sequence: int | None
-) -> None:
-    """What is None stays as it was."""
-    before = program(connection, node)
-    now = (before[0] if board is None else board, before[1] if sequence is None else sequence)
-    if now != before:
-        connection.execute("INSERT OR REPLACE INTO node_program VALUES (?, ?, ?, ?)", (node, *now, at_ms))
-
-
-def boards(connection: sqlite3.Connection) -> dict[int, str]:
-    return dict(connection.execute("SELECT node, board FROM node_program"))

@@ -79,6 +79,7 @@ class Pass:
     told: set[int] = field(default_factory=set)
     coming: set[int] = field(default_factory=set)
     left: int | None = None  # rows still to be sent; None: it has not begun
+    sent: int = 0  # rows that were handed out for it
 
     @property
     def lasts_s(self) -> int:

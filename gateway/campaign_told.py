@@ -97,10 +97,25 @@ def _head(found: dict[str, Any]) -> Iterable[str]:
         f"  halts at {plan['halt_count']} failures and more than {plan['halt_share']:.0%}, "
         f"waits {span(plan['patience_s'])} for a silent node"
     )
+    for one in found.get("passes", ()):
+        yield f"  {pass_told(one)}"
     if found["opens_in_s"]:
         yield f"  outside its hours; goes on in {span(found['opens_in_s'])}"
     if found["state"] == "halted":
         yield f"  Look at the reasons, then: tidegate campaign resume {found['id']} --why …, or abort"
+
+
+def pass_told(one: dict[str, Any]) -> str:
+    """A broadcast that is planned or under way."""
+    count = one["coming"]
+    if one["left"] is None:
+        asked = f", {one['asked']} asked" if one["asked"] else ""
+        comes = "node comes" if count == 1 else "nodes come"
+        return f"broadcast at SF{one['sf']} in {span(one['begins_in_s'])}: {count} {comes}{asked}"
+    hear = "node listens" if count == 1 else "nodes listen"
+    return (
+        f"broadcast at SF{one['sf']}: {one['sent']} of {one['sent'] + one['left']} rows sent, {count} {hear}"
+    )
 
 
 def _minute(at: int) -> str:

@@ -57,8 +57,10 @@ def build(
 
 def serve(gateway: Gateway) -> None:
     """What people may ask of it."""
-    changed = gateway.campaigns.engine.reload
-    CampaignOperations(gateway.store, gateway.registry, gateway.clock, changed).serve(gateway.operations)
+    engine = gateway.campaigns.engine
+    CampaignOperations(
+        gateway.store, gateway.registry, gateway.clock, engine.reload, engine.passes.told_of
+    ).serve(gateway.operations)
 
 
 def picture(gateway: Gateway) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Without links and radios: it is told what was heard, and asked what there is to 
 
     heard(address, release, session, answer)   a node's update status (kind 6)
     ended(address, release, outcome)           its event 24; those in the store are found without being told
-    hello(address, board)                      it has started
+    hello(address, board, firmware)            it has started
     has_news(address), for_node(address, way)  what to say to it now, in order, after everything else
     impatient()                                on a cable: whom to speak to without waiting for an uplink
     passes_due(), frame(pass)                  broadcasts (campaign_passes.py)
@@ -23,7 +23,7 @@ from typing import Any
 
 from gateway import campaign_limits as limits
 from gateway import campaign_rows as rows
-from gateway import campaign_steps
+from gateway import campaign_steps, programs
 from gateway.campaign_books import Books, ending
 from gateway.campaign_passes import Passes
 from gateway.campaign_rows import Campaign, Member, Payload
@@ -64,15 +64,16 @@ class Campaigns:
     async def heard(self, address: int, release: int, session: int, answer: bytes) -> None:
         """An update status of a node."""
         self.counters["answers"] += 1
-        now_ms = self._clock.unix_ms()
+        now = self.books.program(address)._replace(release=release, at_ms=self._clock.unix_ms())
 
         def note(connection: sqlite3.Connection) -> None:
-            rows.note_program(connection, address, now_ms, None, release)
+            programs.note(connection, address, now)
             rows.note_session(connection, session)
 
         await self.books.step(
             address, lambda member: campaign_steps.on_status(member, release, session, answer), note
         )
+        self.books.programs[address] = now
         self._note_answer(address, session, answer)
 
     def _note_answer(self, address: int, session: int, answer: bytes) -> None:
@@ -114,10 +115,10 @@ class Campaigns:
             talk.is_asked = talk.is_on_cable  # it starts anew, which takes what it takes: first it is asked
         # Else it checks in, hours before a pass: `for_node` tells it anew.
 
-    async def hello(self, address: int, board: str) -> None:
+    async def hello(self, address: int, board: str, firmware: str = "") -> None:
         """A node has started."""
         self._talk(address).end_pass()
-        await self.books.note_board(address, board)
+        await self.books.note_program(address, programs.of_hello(board, firmware, self._clock.unix_ms()))
         found = self.books.of(address)
         if found is not None and found[0].state == rows.RECEIVED:
             await self.books.step(address, campaign_steps.on_hello)
@@ -238,7 +239,7 @@ class Campaigns:
         node = self._registry.node(member.node)
         every = self.books.payloads[member.campaign]
         of_type = [one for one in every if node is not None and one.node_type == node.node_type]
-        board = self.books.boards.get(member.node, "")
+        board = self.books.program(member.node).board
         if not board and len({one.board for one in of_type}) > 1:
             return None
         its = [one for one in of_type if board in ("", one.board)]
@@ -365,4 +366,6 @@ class Campaigns:
                 if member.campaign == number:
                     states[member.state] += 1
             found[str(number)] = {"state": campaign.state, "name": campaign.name, "nodes": states}
-        return {"counters": {**self.counters, "endings": self.books.endings}, "open": found}
+        types = {node.address: node.node_type for node in self._registry.nodes()}
+        counters = {**self.counters, "endings": self.books.endings}
+        return {"counters": counters, "open": found, "running": programs.counted(self.books.programs, types)}

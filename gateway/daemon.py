@@ -35,6 +35,7 @@ from gateway import (
     limits,
     marks,
     positions,
+    programs,
     quality_checks,
     radios,
     registry,
@@ -106,6 +107,7 @@ EXTRA_SCHEMA = (
     *quality_checks.SCHEMA,
     *alarm_rows.SCHEMA,
     *campaign_rows.SCHEMA,
+    *programs.SCHEMA,
 )
 
 
@@ -228,6 +230,7 @@ class Gateway:
         self.operations = Operations(
             self.registry, self.commands, self.wishes, self.tokens, self.status, self.inspect, self.device_status,
             self.reset_device, buses.Writer(self.buses, self.bluetooth, self.devices, self.store, self.clock).write,
+            lambda: self.store.read(programs.every),
         )  # fmt: skip
         self.quality = quality_checks.QualityChecks(
             self.store, self.registry, self.clock, platforms(config.hj212)

@@ -125,6 +125,15 @@ def _campaigns(campaigns: Mapping[str, Any]) -> Iterator[Metric]:
             nodes.add_metric([number, name], count)
     yield nodes
     yield state
+    running = GaugeMetricFamily(
+        "tidegate_nodes_running",
+        "Nodes by the release that they said to run; 0: none.",
+        labels=["type", "release"],
+    )
+    for kind, releases in campaigns["running"].items():
+        for release, count in releases.items():
+            running.add_metric([kind, release], count)
+    yield running
 
 
 def _parts(parts: Mapping[str, Mapping[str, float]]) -> Iterator[Metric]:

@@ -49,17 +49,35 @@ def node_import(
 
 @app.command("list")
 def node_list(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """List the registered nodes. Keys are never shown."""
+    """List the registered nodes, and which release each runs. Keys are never shown."""
     nodes = ask(config, {"operation": "node.list"})["nodes"]
     if as_json:
         typer.echo(json.dumps(nodes, indent=1))
         return
-    for node in nodes:
-        since = date_of(node["added_ms"])
-        typer.echo(
-            f"{node['address']:04x}  {node['node_type']:<24} {node['area']}/{node['site']}  since {since}"
-        )
-    typer.echo(f"{len(nodes)} nodes.")
+    from gateway import node_told
+
+    node_told.print_list(nodes)
+
+
+@app.command("show")
+def node_show(node: NodeArgument, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Show one node: what it runs, when it was heard, and what became of it in each campaign."""
+    from gateway import node_file
+
+    address = node_file.parse_address(node)
+    nodes = ask(config, {"operation": "node.list"})["nodes"]
+    found = next((one for one in nodes if one["address"] == address), None)
+    if found is None:
+        raise GatewayError(f"node {node} is not registered. `tidegate gateway node list` shows who is.")
+    campaigns = ask(config, {"operation": "campaign.node", "node": node})["campaigns"]
+    rows = ask(config, {"operation": "status"}).get("rows", [])
+    live = next((row for row in rows if row["node"] == f"{address:04x}"), None)
+    if as_json:
+        typer.echo(json.dumps({**found, "campaigns": campaigns, "live": live}, indent=1))
+        return
+    from gateway import node_told
+
+    node_told.print_one(found, campaigns, live)
 
 
 @app.command("remove")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gateway import damage, quality_checks
+from gateway import damage, programs, quality_checks
 from gateway.alarm_operations import AlarmOperations
 from gateway.campaign_operations import CampaignOperations
 from gateway.clock import SystemClock
@@ -30,7 +30,13 @@ async def offline(config: Config, request: dict[str, Any], who: str, log: Logger
     try:
         known = Registry(store, load_vault(config), clock, config.gateway.area)
         orders, wanted = Commands(store, known, clock), Wishes(store, known, clock)
-        operations = Operations(known, orders, wanted, Tokens(store, clock, os.urandom))
+        operations = Operations(
+            known,
+            orders,
+            wanted,
+            Tokens(store, clock, os.urandom),
+            programs=lambda: store.read(programs.every),
+        )
         damage.serve(operations, store, clock)
         quality_checks.QualityChecks(store, known, clock, platforms(config.hj212)).serve(operations)
         AlarmOperations(store, clock).serve(operations)

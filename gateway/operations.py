@@ -8,7 +8,7 @@ caller proves it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from gateway import limits, node_file, positions
 from gateway.command_words import args_of
 from gateway.commands import OPERATIONS, Commands, Report
 from gateway.errors import CommandError, ControlError, GatewayError
+from gateway.programs import UNKNOWN, Program
 from gateway.registry import By, Registry, Site
 from gateway.tokens import Tokens
 from gateway.wishes import Wishes
@@ -44,6 +45,7 @@ LOOKS = frozenset(
         "node.console",
         "campaign.list",
         "campaign.show",
+        "campaign.node",
     }
 )
 
@@ -62,6 +64,7 @@ class Operations:
         devices: Callable[[], list[Reply]] | None = None,
         reset_device: Callable[[str, By], Awaitable[int]] | None = None,
         write_device: Callable[[str, str, float, float, By], Awaitable[tuple[str, str]]] | None = None,
+        programs: Callable[[], Mapping[int, Program]] = dict,
     ) -> None:
         self._registry = registry
         self._commands = commands
@@ -72,6 +75,7 @@ class Operations:
         self._devices = devices
         self._reset_device = reset_device
         self._write_device = write_device
+        self._programs = programs
         self._table: dict[str, Callable[[Request, By], Awaitable[Reply]]] = {
             "status": self._do_status,
             "node.import": self._do_node_import,
@@ -127,11 +131,14 @@ class Operations:
         return done._asdict()
 
     async def _do_node_list(self, request: Request, by: By) -> Reply:
-        now_ms = self._registry.now_ms()
+        now_ms, known = self._registry.now_ms(), self._programs()
         rows = []
         for node in self._registry.nodes():
             place = self._registry.place_of(node.address, now_ms)
-            rows.append({**node._asdict(), "site": place.site, "area": place.area})
+            program = known.get(node.address, UNKNOWN)
+            rows.append(
+                {**node._asdict(), "site": place.site, "area": place.area, "program": program._asdict()}
+            )
         return {"nodes": rows}
 
     async def _do_node_show(self, request: Request, by: By) -> Reply:

@@ -20,7 +20,10 @@ SCHEMA_VERSION = 4
 # (version, table) whose columns that version declares otherwise, with the same names in the same order.
 REMADE = ((2, "command"),)  # args: an integer before, JSON since
 # (table, column, declaration) that a later version has more, behind those there were.
-ADDED = (("epoch", "heard_ms", "INTEGER NOT NULL DEFAULT 0"),)  # 3
+ADDED = (
+    ("epoch", "heard_ms", "INTEGER NOT NULL DEFAULT 0"),  # 3
+    ("node_program", "firmware", "TEXT NOT NULL DEFAULT ''"),  # 4
+)
 
 # In `retired`: whatever northbound had them, or none. No northbound can have that name.
 ALL = "*"
@@ -200,7 +203,8 @@ def create(connection: sqlite3.Connection, extra: Sequence[str]) -> None:
         connection.execute(f"INSERT INTO {table} SELECT * FROM {table}_old")
         connection.execute(f"DROP TABLE {table}_old")
     for table, column, declaration in ADDED:
-        if column not in columns(connection, table):
+        there = columns(connection, table)
+        if there and column not in there:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
     if before < 4:
         _fingerprint_anew(connection)

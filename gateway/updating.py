@@ -46,7 +46,7 @@ class Updating:
         if isinstance(message, update.UpdateStatus):
             await self._engine.heard(address, message.release, message.session, message.answer)
         elif isinstance(message, messages.Hello):
-            await self._engine.hello(address, message.board)
+            await self._engine.hello(address, message.board, message.firmware)
         elif isinstance(message, messages.Event):
             await self._engine.look()
 

@@ -176,7 +176,7 @@ class World:
             await self._passes(way)
         for node in self.there():
             if node.install():
-                await self.engine.hello(node.address, "virtual")
+                await self.engine.hello(node.address, "virtual", f"0.1.0+r{node.release}")
             if node.coming is None:
                 node.in_pass = False
 

@@ -57,18 +57,17 @@ def test_a_discharge_is_known_to_the_city() -> None:
 
 
 @pytest.mark.soak
-def test_a_release_goes_out_and_one_node_goes_back() -> None:
-    said = play("ota", 500, "The release is where it works, and nowhere else.")
+def test_a_release_goes_out_by_cable_and_by_broadcast_and_one_node_goes_back() -> None:
+    said = play("ota", 900, "The release is where it works, and nowhere else.")
     steps = (
-        "release build",
-        "release sign",
-        "campaign add",
-        "bridge-1 is installed",
-        "bridge-3 is rolled back",
-    )
+        "release build", "release sign", "campaign add", "bridge-1 is installed", "nodes listen",
+        "bridge-4 is rolled back, crashed", "got release 2 by",
+    )  # fmt: skip
     told = [said.index(step) for step in steps]
     assert told == sorted(told)
-    assert "1 × unhealthy" in said
+    assert "1 × crashed" in said
+    assert said.count("broadcast, ") == 3
+    print(*[line for line in said.splitlines() if "broadcast, " in line or "at once" in line], sep="\n")
 
 
 def test_a_story_that_does_not_come_to_its_end_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
