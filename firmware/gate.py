@@ -1,10 +1,10 @@
 """Whether a release that is on trial may stay. Loaded for each look and let go of; the release judges itself.
 
 It may once everything was measured that is fitted (unless some of it or all was silent before, too), the heap is sane,
-and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it measures again
-and again and does not sleep. For the answer there are days: a gateway
-may be away, and nobody is helped by a node that goes back for that. So its absence alone ends a trial only after
-SILENT_S and SILENT_TRIES frames. What hangs or takes the node down is counted by the starter.
+and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it measures
+again and again and does not sleep. For the answer there are days: a gateway may be away, and nobody is helped by a node
+that goes back for that. So its absence alone ends a trial only after SILENT_S and SILENT_TRIES frames. What hangs or
+takes the node down is counted by the starter.
 """
 
 import gc
