@@ -91,10 +91,14 @@ def _reset(node: "Node", order: bytes, left_s: int) -> None:
     from firmware import carry, pending
 
     pins = ",".join(node.watch.wake_pins()) if node.watch is not None else ""
-    mute = 0 if pending.has_answered(node) else pending.MUTE
+    if node.has_measured:
+        lacks = pending.lacking(node)
+    else:  # it woke for this; a fault that it told of holds over sleeps
+        faults = node.alarms.raised >> len(node.alarms.rules) & ((1 << len(node.sampler.values)) - 1)
+        lacks = pending.MUTE if faults else 0
     freq_hz, sf = int.from_bytes(order[10:14], "big"), order[14]
     node.outbox.flush()
     rest = carry.counters(node.session.channel)  # nothing is sent or accepted after this
-    call = pack(HEAD, 0, left_s, mute, int.from_bytes(order[8:10], "big"), freq_hz, sf, len(rest))
+    call = pack(HEAD, 0, left_s, lacks, int.from_bytes(order[8:10], "big"), freq_hz, sf, len(rest))
     Document(node.hal.state_fs, DOCUMENT).save(call + rest + order[15:] + pins.encode())
     node.hal.reset()

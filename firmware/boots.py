@@ -2,12 +2,16 @@
 alarms that are raised, its calibrations. On the heap only while a Node is made.
 """
 
-from struct import pack, unpack
+from struct import pack, unpack, unpack_from
 
 from firmware import records
 from firmware.durable import Document
 from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
+
+# Bits that are raised: of its rules, one of each series, of its watch; how many rules and series there were.
+_ALARMS = ">IBB"
+_HEAD = 6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +32,23 @@ def counted(fs: "Any", is_start: bool) -> int:
     return count
 
 
-def alarm_state(alarm_file: "Document", outbox: "Outbox") -> bytes:
-    """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox."""
+def alarm_state(alarm_file: "Document", outbox: "Outbox", rules: int, series: int) -> "tuple[int, bytes]":
+    """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox.
+
+    Another release may have kept them, with more or less ``rules`` or ``series``: those it had, too, are found by their
+    place among their own; alarms of others are known to nobody any more.
+    """
     kept = alarm_file.load()
     if kept is None:
-        return bytes(4 + KEPT_BYTES)
-    records.finish(outbox, kept[4 + KEPT_BYTES :])
-    return kept
+        return 0, bytes(KEPT_BYTES)
+    records.finish(outbox, kept[_HEAD + KEPT_BYTES :])
+    raised, its_rules, its_series = unpack_from(_ALARMS, kept)
+    # In safe mode there are none of either, and what is raised stays as it is.
+    if its_rules + its_series and rules + series and (its_rules, its_series) != (rules, series):
+        of_rules = raised & (1 << min(rules, its_rules)) - 1
+        of_series = raised >> its_rules & (1 << min(series, its_series)) - 1
+        raised = of_rules | of_series << rules | raised >> its_rules + its_series << rules + series
+    return raised, kept[_HEAD:]
 
 
 def corrections(node: "Node") -> "dict[int, tuple[int, int, int, int]]":

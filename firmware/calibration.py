@@ -158,8 +158,8 @@ def _load(kept: "bytes | None") -> "tuple[dict[int, Any], dict[int, Any]]":
     if not kept:
         return {}, {}
     try:
-        in_force, points = cbor.loads(kept[2 : 2 + int(unpack_from(">H", kept)[0])])
-    except (DecodeError, TypeError, ValueError):
+        in_force, points = cbor.loads(kept[2 : 2 + int(unpack_from(">H", kept)[0])])[:2]
+    except (DecodeError, TypeError, ValueError, KeyError):
         return {}, {}
     return in_force, points
 

@@ -1,9 +1,10 @@
 """Whether a release that is on trial may stay. Loaded for each look and let go of; the release judges itself.
 
-It may once a set was measured in which a sensor answered (unless none did before), the heap is sane, and an authentic
-answer came to what it sent. All but the answer has to come within HEALTHY_S. For the answer there are days: a gateway
-may be away, and nobody is helped by a node that goes back for that. So its absence alone ends a trial only after
-SILENT_S and SILENT_TRIES frames. What hangs or takes the node down is counted by the starter.
+It may once everything was measured that is fitted (unless some of it or all was silent before, too), the heap is sane,
+and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it measures
+again and again and does not sleep. For the answer there are days: a gateway may be away, and nobody is helped by a node
+that goes back for that. So its absence alone ends a trial only after SILENT_S and SILENT_TRIES frames. What hangs or
+takes the node down is counted by the starter.
 """
 
 import gc
@@ -20,6 +21,7 @@ from firmware.pending import (
     NOTHING,
     ON_TRIAL,
     OUTCOME,
+    PARTLY,
     PHASE,
     PLACES,
     SENT,
@@ -29,7 +31,7 @@ from firmware.pending import (
     TOLD,
     Pending,
     drop,
-    has_answered,
+    lacking,
 )
 from protocols.wire import codes, messages, outcomes
 
@@ -72,9 +74,12 @@ def look(node: "Node") -> int:
         pending.end(outcomes.INSTALLED)
         return uptime_s  # the next look tells of it: each needs little of the heap
     _count(node, pending, uptime_s // _HOUR_S)
+    if node.nap is not None:
+        node.nap.is_held = not f[FLAGS] & HEALTHY
     if not f[FLAGS] & HEALTHY:
         if f[HOURS] * _HOUR_S >= HEALTHY_S:
             _roll_back(node, pending, outcomes.UNHEALTHY)
+        node.begin_measurement(False)
     elif f[HOURS] * _HOUR_S >= SILENT_S and f[SENT] >= SILENT_TRIES:
         _roll_back(node, pending, outcomes.SILENT)
     return uptime_s + PAUSE_S
@@ -91,7 +96,8 @@ def _trial(node: "Node", pending: "Pending") -> "slots.Slots | Trial":
 def _is_healthy(node: "Node", flags: int) -> bool:
     if not node.has_measured or node.health.heap_free_min < HEAP_MIN:
         return False
-    return bool(flags & MUTE) or has_answered(node)
+    lacks = lacking(node)
+    return not lacks or bool(flags & MUTE) or lacks == flags & PARTLY
 
 
 def _count(node: "Node", pending: "Pending", hours: int) -> None:
@@ -121,8 +127,7 @@ def tell(node: "Node", pending: "Pending") -> None:
     """Keep the event of how it ended, once."""
     f = pending.f
     if f[PHASE] == TOLD:  # and a start has seen that it was kept
-        f[PHASE] = NOTHING
-        pending.save()
+        _close(pending)
     elif f[PHASE] == ENDED:
         time, tq = node.record_time()
         detail = [f[SEQUENCE], f[OUTCOME]]
@@ -131,8 +136,14 @@ def tell(node: "Node", pending: "Pending") -> None:
         payload = records.pack_event(time, tq, codes.UPDATE, messages.NOTE, detail)
         f[PHASE] = TOLD
         records.keep_once(node.outbox, pending.save, records.EVENT, payload)
+        _close(pending)  # or each waking would look at it
         node.uplink.hurry()
         node.hal.log("update: release %d ended with %d" % (f[SEQUENCE], f[OUTCOME]))
+
+
+def _close(pending: "Pending") -> None:
+    pending.f[PHASE] = NOTHING
+    pending.save()
 
 
 def close() -> None:

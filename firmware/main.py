@@ -82,6 +82,7 @@ class Life:
 
                 self.look_at_s = gate.look(node)
                 gate.close()
+                return 0  # there may be more to look at before it sleeps
             if node.nap is not None and self._trials is None:
                 node.nap.look(node)  # does not return if the node sleeps
             return wait_ms

@@ -1,7 +1,5 @@
 """What a node consists of, put together at its start; on the heap for that moment only."""
 
-from struct import unpack_from
-
 from firmware.durable import Document
 from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.health import Health
@@ -67,9 +65,9 @@ def make(
     node.schedule = Schedule(hal.clock, 0 if node.nap is None else node.identity.address * 7919)
     alarm_file = Document(fs, "alarms")
     watch_bits = 0 if node.watch is None else node.watch.bits
-    kept = boots.alarm_state(alarm_file, node.outbox)
-    node.alarms = Alarms(made.rules, len(made.checkers), unpack_from(">I", kept)[0], watch_bits)
-    node.maintenance = Maintenance(hal.clock, kept[4:])
+    raised, kept = boots.alarm_state(alarm_file, node.outbox, len(made.rules), len(made.checkers))
+    node.alarms = Alarms(made.rules, len(made.checkers), raised, watch_bits)
+    node.maintenance = Maintenance(hal.clock, kept)
     if node.watch is not None:
         node.watch.restore(node.alarms.raised >> node.alarms.watch_bit)
     node.sampler.corrections = boots.corrections(node)

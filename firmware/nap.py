@@ -47,6 +47,8 @@ _FIELDS = ">IIBIIIIBBiIIIIHHHHI"
 class Nap:
     """One life between two sleeps. Made before anything that asks what time it is."""
 
+    is_held = False  # by a release on trial that was not found healthy yet
+
     def __init__(self, hal: "Hal") -> None:
         self._hal = hal
         self.wakes = 0
@@ -92,7 +94,12 @@ class Nap:
 
     def look(self, node: "Node") -> None:
         """Sleep, if there is nothing else to do: then this does not return."""
-        if node.sampler.is_busy or not node.commands.is_idle or node.uplink.quiet_ms() < LISTEN_MS:
+        if (
+            self.is_held
+            or node.sampler.is_busy
+            or not node.commands.is_idle
+            or node.uplink.quiet_ms() < LISTEN_MS
+        ):
             return
         wait_s = self._wait_s(node)
         if wait_s >= SLEEP_MIN_S:

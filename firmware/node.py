@@ -5,8 +5,6 @@ transaction or one flash write, so thousands of nodes can share a simulated worl
 link. Everything that fails on the way has a place where it is counted, and the rest of the cycle goes on.
 """
 
-from struct import pack
-
 from firmware import records
 from firmware.errors import StorageError
 from firmware.modules import forget
@@ -283,7 +281,7 @@ class Node:
 
     def _keep_state(self, raised: int, maintenance_s: int, code: int, state: int, detail: "Detail") -> None:
         time, tq = self.record_time()
-        kept = pack(">I", raised) + self.maintenance.packed(maintenance_s)
+        kept = self.alarms.packed(raised) + self.maintenance.packed(maintenance_s)
         payload = records.pack_event(time, tq, code, state, detail)
         try:
             records.keep_once(
@@ -291,7 +289,9 @@ class Node:
             )
         except (StorageError, OSError):
             # Another record may get that seq: a state without its event must not outlive this life.
-            before = pack(">I", self.alarms.raised) + self.maintenance.packed(self.maintenance.left_s())
+            before = self.alarms.packed(self.alarms.raised) + self.maintenance.packed(
+                self.maintenance.left_s()
+            )
             self._alarm_file.save(before)
             raise
 

@@ -22,8 +22,9 @@ NOTHING, RECEIVED, VERIFIED, ON_TRIAL, ENDED, TOLD = 0, 1, 2, 3, 4, 5
 FILLING, FILLED = 6, 7
 # In the place of a slot, of MicroPython: this and which of its two places it comes into.
 PLACES = 2
-# Flags: no sensor answered before the update; a start of the trial was found healthy.
-MUTE, HEALTHY = 1, 2
+# Flags: no sensor answered before the update, or it is not known which; a start of the trial was found healthy; before
+# the update some sensors did not answer.
+MUTE, HEALTHY, PARTLY = 1, 2, 4
 NAME = "update"
 # Where what is received is kept (pieces.py).
 PIECES = "/update"
@@ -64,12 +65,19 @@ def received(hal: "Hal", flags: int) -> bool:
     return True
 
 
-def has_answered(node: "Node") -> bool:
-    """Whether a sensor had something to say in the latest measurement."""
-    for value in node.sampler.values:
-        if value is not None:
-            return True
-    return False
+def lacking(node: "Node") -> int:
+    """What was not said in the latest measurement: 0 nothing, PARTLY something, MUTE everything that is fitted."""
+    values = node.sampler.values
+    unfitted = node.sampler.unfitted()
+    said = missing = 0
+    for series in range(len(values)):
+        if values[series] is not None:
+            said += 1
+        elif series not in unfitted:
+            missing += 1
+    if not missing:
+        return 0
+    return PARTLY if said else MUTE
 
 
 def drop(hal: "Hal") -> None:

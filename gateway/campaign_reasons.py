@@ -71,7 +71,7 @@ ADVICE = {
     "flash": "Its flash does not take what is written. Replace the board.",
     "crashed": "The new release crashed three times in a row. Mend the release; the node runs the old one.",
     "unsteady": "The new release restarted too often. Mend the release; the node runs the old one.",
-    "unhealthy": "Under the new release no sensor answered, or heap was short. Mend the release; it runs the old one.",
+    "unhealthy": "Under the new release a sensor was silent, or heap was short. Mend the release; it runs the old one.",
     "silent": "Under the new release nobody acknowledged it for 72 h. Look at the gateway and the release's radio.",
 }
 

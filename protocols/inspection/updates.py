@@ -27,7 +27,7 @@ PHASES = (
     "MicroPython: its image is all there",
 )
 _PENDING = Struct("<BBBBBBBHHIIII32s32s")
-_FLAGS = ("no sensor answered before it", "found healthy")
+_FLAGS = ("no sensor answered before it", "found healthy", "some sensors did not answer before it")
 _SLOTS = Struct("<BBBBI")
 _NONE = 255
 # In the place of a slot: which of its two places MicroPython comes into.

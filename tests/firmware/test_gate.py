@@ -128,31 +128,46 @@ def test_they_are_counted_over_deep_sleep_and_when_it_forgets() -> None:
     assert 72 <= trial.hours <= 74
 
 
-@pytest.mark.parametrize("fault", ["mute", "heap", "unmeasured"])
+@pytest.mark.parametrize("fault", ["mute", "partly", "heap", "unmeasured"])
 def test_what_is_not_healthy_in_an_hour_is_rolled_back(fault: str) -> None:
     trial = Trial()
     node = trial.start()
     node.uplink.must_hello = False
     if fault == "mute":
         node.sampler.values = [None, None]
+    elif fault == "partly":  # what is its own, like the supply, is not all that it has to say
+        node.sampler.unfitted = list
     elif fault == "heap":
         node.health.heap_free_min = gate.HEAP_MIN - 1
     else:
         node.has_measured = False
     assert trial.pass_hours(node, 5)
     assert (trial.hours, trial.outcome) == (1, outcomes.UNHEALTHY)
+    assert node.asked, "it measured again and again"
 
 
-def test_a_node_whose_sensors_were_mute_before_is_not_rolled_back_for_that() -> None:
+@pytest.mark.parametrize(
+    ("before", "values", "is_kept"),
+    [
+        (pending.MUTE, [None, None, None], True),
+        (pending.PARTLY, [7, None, None], True),
+        (pending.PARTLY, [None, None, None], False),
+        (0, [7, None, 8], True),
+        (0, [7, None, None], False),
+    ],
+)
+def test_sensors_that_were_silent_before_may_be_silent_after_it(
+    before: int, values: list[int | None], is_kept: bool
+) -> None:
     trial = Trial()
     found = pending.Pending(LittleFs(trial.state))
-    found.f[pending.FLAGS] = pending.MUTE
+    found.f[pending.FLAGS] = before
     found.save()
     node = trial.start()
     node.uplink.must_hello = False
-    node.sampler.values = [None]
+    node.sampler.values = values
     gate.look(node)
-    assert trial.record[:2] == [1, slots.NONE]
+    assert trial.record[:2] == ([1, slots.NONE] if is_kept else [0, 1])
 
 
 def test_three_starts_that_come_to_nothing_and_the_next_one_runs_what_was() -> None:

@@ -76,6 +76,18 @@ def test_whatever_stands_in_the_slot_a_node_starts_with_valid_settings(data: byt
     assert set(document) == set(DEFAULTS)
 
 
-def test_a_document_that_this_firmware_no_longer_allows_is_forgotten() -> None:
-    settings = Settings(Slot(cbor.dumps([9, {INTERVAL_S: 10**6}])), DEFAULTS)
-    assert (settings.version, settings.document()) == (0, DEFAULTS)
+def test_a_value_that_this_firmware_no_longer_allows_is_forgotten_and_the_document_asked_for_again() -> None:
+    settings = Settings(Slot(cbor.dumps([9, {INTERVAL_S: 10**6, REPORT_S: 60}])), DEFAULTS)
+    assert (settings.version, settings.document()) == (0, {**DEFAULTS, REPORT_S: 60})
+
+
+def test_what_another_release_has_more_of_is_kept_for_it_until_another_version_comes() -> None:
+    slot = Slot(cbor.dumps([9, {INTERVAL_S: 300, 40: 7}, "and more"]))
+    settings = Settings(slot, DEFAULTS)
+    assert (settings.version, settings.document()) == (9, {**DEFAULTS, INTERVAL_S: 300})
+    settings.change({REPORT_S: 60})
+    assert cbor.loads(slot.data or b"") == [9, {INTERVAL_S: 300, REPORT_S: 60, 40: 7}]
+    again = Settings(slot, {**DEFAULTS, 40: 1})
+    assert (again.version, again[40], again[REPORT_S]) == (9, 7, 60)
+    Settings(slot, DEFAULTS).replace(10, {INTERVAL_S: 300})
+    assert cbor.loads(slot.data or b"") == [10, {INTERVAL_S: 300}]

@@ -59,7 +59,7 @@ FAULTS = {
     "reset": ("reset", partial(_before, "import machine\nmachine.reset()\n")),
     "sleep": ("deepsleep", partial(_before, "import machine\nmachine.deepsleep(1000)\n")),
 }
-QUICK = ("interrupt", "sleep")
+QUICK = ("sleep",)
 
 
 @pytest.mark.parametrize(
