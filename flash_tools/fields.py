@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from flash_tools.naming import Names, assign
 from flash_tools.shorten import OFFERED, Place, replaced
+from flash_tools.trees import nodes, walk
 
 # In the ROM of every port: functions and methods of the core, its exceptions, and the mathematics.
 _IN_ROM = """
@@ -67,14 +68,14 @@ def _is_namedtuple(node: ast.AST) -> bool:
 
 def _tuple_types(tree: ast.Module) -> Iterator[str]:
     """The names that namedtuples are bound to."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Assign) and _is_namedtuple(node.value):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
 def _field_strings(node: ast.Call) -> list[ast.Constant]:
     """The names in a call of namedtuple(), as they stand there."""
-    return [item for item in ast.walk(node.args[1]) if isinstance(item, ast.Constant)]
+    return [item for item in walk(node.args[1]) if isinstance(item, ast.Constant)]
 
 
 def _makes_tuple(call: ast.Call, tuples: set[str]) -> bool:
@@ -92,7 +93,7 @@ def _sorted_out(tree: ast.Module, tuples: set[str]) -> tuple[set[str], set[str]]
     fields: set[str] = set()
     other: set[str] = set()
     strings: set[int] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Attribute(attr=name, ctx=ast.Store()):
                 fields.add(name)
@@ -113,7 +114,7 @@ def _sorted_out(tree: ast.Module, tuples: set[str]) -> tuple[set[str], set[str]]
         for node in _outside_functions(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 other.add(node.id)
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in strings:
             other.add(node.value)
     return fields, other
@@ -129,7 +130,7 @@ def _outside_functions(root: ast.AST) -> Iterator[ast.AST]:
 
 def _places(tree: ast.Module, tuples: set[str]) -> Iterator[Place]:
     """Wherever a field may stand in the text: attributes, lists of namedtuples, and keywords that make them."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Attribute(attr=name):
                 yield node.end_lineno or 0, (node.end_col_offset or 0) - len(name), name

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -125,7 +125,7 @@ def starter(root: Path) -> dict[str, bytes]:
         for path in shared_sources(root, "virtual")
         if path.parts[0] != "boards"
     }
-    shaken = _named(shake(sources, _STARTER), ["begin"])
+    shaken = _program(tuple(sources.items()), _STARTER, (), ("begin",))
     paths = {name: f"{BOOT}/{name.replace('.', '/')}" for name in shaken}
     packages = {name.rpartition(".")[0] for name in shaken}
     for name in packages & shaken.keys():
@@ -170,11 +170,22 @@ def node_sources(
         modules = {node_type: module}
         sources = node_types.narrow(sources, node_type, module)
     # What is imported by a name that is only known at run time: node types, and the board of the identity.
-    by_name = [f"boards.{board}.board", *modules.values()]
+    by_name = (f"boards.{board}.board", *modules.values())
     # A hal may come from elsewhere (that of tests does): what it is asked for keeps its name.
-    keep = ["run", "start", "loop", *node_types.members(sources.get(_HAL, ""))]
-    shaken = _named(shake(sources, entry(node_type), by_name), keep, names)
+    keep = ("run", "start", "loop", *node_types.members(sources.get(_HAL, "")))
+    if names is None:
+        shaken = _program(tuple(sources.items()), entry(node_type), by_name, keep)
+    else:
+        shaken = _named(shake(sources, entry(node_type), by_name), keep, names)
     return {paths[name]: text for name, text in sorted(shaken.items())}
+
+
+@lru_cache(maxsize=8)
+def _program(
+    sources: tuple[tuple[str, str], ...], root: str, by_name: tuple[str, ...], keep: tuple[str, ...]
+) -> Mapping[str, str]:
+    """What a node runs of these sources. A batch of boards, and tests, build the same program again and again."""
+    return _named(shake(dict(sources), root, by_name), keep)
 
 
 def _named(sources: Mapping[str, str], keep: Sequence[str], names: Names | None = None) -> dict[str, str]:

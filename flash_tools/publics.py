@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from flash_tools.fields import STOCK
 from flash_tools.naming import Names, assign
 from flash_tools.shorten import OFFERED, Place, identifiers, local_names, places, replaced
+from flash_tools.trees import CODE, nodes, walk
 
 # Of modules that every port for these boards has: errno, uctypes, socket, ssl, re, random, heapq, deflate, framebuf,
 # cmath, _thread, _asyncio, select, io; what a test finds in the ROM of the unix port (test_publics.py).
@@ -68,14 +69,14 @@ def name_publics(
 
 def _all_places(tree: ast.Module, text: str, ours: set[str]) -> Iterator[Place]:
     yield from places(tree, [line.encode() for line in text.split("\n")])
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and node.module in ours:
             for alias in node.names:
                 yield alias.lineno, alias.col_offset, alias.name
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
@@ -86,7 +87,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 def _other(tree: ast.Module, ours: set[str]) -> set[str]:
     """Names that are something else in this module than what it or another one of ours defines."""
     found: set[str] = set()
-    for node in _run(tree):
+    for node in walk(tree, CODE):
         match node:
             case ast.Constant(value=str(text)):
                 found.add(text)
@@ -99,13 +100,3 @@ def _other(tree: ast.Module, ours: set[str]) -> set[str]:
             case ast.Import(names=names):
                 found |= {part for name in names for part in (*name.name.split("."), name.asname or "")}
     return found
-
-
-def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those of annotations: they are text for a reader."""
-    yield node
-    for name, value in ast.iter_fields(node):
-        if name not in ("annotation", "returns"):
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST):
-                    yield from _run(child)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flash_tools.errors import ImageError
+from flash_tools.trees import CODE, walk
 
 _BINARY = {
     ast.Add: operator.add,
@@ -111,7 +112,7 @@ class _Module:
             found = [
                 node
                 for statement in self.statements
-                for node in ast.walk(statement)
+                for node in walk(statement)
                 if isinstance(node, ast.ImportFrom | ast.Import)
             ]
             self._imports = self.statements, found
@@ -124,7 +125,8 @@ class _Module:
             if not _is_wanted(statement, names):
                 self.drop(statement)
                 continue
-            own |= {node.id for node in _walk_wanted(statement, attributes) if isinstance(node, ast.Name)}
+            for code in _wanted(statement, attributes):
+                own |= {node.id for node in walk(code, CODE) if isinstance(node, ast.Name)}
             if isinstance(statement, ast.ClassDef):
                 for part in statement.body:
                     if not _is_wanted(part, attributes) or _is_declaration(part):
@@ -166,7 +168,7 @@ class _Module:
 def _bindings(statements: Iterable[ast.stmt]) -> Iterator[str]:
     """Each name as often as it is bound, or named by a `global`."""
     for statement in statements:
-        for node in ast.walk(statement):
+        for node in walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id
             elif isinstance(node, ast.Global):
@@ -222,7 +224,7 @@ class _Constants:
         known = self._values[module.name]
         aliases = self._module_aliases(module)
         for statement in module.statements:
-            for node in ast.walk(statement):
+            for node in walk(statement):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                     _replace(module, node, known.get(node.id))
                 elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -253,7 +255,7 @@ def _replace(module: _Module, node: ast.Name | ast.Attribute, value: int | None)
 def _drop_texts(module: _Module) -> None:
     """Raise errors with the number of their line instead of a text for people."""
     for statement in module.statements:
-        for node in ast.walk(statement):
+        for node in walk(statement):
             call = node.exc if isinstance(node, ast.Raise) else None
             if not isinstance(call, ast.Call):
                 continue
@@ -299,6 +301,7 @@ class _Reach:
         self._modules = modules
         self._imports = {name: _imported_names(module) for name, module in modules.items()}
         self._open: set[str] = set()
+        self._taken: set[ast.AST] = set()
         self.visited: set[str] = set()
         self.names: dict[str, set[str]] = {name: set() for name in modules}
         self.attributes: set[str] = set()
@@ -332,13 +335,17 @@ class _Reach:
         for name in sorted(self.visited):
             for statement in self._modules[name].statements:
                 if _is_wanted(statement, self.names[name]):
-                    self._take(name, statement)
+                    for code in _wanted(statement, self.attributes):
+                        self._take(name, code)
         return self._size() != before
 
-    def _take(self, module: str, statement: ast.stmt) -> None:
+    def _take(self, module: str, code: ast.AST) -> None:
+        if code in self._taken:  # whatever it asks for has been asked for
+            return
+        self._taken.add(code)
         imports = self._imports[module]
         bases: set[ast.AST] = set()
-        for node in _walk_wanted(statement, self.attributes):
+        for node in walk(code, CODE):
             if isinstance(node, ast.Attribute):
                 target = imports.get(node.value.id) if isinstance(node.value, ast.Name) else None
                 if target in self._modules:
@@ -451,26 +458,13 @@ def _is_declaration(part: ast.stmt) -> bool:
     return isinstance(part, ast.AnnAssign) and part.value is None
 
 
-def _walk_wanted(statement: ast.stmt, attributes: set[str]) -> Iterator[ast.AST]:
-    """The nodes of a statement that stays, outer ones first. Of a class, only the methods that stay."""
+def _wanted(statement: ast.stmt, attributes: set[str]) -> Iterator[ast.AST]:
+    """What stays of a statement that stays: all, but of a class only the methods that are looked up somewhere."""
     if not isinstance(statement, ast.ClassDef):
-        yield from _walk_code(statement)
+        yield statement
         return
-    for base in [*statement.bases, *statement.decorator_list]:
-        yield from _walk_code(base)
+    yield from statement.bases
+    yield from statement.decorator_list
     for part in statement.body:
         if _is_wanted(part, attributes):
-            yield from _walk_wanted(part, attributes)
-
-
-def _walk_code(root: ast.AST) -> Iterator[ast.AST]:
-    """Like ast.walk, without annotations: a node does not evaluate them."""
-    todo = [root]
-    while todo:
-        node = todo.pop(0)
-        yield node
-        for name, value in ast.iter_fields(node):
-            if name in ("annotation", "returns"):
-                continue
-            children = value if isinstance(value, list) else [value]
-            todo.extend(child for child in children if isinstance(child, ast.AST))
+            yield from _wanted(part, attributes)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flash_tools.naming import Names, assign
+from flash_tools.trees import ALL, nodes, walk
 
 # (line, column in bytes, the name there)
 Place = tuple[int, int, str]
@@ -68,11 +69,11 @@ def _families(trees: Mapping[str, ast.Module]) -> list[list[str]]:
     for name, tree in trees.items():
         imported = {
             alias.asname or alias.name: node.module
-            for node in ast.walk(tree)
+            for node in nodes(tree)
             if isinstance(node, ast.ImportFrom) and node.module in trees
             for alias in node.names
         }
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             for base in node.bases if isinstance(node, ast.ClassDef) else ():
                 if isinstance(base, ast.Name) and base.id in imported:
                     old, new = heads[name], heads[str(imported[base.id])]
@@ -111,7 +112,7 @@ def replaced(text: str, places: Iterable[Place], new: Mapping[str, str]) -> str:
 
 def _words(root: ast.AST) -> set[str]:
     """Strings in this expression that may be names."""
-    texts = (node.value for node in ast.walk(root) if isinstance(node, ast.Constant))
+    texts = (node.value for node in walk(root) if isinstance(node, ast.Constant))
     return {text for text in texts if isinstance(text, str) and _WORD.match(text)}
 
 
@@ -121,7 +122,7 @@ def _is_private(name: str) -> bool:
 
 def places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
     """Wherever an identifier of this module stands in the text."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Name(id=name):
                 yield node.lineno, node.col_offset, name
@@ -141,7 +142,7 @@ def places(tree: ast.Module, lines: list[bytes]) -> Iterator[Place]:
 def identifiers(tree: ast.Module) -> set[str]:
     """Every identifier that occurs in this module."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case (
                 ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name))
@@ -158,7 +159,7 @@ def local_names(tree: ast.Module) -> set[str]:
     """Names that occur in this module as parameters and local variables and as nothing else."""
     inside: set[str] = set()
     outside: set[str] = set()
-    for node, is_inside in _walk(tree, False):
+    for node, is_inside in _walk(tree):
         match node:
             case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
                 inside.add(name)
@@ -174,15 +175,18 @@ def local_names(tree: ast.Module) -> set[str]:
     return inside - outside
 
 
-def _walk(node: ast.AST, is_inside: bool) -> Iterator[tuple[ast.AST, bool]]:
+def _walk(tree: ast.Module) -> Iterator[tuple[ast.AST, bool]]:
     """Every node, and whether it stands in the body of a function."""
-    for name, value in ast.iter_fields(node):
-        children = value if isinstance(value, list) else [value]
-        within = is_inside or (isinstance(node, ast.FunctionDef | ast.Lambda) and name in ("body", "args"))
-        for child in children:
-            if isinstance(child, ast.AST):
-                yield child, within
-                yield from _walk(child, within)
+    todo: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while todo:
+        node, is_inside = todo.pop()
+        yield node, is_inside
+        is_function = isinstance(node, ast.FunctionDef | ast.Lambda)
+        for name in ALL[type(node)]:
+            value = getattr(node, name)
+            within = is_inside or (is_function and name in ("body", "args"))
+            children = value if isinstance(value, list) else [value]
+            todo.extend([(child, within) for child in children if isinstance(child, ast.AST)])
 
 
 def _fixed(family: Sequence[ast.Module]) -> set[str]:
@@ -190,7 +194,7 @@ def _fixed(family: Sequence[ast.Module]) -> set[str]:
     used: set[str] = set()
     defined: set[str] = set()
     fixed: set[str] = set()
-    for node in (node for tree in family for node in ast.walk(tree)):
+    for node in (node for tree in family for node in nodes(tree)):
         match node:
             case ast.Name(id=name, ctx=context) | ast.Attribute(attr=name, ctx=context):
                 (used if isinstance(context, ast.Load) else defined).add(name)
