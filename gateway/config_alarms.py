@@ -28,7 +28,7 @@ Delay = Annotated[int, Field(ge=0, le=_DAY_S)]
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.fragment:
         raise ValueError("no URL")
     _ = parts.port  # its ValueError becomes the problem
     if not value.isascii() or any(char <= " " for char in value):
@@ -143,7 +143,7 @@ def _check_work_orders(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "token_file",
             "would travel in the clear: the urls must begin with https:// (or be on this machine).",
         )
-    hosts = {key: urlsplit(row[key]).hostname for key in _URLS if isinstance(row.get(key), str)}
+    hosts = {key: _host(row[key]) for key in _URLS if isinstance(row.get(key), str)}
     for key, host in hosts.items():
         if "token_file" in row and host != hosts.get("url", host):
             yield (
@@ -164,8 +164,16 @@ def _check_work_orders(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, "is taken as it is: {…} stands for something only in status_url."
 
 
+def _host(url: str) -> str | None:
+    """None for what is no URL: that is named elsewhere."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # such as of https://[::1
+        return None
+
+
 def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+    return _host(url) in ("127.0.0.1", "::1", "localhost")
 
 
 def _near(value: str, known: Iterable[str]) -> str:

@@ -555,10 +555,13 @@ ALARM_SILENCE_MAX_S = 31 * 86_400
 
 # --- work orders ---------------------------------------------------------------------------------
 # Orders under way at once where the settings say nothing, each over a connection of its own; the others wait. A desk
-# 40 ms away takes 400 requests a second by them.
+# 40 ms away takes 350 requests of a backlog a second by them: one of so many is kept for what is fresh.
 ORDERS_IN_FLIGHT = 16
-# Those that are next, sorted out of all that are owed: of 20,000 that takes 15 ms, once for so many.
+ORDERS_FRESH_SHARE = 8
+# Those that are next, sorted out of all that are owed: of 20,000 that takes 15 ms, once for so many, and again after
+# so long: one whose pause is over may go before them.
 ORDERS_AHEAD = 256
+ORDERS_AHEAD_S = 1.0
 # An order of which there was something new so recently goes before those that have been owed for longer.
 ORDER_FRESH_S = 60.0
 # Changes of alarms looked at in one go.

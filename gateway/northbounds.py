@@ -266,11 +266,19 @@ def build_work_orders(section: WorkOrdersSection, context: Context) -> Northboun
     """A northbound to a platform that takes alarms as work orders."""
     from gateway.northbound.http_client import HttpClient
 
-    token = None
-    if section.token_file is not None:
-        token = read_password(section.token_file, "work_orders", "token_file")
     tls = orders_tls(section, context.clock.unix_ms)
-    return work_orders_by(HttpClient(section.timeout_s, token, tls), section, context, tls)
+    return work_orders_by(HttpClient(section.timeout_s, _bearer(section), tls), section, context, tls)
+
+
+def _bearer(section: WorkOrdersSection) -> str | None:
+    """A token that a header can carry: what refuses another one repeats it in its error."""
+    if section.token_file is None:
+        return None
+    token = read_password(section.token_file, "work_orders", "token_file")
+    if not re.fullmatch(r"[!-~]+", token):
+        told = "must hold the token alone, letters, digits and signs of ASCII: there is a blank or another character"
+        raise ConfigError([f"work_orders.token_file: {section.token_file} {told} in it, perhaps at its end."])
+    return token
 
 
 def work_orders_by(
@@ -300,8 +308,7 @@ def orders_tls(section: WorkOrdersSection, now_ms: Callable[[], int]) -> TlsFile
 
 
 def check_work_orders(section: WorkOrdersSection) -> str:
-    if section.token_file is not None:
-        read_password(section.token_file, "work_orders", "token_file")
+    _bearer(section)
     tls = orders_tls(section, SystemClock().unix_ms)
     return section.url.partition("?")[0] + _lasts(tls)
 

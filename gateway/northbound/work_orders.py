@@ -35,6 +35,8 @@ from gateway.limits import (
     ORDER_RETRY_MAX_S,
     ORDER_RETRY_MIN_S,
     ORDERS_AHEAD,
+    ORDERS_AHEAD_S,
+    ORDERS_FRESH_SHARE,
     ORDERS_IN_FLIGHT,
     ORDERS_LOOK_MAX,
 )
@@ -103,6 +105,7 @@ class WorkOrders:
         self._owed: dict[int, _Owed] = {}
         self._busy = 0
         self._ahead: list[int] = []  # those that are next, the first one last
+        self._ahead_until_s = 0.0
         self._taken: dict[
             int, int
         ] = {}  # the latest change of an alarm that was taken, until that is written down
@@ -110,7 +113,6 @@ class WorkOrders:
         self._seen = 0
         self._before = 0  # the latest change when `run` began
         self._is_answered, self._unanswered = True, ""
-        self._unanswered = ""
         self._told: set[str] = set()  # why it did not answer
         self._pause_s = ORDER_RETRY_MIN_S  # between two tries of a platform that does not
         self._quiet_until_s = 0.0
@@ -204,29 +206,40 @@ class WorkOrders:
         now_s = self._clock.monotonic()
         if self._busy >= self._room() or now_s < self._quiet_until_s:
             return None
-        if not self._ahead:
+        if not self._ahead or now_s >= self._ahead_until_s:
             self._ahead = self._first(self._owed, now_s)
+            self._ahead_until_s = now_s + ORDERS_AHEAD_S
         while self._ahead:
-            number = self._ahead.pop()
-            owed = self._owed.get(number)
+            owed = self._owed.get(self._ahead[-1])
             if owed is not None and self._is_due(owed, now_s):
+                if not self._has_room(owed, now_s):  # nor has any behind it
+                    return None
                 owed.is_busy = True
                 self._busy += 1
-                return number
+                return self._ahead.pop()
+            self._ahead.pop()
         return None
 
     def _room(self) -> int:
-        return (
-            self._settings.in_flight if self._is_answered else 1
-        )  # who does not answer is asked by one for all
+        """Who does not answer is asked by one for all."""
+        return self._settings.in_flight if self._is_answered else 1
+
+    def _has_room(self, owed: _Owed, now_s: float) -> bool:
+        """Some is kept for what is fresh: a slow platform would hold it up by as many old ones as may be under way."""
+        room = self._room()
+        kept = max(1, room // ORDERS_FRESH_SHARE) if room > 1 and not self._is_fresh(owed, now_s) else 0
+        return self._busy < room - kept
+
+    @staticmethod
+    def _is_fresh(owed: _Owed, now_s: float) -> bool:
+        return owed.seen_s >= now_s - ORDER_FRESH_S
 
     def _first(self, numbers: Iterable[int], now_s: float) -> list[int]:
         """Some that are due: what is fresh goes before what has been owed for long, and of each the worst first."""
-        fresh_s = now_s - ORDER_FRESH_S
 
         def order(number: int) -> tuple[bool, int, float, int]:
             owed = self._owed[number]
-            return owed.seen_s < fresh_s, -owed.severity, owed.due_s, number
+            return not self._is_fresh(owed, now_s), -owed.severity, owed.due_s, number
 
         due = (number for number in numbers if self._is_due(self._owed[number], now_s))
         return heapq.nsmallest(ORDERS_AHEAD, due, key=order)[::-1]
@@ -239,7 +252,10 @@ class WorkOrders:
         now_s = self._clock.monotonic()
         if self._busy >= self._room():
             return ORDER_IDLE_S  # who ends goes on by itself
-        dues = [max(owed.due_s, self._quiet_until_s) for owed in self._owed.values() if not owed.is_busy]
+        dues = [
+            max(owed.due_s, self._quiet_until_s) for owed in self._owed.values()
+            if not owed.is_busy and self._has_room(owed, now_s)
+        ]  # fmt: skip
         return max(0.0, min([now_s + ORDER_IDLE_S, *dues]) - now_s)
 
     async def _deliver(self, number: int, owed: _Owed) -> None:
@@ -262,7 +278,7 @@ class WorkOrders:
                 self._note(number, change.id)
                 owed.pause_s = ORDER_RETRY_MIN_S
             del self._owed[number]
-            if not is_kept:
+            if not is_kept and self._store.read(lambda reader: alarm_rows.get(reader, number)) is None:
                 self._lost(number)
         except NorthboundError as error:
             self._again(number, owed, ORDER_RETRY_MAX_S)
