@@ -1,4 +1,4 @@
-"""What a node keeps goes with it into a release that keeps it otherwise, and back: settings, calibration, alarms, records.
+"""What a node keeps outlives a release that keeps it otherwise, and the way back: settings, calibration, records.
 
 The other release is this source tree with one more setting, and more in each document and record. On the virtual board
 it is built, signed, installed and rolled back, while nothing is acknowledged; one judge hears all of it.
@@ -20,7 +20,7 @@ from firmware.records import SET
 from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S, TRAPPED_S, Settings
 from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.sim_hal import blank_flash
-from protocols.wire import cbor, messages, outcomes
+from protocols.wire import cbor, messages
 from tests.firmware import test_update_on_board as on_board
 from tests.firmware.street import IDENTITY, Street, mint
 from tests.firmware.test_calibration import APPLY, PH, SPAN, ZERO, Bench
@@ -92,7 +92,7 @@ def said(peer: Any) -> int:
 
 
 def lived() -> tuple[Any, bytes]:
-    """A gateway, and the flash of its station: calibrated, with settings, and an outbox that nobody emptied for long."""
+    """A gateway, and the flash of its station: calibrated, with settings, and a full outbox."""
     bench = Bench.__new__(Bench)
     bench.number = 0
     bench.street = street = Street(powered=False)
