@@ -33,11 +33,15 @@ _COLUMNS = (
 
 def begun(made: dict[str, Any]) -> list[str]:
     """What `add` prints."""
-    lines = [f"campaign {made['id']} ({made['name']}): {made['nodes']} nodes."]
-    lines += [f"  wave {at}: {name}, {count} nodes" for at, (name, count) in enumerate(made["waves"], 1)]
+    lines = [f"campaign {made['id']} ({made['name']}): {_count(made['nodes'])}."]
+    lines += [f"  wave {at}: {name}, {_count(count)}" for at, (name, count) in enumerate(made["waves"], 1)]
     if made["left_out"]:
         lines.append(f"{made['left_out']} other nodes of these types are left out, as you chose.")
     return [*lines, f"Watch it: tidegate campaign watch {made['id']}"]
+
+
+def _count(nodes: int) -> str:
+    return "1 node" if nodes == 1 else f"{nodes} nodes"
 
 
 def bar(states: dict[str, int], width: int = _BAR) -> str:
@@ -85,8 +89,9 @@ def picture(found: dict[str, Any]) -> Group:
 
 
 def _head(found: dict[str, Any]) -> Iterable[str]:
-    why = f": {found['told']}" if found["told"] else ""
-    yield f"campaign {found['id']} ({printable(found['name'])}): {found['state'].upper()}{printable(why)}"
+    yield f"campaign {found['id']} ({printable(found['name'])}): {found['state'].upper()}"
+    if found["told"]:
+        yield f"  {printable(found['told'])}"
     yield f"  begun {date_of(found['created_ms'])} by {printable(found['who'])}: {printable(found['why'])}"
     plan = found["plan"]
     hours = ", ".join(f"{_minute(begin)}-{_minute(end)}" for begin, end in plan["windows"])

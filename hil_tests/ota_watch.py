@@ -20,13 +20,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from firmware import slots
 from firmware.pieces import Pieces
 from gateway.campaign_told import pass_told
 from gateway.control import ask
 from hil_tests.errors import StoryFailed
+from hil_tests.running import release_on
 from hil_tests.world.flash import Flash, LittleFs
-from protocols.wire import envelope, group, release
+from protocols.wire import envelope, group
 from protocols.wire.errors import WireError
 
 if TYPE_CHECKING:
@@ -131,7 +131,11 @@ class Rollout:
             self._kept = {node: self._rows_on_flash(node) for node in self._sites}
         if self._live is not None:
             self._live.update(self.picture(), refresh=True)
-        elif now_s - self._told_s > _LINE_S and (line := self._progress()) not in ("", self._line):
+        elif (
+            not self._stage.console.is_terminal
+            and now_s - self._told_s > _LINE_S
+            and (line := self._progress()) not in ("", self._line)
+        ):
             self._told_s, self._line = now_s, line
             self._stage.say("gateway", line)
 
@@ -235,7 +239,7 @@ class Rollout:
             table.add_column(name, no_wrap=True)
         problems = []
         for node, row in self.nodes.items():
-            runs = self._running(node)
+            runs = release_on(self._street.boards[node].read_partition("app", live=True))
             table.add_row(node, row["site"], str(runs), self._how(node), row["reason"] or row["state"])
             problems += self._problems(node, row, runs)
         self._stage.console.print(table)
@@ -263,13 +267,6 @@ class Rollout:
                 "SELECT rows FROM campaign_node WHERE node = ?", (int(node, 16),)
             ).fetchone()
         return int(rows)
-
-    def _running(self, node: str) -> int:
-        """The release in the slot that is started next, as its flash has it."""
-        fs = LittleFs(Flash(image=self._street.boards[node].read_partition("app", live=True)))
-        folder = slots.FOLDERS[slots.Slots(fs).starts]
-        with fs.open(f"{folder}/{release.FILE}", "rb") as file:
-            return int(release.decode(file.read()).sequence)
 
     def _problems(self, node: str, row: dict[str, Any], runs: int) -> list[str]:
         is_last = node == max(self._sites)

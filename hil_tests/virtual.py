@@ -23,10 +23,11 @@ from boards.virtual.board import PARTITIONS
 from boards.virtual.chips.sx1262 import Sx1262
 from boards.virtual.hub import shared_hub
 from boards.virtual.supervisor import VirtualBoard
-from flash_tools.images import build_app_image
+from flash_tools import shipped
 from flash_tools.radio_plan import Radio
 from hil_tests.errors import RigError
 from hil_tests.places import HEAP_ON_AIR, Place, place_of
+from hil_tests.running import release_on
 from hil_tests.world.air_socket import FarEther
 from hil_tests.world.flash import Flash, LittleFs
 from hil_tests.world.propagation import Spot
@@ -55,6 +56,12 @@ def virtual(
         Path | None,
         typer.Option(help="The folder of a `tidegate air`, for a node that was minted with a plan."),
     ] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option(
+            help="Flash this release, or the newest of a folder of them: such a node takes updates, and keeps them."
+        ),
+    ] = None,
     at: Annotated[str, typer.Option(help="East,north of that air's gateway, in metres.")] = "300,0",
     seed: Annotated[
         int, typer.Option(help="Seed of what the node feels and of the board's clock errors.")
@@ -77,7 +84,7 @@ def virtual(
         known = identity_of((state or folder / "state.bin").read_bytes())
         check_way(known, air)
         with _joined(folder, known, air, spot) as ether:
-            _run(folder, state, seed, known, ether)
+            _run(folder, state, seed, known, ether, release)
 
 
 @contextlib.contextmanager
@@ -163,13 +170,20 @@ def _joined(
 
 
 def _run(
-    folder: Path, state: Path | None, seed: int, known: identity.Identity | None, ether: FarEther | None
+    folder: Path,
+    state: Path | None,
+    seed: int,
+    known: identity.Identity | None,
+    ether: FarEther | None,
+    release: Path | None,
 ) -> None:
     node_type = known.node_type if known is not None else "river"
     place = place_of("river" if node_type == "river_solar" else node_type, "bench", seed)
-    app = build_app_image(ROOT, "virtual", node_type)
-    heap_size = place.heap_size if ether is None else HEAP_ON_AIR
-    with VirtualBoard(folder, app_image=app.data, state_image=state, seed=seed, heap_size=heap_size) as board:
+    app = _program(folder, node_type, release)
+    runs = release_on(app or (folder / "app.bin").read_bytes())
+    # A release on trial needs more of the heap than one at work.
+    heap_size = place.heap_size if ether is None and not runs else HEAP_ON_AIR
+    with VirtualBoard(folder, app_image=app, state_image=state, seed=seed, heap_size=heap_size) as board:
         place.attach(board)
         if ether is not None:
             chip = Sx1262(ether, seed=seed)
@@ -181,9 +195,19 @@ def _run(
         board.power_on()
         way = f"its serial port is {board.link_path}" if ether is None else "it is on the air"
         typer.echo(f"The {node_type} node is on; {way}. Ctrl-C cuts its power.")
+        if runs:
+            typer.echo(f"It starts with release {runs}, and takes updates.")
         _live(board, place, ether, off)
         board.power_cut()
         typer.echo("Power cut. Its flash keeps what it has; start it again with the same folder.")
+
+
+def _program(folder: Path, node_type: str, release: Path | None) -> bytes | None:
+    """What is flashed at this start; None: nothing, for it runs a release, and may have brought itself up to date."""
+    flashed = folder / "app.bin"
+    if release is None and flashed.exists() and release_on(flashed.read_bytes()):
+        return None
+    return shipped.program(ROOT, "virtual", node_type, release).image.data
 
 
 def _live(board: VirtualBoard, place: Place, ether: FarEther | None, off: threading.Event) -> None:
