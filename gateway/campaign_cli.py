@@ -137,6 +137,8 @@ def watch(campaign: CampaignArgument, config: ConfigOption = DEFAULT_CONFIG) -> 
     except KeyboardInterrupt:
         typer.echo(f"campaign {found['id']} goes on without being watched.")
         return
+    if not out.is_terminal:
+        out.print()  # where nothing moves, Live leaves the line open
     if found["state"] != "ended" or found["failed"]:
         raise typer.Exit(1)
 

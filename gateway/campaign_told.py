@@ -21,6 +21,7 @@ from gateway.log import printable
 from gateway.status import span
 
 _BAR = 24
+_WIDTH = 80
 # What a bar is made of, in order: how it ended, on the way, not begun.
 _ENDS = ((INSTALLED, "█"), (ROLLED_BACK, "R"), (REFUSED, "X"), (GONE, "?"))
 _ON_THE_WAY = "▒"
@@ -89,9 +90,14 @@ def picture(found: dict[str, Any]) -> Group:
 
 
 def _head(found: dict[str, Any]) -> Iterable[str]:
-    yield f"campaign {found['id']} ({printable(found['name'])}): {found['state'].upper()}"
-    if found["told"]:
-        yield f"  {printable(found['told'])}"
+    head = f"campaign {found['id']} ({printable(found['name'])}): {found['state'].upper()}"
+    told = printable(found["told"])
+    if told and len(head) + len(told) < _WIDTH - 1:
+        yield f"{head}: {told}"
+    else:
+        yield head
+        if told:
+            yield f"  {told}"
     yield f"  begun {date_of(found['created_ms'])} by {printable(found['who'])}: {printable(found['why'])}"
     plan = found["plan"]
     hours = ", ".join(f"{_minute(begin)}-{_minute(end)}" for begin, end in plan["windows"])
@@ -112,15 +118,11 @@ def _head(found: dict[str, Any]) -> Iterable[str]:
 
 def pass_told(one: dict[str, Any]) -> str:
     """A broadcast that is planned or under way."""
-    count = one["coming"]
+    count = _count(one["coming"])
     if one["left"] is None:
         asked = f", {one['asked']} asked" if one["asked"] else ""
-        comes = "node comes" if count == 1 else "nodes come"
-        return f"broadcast at SF{one['sf']} in {span(one['begins_in_s'])}: {count} {comes}{asked}"
-    hear = "node listens" if count == 1 else "nodes listen"
-    return (
-        f"broadcast at SF{one['sf']}: {one['sent']} of {one['sent'] + one['left']} rows sent, {count} {hear}"
-    )
+        return f"broadcast at SF{one['sf']} in {span(one['begins_in_s'])}: {count} will hear it{asked}"
+    return f"broadcast at SF{one['sf']}: {one['sent']} of {one['sent'] + one['left']} rows sent to {count}"
 
 
 def _minute(at: int) -> str:

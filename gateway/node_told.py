@@ -21,7 +21,9 @@ _NAME_CHARS = 34  # of area and site; the area has twelve digits
 def print_list(nodes: list[dict[str, Any]], console: Console | None = None) -> None:
     """A line each, and how many run what."""
     out = console or Console()
-    table = Table("node", "type", "area/site", "release", "firmware", "since", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        "node", "type", "area/site", "release", "firmware", "registered", box=None, padding=(0, 2, 0, 0)
+    )
     for column in table.columns:
         column.no_wrap = True
     table.columns[3].justify = "right"
@@ -52,7 +54,7 @@ def _release(program: dict[str, Any]) -> str:
 def _count(nodes: list[dict[str, Any]]) -> str:
     counted = Counter((node["node_type"], _release(node["program"])) for node in nodes)
     told = ", ".join(f"{count} × {kind} {release}" for (kind, release), count in sorted(counted.items()))
-    return f"{len(nodes)} nodes" + (f": {told}." if told else ".")
+    return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}" + (f": {told}." if told else ".")
 
 
 def print_one(

@@ -125,12 +125,12 @@ def test_a_broadcast_that_is_planned_is_told_until_it_is_over(tmp_path: Path) ->
             passes = world.engine.passes
             (told,) = passes.told_of(1)
             assert passes.told_of(2) == []
-            assert pass_told(told).endswith(": 2 nodes come")
+            assert pass_told(told).endswith(": 2 nodes will hear it")
             office.clock.pass_s(told["begins_in_s"])
             (found,) = world.engine.passes_due()
             await world.engine.frame(found)
             (now,) = passes.told_of(1)
-            assert pass_told(now) == f"broadcast at SF7: 1 of {1 + now['left']} rows sent, 2 nodes listen"
+            assert pass_told(now) == f"broadcast at SF7: 1 of {1 + now['left']} rows sent to 2 nodes"
             await world.engine.question(found)
             assert passes.told_of(1) == []
 

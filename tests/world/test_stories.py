@@ -60,7 +60,7 @@ def test_a_discharge_is_known_to_the_city() -> None:
 def test_a_release_goes_out_by_cable_and_by_broadcast_and_one_node_goes_back() -> None:
     said = play("ota", 900, "The release is where it works, and nowhere else.")
     steps = (
-        "release build", "release sign", "campaign add", "bridge-1 is installed", "nodes listen",
+        "release build", "release sign", "campaign add", "bridge-1 is installed", "rows sent to 3 nodes",
         "bridge-4 is rolled back, crashed", "got release 2 by",
     )  # fmt: skip
     told = [said.index(step) for step in steps]
