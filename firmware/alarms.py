@@ -9,7 +9,6 @@ The raised bits are the state worth keeping over a reset; a count that a reset i
 """
 
 from collections import namedtuple
-from struct import pack
 
 from protocols.wire.messages import CLEARED, RAISED
 from protocols.wire.readings import FAIL, MISSING
@@ -131,10 +130,6 @@ class Alarms:
                 changes.append(self._change(bit, rule.code, detail))
         self._update_faults(flags, changes)
         return changes
-
-    def packed(self, raised: int) -> bytes:
-        """What is kept of them: a release with other rules or series finds its own bits in it (boots.alarm_state)."""
-        return pack(">IBB", raised, len(self.rules), self._series_count)
 
     def apply(self, change: "Change") -> None:
         bit = 1 << change.bit

@@ -32,17 +32,18 @@ def counted(fs: "Any", is_start: bool) -> int:
     return count
 
 
-def alarm_state(alarm_file: "Document", outbox: "Outbox", rules: int, series: int) -> "tuple[int, bytes]":
+def alarm_state(alarm_file: "Document", outbox: "Outbox", shape: bytes) -> "tuple[int, bytes]":
     """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox.
 
-    Another release may have kept them, with more or less ``rules`` or ``series``: those it had, too, are found by their
-    place among their own; alarms of others are known to nobody any more.
+    ``shape``: how many rules and series this release has. Another one may have kept them, with more or less: those it
+    had, too, are found by their place among their own; alarms of others are known to nobody any more.
     """
     kept = alarm_file.load()
     if kept is None:
         return 0, bytes(KEPT_BYTES)
     records.finish(outbox, kept[_HEAD + KEPT_BYTES :])
     raised, its_rules, its_series = unpack_from(_ALARMS, kept)
+    rules, series = shape
     # In safe mode there are none of either, and what is raised stays as it is.
     if its_rules + its_series and rules + series and (its_rules, its_series) != (rules, series):
         of_rules = raised & (1 << min(rules, its_rules)) - 1

@@ -65,7 +65,8 @@ def make(
     node.schedule = Schedule(hal.clock, 0 if node.nap is None else node.identity.address * 7919)
     alarm_file = Document(fs, "alarms")
     watch_bits = 0 if node.watch is None else node.watch.bits
-    raised, kept = boots.alarm_state(alarm_file, node.outbox, len(made.rules), len(made.checkers))
+    shape = bytes((len(made.rules), len(made.checkers)))
+    raised, kept = boots.alarm_state(alarm_file, node.outbox, shape)
     node.alarms = Alarms(made.rules, len(made.checkers), raised, watch_bits)
     node.maintenance = Maintenance(hal.clock, kept)
     if node.watch is not None:

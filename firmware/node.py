@@ -5,6 +5,8 @@ transaction or one flash write, so thousands of nodes can share a simulated worl
 link. Everything that fails on the way has a place where it is counted, and the rest of the cycle goes on.
 """
 
+from struct import pack
+
 from firmware import records
 from firmware.errors import StorageError
 from firmware.modules import forget
@@ -281,7 +283,8 @@ class Node:
 
     def _keep_state(self, raised: int, maintenance_s: int, code: int, state: int, detail: "Detail") -> None:
         time, tq = self.record_time()
-        kept = self.alarms.packed(raised) + self.maintenance.packed(maintenance_s)
+        shape = bytes((len(self.alarms.rules), len(self._checkers)))  # as boots.alarm_state asks it
+        kept = pack(">I", raised) + shape + self.maintenance.packed(maintenance_s)
         payload = records.pack_event(time, tq, code, state, detail)
         try:
             records.keep_once(
@@ -289,8 +292,8 @@ class Node:
             )
         except (StorageError, OSError):
             # Another record may get that seq: a state without its event must not outlive this life.
-            before = self.alarms.packed(self.alarms.raised) + self.maintenance.packed(
-                self.maintenance.left_s()
+            before = (
+                pack(">I", self.alarms.raised) + shape + self.maintenance.packed(self.maintenance.left_s())
             )
             self._alarm_file.save(before)
             raise

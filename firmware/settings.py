@@ -3,7 +3,6 @@
 from firmware.errors import SettingsError
 from firmware.modules import forget
 from protocols.wire import cbor
-from protocols.wire.errors import DecodeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +42,12 @@ class Settings:
         self._defaults = defaults
         self.version = 0
         self._document: "dict[int, int]" = {}
-        self._others: "dict[int, int]" = {}  # of a release that has more of them
         kept = slot.load()
-        if kept is not None:
-            self._restore(kept)
+        if kept:
+            from firmware import restoring
+
+            restoring.settings(self, kept)
+            forget("firmware.restoring")
 
     def __getitem__(self, key: int) -> int:
         return self._document.get(key, self._defaults[key])
@@ -59,63 +60,26 @@ class Settings:
         """Whether a node of this type has that setting."""
         return key in self._defaults
 
-    def replace(
-        self, version: int, document: "dict[int, int]", others: "dict[int, int] | None" = None
-    ) -> None:
+    def replace(self, version: int, document: "dict[int, int]") -> None:
         """Take a document and make it durable; SettingsError, and nothing changed, if any of it may not be."""
-        problem = self._problem(document)
+        problem = self.problem(document)
         if problem:
             raise SettingsError("settings version %d refused: %s" % (version, problem))
         if version == self.version and document == self._document:
             return  # a repeat costs no flash
-        kept = dict(others or {})
-        kept.update(document)
-        self._slot.save(cbor.dumps([version, kept]))
+        self._slot.save(cbor.dumps([version, document]))
         self.version = version
         self._document = document
-        self._others = others or {}
 
     def change(self, values: "dict[int, int]") -> None:
         """Change these in place, together; the version still names the document it came from."""
         document = dict(self._document)
         document.update(values)
-        self.replace(self.version, document, self._others)
+        self.replace(self.version, document)
 
-    def _restore(self, kept: bytes) -> None:
-        # What this firmware does not allow has its default: that is safer than a node that does not start. The gateway
-        # sees version 0 and sends the document again. What it does not know belongs to another release, which may run
-        # again: it is kept as it is until another version of the document comes.
-        try:
-            found = cbor.loads(kept)
-            if not isinstance(found, list) or type(found[0]) is not int or not isinstance(found[1], dict):
-                return
-            known: "dict[int, int]" = {}
-            others: "dict[int, int]" = {}
-            for key, value in found[1].items():
-                if key in self._defaults:
-                    known[key] = value
-                elif type(key) is int and type(value) is int:
-                    others[key] = value
-                else:
-                    return
-            version = found[0]
-            if self._problem(known):
-                version = 0
-                known = {key: known[key] for key in known if not self._problem({key: known[key]})}
-        except (
-            DecodeError,
-            IndexError,
-            TypeError,
-            ValueError,
-        ):  # TypeError: a value that is no number, for one
-            return
-        self.version = version
-        self._document = known
-        self._others = others
-
-    def _problem(self, document: "dict[int, int]") -> str:
+    def problem(self, document: "dict[int, int]") -> str:
         from protocols.wire import codes  # on the heap for this moment only
 
-        problem = codes.settings_problem(document, self._defaults)
+        problem = codes.settings_problem(document, self._defaults, self._document)
         forget("protocols.wire.codes")
         return problem

@@ -220,7 +220,7 @@ class Uplink:
             self._sent_since_ack = True
             message = self._message_of(lane, record)
             frame = self.session.seal(message)
-        except (WireError, IndexError, KeyError, TypeError, ValueError) as exc:
+        except (WireError, LookupError, TypeError, ValueError) as exc:
             # A record that this firmware cannot put on the wire, as of a release that was rolled back, must not stop
             # those behind it; it waits for one that can.
             self.hal.log("record %d stands aside: %r" % (record.seq, exc))

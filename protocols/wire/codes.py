@@ -208,9 +208,16 @@ def command_problem(op: int, args: "Args") -> str:
     return ""
 
 
-def settings_problem(document: "dict[int, int]", known: "Container[int] | None" = None) -> str:
-    """Why a node must refuse the whole document, or "" when it must not; ``known``: the settings its type has."""
+def settings_problem(
+    document: "dict[int, int]", known: "Container[int] | None" = None, kept: "dict[int, int] | None" = None
+) -> str:
+    """Why a node must refuse the whole document, or "" when it must not; ``known``: the settings its type has.
+
+    ``kept``: what it has of other releases, which may stay as it is.
+    """
     for key, value in document.items():
+        if kept and known is not None and key not in known and kept.get(key) == value:
+            continue
         if not 0 <= key < len(SETTING_RANGES):
             return "settings key %d is not known" % key
         if known is not None and key not in known:

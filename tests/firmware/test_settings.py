@@ -82,12 +82,12 @@ def test_a_value_that_this_firmware_no_longer_allows_is_forgotten_and_the_docume
 
 
 def test_what_another_release_has_more_of_is_kept_for_it_until_another_version_comes() -> None:
-    slot = Slot(cbor.dumps([9, {INTERVAL_S: 300, 40: 7}, "and more"]))
+    slot = Slot(cbor.dumps([9, {INTERVAL_S: 300, 10: 70}, "and more"]))
     settings = Settings(slot, DEFAULTS)
     assert (settings.version, settings.document()) == (9, {**DEFAULTS, INTERVAL_S: 300})
     settings.change({REPORT_S: 60})
-    assert cbor.loads(slot.data or b"") == [9, {INTERVAL_S: 300, REPORT_S: 60, 40: 7}]
-    again = Settings(slot, {**DEFAULTS, 40: 1})
-    assert (again.version, again[40], again[REPORT_S]) == (9, 7, 60)
+    assert cbor.loads(slot.data or b"") == [9, {INTERVAL_S: 300, REPORT_S: 60, 10: 70}]
+    again = Settings(slot, {**DEFAULTS, 10: 60})
+    assert (again.version, again[10], again[REPORT_S]) == (9, 70, 60)
     Settings(slot, DEFAULTS).replace(10, {INTERVAL_S: 300})
     assert cbor.loads(slot.data or b"") == [10, {INTERVAL_S: 300}]
