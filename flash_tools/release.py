@@ -29,6 +29,8 @@ from protocols.wire.errors import WireError
 
 # Deltas that are made unless others are asked for: a node that was away for one release is not sent the whole.
 DELTAS = 2
+# Where a bundle comes from.
+_SOURCES = ("boards", "firmware", "protocols")
 
 
 def files_of(
@@ -115,7 +117,8 @@ def _bases(earlier: list[Release], against: list[int] | None) -> list[Release]:
 
 def commit_of(root: Path) -> str | None:
     """What the sources are of, for people: a commit, with + where files differ from it."""
-    commands = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    # A new file that nobody added is compiled as well.
+    commands = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", *_SOURCES])
     answers = []
     for command in commands:
         try:
@@ -147,7 +150,8 @@ def asked(book: Book, release: Release) -> list[tuple[str, release_file.Release]
     """Those of them whose nodes it is made for."""
     if release_micropython.is_one(release):
         return release_micropython.asked(book, release.record["board"])
-    return trusting(book, release)[-1:]
+    # The first of its class is flashed, not sent: it is held to its own keys.
+    return trusting(book, release)[-1:] or [_itself(release)]
 
 
 def trusting(book: Book, release: Release) -> list[tuple[str, release_file.Release]]:
@@ -155,6 +159,10 @@ def trusting(book: Book, release: Release) -> list[tuple[str, release_file.Relea
     earlier = [one for one in book.releases(release.record["node_type"], release.record["board"])
                if one.sequence < release.sequence]  # fmt: skip
     return [(one.label, release_file.decode(one.files()[release_file.FILE])) for one in earlier]
+
+
+def _itself(release: Release) -> tuple[str, release_file.Release]:
+    return release.label, release_file.decode(release.files()[release_file.FILE])
 
 
 def sign(book: Book, release: Release, signer: Signer) -> list[Path]:
@@ -171,6 +179,11 @@ def sign(book: Book, release: Release, signer: Signer) -> list[Path]:
             )
     if signer.kid.hex() in book.data["revoked"]:
         raise ReleaseError(f"key {signer.kid.hex()} is revoked: {book.data['revoked'][signer.kid.hex()]}")
+    if signer.left is not None and signer.left() < len(release.payloads):
+        raise ReleaseError(
+            f"the key has {signer.left()} signatures left, {release.label} needs {len(release.payloads)}: "
+            "sign with another key, or build it with fewer --against"
+        )
     written = []
     for payload in release.payloads:
         envelope = suit.envelope(

@@ -9,8 +9,11 @@ releases/river-virtual/0007/release.json    what it is, of which commit, what it
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -91,7 +94,7 @@ class Book:
                 f"{path} is missing: tidegate release keygen --vendor DOMAIN begins a folder of releases"
             )
         data = _json(path)
-        if data.get("version") != _VERSION or not {"vendor", "keys", "revoked"} <= data.keys():
+        if data.get("version") != _VERSION or not _is_book(data):
             raise ReleaseError(f"{path} is no book of releases of version {_VERSION}")
         return cls(folder, data)
 
@@ -125,8 +128,8 @@ class Book:
         """Trust a key from the next release on; its id."""
         kid = suit.key_id(public).hex()
         if any(key["kid"] == kid for key in self.data["keys"]):
-            gone = self.data["revoked"].get(kid)
-            raise ReleaseError(f"key {kid} is in the book already" + (f", revoked: {gone}" if gone else ""))
+            gone = f", revoked: {self.data['revoked'][kid]}" if kid in self.data["revoked"] else ""
+            raise ReleaseError(f"key {kid} is in the book already{gone}")
         self.check_room()
         self.data["keys"].append(
             {"kid": kid, "algorithm": NAMES[algorithm], "public": public.hex(), "name": name}
@@ -134,12 +137,14 @@ class Book:
         return kid
 
     def revoke(self, kid: str, why: str) -> None:
+        if not why.strip():
+            raise ReleaseError("say why with --why: it is kept in the book, for who finds the key revoked")
         known = [key["kid"] for key in self.data["keys"]]
         if kid not in known:
             near = get_close_matches(kid, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ReleaseError(
-                f"no key {kid!r} in {self.folder / BOOK}{hint} Known: {', '.join(known) or 'none'}"
+                f"no key {kid!r} in {self.folder / BOOK}{hint or ';'} known: {', '.join(known) or 'none'}"
             )
         if kid in self.data["revoked"]:
             raise ReleaseError(f"key {kid} is revoked already: {self.data['revoked'][kid]}")
@@ -176,7 +181,12 @@ class Book:
         return sorted((self.open(path.parent) for path in found), key=lambda release: release.sequence)
 
     def open(self, folder: Path) -> Release:
-        return Release(folder, _json(folder / RECORD))
+        record = _json(folder / RECORD)
+        if not _is_record(record):
+            raise ReleaseError(
+                f"{folder / RECORD} is no record of a release. Restore it, or remove {folder} and build anew"
+            )
+        return Release(folder, record)
 
     def find(self, label: str) -> Release:
         """By what a person types: river-virtual/7, its folder, or river-virtual for the newest."""
@@ -226,15 +236,64 @@ def unpack(data: bytes) -> dict[str, bytes]:
     return files
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else changes this folder of releases meanwhile: two at once would each write what it read before."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ReleaseError(f"{folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # goes with the process, however it ends
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write(path: Path, data: bytes) -> None:
     """Old or new, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise ReleaseError(f"{path}: {error.strerror}; what was there before is as it was") from error
+
+
+def _is_book(data: dict[str, Any]) -> bool:
+    """As far as it is used."""
+    vendor, keys, revoked = data.get("vendor"), data.get("keys"), data.get("revoked")
+    return (
+        isinstance(vendor, str)
+        and isinstance(revoked, dict)
+        and isinstance(keys, list)
+        and all(
+            isinstance(key, dict)
+            and all(isinstance(key.get(name), str) for name in ("kid", "algorithm", "public", "name"))
+            for key in keys
+        )
+    )
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    """As far as it is used."""
+    wanted = {"sequence": int, "size": int, "node_type": str, "board": str, "sha256": str, "notes": str,
+              "names": dict, "payloads": list}  # fmt: skip
+    return (
+        all(type(record.get(key)) is kind for key, kind in wanted.items())
+        and {"commit", "after"} <= record.keys()
+        and all(
+            isinstance(one, dict) and one.keys() == {"base", "name", "size", "sha256"}
+            for one in record["payloads"]
+        )
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -17,8 +17,9 @@ from flash_tools.errors import ReleaseError
 from flash_tools.images import image_of
 from flash_tools.mint import ROOT, write_new
 from flash_tools.naming import Names
-from flash_tools.release_book import BOOK, Book, Release
+from flash_tools.release_book import BOOK, Book, Release, alone
 from flash_tools.shipped import image_files
+from protocols.wire.release import FILE
 
 app = typer.Typer(no_args_is_help=True, help="Build and sign releases for updates over the air (maintainer).")
 
@@ -50,24 +51,37 @@ def keygen(
         raise ReleaseError(f"--algorithm {algorithm}: allowed are {', '.join(signing.ALGORITHMS)}{hint}")
     if height not in signing.HEIGHTS:
         raise ReleaseError(f"--height {height}: allowed are {', '.join(map(str, signing.HEIGHTS))}")
-    book = _open_or_begin(releases, vendor)
-    book.check_room()
-    with Progress(transient=True) as progress:
-        if algorithm == "hss-lms":
-            task = progress.add_task("tree of one-time keys", total=1 << height)
-            signer = signing.generate(
-                out, algorithm, height, lambda done: progress.update(task, completed=done)
-            )
-        else:
-            signer = signing.generate(out, algorithm)
-    book.add(signer.algorithm, signer.public, name)
-    book.save()
+    _open_or_begin(releases, vendor)
+    with alone(releases):
+        book = _open_or_begin(releases, vendor)
+        book.check_room()
+        signer = _generate(out, algorithm, height)
+        book.add(signer.algorithm, signer.public, name)
+        _save(book, out)
     typer.echo(f"{signer.kid.hex()}  {algorithm}  {out}")
     if len(book.trusted) == 1:
         typer.echo(
             "One key only: if it is lost, no node can be updated over the air again; if it is stolen, none can\n"
             "be told. Make a second one (--algorithm hss-lms), and keep it where the first one is not."
         )
+
+
+def _generate(out: Path, algorithm: str, height: int) -> signing.Signer:
+    if algorithm != "hss-lms":
+        return signing.generate(out, algorithm)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("tree of one-time keys", total=1 << height)
+        return signing.generate(out, algorithm, height, lambda done: progress.update(task, completed=done))
+
+
+def _save(book: Book, key: Path) -> None:
+    """With a key that was just made."""
+    try:
+        book.save()
+    except ReleaseError as error:
+        raise ReleaseError(
+            f"{error}. The key is made all the same: when that is mended, tidegate release trust {key}"
+        ) from error
 
 
 @app.command()
@@ -82,10 +96,12 @@ def trust(
     name: Annotated[str, typer.Option("--name", help="Whose it is, for people.")] = "",
 ) -> None:
     """Take in a key that another tool made (openssl, a smart card): the next release tells nodes to trust it."""
-    book = _open_or_begin(releases, vendor)
+    _open_or_begin(releases, vendor)
     algorithm, public = signing.load_public(key)
-    kid = book.add(algorithm, public, name)
-    book.save()
+    with alone(releases):
+        book = _open_or_begin(releases, vendor)
+        kid = book.add(algorithm, public, name)
+        book.save()
     typer.echo(f"{kid}  {signing.NAMES[algorithm]}  {key}")
 
 
@@ -133,18 +149,19 @@ def build(
     ] = False,
 ) -> None:
     """Build a release: the bundle of all modules, and what is sent to nodes that run an earlier one."""
-    book = Book.load(releases)
+    Book.load(releases)
     node_types.choose("board", board, node_types.boards(ROOT), ROOT / "boards")
     if micropython is not None:
-        _build_micropython(book, micropython, node_type, board, sequence, notes)
+        with alone(releases):
+            _build_micropython(Book.load(releases), micropython, node_type, board, sequence, notes)
         return
     if node_type is None:
         raise ReleaseError(
             "--node names the type of node, as river; --micropython a MicroPython for the board"
         )
     node_types.choose("node type", node_type, node_types.minted(ROOT), ROOT / "firmware/nodes")
-    with Console().status("compiling …"):
-        release = releasing.build(book, ROOT, node_type, board, against, sequence, notes)
+    with Console().status("compiling …"), alone(releases):
+        release = releasing.build(Book.load(releases), ROOT, node_type, board, against, sequence, notes)
         if image:
             tree = image_files(ROOT, release.files())
             write_new(release.folder / "app.img", image_of(board, tree).data, force=True)
@@ -176,10 +193,17 @@ def sign(
     releases: BookOption = Path("releases"),
 ) -> None:
     """Sign the manifests of a release, one for each payload, with a key that nodes trust already."""
-    book = Book.load(releases)
-    found = book.find(release)
+    Book.load(releases)
     signer = signing.load(key)
-    written = releasing.sign(book, found, signer)
+    with alone(releases):
+        book = Book.load(releases)
+        found = book.find(release)
+        written = releasing.sign(book, found, signer)
+    if str(found.record["commit"] or "").endswith("+"):
+        typer.echo(
+            f"note: {found.label} was built from files that differ from commit {found.record['commit'][:-1]}",
+            err=True,
+        )
     for path in written:
         typer.echo(f"{path}  {path.stat().st_size} B")
     typer.echo(f"{found.label}: signed with {signing.NAMES[signer.algorithm]} key {signer.kid.hex()}")
@@ -216,8 +240,9 @@ def _rebuilt(book: Book, found: Release) -> str:
     node_type, board = found.record["node_type"], found.record["board"]
     after = found.record["after"]
     names = book.find(f"{node_type}-{board}/{after}").names if after else Names()
-    files = releasing.files_of(ROOT, book, found.sequence, node_type, board, names)
     was = found.files()
+    # Which keys were trusted then, the book of today does not know.
+    files = releasing.files_of(ROOT, book, found.sequence, node_type, board, names) | {FILE: was[FILE]}
     differing = sorted(path for path in files.keys() | was.keys() if files.get(path) != was.get(path))
     if not differing:
         return ""
@@ -333,9 +358,11 @@ def revoke(
     releases: BookOption = Path("releases"),
 ) -> None:
     """Take a key's trust away: nodes refuse it once they run a release that is built after this."""
-    book = Book.load(releases)
-    book.revoke(kid, why)
-    book.save()
+    Book.load(releases)
+    with alone(releases):
+        book = Book.load(releases)
+        book.revoke(kid, why)
+        book.save()
     typer.echo(
         f"{kid}: revoked in {releases / BOOK}. Nodes learn it from the next release: build it, sign it with "
         f"another key ({', '.join(key['kid'] for key in book.trusted)}), and roll it out."
@@ -348,7 +375,7 @@ def keys(releases: BookOption = Path("releases")) -> None:
     book = Book.load(releases)
     for key in book.data["keys"]:
         why = book.data["revoked"].get(key["kid"])
-        state = f"revoked: {why}" if why else "trusted"
+        state = "trusted" if why is None else f"revoked: {why}"
         typer.echo(f"{key['kid']}  {key['algorithm']:8}  {key['name'] or '-':16}  {state}")
 
 
@@ -384,5 +411,19 @@ def page(
     found = book.find(release)
     _must_be_program(found)
     target = out or found.folder / "page.html"
+    _must_be_page(target)
     write(target, render(book, found).encode())
     typer.echo(f"{target}")
+
+
+def _must_be_page(target: Path) -> None:
+    """What is there may be replaced if it is a page, too: a key is a file that somebody may name by mistake."""
+    if not target.exists():
+        return
+    try:
+        with target.open("rb") as stream:
+            is_page = stream.read(15) == b"<!doctype html>"
+    except OSError as error:
+        raise ReleaseError(f"{target}: {error.strerror}") from error
+    if not is_page:
+        raise ReleaseError(f"{target} exists and is no page: choose another --out")

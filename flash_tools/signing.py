@@ -39,6 +39,7 @@ class Signer:
     algorithm: int
     public: bytes
     sign: Callable[[bytes], bytes]
+    left: Callable[[], int] | None = None  # signatures that it can still make; None: as many as one likes
 
     @property
     def kid(self) -> bytes:
@@ -65,7 +66,12 @@ def generate(
         lines = "\n".join(textwrap.wrap(body, 64))
         pem = f"-----BEGIN {_PEM_HSS}-----\n{lines}\n-----END {_PEM_HSS}-----\n".encode()
         _write_new(count_file(path), b"0\n")
-    _write_new(path, pem)
+    try:
+        _write_new(path, pem)
+    except ReleaseError:
+        with suppress(OSError):
+            count_file(path).unlink()  # of a key that there is not
+        raise
     return load(path)
 
 
@@ -151,7 +157,12 @@ def _load_hss(path: Path, data: bytes) -> Signer:
         randomizer = secrets.token_bytes(lms_sign.HASH_BYTES)
         return lms_sign.sign(name, seed, lowest, leaf, randomizer, message)
 
-    return Signer(suit.HSS_LMS, lms_sign.public_key(name, lowest), sign)
+    return Signer(
+        suit.HSS_LMS,
+        lms_sign.public_key(name, lowest),
+        sign,
+        lambda: len(lowest) - _count(path),
+    )
 
 
 def left(path: Path) -> int | None:
@@ -159,7 +170,7 @@ def left(path: Path) -> int | None:
     data = path.read_bytes()
     if f"BEGIN {_PEM_HSS}".encode() not in data:
         return None
-    return len(_parts(path, data)[2]) - _count(count_file(path))
+    return len(_parts(path, data)[2]) - _count(path)
 
 
 def reserve(path: Path, leaves: int) -> int:
@@ -167,32 +178,45 @@ def reserve(path: Path, leaves: int) -> int:
     counts = count_file(path)
     with path.open("rb") as key:
         fcntl.flock(key, fcntl.LOCK_EX)  # two terminals, one key; the key's file is never replaced
-        if not counts.exists():
-            raise ReleaseError(
-                f"{counts} is missing: without the count of its signatures, {path} would sign twice with one leaf "
-                f"and give itself away. Restore the newest {counts.name}; if it is lost, revoke this key"
-            )
-        leaf = _count(counts)
+        leaf = _count(path)
         if leaf >= leaves:
             raise ReleaseError(f"key {path} has made all of its {leaves} signatures: rotate to another one")
         _replace(counts, f"{leaf + 1}\n".encode())
     return leaf
 
 
-def _count(counts: Path) -> int:
-    text = counts.read_text(encoding="ascii").strip()
-    if not text.isdecimal():
-        raise ReleaseError(f"{counts} holds {text[:20]!r}, no count: restore it, or revoke its key")
-    return int(text)
+def _count(path: Path) -> int:
+    """Leaves of the key in `path` that have signed."""
+    counts = count_file(path)
+    try:
+        data = counts.read_bytes().strip()
+    except FileNotFoundError as error:
+        raise ReleaseError(
+            f"{counts} is missing: without the count of its signatures, {path} would sign twice with one leaf "
+            f"and give itself away. Restore the newest {counts.name}; if it is lost, revoke this key"
+        ) from error
+    except OSError as error:
+        raise ReleaseError(f"{counts}: {error.strerror}; restore it, or revoke its key") from error
+    if not data.isdigit():
+        raise ReleaseError(f"{counts} holds {data[:20]!r}, no count: restore it, or revoke its key")
+    return int(data)
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        _sync(stream)
-    _sync_folder(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    except OSError as error:
+        raise ReleaseError(f"{path}: {error.strerror}; nothing was written") from error
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            _sync(stream)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # half a key is none, and would be in the way of a whole one
+        raise ReleaseError(f"{path}: {error.strerror}; nothing was written") from error
 
 
 def _replace(path: Path, data: bytes) -> None:

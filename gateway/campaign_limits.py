@@ -15,6 +15,8 @@ WINDOWS_MAX = 8
 KEPT_MAX = 50
 # Sessions are numbered with 16 bits and never anew.
 SESSION_MAX = 0xFFFF
+# What a node knows of an earlier gateway is believed so far above one's own: sessions of hundreds of campaigns.
+SESSION_JUMP_MAX = 4096
 
 # --- defaults and ranges -----------------------------------------------------------------------------
 # Of the air that the gateway may take for a campaign, at most: a radio that sends is deaf.
@@ -33,6 +35,8 @@ RESEND_S = 30.0
 NOT_NOW_ON_CABLE_S, NOT_NOW_ON_AIR_S = 20.0, 600.0
 # Sessions tried with one node; it refuses one whose number it knows, and forgets one that came to nothing.
 TRIES_MAX = 4
+# From so many on it is sent to alone: whoever knows a group key can spoil what comes under it, again and again.
+ALONE_FROM_TRIES = 2
 # Rows that go to one node before it is asked what it has: on a cable a second's worth, which its port buffers;
 # on the air what fits the windows after one uplink (SPEC 7.3), less one for what else there is.
 ROWS_ON_CABLE = 32

@@ -67,6 +67,8 @@ class CampaignOperations:
             raise CommandError(
                 f"name {name!r:.60}: allowed are up to {limits.NAME_CHARS_MAX} characters, in one line."
             )
+        if name.strip().isdecimal():
+            raise CommandError(f"name {name!r}: a number is the number of another campaign. Use a word.")
         files = [parse(one) for one in given[: limits.CLASSES_MAX + 1]]
         name = name or ", ".join(f"{one.node_type} {one.sequence}" for one in files)[: limits.NAME_CHARS_MAX]
         made = await making.make(

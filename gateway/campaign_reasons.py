@@ -63,7 +63,7 @@ ADVICE = {
     "downgrade": "It runs this release or a newer one. Nodes never go back; ship the old code as a new release.",
     "oversize": "Bundle or payload is larger than it takes. Make the release smaller.",
     "base": "It runs something else than the delta starts from. The whole release is sent instead.",
-    "payload": "What arrived is not the payload that was signed. Try again; if it comes again, build again.",
+    "payload": "What arrived twice is not the payload that was signed, once sent to it alone. Build it again.",
     "image": "The files that came out are not those that were signed. Check the release: tidegate release inspect.",
     "bundle": "The release has files that must not be. Build it again.",
     "space": "No room in its spare slot. Make the release smaller.",

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from typing import Any, NamedTuple
 
-from gateway.campaign_limits import KEPT_MAX, RESERVE_ROWS
+from gateway.campaign_limits import KEPT_MAX, RESERVE_ROWS, SESSION_JUMP_MAX
 from gateway.registry import By, audit
 
 SCHEMA = (
@@ -358,6 +358,15 @@ def note_event(connection: sqlite3.Connection, event: int) -> None:
         "INSERT INTO campaign_cursor VALUES (1, ?, 0) ON CONFLICT (id) DO UPDATE SET event = excluded.event",
         (event,),
     )
+
+
+def named_session(connection: sqlite3.Connection, number: int) -> None:
+    """A node named it. One that is far above all that were given is no trace of an earlier gateway, and not believed:
+    there are 65535, and whoever could use them up with a word would end all updates.
+    """
+    given = connection.execute("SELECT coalesce(max(session), 0) FROM campaign_session").fetchone()[0]
+    if number <= given + SESSION_JUMP_MAX:
+        note_session(connection, number)
 
 
 def note_session(connection: sqlite3.Connection, number: int) -> None:

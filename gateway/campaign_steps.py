@@ -10,7 +10,7 @@ what it says, whatever was asked last. Nothing goes back except by what the node
 from __future__ import annotations
 
 from gateway import campaign_reasons
-from gateway.campaign_limits import TRIES_MAX
+from gateway.campaign_limits import ALONE_FROM_TRIES, TRIES_MAX
 from gateway.campaign_rows import (
     ASKED,
     FINAL,
@@ -68,6 +68,9 @@ def on_ending(member: Member, sequence: int, outcome: int) -> Member:
     state, reason = campaign_reasons.ending(outcome)
     if reason == "base" and not member.tries:
         return _anew(_back(member))._replace(tries=1)  # what follows is the whole
+    if reason == "payload" and member.tries < ALONE_FROM_TRIES:
+        # Signed it was; so what arrived was not what was sent, and under a group key many can see to that.
+        return _anew(_back(member))._replace(tries=ALONE_FROM_TRIES)
     return member._replace(state=state, reason=reason, vanished="", deficit=None)
 
 

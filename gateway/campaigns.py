@@ -68,7 +68,7 @@ class Campaigns:
 
         def note(connection: sqlite3.Connection) -> None:
             programs.note(connection, address, now)
-            rows.note_session(connection, session)
+            rows.named_session(connection, session)
 
         await self.books.step(
             address, lambda member: campaign_steps.on_status(member, release, session, answer), note
@@ -83,7 +83,11 @@ class Campaigns:
         kind = answer[0] if answer else -1
         if kind == campaign_steps.CALL and len(answer) == 2:
             self._on_call(address, talk, session, answer[1])
-        elif kind == ota.STATUS and len(answer) == 5:
+            return
+        member = self.books.members.get(address)
+        if member is None or member.session != session:
+            return  # of another session, or of none that there is: nothing of it is sent to this node
+        if kind == ota.STATUS and len(answer) == 5:
             talk.is_asked = False
             talk.is_stuck = bool(answer[4] & ota.NO_MEMORY) and bool(answer[3])
             talk.ask_s = now_s + limits.ASK_IN_PASS_S
@@ -252,7 +256,8 @@ class Campaigns:
         talk.is_on_cable = way.listens
         is_long = self._sessions.fragments(session) > limits.ROWS_NOT_WORTH_A_PASS
         fits = self._sessions.size(session) + limits.ROOM_FOR_REST <= way.most
-        if way.sf and is_long and fits and self.may_broadcast and not talk.has_no_radio and not talk.is_stuck:
+        is_shared = member.tries < limits.ALONE_FROM_TRIES and not talk.has_no_radio and not talk.is_stuck
+        if way.sf and is_long and fits and self.may_broadcast and is_shared:
             mates = [one.node for one in self.books.members.values() if self._is_mate(one, member)]
             if len(mates) >= limits.BROADCAST_MIN or self.passes.is_planned(session, way.sf):
                 call = self.passes.call(member.node, session, way, mates, now_s)

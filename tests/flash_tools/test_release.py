@@ -312,6 +312,7 @@ def test_the_command_takes_a_maintainer_from_a_key_to_a_page(tmp_path: Path) -> 
     assert done.exit_code == 1
     assert "not signed" in done.output
     assert "full.suit" in run("sign", f"bridge-{BOARD}", "--key", key)
+    run("keygen", "--out", str(tmp_path / "second.pem"))  # which a release from before does not know
     assert "good" in run("verify", f"bridge-{BOARD}", "--rebuild")
     assert "sequence      1" in run("inspect", f"bridge-{BOARD}/1")
     suit = tmp_path / f"r/bridge-{BOARD}/0001/full.suit"

@@ -107,6 +107,7 @@ def test_it_is_paused_resumed_and_aborted_by_people_who_say_why(cli: Cli) -> Non
         ((*ADD, "--halt-count", "0"), "Allowed are 1 to 65535"),
         ((*ADD, "--type", "rivr"), "Did you mean river?"),
         ((*ADD, "--name", "x" * 99), "up to 40 characters"),
+        ((*ADD, "--name", "1"), "the number of another campaign"),
         ((*ADD, *("--area", "3302")), "none is 3302"),
     ],
 )

@@ -1,0 +1,145 @@
+"""A campaign among nodes that lie, and with a group key that somebody stole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import zlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import campaign_files
+from gateway import campaign_rows as rows
+from gateway.campaign_limits import SESSION_JUMP_MAX
+from gateway.errors import CommandError
+from gateway.store_settings import StoreSettings
+from protocols.wire import ota, outcomes, update
+from tests.gateway.campaign_world import AIR, CABLE, SimNode, World
+from tests.gateway.desk import desk
+from tests.gateway.release_files import write_release
+
+AT_ONCE = StoreSettings(linger_ms=0)
+
+
+def play(folder: Path, story: Callable[[World], Awaitable[None]], nodes: int = 5) -> None:
+    async def go() -> None:
+        with desk(folder, settings=AT_ONCE) as office:
+            await story(World(office, 1, nodes))
+
+    asyncio.run(go())
+
+
+def row_of(world: World, node: SimNode) -> rows.Member:
+    found = world.desk.store.read(lambda reader: rows.member(reader, 1, node.address))
+    assert found is not None
+    return found
+
+
+ANSWERS = {
+    "missing": bytes((ota.MISSING,)) + b"\1\0" + b"\xff" * ota.BITMAP,
+    "missing from nowhere": bytes((ota.MISSING,)) + b"\0\0" + b"\xff" * ota.BITMAP,
+    "missing from the end": bytes((ota.MISSING,)) + b"\xff\xff" + b"\xff" * ota.BITMAP,
+    "has nothing": ota.status(0, 255, ota.NO_MEMORY),
+    "has it all": ota.status(9, 0),
+    "took it": bytes((ota.SETUP, 0)),
+    "refuses all": bytes((ota.SETUP, 255)),
+    "comes": bytes((update.COME, 0)),
+    "comes in a way that is none": bytes((update.COME, 255)),
+    "deleted": bytes((ota.DELETE, 4)),
+    "says nothing": b"\xff" * 64,
+}
+
+
+@pytest.mark.parametrize("session", [0, 1, 2, 0xFFFF])
+@pytest.mark.parametrize("way", [CABLE, AIR], ids=["cable", "air"])
+def test_a_node_that_says_anything_of_any_session_breaks_nothing_for_the_others(
+    tmp_path: Path, way: object, session: int
+) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        liar, *others = world.nodes.values()
+        for answer in ANSWERS.values():
+            await world.engine.heard(liar.address, 1, session, answer)
+            await world.engine.for_node(liar.address, way)  # type: ignore[arg-type]
+        await world.live(40, way)  # type: ignore[arg-type]
+        assert {world.states()[one.address] for one in others} == {rows.INSTALLED}
+        assert {one.release for one in others} == {2}
+
+    play(tmp_path, story)
+
+
+def test_a_node_that_names_the_last_session_there_is_does_not_use_up_all_of_them(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        liar, *others = world.nodes.values()
+        await world.begin()
+        for number in (0xFFFF, 0xFFFE, SESSION_JUMP_MAX + 1):
+            await world.engine.heard(liar.address, 1, number, b"\x00\x03\x01")
+        await world.live(20)
+        assert {world.states()[one.address] for one in others} == {rows.INSTALLED}
+        assert world.desk.store.read(rows.cursor)[1] < SESSION_JUMP_MAX
+
+    play(tmp_path, story)
+
+
+def test_what_nodes_know_of_an_earlier_gateway_is_believed(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for node in world.nodes.values():
+            node.flash.put(ota.HEAD, (700).to_bytes(2, "little"))
+            node.boot()
+        await world.begin()
+        await world.live(20)
+        assert set(world.states().values()) == {rows.INSTALLED}
+
+    play(tmp_path, story)
+
+
+def test_rows_that_somebody_spoils_under_a_stolen_group_key_cost_a_second_transfer_and_no_halt(
+    tmp_path: Path,
+) -> None:
+    """Who has the key of a session sends rows of noise; then the update that came is none, and nodes refuse it."""
+
+    async def story(world: World) -> None:
+        await world.begin()
+        nodes = world.nodes.values()
+        for node in nodes:
+            node.health = outcomes.number("payload")
+        for _ in range(40):
+            await world.turn(way=AIR)
+            for node in nodes:
+                if node.ending is not None:
+                    node.health = outcomes.INSTALLED
+        spoilt = {frame.session for frame in world.cast}
+        assert spoilt
+        assert {row_of(world, node).tries for node in nodes} == {2}
+        # Each alone the second time: the thief has the key of the next session, too.
+        assert spoilt.isdisjoint(row_of(world, node).session for node in nodes)
+        assert set(world.states().values()) == {rows.INSTALLED}
+
+    play(tmp_path, story)
+
+
+def test_what_is_no_payload_twice_is_refused(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        for node in world.nodes.values():
+            node.health = outcomes.number("payload")
+        await world.live(60)
+        assert set(world.states().values()) <= {rows.REFUSED, rows.WAITING}
+        assert world.campaign() == rows.HALTED
+
+    play(tmp_path, story)
+
+
+def test_a_release_of_steps_that_say_nothing_is_refused_before_they_are_all_read(tmp_path: Path) -> None:
+    """A megabyte of deflate holds a thousand million of them: an hour of a gateway, for one word over the API."""
+    folder = write_release(tmp_path)
+    given = campaign_files.read_folder(folder)
+    nothing = zlib.compressobj(9, zlib.DEFLATED, -10)
+    steps = nothing.compress(b"\x01" * 3_000_000) + nothing.flush()
+    payload = bytes((1, 10)) + bytes(8) + steps
+    given["files"]["full.bin"] = payload.hex()
+    given["files"]["full.suit"] = hashlib.sha256(payload).digest().hex()
+    with pytest.raises(CommandError, match="0 files at once"):
+        campaign_files.parse(given)
