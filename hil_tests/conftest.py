@@ -37,7 +37,9 @@ def _rigs(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "system" in metafunc.fixturenames:
-        metafunc.parametrize("system", _rigs(metafunc.config), indirect=True)
+        marks = {"unix": pytest.mark.xdist_group("real_time")}
+        rigs = [pytest.param(name, marks=marks.get(name, ())) for name in _rigs(metafunc.config)]
+        metafunc.parametrize("system", rigs, indirect=True)
 
 
 @pytest.fixture

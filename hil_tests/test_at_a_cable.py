@@ -18,6 +18,8 @@ from hil_tests.street import Street
 from hil_tests.waiting import wait
 from protocols.node_types import settings_of
 
+pytestmark = pytest.mark.xdist_group("real_time")
+
 NODE = "0010"
 
 

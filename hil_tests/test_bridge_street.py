@@ -9,6 +9,8 @@ import pytest
 
 from hil_tests.bridge_street import BridgedStreet
 
+pytestmark = pytest.mark.xdist_group("real_time")
+
 
 @pytest.fixture
 def street(tmp_path: Path) -> Iterator[BridgedStreet]:

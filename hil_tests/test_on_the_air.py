@@ -10,6 +10,8 @@ import pytest
 
 from hil_tests.sky_rig import COVER, RIVER, STOLEN, SkyRig, Thief
 
+pytestmark = pytest.mark.xdist_group("real_time")
+
 
 @pytest.fixture
 def air(tmp_path: Path, base_seed: int) -> Iterator[SkyRig]:

@@ -18,6 +18,8 @@ from protocols.alarm_rules import CODES
 from protocols.wire.codes import SETTING_NAMES
 from protocols.wire.messages import NOTE, RAISED
 
+pytestmark = pytest.mark.xdist_group("real_time")
+
 _SETTINGS = {SETTING_NAMES.index("interval_s"): 60, SETTING_NAMES.index("report_s"): 1}
 
 

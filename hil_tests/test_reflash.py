@@ -25,6 +25,8 @@ from hil_tests.street import ROOT
 from hil_tests.world.esp import image
 from hil_tests.world.flash import Flash, LittleFs
 
+pytestmark = pytest.mark.xdist_group("real_time")
+
 BOARD = "esp32_devkitc_sx1262"
 CALIBRATION = "17"
 

@@ -42,6 +42,7 @@ def test_a_stolen_cover_is_known_to_the_city() -> None:
     print(*[line for line in said.splitlines() if "after the lever" in line], sep="\n")
 
 
+@pytest.mark.xdist_group("real_time")
 @pytest.mark.soak
 def test_somebody_trapped_in_a_lift_is_known_to_the_city_and_freed() -> None:
     said = play("trapped", 400)
@@ -49,6 +50,7 @@ def test_somebody_trapped_in_a_lift_is_known_to_the_city_and_freed() -> None:
     print(next(line for line in said.splitlines() if "after the stop" in line))
 
 
+@pytest.mark.xdist_group("real_time")
 @pytest.mark.soak
 def test_a_discharge_is_known_to_the_city() -> None:
     said = play("discharge", 240)
@@ -56,6 +58,7 @@ def test_a_discharge_is_known_to_the_city() -> None:
     print(next(line for line in said.splitlines() if "after the spill" in line))
 
 
+@pytest.mark.xdist_group("real_time")
 @pytest.mark.soak
 def test_a_release_goes_out_by_cable_and_by_broadcast_and_one_node_goes_back() -> None:
     said = play("ota", 900, "The release is where it works, and nowhere else.")
