@@ -226,6 +226,14 @@ def supersede(
     ).rowcount
 
 
+def follow(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> dict[str, int]:
+    """Rows wait for their sites to be reported: what was done with how many."""
+    return {
+        "no longer are put aside": withdraw(connection, northbound, sites),
+        "again are due again": give_back(connection, northbound, sites),
+    }
+
+
 def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> int:
     """Put aside what is due for sites that are reported no longer; how many rows."""
     next_site = "SELECT min(site) FROM report_row WHERE northbound = ? AND site > ?"

@@ -530,13 +530,9 @@ class RowsRunner:
 
     async def _withdraw(self) -> None:
         """Rows of sites that the configuration names no longer wait until it does again."""
-        works = (
-            (report_rows.withdraw, "no longer are put aside"),
-            (report_rows.give_back, "again are due again"),
-        )
-        for work, told in works:
-            step = functools.partial(work, northbound=self.name, sites=self._report.sites)
-            if rows := await self._store.write(step):
+        follow = functools.partial(report_rows.follow, northbound=self.name, sites=self._report.sites)
+        for told, rows in (await self._store.write(follow)).items():
+            if rows:
                 log.warning("%s: %d rows of sites that are reported %s", self.name, rows, told)
 
     async def _tidy(self) -> None:
