@@ -6,7 +6,7 @@
 A reading makes the rows that it belongs to due, in one transaction with the cursor up to which readings were looked at
 (the table `progress`): a kill loses none. A row is `confirmed` up to a reading; one that comes later makes it due
 again. So a reading is owed as long as one of its rows is due and was not confirmed up to it: that is how audit.py
-counts.
+counts. Rows of a site that is reported no longer are `aside`, and due again when it is.
 
 The functions here run inside `Store.write` and `Store.read`; SQL only.
 """
@@ -33,7 +33,9 @@ from gateway.records import Reading
 if TYPE_CHECKING:
     from gateway.epoch import Epoch
 
-DUE, CONFIRMED = 0, 1
+DUE, CONFIRMED, ASIDE = 0, 1, 2
+# The setting of a northbound that says that rows of this site are aside.
+_ASIDE_KEY = "aside "
 
 # Given to Store.open as extra_schema.
 SCHEMA = (
@@ -49,7 +51,7 @@ SCHEMA = (
         kind TEXT NOT NULL,
         start_ms INTEGER NOT NULL,
         end_ms INTEGER NOT NULL,
-        state INTEGER NOT NULL,        -- 0 due, 1 confirmed
+        state INTEGER NOT NULL,        -- 0 due, 1 confirmed, 2 aside: due when its site is reported again
         late INTEGER NOT NULL,         -- 1: was confirmed before, or began to be due after it should have gone
         due_ms INTEGER NOT NULL,       -- goes when this has come
         newest INTEGER NOT NULL,       -- highest reading that belongs to it
@@ -224,8 +226,16 @@ def supersede(
     ).rowcount
 
 
+def follow(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> dict[str, int]:
+    """Rows wait for their sites to be reported: what was done with how many."""
+    return {
+        "no longer are put aside": withdraw(connection, northbound, sites),
+        "again are due again": give_back(connection, northbound, sites),
+    }
+
+
 def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> int:
-    """Forget what was due for sites that are reported no longer; how many rows."""
+    """Put aside what is due for sites that are reported no longer; how many rows."""
     next_site = "SELECT min(site) FROM report_row WHERE northbound = ? AND site > ?"
     kept, gone, site = set(sites), [], ""
     while True:  # from site to site by the key: there are more rows than anybody wants to look at
@@ -237,9 +247,35 @@ def withdraw(connection: sqlite3.Connection, northbound: str, sites: Iterable[st
             gone.append((northbound, site))
     if not gone:
         return 0
-    return connection.executemany(
-        "DELETE FROM report_row WHERE northbound = ? AND site = ? AND state = 0", gone
-    ).rowcount
+    aside = 0
+    for _, site in gone:
+        rows = connection.execute(
+            "UPDATE report_row SET state = 2 WHERE northbound = ? AND site = ? AND state = 0",
+            (northbound, site),
+        ).rowcount
+        if rows:
+            aside += rows
+            keep_setting(connection, northbound, _ASIDE_KEY + site, "")
+    return aside
+
+
+def give_back(connection: sqlite3.Connection, northbound: str, sites: Iterable[str]) -> int:
+    """What is aside for these sites is due again; how many rows."""
+    rows = 0
+    for site in set(sites_aside(connection, northbound)) & set(sites):
+        rows += connection.execute(
+            "UPDATE report_row SET state = 0 WHERE northbound = ? AND site = ? AND state = 2",
+            (northbound, site),
+        ).rowcount
+        connection.execute(
+            "DELETE FROM report_setting WHERE northbound = ? AND key = ?", (northbound, _ASIDE_KEY + site)
+        )
+    return rows
+
+
+def sites_aside(connection: sqlite3.Connection, northbound: str) -> list[str]:
+    kept = settings(connection, northbound)
+    return sorted(key.removeprefix(_ASIDE_KEY) for key in kept if key.startswith(_ASIDE_KEY))
 
 
 def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], now_ms: int) -> None:
@@ -251,7 +287,7 @@ def tidy(connection: sqlite3.Connection, northbound: str, sites: Iterable[str], 
     for site in sites:
         connection.execute(
             "DELETE FROM report_row WHERE northbound = ?1 AND site = ?2 AND (kind, start_ms) IN (SELECT kind, start_ms"
-            " FROM report_row WHERE northbound = ?1 AND site = ?2 AND state = 1 AND end_ms < ?3 LIMIT ?4)",
+            " FROM report_row WHERE northbound = ?1 AND site = ?2 AND state IN (1, 2) AND end_ms < ?3 LIMIT ?4)",
             (northbound, site, before_ms, REPORT_TIDY_ROWS),
         )
         (oldest_ms,) = connection.execute(  # of any northbound: they share the index
@@ -414,14 +450,21 @@ def keep_setting(connection: sqlite3.Connection, northbound: str, key: str, valu
 
 
 # A reading is owed while a row that it belongs to is due and was not confirmed up to it.
-OWED = """SELECT r.epoch, count(DISTINCT r.id) FROM report_row w
+_OWED = """SELECT r.epoch, count(DISTINCT r.id) FROM report_row w
     JOIN report_index i ON i.site = w.site AND i.reading > w.upto AND i.reading < ?2
         AND i.time >= (w.start_ms + 999) / 1000 AND i.time < (w.end_ms + 999) / 1000
     JOIN reading r ON r.id = i.reading
-    WHERE w.northbound = ?1 AND w.state = 0 GROUP BY r.epoch"""
+    WHERE w.northbound = ?1 AND {} GROUP BY r.epoch"""
+OWED = _OWED.format("w.state = 0")
+_OWED_ASIDE = _OWED.format("w.site = ?3 AND w.state = 2")
 
 
 def owed(connection: sqlite3.Connection, northbound: str, next_reading: int) -> list[tuple[int, int]]:
-    """(epoch, readings below `next_reading` that wait in rows): for audit.py, which may meet an older database."""
-    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'report_row'").fetchone()
-    return [] if there is None else connection.execute(OWED, (northbound, next_reading)).fetchall()
+    """(epoch, readings below `next_reading` that wait in rows, and in those that are aside): for audit.py, which may
+    meet an older database."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'report_setting'").fetchone() is None:
+        return []
+    found: list[tuple[int, int]] = connection.execute(OWED, (northbound, next_reading)).fetchall()
+    for site in sites_aside(connection, northbound):
+        found += connection.execute(_OWED_ASIDE, (northbound, next_reading, site)).fetchall()
+    return found

@@ -529,12 +529,11 @@ class RowsRunner:
     # ---- housekeeping --------------------------------------------------------------------------------------------
 
     async def _withdraw(self) -> None:
-        """Rows of sites that the configuration names no longer."""
-        gone = await self._store.write(
-            lambda connection: report_rows.withdraw(connection, self.name, self._report.sites)
-        )
-        if gone:
-            log.warning("%s: %d rows of sites that are reported no longer were given up", self.name, gone)
+        """Rows of sites that the configuration names no longer wait until it does again."""
+        follow = functools.partial(report_rows.follow, northbound=self.name, sites=self._report.sites)
+        for told, rows in (await self._store.write(follow)).items():
+            if rows:
+                log.warning("%s: %d rows of sites that are reported %s", self.name, rows, told)
 
     async def _tidy(self) -> None:
         while True:
@@ -556,7 +555,8 @@ class RowsRunner:
     def _sites_to_tidy(self) -> list[str]:
         """Some each time: their confirmed rows are looked through."""
         if not self._untidied:
-            self._untidied = sorted(self._report.sites)
+            aside = self._store.read(functools.partial(report_rows.sites_aside, northbound=self.name))
+            self._untidied = sorted({*self._report.sites, *aside})
         return [self._untidied.pop() for _ in range(min(REPORT_TIDY_SITES, len(self._untidied)))]
 
     def _tidy_site(self, connection: sqlite3.Connection, site: str) -> None:

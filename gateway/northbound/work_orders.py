@@ -285,7 +285,6 @@ class WorkOrders:
             self._tell(str(error))
             self._unanswered = str(error)
             self._is_answered = False
-            self._ahead.clear()  # the one that asks for all is the worst by then
             self._quiet_until_s = self._clock.monotonic() + self._pause_s * (0.5 + 0.5 * self._rng.random())
             self._pause_s = min(2 * self._pause_s, ORDER_RETRY_MAX_S)
             self.counters["unanswered"] += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,11 +18,13 @@ from gateway.northbound.http_client import Answer, HttpClient
 from gateway.tls_files import TlsFiles
 from tests.certificates import authority, certificate
 
+RESET = b""
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Far:
-    """A server that keeps connections: `answer(connection, request)`, both from 1, is what it says; None hangs up."""
+    """A server that keeps connections: `answer(connection, request)`, both from 1, is what it says; None hangs up, and
+    RESET does without a word to the end."""
 
     def __init__(self, answer: Callable[[int, int], bytes | None]) -> None:
         self.requests: list[tuple[int, int]] = []
@@ -43,7 +47,10 @@ class Far:
                 number += 1
                 self.requests.append((connection, number))
                 said = self._answer(connection, number)
-                if said is None:
+                if said == RESET:
+                    whole = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, whole)
+                if not said:
                     break
                 writer.write(said)
                 await writer.drain()
@@ -80,12 +87,13 @@ def test_requests_that_follow_each_other_go_over_one_connection() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("how", ["after its answer", "in the place of an answer"])
+@pytest.mark.parametrize("how", ["after its answer", "in the place of an answer", "reset in its place"])
 def test_a_kept_connection_that_was_closed_costs_no_order(how: str) -> None:
     """Servers close what is idle as they like: just then the next request may be under way."""
 
     def answer(connection: int, number: int) -> bytes | None:
-        return None if connection == 1 and number == 3 else OK
+        gone = RESET if "reset" in how else None
+        return gone if connection == 1 and number == 3 else OK
 
     async def scenario() -> None:
         async with served(answer) as far:
@@ -131,6 +139,8 @@ def test_a_connection_that_may_not_or_can_not_be_trusted_is_not_used_again(said:
                 assert await post(client, far) == Answer(200, b"ok")
             assert [request for _, request in far.requests] == [1, 1, 1]
             assert not client._kept
+            async with asyncio.timeout(10):
+                await far.all_closed.wait()
 
     asyncio.run(scenario())
 
@@ -200,5 +210,7 @@ def test_a_request_that_is_cut_off_leaves_no_connection_behind() -> None:
                 await post(client, far)
             assert not client._kept
             assert far.requests == [(1, 1), (1, 2)]
+            async with asyncio.timeout(10):
+                await far.all_closed.wait()
 
     asyncio.run(scenario())

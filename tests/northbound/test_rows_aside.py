@@ -1,0 +1,79 @@
+"""A station that is left out of the configuration, by mistake or for a while: what is owed of it waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gateway import audit, report_rows
+from gateway.limits import REPORT_KEPT_S
+from hil_tests.world.clock import pass_s
+from hil_tests.world.hj_platform import HjPlatform
+from protocols.northbound import hj212
+from tests.northbound.hj_rig import SITE, START_S, Rig, in_world
+
+STAYS = "010001"
+
+
+def books(rig: Rig) -> list[tuple[int, int, int, bool]]:
+    found = rig.store.read(lambda c: audit.balance(c, ("river-city",)))
+    return [(one.node, one.delivered, one.queued, one.holds) for one in found]
+
+
+async def outage(rig: Rig, platform: HjPlatform) -> None:
+    """An hour of two stations that nobody takes."""
+    platform.faults.refuses = True
+    rig.open()
+    await asyncio.gather(rig.live(3600), rig.live(3600, node=0x13))
+    await pass_s(100)
+    await rig.close()
+    platform.faults.refuses = False
+
+
+def test_what_is_owed_of_a_station_that_is_left_out_comes_when_it_is_named_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform, sites={0x12: SITE, 0x13: STAYS})
+        await outage(rig, platform)
+        everything = dict(rig.sites)
+        rig.sites = {0x13: STAYS}
+        rig.open()
+        await pass_s(100)
+        assert {key[0] for key in platform.rows} == {f"MN{STAYS}"}
+        assert rig.runner.status()["backlog"] == 0
+        assert books(rig) == [(0x12, 0, 60, True), (0x13, 60, 0, True)], "not delivered, whatever is reported"
+        await rig.close(kill=True)
+        rig.open()
+        await pass_s(100)
+        assert books(rig) == [(0x12, 0, 60, True), (0x13, 60, 0, True)]
+        await rig.close()
+        rig.sites = everything
+        rig.open()
+        await pass_s(100)
+        assert rig.got(hj212.HOUR) == rig.expected(hj212.HOUR, 3600, START_S + 3600)
+        assert rig.got(hj212.MINUTE) == rig.expected(hj212.MINUTE, 600, START_S + 3600)
+        assert len(platform.arrivals) == len(platform.rows), "each once"
+        assert all(one.resent for one in platform.arrivals)
+        assert books(rig) == [(0x12, 60, 0, True), (0x13, 60, 0, True)]
+        assert rig.store.read(lambda c: report_rows.sites_aside(c, "river-city")) == []
+        await rig.close()
+
+    in_world(story())
+
+
+def test_what_is_aside_leaves_when_confirmed_rows_do(tmp_path: Path) -> None:
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform, sites={0x12: SITE, 0x13: STAYS})
+        await outage(rig, platform)
+        rig.sites = {0x13: STAYS}
+        rig.open()
+        await pass_s(100)
+        aside = "SELECT count(*) FROM report_row WHERE state = 2"
+        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        rig.clock.step_s(REPORT_KEPT_S + 7200)
+        await pass_s(130)
+        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 0
+        await rig.close()
+
+    in_world(story())
