@@ -19,7 +19,6 @@ from typing import Protocol
 from gateway import update_limits
 from gateway.campaign_talk import Frame, Pass
 from gateway.links.broadcasts import Broadcasts
-from gateway.links.lora import Way
 from gateway.links.routes import Routes
 from gateway.log import Logger
 from gateway.parts import guard
@@ -167,15 +166,5 @@ def covering(reach: dict[int, Collection[str]], radios: Iterable[str]) -> list[s
 
 
 def reach_of(routes: Routes) -> Callable[[int], Collection[str]]:
-    """Which radios heard the latest uplink of a node."""
-
-    def reach(address: int) -> Collection[str]:
-        way = routes.link_to(address)
-        return way.radios if isinstance(way, Way) else ()
-
-    return reach
-
-
-def begins_in_ds(begins_s: float, ended_s: float) -> int:
-    """The `begins_in` of a call: from the end of the uplink that it answers, in tenths of a second."""
-    return min(max(0, round((begins_s - ended_s) * 10)), (1 << 24) - 1)
+    """Which radios heard the latest uplinks of a node."""
+    return routes.radios_near

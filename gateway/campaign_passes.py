@@ -4,6 +4,10 @@ A pass is planned when the first of them can take part, so that all that may sha
 is told of it in the answer to an uplink of its own. When it is over its nodes say what they have, each at a time it
 draws, and whoever lacks something is told of the next one in the answer to that. Passes are not in the store: after a
 kill nodes find silence, tell what they have, and are told anew.
+
+A row that somebody misses who is as far behind as any costs another row later. So a pass waits for who is on the way to
+it: whoever was heard of late and did not agree to come in time holds it back, and rows go out only as far as the others
+lack more. Three such passes in a row, and it goes on without them.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway import campaign_limits as limits
-from gateway import campaign_steps
+from gateway import campaign_steps, update_limits
 from gateway.campaign_sessions import Sessions
 from gateway.campaign_talk import Frame, Pass, Way, air_s
 from gateway.clock import Clock
@@ -29,6 +33,12 @@ class Passes:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._passes: dict[Where, Pass] = {}
+        self._seen: dict[Where, dict[int, float]] = {}  # who wants rows: when it was there last
+        self._held: dict[Where, int] = {}  # passes in a row that waited for somebody
+        self._loss: dict[Where, float] = {}  # of rows, as the reports on the latest pass showed it
+        self._sent: dict[
+            Where, tuple[int, dict[int, int]]
+        ] = {}  # in it, and what those who came lacked before
         self.channel_of: Callable[[int, int], int] = lambda sf, freq_hz: freq_hz
         """Where to broadcast at a spreading factor, for nodes that were heard on a channel."""
         self.air_wait_s: Callable[[int, float], float] = lambda session, seconds: 0.0
@@ -36,6 +46,7 @@ class Passes:
 
     def call(self, address: int, session: int, way: Way, mates: list[int], now_s: float) -> bytes | None:
         """The call to the pass that is planned for a node's session; None: it can not come in time."""
+        self._seen.setdefault((session, way.sf), {})[address] = now_s
         found = self._passes.get((session, way.sf))
         if found is None or now_s > found.ends_s:
             found = self._plan(session, way, mates, now_s)
@@ -79,7 +90,8 @@ class Passes:
     def _plan(self, session: int, way: Way, mates: list[int], now_s: float) -> Pass:
         """So late that every mate will have been heard, at the pace it promised."""
         slowest_s = max((self._heartbeat_s(one) or 0.0 for one in mates), default=0.0)
-        gather_s = min(max(limits.GATHER_MIN_S, 1.1 * slowest_s + limits.PASS_NOTICE_S), limits.GATHER_MAX_S)
+        told_s = 1.1 * slowest_s + limits.REPORT_MARGIN_S
+        gather_s = min(max(limits.GATHER_MIN_S, told_s), limits.GATHER_MAX_S)
         return self._begin(session, way.sf, self.channel_of(way.sf, way.freq_hz), now_s + gather_s)
 
     def _begin(self, session: int, sf: int, freq_hz: int, begins_s: float) -> Pass:
@@ -115,13 +127,23 @@ class Passes:
         begun = [found for found in self._passes.values() if found.begins_s <= now_s]
         for found in begun:
             if found.left is None and not found.coming:
-                del self._passes[found.session, found.sf]
+                self._drop((found.session, found.sf))
             elif now_s > found.ends_s:
                 self.end(found)
         return [found for found in begun if self._passes.get((found.session, found.sf)) is found]
 
+    def _drop(self, where: Where) -> None:
+        for by_place in (self._passes, self._seen, self._held, self._loss, self._sent):
+            by_place.pop(where, None)
+
+    def waited_for(self, found: Pass) -> list[int]:
+        """Who was there of late and did not say in time that it comes."""
+        since_s = found.begins_s - limits.PASS_HEARD_S
+        seen = self._seen.get((found.session, found.sf), {})
+        return [one for one, at_s in seen.items() if at_s >= since_s and one not in found.coming]
+
     async def frame(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> Frame | None:
-        """The next row of a pass; None when it has sent all it should."""
+        """The next row of a pass; None when it has sent all it should. `deficits`: of all that are not whole."""
         now_s = self._clock.monotonic()
         if found.left is None:
             found.left = self._rows_for(found, deficits, air_left_s)
@@ -146,21 +168,50 @@ class Passes:
     def _rows_for(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> int:
         """As many as the worst of those who come needs, and as fit the pass and the budget."""
         whole = self._sessions.fragments(found.session)
-        need = max((whole if one is None else one for one in deficits.values()), default=0)
-        if not need:
+        needs = {node: whole if deficit is None else deficit for node, deficit in deficits.items()}
+        worst = max((needs.get(node, 0) for node in found.coming), default=0)
+        if not worst:
             return 0
-        wanted = round(need / (1 - limits.LOSS)) + limits.EXTRA_ROWS
-        in_time = int(found.lasts_s / found.row_s) if found.row_s else wanted
+        where = found.session, found.sf
+        self._learn(where, needs)
+        wanted = round(worst / (1 - self._loss.get(where, limits.LOSS))) + limits.EXTRA_ROWS
+        in_time = int(update_limits.PASS_SENDS_S / found.row_s) if found.row_s else wanted
         air = found.row_s * limits.SENDING_SHARE
-        return min(wanted, in_time, int(air_left_s / air) if air else wanted)
+        fitting = min(wanted, in_time, int(air_left_s / air) if air else wanted)
+        rows = self._held_back(found, needs, worst, fitting)
+        if rows:
+            self._sent[where] = rows, {node: needs[node] for node in found.coming if node in needs}
+        return rows
+
+    def _learn(self, where: Where, needs: dict[int, int]) -> None:
+        """How much of the latest pass did not arrive with those who still lack something."""
+        rows, before = self._sent.pop(where, (0, {}))
+        came = [lacked - needs[node] for node, lacked in before.items() if node in needs]
+        if rows and came:
+            share = 1 - sum(came) / len(came) / rows
+            self._loss[where] = min(max(share, 0.0), limits.LOSS_MAX)
+
+    def _held_back(self, found: Pass, needs: dict[int, int], worst: int, rows: int) -> int:
+        """Of so many rows, those that cost nothing although somebody is missing."""
+        where = found.session, found.sf
+        behind = max((needs.get(node, 0) for node in self.waited_for(found)), default=0)
+        free = max(0, worst - behind)
+        held = self._held.get(where, 0)
+        if not behind or free >= rows or held >= limits.PASSES_HELD_MAX:
+            self._held[where] = 0
+            return rows
+        self._held[where] = held + 1
+        return free
 
     def end(self, found: Pass) -> None:
         """Over: plan the next one for whoever still lacks something; nobody coming, it will be dropped."""
         if self._passes.get((found.session, found.sf)) is not found:
             return
-        begins_s = (
-            max(self._clock.monotonic(), found.begins_s)
-            + self._sessions.report_s(found.session)
-            + limits.REPORT_MARGIN_S
-        )
+        seen = self._seen.setdefault((found.session, found.sf), {})
+        for address in found.coming:
+            seen[address] = max(self._clock.monotonic(), seen.get(address, 0.0))
+        report_s = self._sessions.report_s(found.session)
+        margin_s = min(limits.REPORT_MARGIN_S, limits.NEXT_PASS_S - report_s)
+        wait_s = report_s + max(limits.REPORT_MARGIN_MIN_S, margin_s)
+        begins_s = max(self._clock.monotonic(), found.begins_s) + wait_s
         self._begin(found.session, found.sf, found.freq_hz, begins_s)

@@ -129,5 +129,5 @@ class Sessions:
 
 
 def _delay(count: int) -> int:
-    """A second of the air for each report; the standard's delay is 2 ** (this + 4) s."""
-    return min(5, max(0, math.ceil(math.log2(max(1, count) / 16))))
+    """So that reports make no crowd; the standard's delay is 2 ** (this + 4) s."""
+    return min(5, max(0, math.ceil(math.log2(max(1, count) * limits.REPORT_EACH_S / 16))))

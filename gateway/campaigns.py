@@ -256,7 +256,9 @@ class Campaigns:
         talk.is_on_cable = way.listens
         is_long = self._sessions.fragments(session) > limits.ROWS_NOT_WORTH_A_PASS
         fits = self._sessions.size(session) + limits.ROOM_FOR_REST <= way.most
-        is_shared = member.tries < limits.ALONE_FROM_TRIES and not talk.has_no_radio and not talk.is_stuck
+        # While not every fragment went out, nobody has enough of them to work out the others: that is no reason.
+        is_stuck = talk.is_stuck and self._sessions.broadcast(session) >= self._sessions.fragments(session)
+        is_shared = member.tries < limits.ALONE_FROM_TRIES and not talk.has_no_radio and not is_stuck
         if way.sf and is_long and fits and self.may_broadcast and is_shared:
             mates = [one.node for one in self.books.members.values() if self._is_mate(one, member)]
             if len(mates) >= limits.BROADCAST_MIN or self.passes.is_planned(session, way.sf):
@@ -344,9 +346,12 @@ class Campaigns:
 
     async def frame(self, found: Pass) -> Frame | None:
         """What goes to everybody in a pass next; None: nothing more."""
-        coming = [one for node in found.coming if (one := self.books.members.get(node)) is not None]
-        deficits = {one.node: one.deficit for one in coming if one.session == found.session}
-        campaign = self.books.campaigns.get(coming[0].campaign) if coming else None
+        nodes = [*found.coming, *self.passes.waited_for(found)]
+        taking = [
+            one for node in nodes if (one := self.books.members.get(node)) and self._is_taking(one, found)
+        ]
+        deficits = {one.node: one.deficit for one in taking}
+        campaign = self.books.campaigns.get(taking[0].campaign) if taking else None
         if campaign is None or campaign.state != rows.RUNNING:
             return None
         budget, now_s = self._budget(campaign.id), self._clock.monotonic()
@@ -355,6 +360,9 @@ class Campaigns:
             self.counters["broadcast_rows"] += 1
             budget.spend(now_s, air_s(made.sf, len(made.command)))
         return made
+
+    def _is_taking(self, member: Member, found: Pass) -> bool:
+        return member.session == found.session and member.state == rows.RECEIVING
 
     async def question(self, found: Pass) -> Frame | None:
         """What ends a pass."""

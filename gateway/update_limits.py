@@ -6,9 +6,9 @@ from __future__ import annotations
 # air, and then so long none. An alarm that fell into a turn comes again after 4 to 8 s: a turn is over by then, and the
 # next one not begun. With a tenth of the packets lost, a third copy is still due before 30 s are over, and a ninth of
 # the time is what it may meet a deaf radio for if 99 of 100 are to be in time.
-BROADCAST_TURN_S = 2.5
-BROADCAST_TURN_AIR_S = 2.0
-BROADCAST_LISTEN_S = 15.0
+BROADCAST_TURN_S = 3.5
+BROADCAST_TURN_AIR_S = 3.2
+BROADCAST_LISTEN_S = 30.0
 # One packet: over before the window of an uplink that ended when it was handed over already.
 BROADCAST_AIR_US = 850_000
 # In a crowd: half of what answers may take, over a time in which one packet of any kind still fits, and which is
@@ -20,7 +20,7 @@ BROADCAST_DUTY_SHARE = 0.5
 BROADCAST_HOUR_S = 3900.0
 # Rows of a pass are sent for so long, and then, after a turn's pause, the question: before the end that nodes are told
 # (campaign_limits.PASS_MAX_S). They come up to 61 s before: 600 s of sleep by a clock that is 5 % fast, and 5 % early.
-PASS_SENDS_S = 215.0
+PASS_SENDS_S = 200.0
 PASS_QUESTIONS = 2
 # How often a broadcast that must wait for something without a known end looks again.
 BROADCAST_LOOK_S = 1.0

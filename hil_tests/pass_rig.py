@@ -6,140 +6,141 @@
         rig.figures()
 
 The covers run the firmware and alarm to the real daemon, whose store acknowledges them. The nodes of the update are
-light ones (world/pass_node.py): what the daemon's link hands up of them goes to a maintainer here, who does with the
-sender of wire/ota_host.py what campaigns do. Passes are the daemon's (gateway/broadcast.py), on the daemon's radios.
+light ones (world/pass_node.py): what the daemon's link hands up of them goes to a maintainer here. When passes are, and
+how many rows they bring, is said by the campaigns' own (gateway/campaign_passes.py); they go out by the daemon's
+broadcaster (gateway/broadcast.py) over its radios. The first tower reaches every node of the update, so it is the one
+that sends; another one hears meanwhile what the first is deaf for.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from gateway import update_limits
-from gateway.broadcast import Broadcaster, begins_in_ds
+from gateway import campaign_talk as talk
+from gateway.broadcast import Broadcaster, reach_of
+from gateway.campaign_passes import Passes
+from gateway.campaign_sessions import Sessions
 from gateway.campaign_talk import Frame, Pass
+from gateway.clock import Clock
+from gateway.links.routes import Routes
 from hil_tests.air_rig import AirRig
 from hil_tests.cover_rig import Opening
 from hil_tests.errors import RigError
 from hil_tests.world import pass_node
 from hil_tests.world.air import Flight
-from hil_tests.world.pass_node import Call, Losses, PassNode
-from hil_tests.world.propagation import SNR_MIN_DB, Spot
+from hil_tests.world.pass_node import Losses, PassNode
+from hil_tests.world.propagation import SNR_MIN_DB, Spot, link_loss_db
 from hil_tests.world.sim_gateway import quiet_logger
 from protocols.wire import ota, ota_host
 
 SESSION, SF, FRAGMENT = 1, 7, 190
 _FIRST = 0x4000
-_MARGIN_DB = 10.0
-# The nodes speak for the first time within so long, and the first pass begins then: some are told too early.
-_ROUND_S, _FIRST_PASS_S = 1500.0, 2100.0
-# After the last report, until the next pass: what was lost on the way is told again.
-_REPORT_MARGIN_S = 240.0
-# 2 ** (4 + 4) s for a hundred reports: one in 2.5 s is no crowd.
+_MARGIN_DB, _BW_HZ = 10.0, 125_000
+# The nodes speak for the first time within so long.
+_ROUND_S = 1500.0
+# 2 ** (4 + 4) s for a hundred reports, as campaigns have it.
 _DELAY = 4
-_LONGEST_S = 6 * 3600.0
+_LONGEST_S = 12 * 3600.0
+_AIR_S = 3600.0  # more than any pass takes
 _WHO = 0  # what a node without an update has to say
 _OPEN_S = 60.0
-_ALARM_EVERY_S = 5.0
-_NOTICE_S = 10.0
+# A cover is opened so often while rows go out, and so often between passes.
+_ALARM_EVERY_S, _ALARM_BETWEEN_S = 8.0, 16.0
 
 
 class Maintainer:
-    """What a campaign is here: who has what, and when the next pass is. It is `broadcast.Rows`."""
+    """What a campaign is here: who has what. It is `broadcast.Rows`; when a pass is, and with how many rows, is for the
+    campaigns' own passes to say (gateway/campaign_passes.py), whose sessions it stands in for."""
 
-    def __init__(self, sender: ota_host.OtaSender, freq_hz: int, now_s: Callable[[], float]) -> None:
+    def __init__(self, sender: ota_host.OtaSender, channel_hz: int, clock: Clock) -> None:
         self.sender = sender
-        self.plan: Pass | None = None
-        self.passes = 0
-        self.begun: Callable[[Pass], None] = lambda found: None
-        self._freq_hz = freq_hz
-        self._now_s = now_s
-        self._piv = 0
-        self._is_over = False
+        self.begun: list[Pass] = []
+        self.over: dict[int, float] = {}  # which of them → when
+        self._clock = clock
+        self._row = self._piv = 0
+        self.routes = Routes()
+        self._latest: dict[int, bytes] = {}
+        self._checks_in: dict[int, bool] = {}  # whether that one asked, or answered
+        self.passes = Passes(cast("Sessions", self), clock, lambda address: _ROUND_S)
+        self.passes.channel_of = lambda sf, freq_hz: channel_hz
 
-    def appoint(self, begins_s: float) -> None:
-        self.plan = Pass(SESSION, SF, self._freq_hz, bytes(16), begins_s, 0.0)
-        self._is_over = False
+    # -- what campaign_sessions.py knows ---------------------------------------------------------------------
+
+    def fragments(self, number: int) -> int:
+        return self.sender.setup.fragments
+
+    def broadcast(self, number: int) -> int:
+        return self._row
+
+    def row(self, number: int, row: int) -> bytes:
+        return ota.data_fragment(row, self.sender.row(row))
+
+    def key(self, number: int) -> bytes:
+        return bytes(16)
+
+    def report_s(self, number: int) -> int:
+        return 1 << (self.sender.setup.delay + 4)
+
+    async def take_row(self, number: int) -> int:
+        self._row += 1
+        return self._row
+
+    async def take_piv(self, number: int) -> int:
+        self._piv += 1
+        return self._piv
+
+    # -- what campaigns.py does ------------------------------------------------------------------------------
 
     def heard(self, way: Any, frame: bytes) -> None:
         """What a node says, and everything that goes down in answer."""
         address, answer = int.from_bytes(frame[3:5], "big"), pass_node.what_is_in(frame, 7)
-        if answer[0] in (ota.SETUP, ota.STATUS, ota.DELETE, ota.MISSING):
+        asks = answer[0] in (_WHO, ota.STATUS)
+        self.routes.heard(address, way)
+        if answer[0] in (ota.SETUP, ota.STATUS):
             self.sender.hear(address, answer)
-        elif answer[0] == pass_node.CALL and self.plan is not None and address in self.plan.told:
-            self.plan.coming.add(address)
-        asks = answer[0] in (_WHO, ota.STATUS, ota.MISSING)
+        elif answer[0] == pass_node.CALL:
+            if self._latest.get(address) != frame:  # it comes again when it was not answered
+                self._latest[address] = frame
+                self._checks_in[address] = self.passes.answered(address, SESSION, answer[1]) is None
+            asks = self._checks_in[address]
         commands = list(self._for(address, way, knows=answer[0] != _WHO)) if asks else []
         for command in commands or [b""]:
             way.send(address, pass_node.down_frame(address, command))
 
     def _for(self, address: int, way: Any, *, knows: bool) -> Iterator[bytes]:
-        receiver, plan = self.sender.receivers[address], self.plan
-        if receiver.state in (ota_host.COMPLETE, ota_host.REFUSED):
+        if not self.is_taking(address):
             return
         if not knows:
             yield self.sender.setup.encode()
-        elif receiver.is_stuck and (command := self.sender.for_node(address)) and command[0] == ota.MISSING:
-            yield command
-        if plan is not None and plan.begins_s - self._now_s() > _NOTICE_S:
-            plan.told.add(address)
-            begins_in_s = begins_in_ds(plan.begins_s, way.ended_s) / 10
-            yield Call(begins_in_s, plan.lasts_s, plan.freq_hz, plan.sf).encode()
+        best, now_s = way.best, self._clock.monotonic()
+        heard = talk.Way(False, way.room, 0, best.sf, best.freq_hz, way.ended_s)
+        mates = [one for one in self.sender.receivers if self.is_taking(one)]
+        if (call := self.passes.call(address, SESSION, heard, mates, now_s)) is not None:
+            yield call
+
+    def is_taking(self, address: int) -> bool:
+        return self.sender.receivers[address].state in (ota_host.INVITED, ota_host.TAKING)
 
     # -- broadcast.Rows --------------------------------------------------------------------------------------
 
     def passes_due(self) -> Sequence[Pass]:
-        plan = self.plan
-        if plan is None or plan.begins_s > self._now_s() or self._is_over:
-            return []
-        if plan.left is None:
-            plan.left = 0
-            if not plan.coming:
-                self._appoint_next()
-                return []
-            self._only(plan.coming)
-            self.sender.begin()
-            self.sender.collected()
-            self.passes += 1
-            self.begun(plan)
-        return [plan]
-
-    def _only(self, coming: set[int]) -> None:
-        """Rows are for those who come: the others count again when they were heard."""
-        for address, receiver in self.sender.receivers.items():
-            if address not in coming and receiver.state == ota_host.TAKING:
-                receiver.state = ota_host.GONE
+        return self.passes.due()
 
     async def frame(self, found: Pass) -> Frame | None:
-        command = self._row()
-        return None if command is None else self._frame(command)
-
-    def _row(self) -> bytes | None:
-        """For everybody; or for the last few, whom it costs nothing to be heard by all."""
-        if self.sender.phase != ota_host.REPAIRING:
-            command = self.sender.broadcast()
-            return command if command is not None and command[0] == ota.DATA else None
-        for address in self.sender.receivers:
-            command = self.sender.for_node(address)
-            if command is not None and command[0] == ota.DATA:
-                return command
-        return None
+        if found not in self.begun:
+            self.begun.append(found)
+        nodes = [one for one in (*found.coming, *self.passes.waited_for(found)) if self.is_taking(one)]
+        deficits = {one: self.sender.receivers[one].deficit for one in nodes}
+        return await self.passes.frame(found, deficits, _AIR_S)
 
     async def question(self, found: Pass) -> Frame | None:
-        self._is_over = True
-        self._appoint_next()
-        return self._frame(bytes((ota.STATUS, 1)))
-
-    def _appoint_next(self) -> None:
-        """When all have had their time to answer."""
-        report_s = 1 << (self.sender.setup.delay + 4)
-        self.appoint(self._now_s() + report_s + _REPORT_MARGIN_S)
-
-    def _frame(self, command: bytes) -> Frame:
-        self._piv += 1
-        return Frame(SESSION, command, bytes(16), self._piv, SF, self._freq_hz)
+        self.over[len(self.begun) - 1] = self._clock.monotonic()
+        return await self.passes.question(found)
 
 
 class PassRig(AirRig):
@@ -156,14 +157,12 @@ class PassRig(AirRig):
         store: Callable[[], ota.Store],
         covers: int,
         seed: int,
-        towers: int = 1,
+        towers: int,
     ) -> None:
         self.light: dict[int, PassNode] = {}
         self.down_s: defaultdict[str, float] = defaultdict(float)
-        self.absent: defaultdict[int, set[int]] = defaultdict(
-            set
-        )  # rows that went out while a node was not there
         self._count, self._fragments = nodes, fragments
+        self._openings_rng = random.Random(f"{seed} openings")
         self._losses, self._light_loss, self._store = losses, loss, store
         super().__init__(folder, covers, seed, towers=towers, loss=0.10, across_m=2000.0, trucks_a_day=4)
 
@@ -176,8 +175,7 @@ class PassRig(AirRig):
         addresses = list(range(_FIRST, _FIRST + self._count))
         sender = ota_host.OtaSender(data, FRAGMENT, SESSION, 7, addresses, _DELAY)
         self.payload = data
-        self.maintainer = Maintainer(sender, freqs_hz[0], lambda: self.world.now_s)
-        self.maintainer.begun = self._while_it_lasts
+        self.maintainer = Maintainer(sender, freqs_hz[0], self.alive.clock)
         for address in addresses:
             self.light[address] = PassNode(
                 address,
@@ -193,12 +191,14 @@ class PassRig(AirRig):
             )
 
     def _near(self, address: int) -> tuple[str, Spot]:
-        """A name, which decides what lies between, and a place where a tower hears it well enough for a pass."""
-        needed_db = SNR_MIN_DB[SF] + _MARGIN_DB
+        """A name, which decides what lies between, and a place where the first tower reaches it well enough."""
+        needed_dbm = self.physics.noise_dbm(_BW_HZ) + SNR_MIN_DB[SF] + _MARGIN_DB
         for number in range(1000):
             name = f"light {address} {number}"
-            spot, snr_db = self._spot(name, is_cover=False)
-            if snr_db >= needed_db:
+            spot, _ = self._spot(name, is_cover=False)
+            places = (spot, self._tower_spots[0])
+            loss_db = link_loss_db(self.physics, self.seed, (name, "tower 0"), places)
+            if pass_node.DBM - loss_db >= needed_dbm:
                 return name, spot
         raise RigError(f"node {address}: no place where a tower hears it at SF{SF}; make the town smaller")
 
@@ -221,17 +221,17 @@ class PassRig(AirRig):
             self.maintainer,
             link.broadcasts,
             [radio.name for radio in link.radios],
-            lambda address: (),
+            reach_of(self.maintainer.routes),
             lambda frame: pass_node.group_frame(frame.session, frame.piv, frame.command),
             quiet_logger(),
             now_s=gateway.clock.monotonic,
         )
         task = gateway.loop.create_task(self.broadcaster.run())
         self.air.taps.append(self._weigh)
-        self.maintainer.appoint(self.world.now_s + _FIRST_PASS_S)
         for node in self.light.values():
             self.world.after(self.random(f"first {node.address}").uniform(1, _ROUND_S), node.say_status)
         self.began_s = self.world.now_s
+        self._open_covers()
         while not self.is_done and self.world.now_s < self.began_s + _LONGEST_S:
             self.run_s(60)
         self.ended_s = self.world.now_s
@@ -250,33 +250,36 @@ class PassRig(AirRig):
         if payload.startswith(pass_node.GROUP):
             command = pass_node.what_is_in(payload, 8)
             what = "rows" if command[0] == ota.DATA else "questions"
-            if what == "rows":
-                self._note_absent(int.from_bytes(command[1:3], "little"))
         elif payload.startswith(pass_node.DOWN):
             what = "answers"
         self.down_s[what] += flight.end_s - flight.begin_s
 
-    def _note_absent(self, row: int) -> None:
-        for address, node in self.light.items():
-            if node.pass_began_s is None and not node.is_whole:
-                self.absent[address].add(row)
-
     # -- alarms during passes --------------------------------------------------------------------------------
 
-    def _while_it_lasts(self, found: Pass) -> None:
-        """Some of the covers that lie right are opened while rows go out."""
-        rng = self.random(f"openings {self.maintainer.passes}")
-        left = max(
-            1, self.maintainer.sender._left
-        )  # of this round; a row and its share of the pauses take 1.7 s
-        within_s = min(update_limits.PASS_SENDS_S - 20, max(5.0, 1.7 * left))
-        lying = [node for node in self.motions if node not in self._open]
-        for node in rng.sample(lying, min(len(lying), max(1, round(within_s / _ALARM_EVERY_S)))):
-            opening = Opening(node, rng.uniform(20, 85) if rng.random() < 0.5 else rng.uniform(100, 170), 1.0)
+    def _open_covers(self) -> None:
+        """Again and again, from the first pass on: one of those that lie right, and are known to."""
+        rng, passes = self._openings_rng, self.maintainer
+        every_s = _ALARM_EVERY_S if self.is_sending else _ALARM_BETWEEN_S
+        raised = {opening.node for opening in self.openings if opening.cleared_ms is None}
+        lying = [node for node in self.motions if node not in self._open and node not in raised]
+        if passes.begun and lying and not self.is_done and rng.random() < 1 / every_s:
+            angle = rng.uniform(20, 85) if rng.random() < 0.5 else rng.uniform(100, 170)
+            opening, azimuth = Opening(rng.choice(lying), angle, 1.0), rng.uniform(0, 360)
             self.openings.append(opening)
-            at_s, azimuth = self.world.now_s + rng.uniform(0, within_s), rng.uniform(0, 360)
-            self.world.at(at_s, self._opener(opening, azimuth))
-            self.world.at(at_s + _OPEN_S, self._closer(opening, azimuth, 1.0))
+            self._opener(opening, azimuth)()
+            self.world.after(_OPEN_S, self._closer(opening, azimuth, 1.0))
+        if not self.is_done:
+            self.world.after(1.0, self._open_covers)
+
+    @property
+    def is_sending(self) -> bool:
+        return len(self.maintainer.begun) > len(self.maintainer.over)
+
+    def fell_into_a_pass(self, opening: Opening) -> bool:
+        """Whether its alarm was due while rows went out."""
+        over, begun = self.maintainer.over, self.maintainer.begun
+        due_s = self.alive.clock.monotonic() - self.world.unix_ms() / 1000 + opening.due_s
+        return any(one.begins_s <= due_s <= over.get(at, math.inf) for at, one in enumerate(begun))
 
     # -- figures ---------------------------------------------------------------------------------------------
 

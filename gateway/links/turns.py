@@ -1,9 +1,9 @@
 """When a radio may send what answers nothing: in turns, so that no alarm waits long for one that listens.
 
-A radio that sends is deaf. What it sends of an update comes in turns of two seconds, and after each it listens for
-longer than an alarm takes to come again: one that fell into a turn is repeated 4 to 8 s later (SPEC 7.4), and that
-repetition finds the radio listening. DESIGN.md has the figures that the lengths come from. In a crowd (crowd.py), and
-where a plan has a duty cycle, it takes less.
+A radio that sends is deaf. What it sends of an update comes in turns of three seconds, and after each it listens for
+longer than an alarm takes to come twice more: one that fell into a turn is repeated 4 to 8 s later and 8 to 16 s after
+that (SPEC 7.4), and both find the radio listening. DESIGN.md has the figures that the lengths come from. In a crowd
+(crowd.py), and where a plan has a duty cycle, it takes less.
 """
 
 from __future__ import annotations

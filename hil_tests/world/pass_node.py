@@ -19,6 +19,7 @@ from protocols.wire import ota
 from protocols.wire.airtime import lora
 
 _BW_HZ = 125_000
+DBM = 14.0
 # SPEC.md section 7.3.
 _WINDOWS_S = (1.0, 2.0)
 _GUARD_S, _GAP_S, _SEEN_SYMBOLS = 0.06, 0.4, 6
@@ -180,7 +181,7 @@ class PassNode:
         modulation = lora(self._sf)
         signal = Signal(
             freq_hz, _BW_HZ, self._sf, modulation.cr, modulation.preamble, False, True, modulation.has_ldro,
-            PRIVATE_SYNC_WORD, False, 14.0, packet,
+            PRIVATE_SYNC_WORD, False, DBM, packet,
         )  # fmt: skip
         seconds = self._air.transmit(self, signal)
         self._ended_s = self._clock.now_s() + seconds
@@ -241,7 +242,7 @@ class PassNode:
     def _check_in(self) -> None:
         self._has_date = False
         self.used.check_ins += 1
-        self.say_status()
+        self.say(bytes((CALL, COMES)))
 
     @property
     def is_whole(self) -> bool:

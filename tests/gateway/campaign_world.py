@@ -53,6 +53,7 @@ class SimNode:
     ending: tuple[int, int] | None = None  # a record that nobody acknowledged yet
     in_pass: bool = False
     coming: update.Pass | None = None  # to a broadcast
+    listens_s: float = 0.0  # for so long it waits for it at most
 
     def __post_init__(self) -> None:
         self.boot()
@@ -74,8 +75,15 @@ class SimNode:
             if called.freq_hz and not self.has_radio:
                 return b"\x41\x01"
             self.in_pass, self.coming = True, called if called.freq_hz else None
+            self.listens_s = called.begins_in / 10 + called.lasts_s
             return b"\x41\x00"
         return self.receiver.hear(said.session, command)
+
+    def wait(self, seconds: float) -> None:
+        """For a pass that may have been called off."""
+        self.listens_s -= seconds
+        if self.coming is not None and self.listens_s < 0:
+            self.coming, self.in_pass = None, False
 
     def whole(self) -> bytes:
         return b"".join(self.receiver.read(at + 1) for at in range(self.receiver.setup.fragments))  # type: ignore[union-attr]
@@ -164,6 +172,7 @@ class World:
         self.desk.clock.pass_s(seconds)
         await self.engine.tick()
         for node in self.there():
+            node.wait(seconds)
             if node.ending is not None:
                 await self.engine.ended(node.address, *node.ending)
                 node.ending = None

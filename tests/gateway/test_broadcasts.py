@@ -36,7 +36,7 @@ def answers_of(rig: AirRig) -> list[tuple[float, bytes]]:
     return [(round(one.begin_s, 3), one.what.packet) for one in rig.taken if one.what.at_us is not None]
 
 
-def test_rows_take_a_ninth_of_the_time_in_turns_that_an_alarm_outlasts() -> None:
+def test_rows_take_a_tenth_of_the_time_in_turns_that_an_alarm_outlasts() -> None:
     rig = AirRig()
     broadcaster(rig, 240)
     rig.run(240)
@@ -50,10 +50,10 @@ def test_rows_take_a_ninth_of_the_time_in_turns_that_an_alarm_outlasts() -> None
         turns[-1].append(after)
     pauses = [after[0].begin_s - before[-1].end_s for before, after in pairwise(turns)]
     print(f"rows={len(rows)} share={air_s / 240:.3f} turns={len(turns)} pause_min={min(pauses):.2f}")
-    assert 0.08 < air_s / 240 <= 1 / 8.5
-    # An alarm repeats itself 4 to 8 s after it began: neither in the same turn nor in the next.
+    assert 0.08 < air_s / 240 <= 0.1
+    # An alarm repeats itself 4 to 8 s after it ended, and 8 to 16 s later: neither in the same turn nor in the next.
     assert all(turn[-1].end_s - turn[0].begin_s < 4 for turn in turns)
-    assert min(pauses) > 8.5
+    assert min(pauses) > 4 + 8 + 16
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -102,7 +102,7 @@ def test_in_a_crowd_rows_take_a_twenty_fifth_and_answers_keep_their_share() -> N
     print(f"rows={len(rows)} share={air_s / 100:.3f}")
     assert rows
     assert air_s <= 100 * update_limits.BROADCAST_CROWD_SHARE
-    assert max(after.begin_s - before.end_s for before, after in pairwise(rows)) < 30
+    assert max(after.begin_s - before.end_s for before, after in pairwise(rows)) < 35
 
 
 def test_a_radio_that_is_gone_or_refuses_costs_no_row() -> None:

@@ -111,7 +111,7 @@ def test_who_never_returns_holds_nobody_up_and_is_told_apart(tmp_path: Path) -> 
 def test_a_broadcast_brings_it_to_all_and_no_piv_is_used_twice(tmp_path: Path, seed: int) -> None:
     async def story(world: World) -> None:
         await world.begin()
-        await world.live(300, AIR, kill_each=40 if seed % 2 else 0)
+        await world.live(600, AIR, kill_each=40 if seed % 2 else 0)
         assert set(world.states().values()) == {rows.INSTALLED}, f"seed {seed}"
         used = [(frame.key, frame.piv) for frame in world.cast]
         assert len(used) == len(set(used))
