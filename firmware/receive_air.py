@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LISTEN_MS = 10000
 # Between two looks at the radio: a packet takes longer, and after each the sender pauses for much longer.
 _POLL_MS = 40
-# Rows come 15 s apart, in a crowd 25: so long is a burst of losses, or a gateway that is gone.
+# Rows come 30 s apart: so long is a burst of losses, or a gateway that is gone.
 SILENCE_S = 120
 # A sleep of 600 s by a clock that is 5 % off, and the 5 % that it is cut short by.
 _EARLY_S = 68

@@ -97,7 +97,7 @@ class Passes:
     def _begin(self, session: int, sf: int, freq_hz: int, begins_s: float) -> Pass:
         size = len(self._sessions.row(session, 1))
         row_s = air_s(sf, size) / limits.SENDING_SHARE
-        air = air_s(sf, size) * min(self._rows_ahead(session), limits.PASS_MAX_S / row_s)
+        air = air_s(sf, size) * min(self._rows_ahead(session), update_limits.PASS_SENDS_S / row_s)
         begins_s = max(begins_s, self._clock.monotonic() + self.air_wait_s(session, air))
         found = Pass(session, sf, freq_hz, self._sessions.key(session), begins_s, row_s)
         self._passes[session, sf] = found
@@ -186,7 +186,8 @@ class Passes:
     def _learn(self, where: Where, needs: dict[int, int]) -> None:
         """How much of the latest pass did not arrive with those who still lack something."""
         rows, before = self._sent.pop(where, (0, {}))
-        came = [lacked - needs[node] for node, lacked in before.items() if node in needs]
+        told = {node: needs[node] for node in before if needs.get(node, ota.SATURATED) < ota.SATURATED}
+        came = [before[node] - missing for node, missing in told.items() if before[node] != ota.SATURATED]
         if rows and came:
             share = 1 - sum(came) / len(came) / rows
             self._loss[where] = min(max(share, 0.0), limits.LOSS_MAX)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 # An update that is broadcast is sent in turns (links/turns.py): packets for so long, of which at most so much is on the
-# air, and then so long none. An alarm that fell into a turn comes again after 4 to 8 s: a turn is over by then, and the
-# next one not begun. With a tenth of the packets lost, a third copy is still due before 30 s are over, and a ninth of
-# the time is what it may meet a deaf radio for if 99 of 100 are to be in time.
+# air, and then so long none. An alarm that fell into a turn comes again after 4 to 8 s, and 8 to 16 s after that: the
+# turn is over by then, and the next one not begun.
 BROADCAST_TURN_S = 3.5
 BROADCAST_TURN_AIR_S = 3.2
 BROADCAST_LISTEN_S = 30.0
