@@ -121,7 +121,7 @@ def pass_told(one: dict[str, Any]) -> str:
     count = _count(one["coming"])
     if one["left"] is None:
         asked = f", {one['asked']} asked" if one["asked"] else ""
-        return f"broadcast at SF{one['sf']} in {span(one['begins_in_s'])}: {count} will hear it{asked}"
+        return f"broadcast at SF{one['sf']} in {span(one['begins_in_s'])}: {count} so far{asked}"
     return f"broadcast at SF{one['sf']}: {one['sent']} of {one['sent'] + one['left']} rows sent to {count}"
 
 

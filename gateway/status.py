@@ -58,34 +58,23 @@ def _devices(devices: dict[str, dict[str, float]]) -> str:
 
 
 def _nodes(rows: list[dict[str, Any]]) -> Table:
+    """`tidegate gateway node list` has areas, too."""
     table = Table(
-        "node",
-        "type",
-        "area/site",
-        "link",
-        "last seen",
-        "state",
-        "battery",
-        "holds back",
-        "firmware",
-        title="nodes",
-    )
+        "node", "type", "site", "link", "seen", "runs", "holds", "state",
+        title="nodes", title_justify="left", box=None, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for row in rows:
-        seen = f"{span(row['seen_s'])} ago" if "seen_s" in row else "not since the start"
+        seen = span(row["seen_s"]) if "seen_s" in row else "not yet"
         if row["silent"]:
-            seen = "SILENT" if row["waited_s"] is None else f"SILENT for {span(row['waited_s'])}"
+            seen = "SILENT" if row["waited_s"] is None else f"SILENT {span(row['waited_s'])}"
+        health = row.get("health", {})
+        state = ", ".join(filter(None, (_state(health), _battery(health))))
         _row(
-            table,
-            row["node"],
-            row["type"],
-            f"{row['area']}/{row['site']}",
-            row.get("link", ""),
-            seen,
-            _state(row.get("health", {})),
-            _battery(row.get("health", {})),
-            _hours(row.get("backlog_hours")),
-            row.get("firmware", ""),
-        )
+            table, row["node"], row["type"], row["site"][:18], row.get("link", "")[:12], seen,
+            row.get("firmware", ""), _hours(row.get("backlog_hours")), state,
+        )  # fmt: skip
     return table
 
 

@@ -140,11 +140,14 @@ def demo(
             problem = _play(story, stage)
         with console.status("closing the books: sampling stops, what is still on its way is delivered"):
             books = _close_books(street, broker)
-    console.print(books.line(), highlight=False)
     if broker.city is None:
+        short = len(books.kept) - books.stored
+        console.print(f"produced={len(books.kept)} stored={books.stored} lost={short}", highlight=False)
         console.print(
-            "No broker: delivered counts nothing; everything produced must be in the gateway's store."
+            "No broker, so nothing is delivered: all that was produced must be in the gateway's store."
         )
+    else:
+        console.print(books.line(), highlight=False)
     if story is not None:
         console.print(problem or story.end, highlight=False)
     if problem or not _balances(books, broker):
@@ -293,7 +296,8 @@ def _close_books(street: Street, broker: _Broker) -> Books:
         time.sleep(2 * INTERVAL_S)
         for place in street.places.values():
             place.live()
-        if street.is_quiet and (broker.city is None or street.owed() <= broker.city.judge.records.keys()):
+        arrived = street.stored() if broker.city is None else broker.city.judge.records.keys()
+        if street.is_quiet and street.owed() <= arrived:
             break
     return street.books(broker.city.judge if broker.city is not None else None)
 

@@ -91,12 +91,12 @@ class Rollout:
         sky.call(lambda: sky.air.taps.append(self._tap))
 
     def _tap(self, flight: Flight) -> None:
-        if _is_for_everybody(flight.signal.payload):
+        if is_for_everybody(flight.signal.payload):
             self.rows_sent.append(flight)
 
     def _counting(self, node: str, take: Any) -> Any:
         def heard(reception: Reception) -> None:
-            self.rows_heard[node] += reception.is_intact and _is_for_everybody(reception.signal.payload)
+            self.rows_heard[node] += reception.is_intact and is_for_everybody(reception.signal.payload)
             take(reception)
 
         return heard
@@ -286,7 +286,7 @@ def bar(share: float, width: int = _BAR) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def _is_for_everybody(packet: bytes) -> bool:
+def is_for_everybody(packet: bytes) -> bool:
     """By what is in clear: kid FFFF (OTA.md section 6.3)."""
     try:
         return bool(envelope.parse(packet, group.KID).kid.startswith(b"\xff\xff"))

@@ -247,6 +247,14 @@ class Street:
         with closing(sqlite3.connect(f"file:{self.gateway.database}?mode=ro", uri=True)) as reader:
             return self.kept() | told_by_gateway(reader, ())
 
+    def stored(self) -> frozenset[RecordId]:
+        """Every record that the gateway has committed."""
+        with closing(sqlite3.connect(f"file:{self.gateway.database}?mode=ro", uri=True)) as reader:
+            rows = reader.execute(
+                "SELECT node, epoch, seq FROM reading_view UNION ALL SELECT node, epoch, seq FROM event_view"
+            )
+            return frozenset((f"{node:04x}", epoch, seq) for node, epoch, seq in rows)
+
     def books(
         self,
         judge: Judge | None,

@@ -209,7 +209,7 @@ def test_the_same_commands_beside_a_running_daemon(tmp_path: Path) -> None:
             assert peer.node.executed == [(1, 3)]
             await settled(gateway)
             status = await run("status")
-            for part in ("0012", "330106/yuhang-3", "river-1", "test", "s ago", "0.0 h", "open"):
+            for part in ("0012", "yuhang-3", "river-1", "test", "0.0 h", "open"):
                 assert part in status
             assert json.loads(await run("status", "--json"))["nodes"] == 1
             books = json.loads(await run("audit", "--json"))
@@ -285,10 +285,10 @@ def test_status_shows_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     parts = (
         "up 1 d 1 h",
         "not ready: serial:a: no such port",
-        "not since the start",
-        "SILENT for 2 h 30 min",
+        "not yet",
+        "SILENT 2 h 30 min",
         "[red]river",
-        "1 h 2 min ago",
+        "1 h 2 min",
         "12.2 h",
         "SAFE MODE after 3 failed starts, 2 alarms, 41 wakes",
         "3.56 V",

@@ -46,6 +46,7 @@ PICTURE: dict[str, Any] = {
     "campaigns": {
         "counters": {"rows": 40},
         "open": {"3": {"state": "running", "name": "fix", "nodes": {"gone": 2}}},
+        "running": {"river": {"7": 41, "other": 1}},
     },
     "commands": {"accepted": 2, "done": 1},
     "http": {"requests": 1, "refused": 0},

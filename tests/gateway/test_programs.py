@@ -125,7 +125,7 @@ def test_a_broadcast_that_is_planned_is_told_until_it_is_over(tmp_path: Path) ->
             passes = world.engine.passes
             (told,) = passes.told_of(1)
             assert passes.told_of(2) == []
-            assert pass_told(told).endswith(": 2 nodes will hear it")
+            assert pass_told(told).endswith(": 2 nodes so far")
             office.clock.pass_s(told["begins_in_s"])
             (found,) = world.engine.passes_due()
             await world.engine.frame(found)

@@ -11,11 +11,14 @@ from typer.testing import CliRunner
 
 import tidegate
 from boards.virtual.board import PARTITIONS
+from flash_tools.images import image_of
 from flash_tools.mint import mint
 from flash_tools.radio_plan import Radio
 from hil_tests.air_cli import server_address
 from hil_tests.errors import HilError, RigError
-from hil_tests.virtual import check_radio
+from hil_tests.running import release_on
+from hil_tests.virtual import _program, check_radio
+from protocols.wire import release
 
 
 def refused(*args: Path | str) -> str:
@@ -73,3 +76,27 @@ def test_channels_that_the_airs_gateway_does_not_hear_are_refused() -> None:
 def test_a_server_that_can_not_be_one_is_refused(text: str) -> None:
     with pytest.raises(HilError, match="HOST:PORT"):
         server_address(text)
+
+
+def flashed(sequence: int) -> bytes:
+    """An `app` partition with a release of that sequence in it, and with nothing else that matters."""
+    files = {"/a/main.py": b""}
+    if sequence:
+        files[f"/a/{release.FILE}"] = release.encode(sequence, bytes(16), bytes(16), [(-7, bytes(64))], [])
+    return image_of("virtual", files).data
+
+
+def test_a_board_that_runs_a_release_keeps_what_it_brought_itself_up_to(tmp_path: Path) -> None:
+    (tmp_path / "app.bin").write_bytes(flashed(7))
+    assert release_on(flashed(7)) == 7
+    assert _program(tmp_path, "river", None) is None
+    (tmp_path / "app.bin").write_bytes(flashed(0))
+    renewed = _program(tmp_path, "river", None)
+    assert renewed is not None
+    assert release_on(renewed) == 0
+    assert release_on(bytes(4096)) == 0
+
+
+def test_what_is_no_release_is_not_flashed(tmp_path: Path) -> None:
+    told = refused(tmp_path / "board", "--state", minted(tmp_path, None), "--release", tmp_path)
+    assert "neither a release" in told
