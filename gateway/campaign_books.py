@@ -291,9 +291,12 @@ def is_overdue(member: Member, plan: Plan, active_s: float) -> bool:
     """Whether it made no progress for long enough. On trial a node may need three days to decide, and is given more."""
     if member.state in rows.FINAL or member.state == rows.GONE:
         return False
+    return active_s - member.since_s > patience_s(member, plan)
+
+
+def patience_s(member: Member, plan: Plan) -> int:
     is_on_trial = member.state in (rows.RECEIVED, rows.TRYING)
-    patience_s = max(plan.patience_s, limits.TRIAL_PATIENCE_S) if is_on_trial else plan.patience_s
-    return active_s - member.since_s > patience_s
+    return max(plan.patience_s, limits.TRIAL_PATIENCE_S) if is_on_trial else plan.patience_s
 
 
 def _soak_s(campaign: Campaign, plan: Plan) -> int:

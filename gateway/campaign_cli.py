@@ -159,6 +159,20 @@ def resume(campaign: CampaignArgument, why: Why = "", config: ConfigOption = DEF
     typer.echo(f"campaign {done['id']} ({done['name']}) goes on; it was {done['was']}.")
 
 
+@app.command("skip")
+def skip(
+    campaign: CampaignArgument,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Address as on the label: 0012.")],
+    why: Why = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Go on without a node that holds its wave up. When it returns it goes on where it was."""
+    done = ask(config, {"operation": "campaign.skip", "campaign": campaign, "node": node, "why": why})
+    typer.echo(
+        f"campaign {done['id']} ({done['name']}) goes on without {done['node']}, which was {done['was']}."
+    )
+
+
 @app.command("abort")
 def abort(campaign: CampaignArgument, why: Why = "", config: ConfigOption = DEFAULT_CONFIG) -> None:
     """End it for good: nodes forget what they have of it. What is installed stays; what is on trial ends its trial."""

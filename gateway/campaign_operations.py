@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gateway import campaign_limits as limits
 from gateway import campaign_making as making
-from gateway import campaign_reasons, node_file, programs
+from gateway import campaign_reasons, campaign_skip, node_file, programs
 from gateway import campaign_rows as rows
 from gateway.campaign_books import tally
 from gateway.campaign_files import parse
@@ -23,7 +23,7 @@ from gateway.campaign_rows import Campaign, Member
 from gateway.clock import TrustedClock
 from gateway.errors import CommandError
 from gateway.operations import Operations, Reply, Request
-from gateway.registry import By, Registry
+from gateway.registry import By, Registry, audit
 from gateway.store import Store
 
 _BY = ("", "type", "area", "board")
@@ -53,6 +53,7 @@ class CampaignOperations:
         operations.add("campaign.node", self._do_node)
         operations.add("campaign.pause", self._do_pause)
         operations.add("campaign.resume", self._do_resume)
+        operations.add("campaign.skip", self._do_skip)
         operations.add("campaign.abort", self._do_abort)
 
     # --- to begin --------------------------------------------------------------------------------
@@ -149,6 +150,7 @@ class CampaignOperations:
             **campaign._asdict(), "plan": plan.document(), "waves": waves, "reasons": reasons,
             "states": {state: sum(wave["states"][state] for wave in waves) for state in rows.NODE_STATES},
             "failed": failed, "ended": ended, "opens_in_s": opens_in_s,
+            "holds": campaign_skip.who_holds(rows.members(reader, campaign.id), campaign),
         }  # fmt: skip
 
     # --- to change -------------------------------------------------------------------------------
@@ -158,6 +160,22 @@ class CampaignOperations:
 
     async def _do_resume(self, request: Request, by: By) -> Reply:
         return await self._change(request, by, (rows.PAUSED, rows.HALTED), rows.RUNNING)
+
+    async def _do_skip(self, request: Request, by: By) -> Reply:
+        """Go on without a node."""
+        _must_say_why(by)
+        (node,) = _addresses([request.get("node") or ""], "node")
+        now_ms = self._clock.unix_ms()
+
+        def write(connection: sqlite3.Connection) -> tuple[Campaign, Member]:
+            campaign = _find(connection, request.get("campaign"))
+            before = campaign_skip.skip(connection, campaign, node, now_ms)
+            audit(connection, now_ms, by, "campaign.skip", f"{node:04x}", f"campaign {campaign.id}")
+            return campaign, before
+
+        campaign, before = await self._store.write(write)
+        self._changed()
+        return {"id": campaign.id, "name": campaign.name, "node": f"{node:04x}", "was": before.state}
 
     async def _do_abort(self, request: Request, by: By) -> Reply:
         return await self._change(request, by, rows.OPEN, rows.ABORTED)

@@ -31,6 +31,7 @@ OWN = {
     "never-heard": (0, 0),
     "lost": (4, 0),
     "lost-on-trial": (0, 0),
+    "skipped": (0, 0),
 }
 _THERE = {name: (result, reason) for name, result, reason in outcomes.OUTCOMES}
 # Of LwM2M object 5, resource 3: 0 idle, 1 downloading, 2 downloaded, 3 updating.
@@ -48,6 +49,7 @@ ADVICE = {
     "never-heard": "It was not heard. Has it power? While the campaign runs it gets the update when it returns.",
     "lost": "It went silent while it received. While the campaign runs it goes on when it returns.",
     "lost-on-trial": "It went silent on trial of the new release. It goes back by itself; go and look if it does not.",
+    "skipped": "Somebody went on without it: the audit log says who. When it returns it goes on where it was.",
     "cbor": "Bytes of the envelope are wrong. Build and sign the release again.",
     "cose": "The signature's form is wrong. Sign the release again: tidegate release sign.",
     "algorithm": "It does not know this kind of signature. Sign with a key of ES256 or HSS/LMS.",
@@ -114,7 +116,10 @@ def vanishing(state: str) -> str:
 
 
 def is_failure(state: str, reason: str, vanished: str) -> bool:
-    """Whether it speaks against the release: refused or rolled back by the node, or silent since it was on trial."""
+    """Whether it speaks against the release: refused or rolled back by the node, or silent since it was on trial.
+
+    One that a person goes on without does not: he knows more of it.
+    """
     if state == GONE:
-        return vanished in (RECEIVED, TRYING)
+        return reason != "skipped" and vanished in (RECEIVED, TRYING)
     return state == ROLLED_BACK or (state == REFUSED and reason not in OF_THE_NODE)

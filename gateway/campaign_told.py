@@ -112,8 +112,21 @@ def _head(found: dict[str, Any]) -> Iterable[str]:
         yield f"  {pass_told(one)}"
     if found["opens_in_s"]:
         yield f"  outside its hours; goes on in {span(found['opens_in_s'])}"
+    yield from _holds(found)
     if found["state"] == "halted":
         yield f"  Look at the reasons, then: tidegate campaign resume {found['id']} --why …, or abort"
+
+
+def _holds(found: dict[str, Any]) -> Iterable[str]:
+    """Who is waited for, when they are few."""
+    holds = found["holds"]
+    if found["state"] != "running" or not 0 < holds["count"] <= len(holds["first"]):
+        return
+    for one in holds["first"]:
+        because = f", {one['reason']}" if one["reason"] else ""
+        yield f"  wave {one['wave'] + 1} waits for {one['node']} ({one['state']}{because}), {span(one['left_s'])} more"
+    first = holds["first"][0]["node"]
+    yield f"  To go on without it: tidegate campaign skip {found['id']} {first} --why …"
 
 
 def pass_told(one: dict[str, Any]) -> str:
