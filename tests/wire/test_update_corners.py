@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from protocols.wire import bundle, delta, es256
+from hil_tests.world.ota_world import Memory
+from protocols.wire import bundle, delta, es256, ota, parity
+from protocols.wire.errors import DecodeError
 from tests.wire.release_cases import public
 from tests.wire.test_delta import applied
 
@@ -165,3 +167,36 @@ BEGINS = (b"", b"\1", b"\1\x0a" + bytes(7), b"\0\x0a" + bytes(8), b"\1\x08" + by
 def test_what_begins_otherwise_is_no_payload(first: bytes) -> None:
     with pytest.raises(bundle.BundleError, match="no payload of version"):
         delta.base_of(first)
+
+
+# --- transfer ------------------------------------------------------------------------------------
+
+
+def receiver(fragments: int) -> tuple[ota.OtaReceiver, Memory]:
+    store = Memory()
+    made = ota.OtaReceiver(store, 1 << 20)
+    assert made.hear(1, ota.Setup(fragments, 2, 0, 7, 0).encode()) == bytes((ota.SETUP, 0))
+    return made, store
+
+
+def test_rows_without_end_fill_no_flash() -> None:
+    """Under a stolen group key somebody sends all the rows there are, and none of the fragments."""
+    made, store = receiver(600)
+    for row in range(601, parity.MAX_ROW + 1, 7):
+        made.hear(1, ota.data_fragment(row, b"??"))
+    assert len(list(store.numbers())) == 1 + parity.MAX_MISSING
+    assert made.deficit()
+    for row in range(1, 601):
+        made.hear(1, ota.data_fragment(row, b"ok"))
+    while not made.work():
+        pass
+    assert made.read(600) == b"ok"
+
+
+def test_a_question_for_fragments_that_there_are_not_is_refused() -> None:
+    made, _ = receiver(5)
+    for first in (0, 6, 0xFFFF):
+        with pytest.raises(DecodeError, match="there is none"):
+            made.hear(1, bytes((ota.MISSING,)) + first.to_bytes(2, "little"))
+    answer = made.hear(1, bytes((ota.MISSING,)) + b"\5\0")
+    assert answer == bytes((ota.MISSING, 5, 0, 1)) + bytes(ota.BITMAP - 1)
