@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from hil_tests.world.ota_world import Memory
-from protocols.wire import bundle, delta, es256, ota, parity
+from protocols import lms_sign
+from protocols.wire import bundle, delta, es256, lms, ota, parity
 from protocols.wire.errors import DecodeError
 from tests.wire.release_cases import public
 from tests.wire.test_delta import applied
@@ -200,3 +201,43 @@ def test_a_question_for_fragments_that_there_are_not_is_refused() -> None:
             made.hear(1, bytes((ota.MISSING,)) + first.to_bytes(2, "little"))
     answer = made.hear(1, bytes((ota.MISSING,)) + b"\5\0")
     assert answer == bytes((ota.MISSING, 5, 0, 1)) + bytes(ota.BITMAP - 1)
+
+
+# --- HSS/LMS -------------------------------------------------------------------------------------
+
+
+def test_an_hss_signature_has_one_form_and_its_key_has_one() -> None:
+    name, seed = bytes(range(lms_sign.NAME_BYTES)), b"s" * lms_sign.SEED_BYTES
+    lowest = lms_sign.leaves(5, name, seed)
+    key = lms_sign.public_key(name, lowest)
+    good = lms_sign.sign(name, seed, lowest, 3, b"r" * lms_sign.HASH_BYTES, MESSAGE)
+    assert lms.verify(key, MESSAGE, good)
+    kind = good.rindex(key[4:8])  # the type of the tree, between the chains and the path
+    for wrong in (
+        good + b"\0",
+        good[:-1],
+        good[:kind] + b"\0\0\0\5" + good[kind + 4 :],
+        good[:8] + b"\0\0\0\7" + good[12:],  # another type of chains
+        good[:4] + (3 + 32).to_bytes(4, "big") + good[8:],  # the same leaf, one round further
+        b"\0\0\0\1" + good[4:],
+        b"\0\0\0\2" + good[4:],
+        good[:4],
+        b"",
+    ):
+        assert not lms.verify(key, MESSAGE, wrong)
+    for other in (key + b"\0", key[:-1], key[:4], b"", b"\0\0\0\0" + key[4:], b"\0\0\0\3" + key[4:]):
+        assert not lms.verify(other, MESSAGE, good)
+
+
+def test_no_number_of_a_leaf_makes_a_signature_of_another() -> None:
+    name, seed = bytes(lms_sign.NAME_BYTES), b"s" * lms_sign.SEED_BYTES
+    lowest = lms_sign.leaves(5, name, seed)
+    good = lms_sign.sign(name, seed, lowest, 0, b"r" * lms_sign.HASH_BYTES, MESSAGE)
+    taken = [
+        leaf
+        for leaf in (*range(70), 2**31, 2**32 - 1)
+        if lms.verify(
+            lms_sign.public_key(name, lowest), MESSAGE, good[:4] + leaf.to_bytes(4, "big") + good[8:]
+        )
+    ]
+    assert taken == [0]
