@@ -58,11 +58,18 @@ class Updating:
         self._monotonic = monotonic
         self._moved = moved
         self._session = 0
-        self._ended: list[list[int]] = []  # what event 24 said
+        self._awaited_end = (
+            0,
+            False,
+        )  # of which release event 24 is looked for, and whether it is a MicroPython
+        self._has_begun = False
+        self._earlier: set[tuple[int, int]] = set()  # records that waited for a gateway before this began
+        self._ended: list[int] = []  # outcomes
 
     def bring(self, release: Release) -> Told:
         """All of it; BenchError says what went wrong, and what was reached."""
         self._check_class(release)
+        self._awaited_end = (release.sequence, release_micropython.is_one(release))
         running = self._ask(bytes((update.WHO,)), update.WHO, "who it is").release
         if release_micropython.is_one(release):
             return self._bring_micropython(release)
@@ -71,6 +78,7 @@ class Updating:
                 f"node {self._name} runs release {running} already; {release.label} is not newer"
             )
         payload = best(release, running)
+        self._has_begun = True
         self._take_in(_whole(release, payload, with_payload=True), release.sequence)
         return self._outcome(lambda: self._release_runs(release.sequence))
 
@@ -84,6 +92,7 @@ class Updating:
             )
         payload = release.payloads[0]
         image = release.payload(payload)
+        self._has_begun = True
         if awaited != release.sequence:
             self._take_in(_whole(release, payload, with_payload=False), interpreter.IS_ONE | release.sequence)
             self._wait(lambda: self._micropython()[0] == release.sequence, "verify the manifest")
@@ -221,7 +230,7 @@ class Updating:
         end_s = self._monotonic() + END_S
         while self._monotonic() < end_s:
             if self._ended:
-                return Told(outcomes.OUTCOMES[self._ended[-1][1]][0], False)
+                return Told(self._how(), False)
             try:
                 if runs():
                     return Told("", True)
@@ -233,7 +242,12 @@ class Updating:
         return bool(self._ask(bytes((update.WHO,)), update.WHO, "who it is").release == sequence)
 
     def _how(self) -> str:
-        return outcomes.OUTCOMES[self._ended[-1][1]][0] if self._ended else "it did not say why"
+        if not self._ended:
+            return "it did not say why"
+        outcome = self._ended[-1]
+        return (
+            outcomes.OUTCOMES[outcome][0] if 0 <= outcome < len(outcomes.OUTCOMES) else f"outcome {outcome}"
+        )
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         end_s = self._monotonic() + START_S
@@ -288,12 +302,19 @@ class Updating:
         return None
 
     def _look(self, message: Any) -> None:
-        if (
-            isinstance(message, messages.Event)
-            and message.code == codes.UPDATE
-            and isinstance(message.detail, list)
-        ):
-            self._ended.append([int(number) for number in message.detail])
+        """Whether it says how this update ended. Without a gateway, what became of earlier ones is told as well."""
+        if not isinstance(message, messages.Event) or message.code != codes.UPDATE:
+            return
+        detail = message.detail
+        if not isinstance(detail, list) or len(detail) not in (2, 3):
+            return
+        if (int(detail[0]), len(detail) == 3) != self._awaited_end:
+            return
+        record = (message.epoch, message.seq)
+        if not self._has_begun:
+            self._earlier.add(record)
+        elif record not in self._earlier:
+            self._ended.append(int(detail[1]))
 
     def _check_class(self, release: Release) -> None:
         hello = self._bench.hello

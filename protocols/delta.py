@@ -48,10 +48,17 @@ class Memory:
             yield path, len(self.files[path])
 
     def open(self, path: str) -> io.BytesIO:
-        return io.BytesIO(self.files[path])
+        return _Reading(self.files[path])
 
     def create(self, path: str) -> io.BytesIO:
         return _Writing(self.files, path)
+
+
+class _Reading(io.BytesIO):
+    def seek(self, at: int, whence: int = 0, /) -> int:
+        if whence == 1 and self.tell() + at < 0:  # BytesIO would stay at the beginning, littlefs refuses
+            raise ValueError("seeks before the beginning")
+        return super().seek(at, whence)
 
 
 class _Writing(io.BytesIO):

@@ -46,7 +46,8 @@ def verify(key: bytes, message: bytes, signature: bytes) -> bool:
             return False
         key = below
         at += used + size
-    return _used(key, signature, at) == len(signature) - at and _is_signed(key, message, signature, at)
+    used = _used(key, signature, at)  # 0 also where nothing is left, which is no signature
+    return used > 0 and used == len(signature) - at and _is_signed(key, message, signature, at)
 
 
 def _tree(kind: int) -> "tuple[int, int]":

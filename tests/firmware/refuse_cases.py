@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RUNS, COMES = 6, 7
 THIEF = ec.derive_private_key(7, ec.SECP256R1())
 GONE = ec.derive_private_key(8, ec.SECP256R1())
+# The key of an HSS/LMS tree, which nodes trust, too, and which signs nothing here.
+DRAWER = b"\0\0\0\1" + b"\0\0\0\x0b" + b"\0\0\0\x08" + bytes(range(40))
 Files = dict[str, bytes]
 
 
@@ -37,7 +39,7 @@ def signed_by(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
 
 def of(sequence: int) -> Files:
     """A bundle of install_cases.py, which also knows a revoked key."""
-    keys = [(KEY.algorithm, public())]
+    keys = [(KEY.algorithm, public()), (suit.HSS_LMS, DRAWER)]
     revoked = [suit.key_id(public(GONE))]
     return files(sequence) | {
         release.FILE: release.encode(sequence, VENDOR.bytes, CLASS.bytes, keys, revoked)
@@ -121,6 +123,7 @@ def cases() -> dict[str, tuple[bytes, str]]:
             sent(enveloped(contents, signer=lambda _: bytes(64)), payload),
             "signature",
         ),
+        **of_the_drawer(contents, payload),
         "forged: the signature of another manifest": (
             good[:signature] + sign(b"of something else entirely") + good[signature + 64 :],
             "signature",
@@ -160,6 +163,16 @@ def cases() -> dict[str, tuple[bytes, str]]:
         "signed, it makes another bundle": (with_payload(making.make(None, of(8))), "image"),
         "signed, it leaves its folder": (with_payload(outside), "bundle"),
     }
+
+
+def of_the_drawer(contents: suit.Contents, payload: bytes) -> dict[str, tuple[bytes, str]]:
+    """In the name of a key that is trusted, and with bytes that are no signature of it."""
+    made = {}
+    for signature in (b"", bytes(3), bytes(4), b"\0\0\0\1", bytes(8), bytes(300)):
+        envelope = enveloped(contents, suit.HSS_LMS, suit.key_id(DRAWER), lambda _: signature)  # noqa: B023
+        name = f"forged: {len(signature)} bytes {signature[:4].hex()} as an HSS/LMS signature"
+        made[name] = (sent(envelope, payload), "signature")
+    return made
 
 
 def spliced(envelope: bytes, other: bytes, payload: bytes) -> bytes:

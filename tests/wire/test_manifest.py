@@ -103,6 +103,47 @@ def test_a_flipped_bit_is_refused_wherever_it_is(bits: Sequence[int]) -> None:
     assert {"signature", "digest", "unknown-key", "vendor", "class", "command"} <= found.keys()
 
 
+def signed(manifest_bytes: bytes) -> bytes:
+    """Whatever it is, by the key that is trusted."""
+    return suit.envelope(manifest_bytes, KEY.algorithm, KEY.kid, sign)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shortest", "longer"),
+    [
+        ({"sequence": 30}, b"\x02\x18\x1e", b"\x02\x18\x08"),
+        ({"size": 70_000}, b"\x0e\x1a\x00\x01\x11\x70", b"\x0e\x1a\x00\x00\xfd\xe8"),
+        ({"payload_size": 900}, b"\x0e\x19\x03\x84", b"\x0e\x19\x00\x84"),
+        ({"payload_size": 900}, b"\x0e\x19\x03\x84", b"\x0e\x19\x00\x03"),
+    ],
+)
+def test_a_number_in_a_longer_form_is_refused_though_it_is_signed(
+    changes: dict[str, Any], shortest: bytes, longer: bytes
+) -> None:
+    good = suit.manifest(contents(**changes))
+    assert good.count(shortest) == 1
+    match(signed(good), DEVICE, [KEY])
+    assert refused(signed(good.replace(shortest, longer))) == "cbor"
+
+
+def wrapped(data: bytes, inner: bytes, by: int) -> bytes:
+    """The byte string that holds `inner` says that it is so much longer than it is."""
+    at = data.index(inner) - 1
+    assert data[at] == len(inner) & 0xFF
+    return data[:at] + bytes((data[at] + by,)) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("by", [1, -1, 2, 7])
+def test_a_byte_string_that_ends_elsewhere_is_refused_though_it_is_signed(by: int) -> None:
+    good = suit.manifest(contents())
+    said = cbor2.loads(good)
+    for inner in (said[3], cbor2.loads(said[3])[4], said[20]):
+        refused(signed(wrapped(good, inner, by)))
+    whole = cbor2.loads(GOOD).value
+    for inner in (whole[2], cbor2.loads(whole[2])[1], whole[3]):  # these, nobody signs
+        refused(wrapped(GOOD, inner, by))
+
+
 def test_every_truncation_is_refused() -> None:
     for end in range(len(GOOD)):
         refused(GOOD[:end])
