@@ -6,9 +6,6 @@ run is a stated seed and share, so a failure is repeated by the command line tha
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,21 +14,13 @@ from littlefs import LittleFS
 
 from hil_tests.world.cutflash import BLOCK_BYTES, VARIANTS
 from tests.firmware.powercut_world import BLOCKS
+from tests.firmware.sweeps import ROOT, micropython, sweep
 
-ROOT = Path(__file__).parents[2]
 SEED = 20
 STEPS = 200
 # Of about 27,000 first cuts in one life, each followed by a second one: 1 in 37 in `make test`.
 SHARES = 37
 SOAK_PROCESSES = 2
-
-
-def micropython() -> list[str]:
-    """The interpreter that nodes run, with room for the sweep's images of flash."""
-    here = Path(sys.executable).with_name("micropython")
-    path = str(here) if here.exists() else shutil.which("micropython")
-    assert path, "no micropython beside this Python: pip install -e '.[dev]'"
-    return [path, "-X", "heapsize=96M"]
 
 
 def command(
@@ -50,18 +39,6 @@ def command(
     ]
 
 
-def figures(output: str) -> dict[str, int]:
-    """The figures of a sweep, by name."""
-    line = next((text for text in output.splitlines() if text.startswith("cuts=")), "")
-    assert line, f"the sweep did not end:\n{output[-2000:]}"
-    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
-
-
-def sweep(words: list[str]) -> tuple[dict[str, int], str]:
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
-    return figures(done.stdout + done.stderr), f"{' '.join(words)}\n{done.stdout}"
-
-
 def wrong(found: dict[str, int]) -> int:
     return found["lost"] + found["duplicated"] + found["piv_reused"] + found["other"]
 
@@ -69,7 +46,6 @@ def wrong(found: dict[str, int]) -> int:
 def test_cut_power_inside_micropython_breaks_no_promise() -> None:
     """Nothing kept is lost, nothing has two ids, no PIV is used twice, documents are old or new: a seeded sample."""
     found, shown = sweep(command(micropython(), SEED, 7, SHARES))
-    print(shown)
     assert found["cuts"] > 1200
     assert wrong(found) == 0, shown
 
@@ -111,6 +87,5 @@ def test_cut_power_everywhere(share: int) -> None:
     """Every operation of one life in every variant; the shares together are one sweep."""
     shares = SOAK_PROCESSES * 4 + 1
     found, shown = sweep(command(micropython(), SEED, share, shares))
-    print(shown)
     assert found["cuts"] * shares >= 20_000
     assert wrong(found) == 0, shown

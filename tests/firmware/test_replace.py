@@ -7,8 +7,6 @@ that the assertion shows.
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -19,48 +17,31 @@ from protocols import suit
 from protocols.wire import interpreter, manifest
 from protocols.wire import release as release_file
 from tests.firmware import replace_cases
-from tests.firmware.test_powercut import micropython
+from tests.firmware.sweeps import micropython, sweep_life
 from tests.wire.release_cases import CLASS, KEY, VENDOR, public
 
-ROOT = Path(__file__).parents[2]
 SEED = 7
 # Of some 5,200 first cuts of one life, each followed by a second one in what comes after it: 1 in 41 in `make test`.
 SHARES = 41
 
 
-def sweep(words: list[str], folder: Path, seed: int, share: int, shares: int) -> tuple[dict[str, int], str]:
-    life = folder / "life.json"
-    replace_cases.write(life)
-    words = [*words, str(ROOT / "tests/firmware/replace_main.py"), str(ROOT), str(life)]
-    words += [str(seed), str(share), str(shares)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
-    output = done.stdout + done.stderr
-    line = next((text for text in output.splitlines() if text.startswith("cuts=")), "")
-    assert line, f"the sweep did not end:\n{output[-2000:]}"
-    shown = f"{' '.join(words)}\n{done.stdout}"
-    print(shown)
-    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}, shown
+def cuts(interpreter: list[str], folder: Path, seed: int, share: int, shares: int, *more: str) -> int:
+    return sweep_life(interpreter, "replace_main.py", replace_cases.write, folder, seed, share, shares, *more)
 
 
 def test_a_power_cut_in_an_update_of_micropython_leaves_one_of_the_two(tmp_path: Path) -> None:
     """One that stays, one that crashes, the same and well, one that is not healthy, two in a row: a seeded sample."""
-    found, shown = sweep(micropython(), tmp_path, SEED, 5, SHARES)
-    assert found["cuts"] > 200
-    assert found["wrong"] == 0, shown
+    assert cuts(micropython(), tmp_path, SEED, 5, SHARES) > 200
 
 
 def test_the_same_on_cpython(tmp_path: Path) -> None:
-    found, shown = sweep([sys.executable], tmp_path, SEED + 1, 3, 801)
-    assert found["cuts"] > 10
-    assert found["wrong"] == 0, shown
+    assert cuts([sys.executable], tmp_path, SEED + 1, 3, 801) > 10
 
 
 @pytest.mark.soak
 def test_a_power_cut_everywhere_in_updates_of_micropython(tmp_path: Path) -> None:
     """Every third cut (each variant of every third operation, and so on), and a second one in each recovery."""
-    found, shown = sweep(micropython(), tmp_path, SEED, 1, 3)
-    assert found["cuts"] > 3_400
-    assert found["wrong"] == 0, shown
+    assert cuts(micropython(), tmp_path, SEED, 1, 3) > 3_400
 
 
 def test_the_class_of_a_boards_micropython_is_a_uuid_of_the_vendor() -> None:

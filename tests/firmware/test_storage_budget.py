@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.firmware.test_powercut import ROOT, micropython
+from tests.firmware.sweeps import ROOT, micropython
 
 KILOBYTE = 1024
 FLASH_CYCLES = 100_000

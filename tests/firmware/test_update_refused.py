@@ -24,7 +24,7 @@ from tests.firmware import refuse_cases
 from tests.firmware.install_world import APP_BLOCKS, WHOLE, Part
 from tests.firmware.refuse_cases import COMES, RUNS, honest, of, said, sent
 from tests.firmware.refuse_world import Yard, load
-from tests.firmware.test_powercut import micropython
+from tests.firmware.sweeps import micropython
 
 ROOT = Path(__file__).parents[2]
 SEED = 11
