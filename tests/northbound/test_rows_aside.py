@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from gateway import audit, report_rows
+from gateway.intervals import Intervals
 from gateway.limits import REPORT_KEPT_S
 from gateway.report_rows import Key, Mark, Row
 from hil_tests.world.clock import pass_s
@@ -112,6 +113,31 @@ def test_a_station_that_has_room_again_goes_on_where_it_was_passed_over(tmp_path
         found = rig.runner._from_ahead(1, (), {SITE})
         found += rig.runner._from_ahead(2, (), set())
         assert [row.key for row in found] == [keys[1], keys[3]], "the index gives those of the other again"
+        await rig.close()
+
+    in_world(story())
+
+
+def test_readings_that_move_in_time_make_nothing_due_of_a_station_that_is_left_out(tmp_path: Path) -> None:
+    """There would be nobody to send it to, and the northbound would begin anew over it."""
+
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform, sites={0x12: SITE, 0x13: STAYS})
+        await outage(rig, platform)
+        rig.sites = {0x13: STAYS}
+        rig.open()
+        await pass_s(100)
+        aside = "SELECT count(*) FROM report_row WHERE state = 2"
+        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        moved = Intervals()
+        moved.add(1, rig.store.last_reading)
+        times = START_S, START_S + 3600
+        await rig.runner.restamped(moved, times, times)
+        await pass_s(100)
+        assert rig.failure() is None
+        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        assert rig.runner.status()["backlog"] == 0
         await rig.close()
 
     in_world(story())
