@@ -19,7 +19,7 @@ _HOUR_S = 3600
 def card(alarm: Mapping[str, Any], rules: Mapping[str, Rule], areas: Areas, now_ms: int) -> Iterator[str]:
     """What it is, since when, who was told, and the number of its order."""
     rule = rules.get(alarm["rule"])
-    yield from _fold(f"{alarm['id']:<4}{alarm['rule']} at {alarm['site']}: {_state(alarm, now_ms)}", "    ")
+    yield from _fold(f"{alarm['id']:<3} {alarm['rule']} at {alarm['site']}: {_state(alarm, now_ms)}", "    ")
     what = "its rule is no longer in the configuration" if rule is None else rule.en
     detail = alarm_rows.detail_text(alarm["detail"])
     node = f"node {alarm['node']:04x}" + (f": {detail}" if detail else "")

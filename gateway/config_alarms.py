@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from gateway import limits
 from gateway.areas import LEVELS
 from gateway.config_errors import Problem, rows_of, unique
-from gateway.config_types import ARRAY, Area, FileName, Name, Section, Zone, allowed
+from gateway.config_types import ARRAY, Area, FileName, Name, Section, Zone, allowed, can_be_looked_up
 from protocols.alarm_rules import CODES, NOTES, ORDER_TYPES, Rule
 from protocols.alarm_rules import rules as built_in
 from protocols.measurands import registry
@@ -30,7 +30,8 @@ def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.fragment:
         raise ValueError("no URL")
-    _ = parts.port  # its ValueError becomes the problem
+    can_be_looked_up(parts.hostname)  # its ValueError becomes the problem, and the port's
+    _ = parts.port
     if not value.isascii() or any(char <= " " for char in value):
         raise ValueError("no URL")
     return value

@@ -68,6 +68,14 @@ Address = Annotated[
     AfterValidator(_ip_address),
     Field(json_schema_extra=allowed("an IP address of this machine, such as 127.0.0.1 or ::1")),
 ]
+
+
+def can_be_looked_up(value: str) -> str:
+    """Raises ValueError for a name such as a..b: asked for its address, Python has an error that is no OSError."""
+    value.encode("idna")
+    return value
+
+
 # A URL is what people paste here. Two colons and more are an IPv6 address.
 Host = Annotated[
     str,
@@ -75,6 +83,7 @@ Host = Annotated[
         pattern=r"^([^\s/:@]{1,253}|[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%\w{1,15})?)$",
         json_schema_extra=allowed("a host name or IP address alone, without mqtt:// and without a port"),
     ),
+    AfterValidator(can_be_looked_up),
 ]
 
 

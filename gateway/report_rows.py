@@ -153,18 +153,20 @@ def _mark_row(northbound: str, mark: Mark, newest: int, now_ms: int) -> tuple[ob
 
 
 def unmark(
-    connection: sqlite3.Connection, northbound: str, first: int, last: int, times: tuple[int, int]
-) -> None:
-    """Readings `first` to `last`, of these seconds, are moved: what is made of them is computed again. A row that is
-    the same without them is not sent."""
+    connection: sqlite3.Connection, northbound: str, sites: Iterable[str], first: int, last: int,
+    times: tuple[int, int],
+) -> None:  # fmt: skip
+    """Readings `first` to `last`, of these seconds, are moved: what is made of them for these sites is computed again.
+    A row that is the same without them is not sent."""
     connection.execute(
         "DELETE FROM report_index WHERE time BETWEEN ? AND ? AND reading BETWEEN ? AND ?"
         " AND time != (SELECT r.time FROM reading r WHERE r.id = report_index.reading)",
         (*times, first, last),
     )
     connection.execute(
-        "UPDATE report_row SET state = 0, late = 1, upto = 0 WHERE northbound = ? AND start_ms <= ? AND end_ms > ?",
-        (northbound, 1000 * times[1], 1000 * times[0]),
+        "UPDATE report_row SET state = 0, late = 1, upto = 0 WHERE northbound = ? AND start_ms <= ? AND end_ms > ?"
+        " AND site IN (SELECT value FROM json_each(?))",
+        (northbound, 1000 * times[1], 1000 * times[0], json.dumps(sorted(sites))),
     )
 
 

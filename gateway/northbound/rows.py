@@ -308,7 +308,9 @@ class RowsRunner:
 
         def write(connection: sqlite3.Connection) -> None:
             for times in (old, new):
-                report_rows.unmark(connection, self.name, moved[0].id, moved[-1].id, times)
+                report_rows.unmark(
+                    connection, self.name, self._report.sites, moved[0].id, moved[-1].id, times
+                )
             report_rows.mark_rows(connection, self.name, wanted, self._clock.unix_ms())
             connection.executemany("INSERT OR IGNORE INTO report_index VALUES (?, ?, ?)", index)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,3 +126,12 @@ def test_what_is_not_allowed_is_said_in_one_line_with_what_is(
     done = cli(*words)
     assert done.exit_code == 2
     assert told in str(done.exception or "") + done.output + done.stderr
+
+
+def test_a_number_of_years_stands_apart_from_the_rule(cli: Cli) -> None:
+    connection = sqlite3.connect("data/tidegate.db")
+    connection.execute("UPDATE alarm SET id = id + 123000")
+    connection.execute("UPDATE alarm_change SET alarm = alarm + 123000")
+    connection.commit()
+    connection.close()
+    assert lines(cli("list"))[0].split()[:2] == ["123002", "cover_open"]

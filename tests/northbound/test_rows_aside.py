@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 
 from gateway import audit, report_rows
+from gateway.intervals import Intervals
 from gateway.limits import REPORT_KEPT_S
+from gateway.report_rows import Key, Mark, Row
 from hil_tests.world.clock import pass_s
 from hil_tests.world.hj_platform import HjPlatform
 from protocols.northbound import hj212
@@ -74,6 +76,68 @@ def test_what_is_aside_leaves_when_confirmed_rows_do(tmp_path: Path) -> None:
         rig.clock.step_s(REPORT_KEPT_S + 7200)
         await pass_s(130)
         assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 0
+        await rig.close()
+
+    in_world(story())
+
+
+def test_day_data_gives_way_after_minute_data_though_its_number_is_lower(tmp_path: Path) -> None:
+    async def story() -> None:
+        rig = Rig(tmp_path, HjPlatform())
+        rig.open_store(None)
+        periods_s = {hj212.DAY: 86_400, hj212.MINUTE: 600, hj212.HOUR: 3600}
+        marks = {
+            Mark(Key(SITE, kind, 1000 * (START_S - period_s)), 1000 * START_S, 0): 1
+            for kind, period_s in periods_s.items()
+        }
+        left = []
+        await rig.store.write(lambda c: report_rows.mark_rows(c, "river-city", marks, 1000 * START_S))
+        for _ in marks:
+            await rig.store.write(lambda c: report_rows.give_up(c, "river-city", [SITE], 1))
+            rows = rig.store.read(lambda c: c.execute("SELECT kind FROM report_row").fetchall())
+            left.append({kind for (kind,) in rows})
+        assert left == [{hj212.HOUR, hj212.DAY}, {hj212.DAY}, set()]
+        rig.store.close()
+
+    in_world(story())
+
+
+def test_a_station_that_has_room_again_goes_on_where_it_was_passed_over(tmp_path: Path) -> None:
+    """Of rows that were read ahead: a later one of it would overtake the one before."""
+
+    async def story() -> None:
+        rig = Rig(tmp_path, HjPlatform())
+        rig.open()
+        keys = [Key(site, hj212.MINUTE, number) for number, site in enumerate((SITE, STAYS, SITE, STAYS))]
+        rig.runner._ahead.extend(Row(key, 1, False, 0, 0, b"", 1) for key in keys)
+        found = rig.runner._from_ahead(1, (), {SITE})
+        found += rig.runner._from_ahead(2, (), set())
+        assert [row.key for row in found] == [keys[1], keys[3]], "the index gives those of the other again"
+        await rig.close()
+
+    in_world(story())
+
+
+def test_readings_that_move_in_time_make_nothing_due_of_a_station_that_is_left_out(tmp_path: Path) -> None:
+    """There would be nobody to send it to, and the northbound would begin anew over it."""
+
+    async def story() -> None:
+        platform = HjPlatform()
+        rig = Rig(tmp_path, platform, sites={0x12: SITE, 0x13: STAYS})
+        await outage(rig, platform)
+        rig.sites = {0x13: STAYS}
+        rig.open()
+        await pass_s(100)
+        aside = "SELECT count(*) FROM report_row WHERE state = 2"
+        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        moved = Intervals()
+        moved.add(1, rig.store.last_reading)
+        times = START_S, START_S + 3600
+        await rig.runner.restamped(moved, times, times)
+        await pass_s(100)
+        assert rig.failure() is None
+        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        assert rig.runner.status()["backlog"] == 0
         await rig.close()
 
     in_world(story())
