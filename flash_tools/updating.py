@@ -63,7 +63,9 @@ class Updating:
             False,
         )  # of which release event 24 is looked for, and whether it is a MicroPython
         self._has_begun = False
-        self._earlier: set[tuple[int, int]] = set()  # records that waited for a gateway before this began
+        self._earlier: set[tuple[int | None, int]] = (
+            set()
+        )  # records that waited for a gateway before this began
         self._ended: list[int] = []  # outcomes
 
     def bring(self, release: Release) -> Told:
