@@ -161,6 +161,7 @@ class PassRig(AirRig):
     ) -> None:
         self.light: dict[int, PassNode] = {}
         self.down_s: defaultdict[str, float] = defaultdict(float)
+        self.flown: set[int] = set()  # rows: one for which a pass has no time left is never sent
         self._count, self._fragments = nodes, fragments
         self._openings_rng = random.Random(f"{seed} openings")
         self._losses, self._light_loss, self._store = losses, loss, store
@@ -250,6 +251,8 @@ class PassRig(AirRig):
         if payload.startswith(pass_node.GROUP):
             command = pass_node.what_is_in(payload, 8)
             what = "rows" if command[0] == ota.DATA else "questions"
+            if what == "rows":
+                self.flown.add(int.from_bytes(command[1:3], "little"))
         elif payload.startswith(pass_node.DOWN):
             what = "answers"
         self.down_s[what] += flight.end_s - flight.begin_s
