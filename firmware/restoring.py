@@ -31,5 +31,4 @@ def settings(to: "Settings", kept: bytes) -> None:
                     del found[1][key]
     except (DecodeError, IndexError, TypeError, ValueError):  # TypeError: a value that is no number, for one
         return
-    to.version = version
-    to._document = found[1]
+    to.take(version, found[1])

@@ -71,6 +71,11 @@ class Settings:
         self.version = version
         self._document = document
 
+    def take(self, version: int, document: "dict[int, int]") -> None:
+        """As it was kept: nothing is looked at or saved. (A private name means something else in each module.)"""
+        self.version = version
+        self._document = document
+
     def change(self, values: "dict[int, int]") -> None:
         """Change these in place, together; the version still names the document it came from."""
         document = dict(self._document)

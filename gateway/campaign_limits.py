@@ -64,8 +64,9 @@ PASS_NOTICE_S = 60
 GATHER_MIN_S, GATHER_MAX_S = 120, 26 * 3600
 # After a pass its nodes tell what they have within 2 ** (delay + 4) s, and are told of the next one, which begins so
 # much later. Where 30 % is lost each way, half of the answers come with the second try or later, and the last of a
-# hundred with the eighth. What begins in more than 600 s no node in a pass agrees to (OTA.md section 6.2).
-REPORT_MARGIN_S = 320
+# hundred with the eighth; of fewer it comes sooner, and the margin is less in proportion.
+# What begins in more than 600 s no node in a pass agrees to (OTA.md section 6.2).
+REPORT_MARGIN_S, REPORT_MARGIN_OF = 320, 100
 REPORT_MARGIN_MIN_S = 60
 NEXT_PASS_S = 590
 # Of the time for reports, for each of them.

@@ -90,7 +90,7 @@ class Passes:
     def _plan(self, session: int, way: Way, mates: list[int], now_s: float) -> Pass:
         """So late that every mate will have been heard, at the pace it promised."""
         slowest_s = max((self._heartbeat_s(one) or 0.0 for one in mates), default=0.0)
-        told_s = 1.1 * slowest_s + limits.REPORT_MARGIN_S
+        told_s = 1.1 * slowest_s + _margin_s(len(mates))
         gather_s = min(max(limits.GATHER_MIN_S, told_s), limits.GATHER_MAX_S)
         return self._begin(session, way.sf, self.channel_of(way.sf, way.freq_hz), now_s + gather_s)
 
@@ -212,7 +212,13 @@ class Passes:
         for address in found.coming:
             seen[address] = max(self._clock.monotonic(), seen.get(address, 0.0))
         report_s = self._sessions.report_s(found.session)
-        margin_s = min(limits.REPORT_MARGIN_S, limits.NEXT_PASS_S - report_s)
+        margin_s = min(_margin_s(len(seen)), limits.NEXT_PASS_S - report_s)
         wait_s = report_s + max(limits.REPORT_MARGIN_MIN_S, margin_s)
         begins_s = max(self._clock.monotonic(), found.begins_s) + wait_s
         self._begin(found.session, found.sf, found.freq_hz, begins_s)
+
+
+def _margin_s(count: int) -> float:
+    """For so many nodes to be heard, where answers are lost: it is the last of many that takes long."""
+    share = min(count / limits.REPORT_MARGIN_OF, 1.0)
+    return max(limits.REPORT_MARGIN_MIN_S, share * limits.REPORT_MARGIN_S)

@@ -45,7 +45,7 @@ _BAR, _WIDE = 20, 60
 # Before a broadcast.
 _NEAR_S = 3.0
 # Of the packets, while a broadcast is under way: what the rows beyond those of the update are for.
-LOSS = 0.1
+LOSS = 0.05
 # Lines of a console that belong to an update. Session and release have a number each.
 _WORDS = re.compile(
     rb"(receiving update \d+, for \d+ s|update \d+ is whole|update \d+: [^\r\n]{1,80}"
