@@ -7,8 +7,8 @@ from collections import namedtuple
 
 from firmware import nodes
 from firmware.durable import Document, documents, read_file
-from firmware.errors import NoIdentity
 from firmware.modules import forget
+from firmware.no_start import NoIdentity
 from firmware.sampling import Sampler
 from firmware.session import Identity
 from firmware.settings import Settings
@@ -149,6 +149,8 @@ def _let_go(name: str) -> None:
     """What describes the node type has done its work."""
     forget("firmware.nodes." + nodes.MODULES.get(name, ""))
     forget("firmware.nodes")
+    for done in ("rules", "no_start"):
+        forget("firmware." + done)
 
 
 def checkers(of_type: "nodes.NodeType") -> "list[Any]":

@@ -3,9 +3,9 @@
 import gc
 
 from firmware.durable import Document
-from firmware.errors import NoIdentity, StartFailed, WrongFirmware
 from firmware.hal import CAUSE_DEEP_SLEEP
 from firmware.health import Health
+from firmware.no_start import NoIdentity, StartFailed, WrongFirmware
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from struct import pack, unpack_from
 
 from firmware import radios
 from firmware.durable import read_file
-from firmware.errors import NoIdentity, WrongFirmware
+from firmware.no_start import NoIdentity, WrongFirmware
 from firmware.radios.sx126x import Sx126x
 from firmware.spent import Spent
 from protocols.wire import framing, identity

@@ -3,9 +3,9 @@
 On the heap only for that.
 """
 
-from firmware.errors import WrongFirmware
 from firmware.lora import Lora
 from firmware.modules import forget
+from firmware.no_start import WrongFirmware
 from firmware.radios.sx126x import Sx126x
 from firmware.settings import RADIO_DBM, RADIO_SF
 from firmware.spent import Spent

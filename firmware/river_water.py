@@ -16,10 +16,8 @@ from firmware.alarms import (
     PH_OUT_OF_RANGE,
     SUPPLY_LOW,
     WATER_CLASS_WORSE,
-    above,
-    below,
-    outside,
 )
+from firmware.rules import above, below, outside
 from firmware.settings import TARGET_CLASS
 from protocols.wire.readings import FAIL, MISSING
 

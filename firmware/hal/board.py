@@ -15,7 +15,6 @@ import machine
 import micropython
 import vfs
 
-from firmware.errors import WrongFirmware
 from firmware.hal import (
     CAUSE_DEEP_SLEEP,
     CAUSE_HARD_RESET,
@@ -162,6 +161,8 @@ class Board:
 
     def configure(self, board: str) -> None:
         """Take the pins of this board. WrongFirmware when image or MicroPython are not for it."""
+        from firmware.no_start import WrongFirmware
+
         name = "boards." + board + ".board"
         try:
             __import__(name)

@@ -4,10 +4,11 @@ It sleeps. A set a day says that it is alive, one every ten minutes while an ala
 hold their voltage until they are nearly empty.
 """
 
-from firmware.alarms import SUPPLY_LOW, below
+from firmware.alarms import SUPPLY_LOW
 from firmware.cover_watch import CoverWatch, Tilt
 from firmware.nap import Nap
 from firmware.nodes import NodeType
+from firmware.rules import below
 from firmware.sensors.absent import Absent
 from firmware.sensors.supply import Supply
 from firmware.settings import (

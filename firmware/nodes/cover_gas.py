@@ -4,10 +4,11 @@ A set every ten minutes, and alarms at a tenth and a fifth of the lower explosiv
 is in the schema; this node has no head for it.
 """
 
-from firmware.alarms import SUPPLY_LOW, above, below
+from firmware.alarms import SUPPLY_LOW
 from firmware.cover_watch import CoverWatch, Tilt
 from firmware.nap import Nap
 from firmware.nodes import NodeType
+from firmware.rules import above, below
 from firmware.sensors.absent import Absent
 from firmware.sensors.loop import Loop
 from firmware.sensors.supply import Supply

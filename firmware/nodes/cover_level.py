@@ -3,10 +3,11 @@
 A set an hour. The level counts from HEIGHT_MM below the sensor; the limits are settings, for no two shafts are alike.
 """
 
-from firmware.alarms import SUPPLY_LOW, above, below
+from firmware.alarms import SUPPLY_LOW
 from firmware.cover_watch import CoverWatch, Tilt
 from firmware.nap import Nap
 from firmware.nodes import NodeType
+from firmware.rules import above, below
 from firmware.sensors.absent import Absent
 from firmware.sensors.supply import Supply
 from firmware.sensors.ultrasonic import BAUD_RATE, Ultrasonic

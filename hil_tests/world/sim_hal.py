@@ -28,7 +28,6 @@ from boards.virtual.chips.modbus_sonde import YOSEMITECH, ModbusSonde
 from boards.virtual.i2c import HANGS, NOBODY, I2cBus, I2cChip, on_wire_s
 from firmware.assembly import IDENTITY_PATH
 from firmware.begin import START_PAUSE_MS
-from firmware.errors import NoIdentity, StartFailed
 from firmware.hal import (
     CAUSE_DEEP_SLEEP,
     CAUSE_HARD_RESET,
@@ -43,6 +42,7 @@ from firmware.hal.cache import Cache
 from firmware.hal.clock import Clock
 from firmware.hal.lines import Lines
 from firmware.main import Life
+from firmware.no_start import NoIdentity, StartFailed
 from firmware.node import Node
 from firmware.steady import steady
 from hil_tests.world.flash import BlockDevice, Flash, LittleFs

@@ -30,7 +30,7 @@ class SlotStation(SimStation):
         LittleFs.mkfs(self.app)
         fs = LittleFs(self.app)
         for path, data in files.items():
-            _write(fs, f"{slots.FOLDERS[0]}/{path}", data)
+            write_file(fs, f"{slots.FOLDERS[0]}/{path}", data)
         self.running = 0  # the slot of this life
         self.sequences: list[int] = []  # the release of each start
         self.on_release: Callable[[int], None] = lambda sequence: None
@@ -71,7 +71,7 @@ class SlotStation(SimStation):
         super()._start(cause, wake)
 
 
-def _write(fs: LittleFs, path: str, data: bytes) -> None:
+def write_file(fs: LittleFs, path: str, data: bytes) -> None:
     at = ""
     for part in path.split("/")[1:-1]:
         at += f"/{part}"

@@ -105,6 +105,7 @@ class Lockstep:
         self.root = root
         self.node_type = node_type
         self._heap = heap
+        self.slot = 0  # that its program says it runs from
         who = IDENTITY._replace(node_type=node_type, radio=radio)
         self.pins: dict[str, int] = {}
         self._i2c = I2cBus()
@@ -189,6 +190,7 @@ class Lockstep:
                 str(cause),
                 str(wake),
                 str(self.now_ms - START_MS),
+                str(self.slot),
             ],
             cwd=tree,
             stdin=subprocess.PIPE,

@@ -215,7 +215,7 @@ class Hal:
 
     def program(self):
         # Without that file it has no slots: what was received can not be installed here.
-        return vfs.VfsLfs2(File(self._rtc._path[:-3] + "app")), 0
+        return vfs.VfsLfs2(File(self._rtc._path[:-3] + "app")), int(sys.argv[5])
 
     def reset(self):
         tell(b"X")

@@ -15,10 +15,8 @@ from firmware.alarms import (
     PH_OUT_OF_RANGE,
     PROBE_FAULT,
     Alarms,
-    above,
-    below,
-    outside,
 )
+from firmware.rules import above, below, outside
 from protocols.wire.messages import CLEARED, RAISED
 from protocols.wire.readings import FAIL, GOOD, MISSING, SUSPECT
 

@@ -18,7 +18,7 @@ from firmware.bridge import (
     TOO_LATE,
     Bridge,
 )
-from firmware.errors import NoIdentity
+from firmware.no_start import NoIdentity
 from hil_tests.world.air import air_s
 from protocols.wire import framing
 from protocols.wire.airtime import lora, time_on_air_us

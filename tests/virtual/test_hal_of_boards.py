@@ -21,7 +21,7 @@ BEGIN = f"""
     import sys
     sys.path.append({str(ROOT)!r})
     import esp32, machine, vfs
-    from firmware.errors import WrongFirmware
+    from firmware.no_start import WrongFirmware
     from firmware.hal.board import Board
     hal = Board()
     hal.configure("virtual")
