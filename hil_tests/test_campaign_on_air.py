@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from firmware import gate
 from gateway.campaign_files import read_folder
 from hil_tests.air_rig import AirRig
 from hil_tests.world.fleet import Shop
 from hil_tests.world.sim_node import SimNode
 from hil_tests.world.sim_slots import SlotStation
+from protocols.wire import envelope, group
+from protocols.wire.errors import WireError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hil_tests.world.air import Flight
 
 NODES, SEED = 4, 7
 _HOUR_S = 3600
@@ -46,21 +49,37 @@ def _slots(rig: AirRig) -> dict[str, SlotStation]:
     return found  # type: ignore[return-value]
 
 
+def _piv_of(flight: Flight) -> list[Any]:
+    """Of a frame for everybody."""
+    signal = flight.signal
+    try:
+        header = envelope.parse(signal.payload, group.KID)
+    except WireError:
+        return []
+    return (
+        [(header.kid, header.piv, signal.payload)]
+        if signal.is_inverted and header.kid.startswith(b"\xff\xff")
+        else []
+    )
+
+
 @pytest.mark.soak
 def test_a_broadcast_survives_the_gateway_and_reaches_everybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate.gc, "collect", lambda: None)
+    monkeypatch.setattr("firmware.gate.gc.collect", lambda: None)
     shop = Shop(tmp_path / "shop", files=8)
     shop.release(1)
     make = functools.partial(SlotStation, files=dict(shop.program(1).files))
     monkeypatch.setattr("hil_tests.air_rig.SimNode", functools.partial(SimNode, make_station=make))
     # Deltas start from the two before it, so these nodes are sent the whole: worth a broadcast.
     newest = [shop.release(sequence) for sequence in range(2, _NEWEST + 1)][-1]
+    pivs: list[Any] = []
     with AirRig(
         tmp_path / "rig", covers=0, seed=SEED, rivers=NODES, across_m=800.0, river_interval_s=900, loss=0.05
     ) as rig:
         rig.settle_in()
+        rig.air.taps.append(lambda flight: pivs.extend(_piv_of(flight)))
         assert {station.sequence() for station in _slots(rig).values()} == {1}
         _begin(rig, newest.folder)
         engine = rig.alive.campaigns.engine
@@ -83,4 +102,7 @@ def test_a_broadcast_survives_the_gateway_and_reaches_everybody(
         assert found["state"] == "ended", f"seed {SEED}: {found['states']}"
         assert set(ends.values()) == {"installed"}, f"seed {SEED}"
         assert {station.sequence() for station in _slots(rig).values()} == {_NEWEST}
+        assert len(pivs) > rows
+        # What ends a pass is asked twice in the same bytes.
+        assert len({(kid, piv) for kid, piv, _ in pivs}) == len(set(pivs)), "no PIV of a key for two packets"
         assert not rig.judge.problems
