@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from firmware import install, pending, slots
+from firmware import gate, install, pending, slots
 from firmware.durable import Document
 from firmware.pieces import Pieces
 from hil_tests.world.flash import LittleFs
 from protocols.wire import ota, outcomes
 from tests.firmware import refuse_cases
-from tests.firmware.install_world import Hal, Reset
+from tests.firmware.install_world import Hal, Node, Reset
 from tests.firmware.refuse_cases import COMES, RUNS, honest, of
 from tests.firmware.refuse_world import Yard, load
 
@@ -149,3 +149,29 @@ def test_what_was_refused_can_not_come_again_under_its_session(yard: Yard) -> No
     for session in (700, 699, 1):
         assert receiver.hear(session, again) == bytes((ota.SETUP, ota.NOT_WANTED))
     assert receiver.hear(701, again) == bytes((ota.SETUP, 0))
+
+
+def test_what_is_kept_is_on_flash_before_a_rollback_resets(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    hal = Hal(yard.state(), yard.app(), 0)  # type: ignore[no-untyped-call]
+    slots.Slots(hal._app).save(0, 1, 0, 1, COMES)
+    found = pending.Pending(hal.state_fs)
+    f = found.f
+    f[pending.PHASE], f[pending.SLOT], f[pending.SEQUENCE] = pending.ON_TRIAL, 1, COMES
+    f[pending.DIGEST], f[pending.PAYLOAD_DIGEST] = b"", b""
+    found.save()
+    node = Node(hal, False)
+    monkeypatch.setattr(node.outbox, "flush", lambda: done.append("flush"))
+    save = slots.Slots.save
+    monkeypatch.setattr(slots.Slots, "save", lambda *words: (done.append("slots"), save(*words)))
+    hal.clock.seconds = gate.HEALTHY_S - 1
+    gate.look(node)
+    assert not done
+    hal.clock.seconds = gate.HEALTHY_S
+    with pytest.raises(Reset):
+        gate.look(node)
+    assert done == ["flush", "slots"]
+    assert slots.Slots(hal._app).starts == 0
+    assert pending.Pending(hal.state_fs).f[pending.OUTCOME] == outcomes.UNHEALTHY

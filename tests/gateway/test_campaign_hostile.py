@@ -12,11 +12,12 @@ import pytest
 
 from gateway import campaign_files
 from gateway import campaign_rows as rows
-from gateway.campaign_limits import SESSION_JUMP_MAX
+from gateway.campaign_books import is_overdue
+from gateway.campaign_limits import SESSION_JUMP_MAX, TRIAL_PATIENCE_S
 from gateway.errors import CommandError
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
-from tests.gateway.campaign_world import AIR, CABLE, SimNode, World
+from tests.gateway.campaign_world import AIR, CABLE, PLAN, SimNode, World
 from tests.gateway.desk import desk
 from tests.gateway.release_files import write_release
 
@@ -143,3 +144,20 @@ def test_a_release_of_steps_that_say_nothing_is_refused_before_they_are_all_read
     given["files"]["full.suit"] = hashlib.sha256(payload).digest().hex()
     with pytest.raises(CommandError, match="0 files at once"):
         campaign_files.parse(given)
+
+
+@pytest.mark.parametrize("state", rows.NODE_STATES)
+def test_a_node_on_trial_is_waited_for_as_long_as_it_may_take_however_short_the_patience(state: str) -> None:
+    """It decides within three days; that it was given up before would count as a failure of the release."""
+    plan = PLAN._replace(patience_s=60)
+    member = rows.Member(1, 0x100, 0, state, "", 2, 1, None, None, None, 0, 0, "", 0, 1000)
+    waits_s = [
+        s
+        for s in (60, 61, 86_400, TRIAL_PATIENCE_S, TRIAL_PATIENCE_S + 1)
+        if is_overdue(member, plan, 1000 + s)
+    ]
+    if state in (*rows.FINAL, rows.GONE):
+        assert waits_s == []
+    else:
+        is_on_trial = state in (rows.RECEIVED, rows.TRYING)
+        assert waits_s[0] == (TRIAL_PATIENCE_S + 1 if is_on_trial else 61)
