@@ -17,7 +17,7 @@ from gateway.campaign_limits import SESSION_JUMP_MAX, TRIAL_PATIENCE_S
 from gateway.errors import CommandError
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
-from tests.gateway.campaign_world import AIR, CABLE, PLAN, SimNode, World
+from tests.gateway.campaign_world import AIR, CABLE, EVERYBODY, PLAN, SimNode, World
 from tests.gateway.desk import desk
 from tests.gateway.release_files import write_release
 
@@ -161,3 +161,22 @@ def test_a_node_on_trial_is_waited_for_as_long_as_it_may_take_however_short_the_
     else:
         is_on_trial = state in (rows.RECEIVED, rows.TRYING)
         assert waits_s[0] == (TRIAL_PATIENCE_S + 1 if is_on_trial else 61)
+
+
+def test_patience_begins_anew_with_each_step_forward_and_not_with_each_word(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        async def go_by(seconds: int) -> str:
+            for _ in range(seconds // 50):
+                world.desk.clock.pass_s(50)
+                await world.engine.tick()
+            return world.states()[node.address]
+
+        (node,) = world.nodes.values()
+        await world.begin(EVERYBODY, PLAN._replace(patience_s=300))
+        assert await go_by(250) == rows.WAITING
+        await world.engine.heard(node.address, 1, 0, update.I_AM)
+        assert await go_by(250) == rows.ASKED
+        await world.engine.heard(node.address, 1, 0, update.I_AM)  # which is nothing new
+        assert await go_by(100) == rows.GONE
+
+    play(tmp_path, story, nodes=1)
