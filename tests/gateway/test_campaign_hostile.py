@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway import campaign_files
+from gateway import campaign_books, campaign_files
 from gateway import campaign_rows as rows
 from gateway.campaign_books import is_overdue
-from gateway.campaign_limits import SESSION_JUMP_MAX, TRIAL_PATIENCE_S
+from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S
 from gateway.errors import CommandError
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
@@ -180,3 +180,41 @@ def test_patience_begins_anew_with_each_step_forward_and_not_with_each_word(tmp_
         assert await go_by(100) == rows.GONE
 
     play(tmp_path, story, nodes=1)
+
+
+def test_a_gateway_that_stood_still_has_waited_for_nobody(tmp_path: Path) -> None:
+    """A machine that slept, or a disk that took a week for a write: its clock went on, and nobody was spoken to."""
+
+    async def story(world: World) -> None:
+        await world.begin(EVERYBODY, PLAN._replace(patience_s=300))
+        for _ in range(3):
+            world.desk.clock.pass_s(7 * 86_400)
+            await world.engine.tick()
+        assert set(world.states().values()) == {rows.WAITING}
+
+    play(tmp_path, story, nodes=2)
+
+
+def test_records_that_were_looked_at_are_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the ending of an earlier campaign would be taken for that of a later one, after a restart."""
+    last, asked = [7], []
+
+    def endings(reader: object, after: int, upto: int) -> list[tuple[int, int, int]]:
+        asked.append((after, upto))
+        return []
+
+    monkeypatch.setattr(campaign_books, "_last_event", lambda reader: last[0])
+    monkeypatch.setattr(campaign_books, "_endings", endings)
+
+    async def story(world: World) -> None:
+        await world.begin()
+        await world.engine.look()
+        world.start()
+        await world.engine.look()
+        last[0] = EVENTS_CHUNK + 9
+        await world.engine.look()
+        assert asked == [(0, 7), (7, EVENTS_CHUNK + 7), (EVENTS_CHUNK + 7, EVENTS_CHUNK + 9)]
+
+    play(tmp_path, story, nodes=2)
