@@ -290,6 +290,21 @@ def test_the_next_pass_is_agreed_in_this_one(street: Street) -> None:
     assert is_receiving(street.station)
 
 
+@pytest.mark.parametrize(
+    "at", ["RECEIVED", "VERIFIED", "ON_TRIAL", "ENDED", "FILLED", "TOLD", "FILLING", "NOTHING"]
+)
+def test_while_an_update_is_under_way_nothing_is_said_to_another(street: Street, at: str) -> None:
+    desk = Desk(street, sender_of(data_of(900)))
+    found = pending.Pending(street.node.hal.state_fs)
+    found.f[pending.PHASE] = getattr(pending, at)
+    found.f[pending.DIGEST] = found.f[pending.PAYLOAD_DIGEST] = b""
+    found.save()
+    street.say(messages.Update(SESSION, desk.sender.setup.encode()))
+    is_free = at in ("TOLD", "FILLING", "NOTHING")
+    assert answers(street.peer) == ([bytes((ota.SETUP, 0))] if is_free else [])
+    assert _known(street.station.flash) == ([ota.HEAD] if is_free else [])
+
+
 def test_in_a_pass_a_next_one_is_refused_for_what_is_in_its_way(street: Street) -> None:
     desk = Desk(street, sender_of(data_of(9000)))
     desk.invite()
