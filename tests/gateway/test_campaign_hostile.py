@@ -14,11 +14,12 @@ from gateway import campaign_books, campaign_files
 from gateway import campaign_rows as rows
 from gateway.campaign_books import is_overdue
 from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S
+from gateway.campaign_operations import CampaignOperations
 from gateway.errors import CommandError
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
 from tests.gateway.campaign_world import AIR, CABLE, EVERYBODY, PLAN, SimNode, World
-from tests.gateway.desk import desk
+from tests.gateway.desk import BY, desk
 from tests.gateway.release_files import write_release
 
 AT_ONCE = StoreSettings(linger_ms=0)
@@ -216,5 +217,33 @@ def test_records_that_were_looked_at_are_not_looked_at_again(
         last[0] = EVENTS_CHUNK + 9
         await world.engine.look()
         assert asked == [(0, 7), (7, EVENTS_CHUNK + 7), (EVENTS_CHUNK + 7, EVENTS_CHUNK + 9)]
+
+    play(tmp_path, story, nodes=2)
+
+
+def test_who_receives_is_told_of_an_abort_at_its_next_word_and_forgets(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        first, second = world.nodes.values()
+        second.is_there = False
+        await world.uplink(first)
+        assert world.states() == {first.address: rows.RECEIVING, second.address: rows.WAITING}
+        assert first.receiver.setup is not None
+        desk = world.desk
+        await CampaignOperations(desk.store, desk.registry, desk.clock, world.engine.reload)._do_abort(
+            {"campaign": 1}, BY
+        )
+        first.in_pass = False
+        second.is_there = True
+        sent = len(world.said)
+        for _ in range(3):
+            world.desk.clock.pass_s(60)
+            for node in (first, second):
+                await world.uplink(node)
+        assert first.receiver.setup is None
+        assert [(node, one.command) for node, one in world.said[sent:]] == [
+            (first.address, bytes((ota.DELETE, 0)))
+        ]
+        assert second.receiver.session == 0
 
     play(tmp_path, story, nodes=2)
