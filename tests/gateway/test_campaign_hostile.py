@@ -228,7 +228,6 @@ def test_who_receives_is_told_of_an_abort_at_its_next_word_and_forgets(tmp_path:
         second.is_there = False
         await world.uplink(first)
         assert world.states() == {first.address: rows.RECEIVING, second.address: rows.WAITING}
-        assert first.receiver.setup is not None
         desk = world.desk
         await CampaignOperations(desk.store, desk.registry, desk.clock, world.engine.reload)._do_abort(
             {"campaign": 1}, BY
