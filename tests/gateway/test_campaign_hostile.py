@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import campaign_books, campaign_files
+from gateway import campaign_books, campaign_files, campaign_steps
 from gateway import campaign_rows as rows
 from gateway.campaign_books import is_overdue
 from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S
@@ -246,3 +246,46 @@ def test_who_receives_is_told_of_an_abort_at_its_next_word_and_forgets(tmp_path:
         assert second.receiver.session == 0
 
     play(tmp_path, story, nodes=2)
+
+
+RECEIVES = rows.Member(1, 0x100, 0, rows.RECEIVING, "", 9, 1, 3, 5, 40, 60, 0, "", 0, 1000)
+
+
+def test_what_was_chosen_for_another_program_than_it_runs_now_is_given_up() -> None:
+    """A technician flashed it meanwhile: the delta starts from a base that is gone."""
+    same = campaign_steps.on_status(RECEIVES, 1, 5, ota.status(20, 30))
+    assert (same.state, same.session, same.deficit) == (rows.RECEIVING, 5, 30)
+    other = campaign_steps.on_status(RECEIVES, 4, 5, ota.status(20, 30))
+    assert (other.state, other.session, other.payload, other.ran, other.rows) == (
+        rows.ASKED,
+        None,
+        None,
+        4,
+        0,
+    )
+
+
+def test_an_ending_of_another_release_and_a_second_one_change_nothing() -> None:
+    for outcome in range(len(outcomes.OUTCOMES)):
+        assert campaign_steps.on_ending(RECEIVES, 8, outcome) == RECEIVES
+        after = campaign_steps.on_ending(RECEIVES, 9, outcome)
+        assert after != RECEIVES
+        if after.state in rows.FINAL:
+            for second in range(len(outcomes.OUTCOMES)):
+                assert campaign_steps.on_ending(after, 9, second) == after
+            assert campaign_steps.on_status(after, 1, 5, ota.status(20, 30)) == after
+
+
+def test_when_all_sessions_are_used_up_it_is_said(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        await world.desk.store.write(lambda connection: rows.note_session(connection, 0xFFFE))
+        (node,) = world.nodes.values()
+        await world.engine.heard(node.address, 1, 0, update.I_AM)
+        (setup,) = await world.engine.for_node(node.address, CABLE)
+        assert setup.session == 0xFFFF
+        await world.engine.heard(node.address, 1, 0xFFFF, bytes((ota.SETUP, ota.NOT_WANTED)))
+        with pytest.raises(CommandError, match="all 65535 sessions"):
+            await world.engine.for_node(node.address, CABLE)
+
+    play(tmp_path, story, nodes=1)
