@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace as replace_of
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from firmware import filling, pending, replace
+from firmware.pieces import Pieces
 from hil_tests.world.flash import LittleFs
-from protocols.wire import interpreter, outcomes
+from protocols import suit
+from protocols.wire import identity, interpreter, ota, outcomes
 from tests.firmware import refuse_cases
 from tests.firmware.install_world import Hal, Reset
 from tests.firmware.refuse_cases import RUNS
 from tests.firmware.refuse_world import Yard, load
+from tests.wire.release_cases import VENDOR, envelope
 
 IMAGE = bytes(range(256)) * 40
 SEQUENCE = 4
@@ -139,3 +143,48 @@ def test_pieces_that_nobody_awaits_are_not_written(board: Board) -> None:
         coming = filling.Filling(board)  # type: ignore[arg-type]
         coming.hear(interpreter.piece(0, b"??"))
         assert set(board.place.flash) == {0xFF}
+
+
+@pytest.mark.parametrize(
+    ("changed", "ends"),
+    [
+        ({}, ""),
+        ({"payload_digest": b"d" * 32}, "parameter"),
+        ({"payload_size": len(IMAGE) - 1}, "parameter"),
+        ({"class_id": suit.class_id(VENDOR, "river", "virtual")}, "class"),
+        ({"size": Places.room + 1, "payload_size": Places.room + 1}, "oversize"),
+    ],
+)
+def test_an_image_is_awaited_only_for_an_envelope_that_says_what_it_is(
+    board: Board, changed: dict[str, Any], ends: str
+) -> None:
+    who = identity.Identity(7, bytes(16), bytes(8), "river", "virtual", None, None)
+    with board.state_fs.open("/identity", "wb") as file:
+        file.write(identity.encode(who))
+    digest = hashlib.sha256(IMAGE).digest()
+    whom = suit.class_id(VENDOR, interpreter.NAME, "virtual")
+    contents = suit.Contents(SEQUENCE, VENDOR, whom, len(IMAGE), digest, len(IMAGE), digest)
+    made = envelope(replace_of(contents, **changed))
+    data = len(made).to_bytes(2, "big") + made
+    receiver = ota.OtaReceiver(Pieces(board.state_fs), 1 << 20)
+    size = 200
+    count = -(-len(data) // size)
+    receiver.hear(
+        1, ota.Setup(count, size, count * size - len(data), interpreter.IS_ONE | SEQUENCE, 0).encode()
+    )
+    for at in range(count):
+        receiver.hear(1, ota.data_fragment(at + 1, data[size * at : size * at + size].ljust(size, b"\0")))
+    assert pending.received(board, 0)  # type: ignore[arg-type]
+    assert replace.is_meant(board.state_fs)
+    with pytest.raises(Reset):
+        replace.run(board, pending.Pending(board.state_fs))  # type: ignore[arg-type]
+    f = pending.Pending(board.state_fs).f
+    if ends:
+        assert (f[pending.PHASE], outcomes.OUTCOMES[f[pending.OUTCOME]][0]) == (pending.ENDED, ends)
+    else:
+        assert (f[pending.PHASE], f[pending.SIZE], f[pending.PAYLOAD_SIZE]) == (
+            pending.FILLING,
+            len(IMAGE),
+            0,
+        )
+    assert not board.place.is_set
