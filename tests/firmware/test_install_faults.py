@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from firmware import install, pending, slots
+from firmware import gate, install, pending, slots
 from firmware.durable import Document
+from firmware.pieces import Pieces
 from hil_tests.world.flash import LittleFs
-from protocols.wire import outcomes
+from protocols.wire import ota, outcomes
 from tests.firmware import refuse_cases
-from tests.firmware.install_world import Reset
+from tests.firmware.install_world import Hal, Node, Reset
 from tests.firmware.refuse_cases import COMES, RUNS, honest, of
 from tests.firmware.refuse_world import Yard, load
 
@@ -115,3 +116,62 @@ def test_it_is_known_that_a_trial_begins_before_the_slot_is_named(
         yard.start()
     assert phases == [pending.ON_TRIAL]
     assert (Document(yard.state(), "trials").load() or b"")[0] == 0  # those were starts of the other program
+
+
+def test_a_trial_of_fifty_starts_is_over_though_each_came_to_something(yard: Yard) -> None:
+    found = slots.Slots(yard.app())
+    found.save(0, 1, 0, 0, COMES)
+    for _ in range(slots.STARTS_MAX):
+        assert slots.counted(found) == 1
+        found.came_to_something()
+    assert slots.counted(found) == 0
+    assert slots.Slots(yard.app()).record[slots.TRIAL] == slots.NONE
+
+
+def test_what_comes_during_a_trial_does_not_make_it_forgotten(yard: Yard) -> None:
+    """A pass that was agreed before it: whole or not, the trial is judged first."""
+    state = yard.state()
+    found = pending.Pending(state)
+    found.f[pending.PHASE], found.f[pending.SLOT], found.f[pending.SEQUENCE] = pending.ON_TRIAL, 1, COMES
+    found.f[pending.DIGEST], found.f[pending.PAYLOAD_DIGEST] = b"d" * 32, b"p" * 32
+    found.save()
+    before = found.f
+    assert not pending.received(Hal(state, None, 0), 0)  # type: ignore[arg-type]
+    assert pending.Pending(state).f == before
+
+
+def test_what_was_refused_can_not_come_again_under_its_session(yard: Yard) -> None:
+    yard.fresh()
+    assert yard.outcome(b"\0" * 500, session=700) == outcomes.number("cbor")
+    receiver = ota.OtaReceiver(Pieces(yard.state()), 1 << 20)
+    assert (receiver.session, receiver.setup) == (700, None)
+    again = ota.Setup(3, 200, 0, COMES, 0).encode()
+    for session in (700, 699, 1):
+        assert receiver.hear(session, again) == bytes((ota.SETUP, ota.NOT_WANTED))
+    assert receiver.hear(701, again) == bytes((ota.SETUP, 0))
+
+
+def test_what_is_kept_is_on_flash_before_a_rollback_resets(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    hal = Hal(yard.state(), yard.app(), 0)  # type: ignore[no-untyped-call]
+    slots.Slots(hal._app).save(0, 1, 0, 1, COMES)
+    found = pending.Pending(hal.state_fs)
+    f = found.f
+    f[pending.PHASE], f[pending.SLOT], f[pending.SEQUENCE] = pending.ON_TRIAL, 1, COMES
+    f[pending.DIGEST], f[pending.PAYLOAD_DIGEST] = b"", b""
+    found.save()
+    node = Node(hal, False)
+    monkeypatch.setattr(node.outbox, "flush", lambda: done.append("flush"))
+    save = slots.Slots.save
+    monkeypatch.setattr(slots.Slots, "save", lambda *words: (done.append("slots"), save(*words)))
+    hal.clock.seconds = gate.HEALTHY_S - 1
+    gate.look(node)
+    assert not done
+    hal.clock.seconds = gate.HEALTHY_S
+    with pytest.raises(Reset):
+        gate.look(node)
+    assert done == ["flush", "slots"]
+    assert slots.Slots(hal._app).starts == 0
+    assert pending.Pending(hal.state_fs).f[pending.OUTCOME] == outcomes.UNHEALTHY

@@ -290,6 +290,48 @@ def test_the_next_pass_is_agreed_in_this_one(street: Street) -> None:
     assert is_receiving(street.station)
 
 
+@pytest.mark.parametrize(
+    "at", ["RECEIVED", "VERIFIED", "ON_TRIAL", "ENDED", "FILLED", "TOLD", "FILLING", "NOTHING"]
+)
+def test_while_an_update_is_under_way_nothing_is_said_to_another(street: Street, at: str) -> None:
+    desk = Desk(street, sender_of(data_of(900)))
+    found = pending.Pending(street.node.hal.state_fs)
+    found.f[pending.PHASE] = getattr(pending, at)
+    found.f[pending.DIGEST] = found.f[pending.PAYLOAD_DIGEST] = b""
+    found.save()
+    street.say(messages.Update(SESSION, desk.sender.setup.encode()))
+    is_free = at in ("TOLD", "FILLING", "NOTHING")
+    assert answers(street.peer) == ([bytes((ota.SETUP, 0))] if is_free else [])
+    assert _known(street.station.flash) == ([ota.HEAD] if is_free else [])
+
+
+def test_in_a_pass_a_next_one_is_refused_for_what_is_in_its_way(street: Street) -> None:
+    desk = Desk(street, sender_of(data_of(9000)))
+    desk.invite()
+    desk.call()
+    street.run(4)
+    desk.say(bytes((ota.STATUS, 1)))
+    count = len(answers(street.peer))
+    street.say(alone(street.peer.latest_piv - 1, begins_in_s=200))
+    assert len(answers(street.peer)) == count
+    assert street.node.health.refusals == {"late": 1}
+    for one, code in (
+        (alone(street.peer.latest_piv, lasts_s=301).command, update.TOO_LONG),
+        (alone(street.peer.latest_piv, begins_in_s=601).command, update.NOT_NOW),
+        (
+            update.encode_pass(update.Pass(street.peer.latest_piv, 20, 60, 470300000, 9, bytes(16))),
+            update.NO_RADIO,
+        ),
+    ):
+        late = update.decode_pass(one)._replace(answers=street.peer.latest_piv)
+        street.say(messages.Update(SESSION, update.encode_pass(late)))
+        assert answers(street.peer)[-1] == bytes((update.COME, code))
+    street.run(40)
+    assert not is_receiving(street.station)
+    street.run(700)
+    assert street.node.health.boots == 2, "none of them was agreed"
+
+
 def test_a_strange_frame_in_a_pass_is_refused(street: Street) -> None:
     desk = Desk(street, sender_of(data_of(9000)))
     desk.invite()

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway import campaign_files
+from gateway import campaign_books, campaign_files, campaign_steps
 from gateway import campaign_rows as rows
-from gateway.campaign_limits import SESSION_JUMP_MAX
+from gateway.campaign_books import is_overdue
+from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S
+from gateway.campaign_operations import CampaignOperations
 from gateway.errors import CommandError
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
-from tests.gateway.campaign_world import AIR, CABLE, SimNode, World
-from tests.gateway.desk import desk
+from tests.gateway.campaign_world import AIR, CABLE, EVERYBODY, PLAN, SimNode, World
+from tests.gateway.desk import BY, desk
 from tests.gateway.release_files import write_release
 
 AT_ONCE = StoreSettings(linger_ms=0)
@@ -143,3 +145,147 @@ def test_a_release_of_steps_that_say_nothing_is_refused_before_they_are_all_read
     given["files"]["full.suit"] = hashlib.sha256(payload).digest().hex()
     with pytest.raises(CommandError, match="0 files at once"):
         campaign_files.parse(given)
+
+
+@pytest.mark.parametrize("state", rows.NODE_STATES)
+def test_a_node_on_trial_is_waited_for_as_long_as_it_may_take_however_short_the_patience(state: str) -> None:
+    """It decides within three days; that it was given up before would count as a failure of the release."""
+    plan = PLAN._replace(patience_s=60)
+    member = rows.Member(1, 0x100, 0, state, "", 2, 1, None, None, None, 0, 0, "", 0, 1000)
+    waits_s = [
+        s
+        for s in (60, 61, 86_400, TRIAL_PATIENCE_S, TRIAL_PATIENCE_S + 1)
+        if is_overdue(member, plan, 1000 + s)
+    ]
+    if state in (*rows.FINAL, rows.GONE):
+        assert waits_s == []
+    else:
+        is_on_trial = state in (rows.RECEIVED, rows.TRYING)
+        assert waits_s[0] == (TRIAL_PATIENCE_S + 1 if is_on_trial else 61)
+
+
+def test_patience_begins_anew_with_each_step_forward_and_not_with_each_word(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        async def go_by(seconds: int) -> str:
+            for _ in range(seconds // 50):
+                world.desk.clock.pass_s(50)
+                await world.engine.tick()
+            return world.states()[node.address]
+
+        (node,) = world.nodes.values()
+        await world.begin(EVERYBODY, PLAN._replace(patience_s=300))
+        assert await go_by(250) == rows.WAITING
+        await world.engine.heard(node.address, 1, 0, update.I_AM)
+        assert await go_by(250) == rows.ASKED
+        await world.engine.heard(node.address, 1, 0, update.I_AM)  # which is nothing new
+        assert await go_by(100) == rows.GONE
+
+    play(tmp_path, story, nodes=1)
+
+
+def test_a_gateway_that_stood_still_has_waited_for_nobody(tmp_path: Path) -> None:
+    """A machine that slept, or a disk that took a week for a write: its clock went on, and nobody was spoken to."""
+
+    async def story(world: World) -> None:
+        await world.begin(EVERYBODY, PLAN._replace(patience_s=300))
+        for _ in range(3):
+            world.desk.clock.pass_s(7 * 86_400)
+            await world.engine.tick()
+        assert set(world.states().values()) == {rows.WAITING}
+
+    play(tmp_path, story, nodes=2)
+
+
+def test_records_that_were_looked_at_are_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the ending of an earlier campaign would be taken for that of a later one, after a restart."""
+    last, asked = [7], []
+
+    def endings(reader: object, after: int, upto: int) -> list[tuple[int, int, int]]:
+        asked.append((after, upto))
+        return []
+
+    monkeypatch.setattr(campaign_books, "_last_event", lambda reader: last[0])
+    monkeypatch.setattr(campaign_books, "_endings", endings)
+
+    async def story(world: World) -> None:
+        await world.begin()
+        await world.engine.look()
+        world.start()
+        await world.engine.look()
+        last[0] = EVENTS_CHUNK + 9
+        await world.engine.look()
+        assert asked == [(0, 7), (7, EVENTS_CHUNK + 7), (EVENTS_CHUNK + 7, EVENTS_CHUNK + 9)]
+
+    play(tmp_path, story, nodes=2)
+
+
+def test_who_receives_is_told_of_an_abort_at_its_next_word_and_forgets(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        first, second = world.nodes.values()
+        second.is_there = False
+        await world.uplink(first)
+        assert world.states() == {first.address: rows.RECEIVING, second.address: rows.WAITING}
+        desk = world.desk
+        await CampaignOperations(desk.store, desk.registry, desk.clock, world.engine.reload)._do_abort(
+            {"campaign": 1}, BY
+        )
+        first.in_pass = False
+        second.is_there = True
+        sent = len(world.said)
+        for _ in range(3):
+            world.desk.clock.pass_s(60)
+            for node in (first, second):
+                await world.uplink(node)
+        assert first.receiver.setup is None
+        assert [(node, one.command) for node, one in world.said[sent:]] == [
+            (first.address, bytes((ota.DELETE, 0)))
+        ]
+        assert second.receiver.session == 0
+
+    play(tmp_path, story, nodes=2)
+
+
+RECEIVES = rows.Member(1, 0x100, 0, rows.RECEIVING, "", 9, 1, 3, 5, 40, 60, 0, "", 0, 1000)
+
+
+def test_what_was_chosen_for_another_program_than_it_runs_now_is_given_up() -> None:
+    """A technician flashed it meanwhile: the delta starts from a base that is gone."""
+    same = campaign_steps.on_status(RECEIVES, 1, 5, ota.status(20, 30))
+    assert (same.state, same.session, same.deficit) == (rows.RECEIVING, 5, 30)
+    other = campaign_steps.on_status(RECEIVES, 4, 5, ota.status(20, 30))
+    assert (other.state, other.session, other.payload, other.ran, other.rows) == (
+        rows.ASKED,
+        None,
+        None,
+        4,
+        0,
+    )
+
+
+def test_an_ending_of_another_release_and_a_second_one_change_nothing() -> None:
+    for outcome in range(len(outcomes.OUTCOMES)):
+        assert campaign_steps.on_ending(RECEIVES, 8, outcome) == RECEIVES
+        after = campaign_steps.on_ending(RECEIVES, 9, outcome)
+        assert after != RECEIVES
+        if after.state in rows.FINAL:
+            for second in range(len(outcomes.OUTCOMES)):
+                assert campaign_steps.on_ending(after, 9, second) == after
+            assert campaign_steps.on_status(after, 1, 5, ota.status(20, 30)) == after
+
+
+def test_when_all_sessions_are_used_up_it_is_said(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        await world.desk.store.write(lambda connection: rows.note_session(connection, 0xFFFE))
+        (node,) = world.nodes.values()
+        await world.engine.heard(node.address, 1, 0, update.I_AM)
+        (setup,) = await world.engine.for_node(node.address, CABLE)
+        assert setup.session == 0xFFFF
+        await world.engine.heard(node.address, 1, 0xFFFF, bytes((ota.SETUP, ota.NOT_WANTED)))
+        with pytest.raises(CommandError, match="all 65535 sessions"):
+            await world.engine.for_node(node.address, CABLE)
+
+    play(tmp_path, story, nodes=1)

@@ -329,8 +329,16 @@ def test_a_delta_that_does_not_fit_is_followed_by_the_whole(tmp_path: Path) -> N
         first.health = outcomes.number("base")
         await world.live(1)
         first.health = outcomes.INSTALLED
+        sent = len(world.said)
         await world.live(20)
         assert set(world.states().values()) == {rows.INSTALLED}
+        setups = [
+            one.command
+            for at, one in world.said[sent:]
+            if at == first.address and one.command[0] == ota.SETUP
+        ]
+        whole = next(len(part.data) for part in release().parts if part.base is None)
+        assert {ota.decode_setup(command).length for command in setups} == {whole}
         assert world.desk.store.read(lambda reader: rows.member(reader, 1, first.address)).tries == 1  # type: ignore[union-attr]
 
     play(tmp_path, story, nodes=2)
