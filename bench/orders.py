@@ -11,17 +11,12 @@ desk's yes.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import logging
 import multiprocessing
 import os
 import random
-import resource
 import sqlite3
-import subprocess
 import sys
-import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,8 +24,7 @@ from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import rig
-from bench.gateway import percentile, rss_mb
+from bench import rig, steps
 from gateway import alarm_rows
 from gateway.alarm_rows import Alarm
 from gateway.areas import Areas
@@ -226,9 +220,7 @@ async def drain(path: Path, kind: str, alarms: int) -> None:
     print(
         f"kind={kind} alarms={alarms} orders_there={orders} changes_per_s={CHANGES * alarms / took_s:.0f} "
         f"requests_per_s={watched.posts / took_s:.0f} {limit}"
-        f"fresh={len(watched.fresh_ms)} fresh_p99_ms={percentile(watched.fresh_ms, 99):.0f} "
-        f"fresh_max_ms={max(watched.fresh_ms):.0f} cpu_percent={100 * cpu_s / took_s:.0f} rss_mb={rss_mb():.0f} "
-        f"rss_max_mb={resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
+        f"{steps.told(watched.fresh_ms, cpu_s, took_s)}",
         flush=True,
     )
     store.close()
@@ -260,28 +252,12 @@ async def floor(kind: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
-    parser.add_argument("--alarms", type=int, default=15_000)
-    parser.add_argument("--step", choices=("fill", "drain", "floor"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    for kind in given.kinds:
-        if kind not in KINDS:
-            parser.error(f"{kind} is no kind. Allowed are {', '.join(KINDS)}.")
-        if given.step is None:
-            with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-                for step in ("fill", "drain", "floor"):
-                    sizes = ["--alarms", str(given.alarms), "--step", step, "--folder", folder]
-                    subprocess.run([sys.executable, __file__, kind, *sizes], check=True)
-            continue
-        logging.getLogger("gateway").setLevel(logging.ERROR)
-        rig.pin(0, rig.GATEWAY_CORE)
-        path = given.folder / "gateway.db"
-        if given.step == "fill":
-            asyncio.run(fill(path, given.alarms))
-        else:
-            asyncio.run(drain(path, kind, given.alarms) if given.step == "drain" else floor(kind))
+    ways: dict[str, steps.Step] = {
+        "fill": lambda path, kind, alarms: fill(path, alarms),
+        "drain": drain,
+        "floor": lambda path, kind, alarms: floor(kind),
+    }
+    steps.play(__file__, __doc__, KINDS, {"alarms": 15_000}, ways)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,12 @@ printed beside what was reached.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import logging
 import multiprocessing
 import os
 import random
-import resource
 import sqlite3
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,8 +30,7 @@ from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import rig
-from bench.gateway import percentile, rss_mb
+from bench import rig, steps
 from gateway import civil
 from gateway.clock import SystemClock
 from gateway.daemon import EXTRA_SCHEMA
@@ -279,9 +273,7 @@ async def drain(path: Path, plan: Plan) -> None:
         f"kind={plan.kind} owed_rows={owed} owed_records={records} rows_per_s={watch.backlog / took_s:.0f} "
         f"rows_per_cpu_s={watch.backlog / cpu_s:.0f} "
         f"{limit}records_per_s={records * watch.backlog / owed / took_s:.0f} "
-        f"fresh={len(watch.fresh_ms)} fresh_p99_ms={percentile(watch.fresh_ms, 99):.0f} "
-        f"fresh_max_ms={max(watch.fresh_ms):.0f} cpu_percent={100 * cpu_s / took_s:.0f} rss_mb={rss_mb():.0f} "
-        f"rss_max_mb={resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
+        f"{steps.told(watch.fresh_ms, cpu_s, took_s)}",
         flush=True,
     )
     gateway.store.close()
@@ -355,29 +347,12 @@ def message(gateway: Gateway, plan: Plan, address: int) -> tuple[Key, bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=", ".join(KINDS))
-    parser.add_argument("--hours", type=float, default=72)
-    parser.add_argument("--every-s", type=float, default=300)
-    parser.add_argument("--sites", type=int, default=64)
-    parser.add_argument("--step", choices=("fill", "drain", "floor"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    for kind in given.kinds:
-        if kind not in KINDS:
-            parser.error(f"{kind} is no kind. Allowed are {', '.join(KINDS)}.")
-        plan = Plan(kind, given.hours, given.every_s, given.sites)
-        if given.step is None:
-            sizes = ["--hours", str(plan.hours), "--every-s", str(plan.every_s), "--sites", str(plan.sites)]
-            with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-                for step in ("fill", "drain", "floor"):
-                    command = [sys.executable, __file__, kind, *sizes, "--step", step, "--folder", folder]
-                    subprocess.run(command, check=True)
-            continue
-        logging.getLogger("gateway").setLevel(logging.ERROR)
-        rig.pin(0, rig.GATEWAY_CORE)
-        steps = {"fill": fill, "drain": drain, "floor": floor}
-        asyncio.run(steps[given.step](given.folder / "gateway.db", plan))
+    ways: dict[str, steps.Step] = {
+        "fill": lambda path, *plan: fill(path, Plan(*plan)),
+        "drain": lambda path, *plan: drain(path, Plan(*plan)),
+        "floor": lambda path, *plan: floor(path, Plan(*plan)),
+    }
+    steps.play(__file__, __doc__, KINDS, {"hours": 72.0, "every-s": 300.0, "sites": 64}, ways)
 
 
 if __name__ == "__main__":
