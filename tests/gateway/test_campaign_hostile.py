@@ -15,6 +15,8 @@ from gateway import campaign_rows as rows
 from gateway.campaign_books import is_overdue
 from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S
 from gateway.campaign_operations import CampaignOperations
+from gateway.campaign_reasons import is_failure
+from gateway.campaign_talk import Budget
 from gateway.errors import CommandError
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
@@ -289,3 +291,33 @@ def test_when_all_sessions_are_used_up_it_is_said(tmp_path: Path) -> None:
             await world.engine.for_node(node.address, CABLE)
 
     play(tmp_path, story, nodes=1)
+
+
+def test_nothing_is_said_of_a_campaign_that_is_paused(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        desk, (node,) = world.desk, world.nodes.values()
+        asked = CampaignOperations(desk.store, desk.registry, desk.clock, world.engine.reload)
+        await asked._do_pause({"campaign": 1}, BY)
+        for _ in range(3):
+            await world.turn(60)
+        assert world.said == []
+        await asked._do_resume({"campaign": 1}, BY)
+        await world.live(10)
+        assert world.states()[node.address] == rows.INSTALLED
+
+    play(tmp_path, story, nodes=1)
+
+
+def test_air_is_saved_for_an_hour_and_no_longer() -> None:
+    budget = Budget(0.05, 1000.0)
+    assert budget.left_s(1000.0) == 0
+    assert budget.left_s(1000.0 + 600) == pytest.approx(30)
+    assert budget.left_s(1000.0 + 30 * 86_400) == pytest.approx(180)
+    budget.spend(1000.0 + 30 * 86_400, 200)
+    assert budget.wait_s(1000.0 + 30 * 86_400, 10) == pytest.approx(600)
+
+
+@pytest.mark.parametrize("vanished", rows.NODE_STATES)
+def test_who_vanished_on_trial_speaks_against_the_release_and_nobody_else_who_vanished(vanished: str) -> None:
+    assert is_failure(rows.GONE, "lost", vanished) == (vanished in (rows.RECEIVED, rows.TRYING))
