@@ -7,7 +7,8 @@ kill nodes find silence, tell what they have, and are told anew.
 
 A row that somebody misses who is as far behind as any costs another row later. So a pass waits for who is on the way to
 it: whoever was heard of late and did not agree to come in time holds it back, and rows go out only as far as the others
-lack more. Three such passes in a row, and it goes on without them.
+lack more. Three such passes in a row, and it goes on without them. Where nodes are few, passes follow each
+other before who missed a call speaks again: such a node is waited for once, and again when it was heard meanwhile.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Passes:
         self._passes: dict[Where, Pass] = {}
         self._seen: dict[Where, dict[int, float]] = {}  # who wants rows: when it was there last
         self._held: dict[Where, int] = {}  # passes in a row that waited for somebody
+        self._waited_s: dict[Where, float] = {}  # when the latest of them began
         self._loss: dict[Where, float] = {}  # of rows, as the reports on the latest pass showed it
         self._sent: dict[
             Where, tuple[int, dict[int, int]]
@@ -133,13 +135,18 @@ class Passes:
         return [found for found in begun if self._passes.get((found.session, found.sf)) is found]
 
     def _drop(self, where: Where) -> None:
-        for by_place in (self._passes, self._seen, self._held, self._loss, self._sent):
+        for by_place in (
+            self._passes, self._seen, self._held, self._waited_s, self._loss, self._sent,
+        ):  # fmt: skip
             by_place.pop(where, None)
 
     def waited_for(self, found: Pass) -> list[int]:
         """Who was there of late and did not say in time that it comes."""
+        where = found.session, found.sf
         since_s = found.begins_s - limits.PASS_HEARD_S
-        seen = self._seen.get((found.session, found.sf), {})
+        seen = self._seen.get(where, {})
+        if _margin_s(len(seen)) <= limits.REPORT_MARGIN_MIN_S:
+            since_s = max(since_s, self._waited_s.get(where, 0.0))
         return [one for one, at_s in seen.items() if at_s >= since_s and one not in found.coming]
 
     async def frame(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> Frame | None:
@@ -202,6 +209,7 @@ class Passes:
             self._held[where] = 0
             return rows
         self._held[where] = held + 1
+        self._waited_s[where] = found.begins_s
         return free
 
     def end(self, found: Pass) -> None:

@@ -97,6 +97,31 @@ def test_a_pass_waits_three_times_for_one_that_was_heard_and_did_not_say_that_it
     assert brought[-1] == round(_WHOLE / (1 - limits.LOSS)) + limits.EXTRA_ROWS
 
 
+def test_few_nodes_wait_once_for_one_that_is_not_heard_again() -> None:
+    desk, lacking = Desk(), dict.fromkeys((1, 2, 3), None)
+    desk.call(1, 2)
+    desk.call(3, comes=False)  # its answer was lost: it says nothing until its next report
+    assert desk.hold(dict(lacking)) == 0
+    desk.call(1, 2)
+    assert desk.hold(dict(lacking)) > _WHOLE
+
+
+def test_a_crowd_waits_three_times_for_one_that_is_not_heard_again() -> None:
+    crowd = list(range(1, 60))
+    desk, lacking = Desk(), dict.fromkeys([*crowd, 99], None)
+    desk.call(*crowd)
+    desk.call(99, comes=False)
+    (found,) = desk.passes._passes.values()
+    for _ in range(limits.PASSES_HELD_MAX):
+        (found,) = desk.passes._passes.values()
+        found.begins_s = desk.clock.now_s + 250
+        assert desk.hold(dict(lacking)) == 0
+        desk.call(*crowd)
+    (found,) = desk.passes._passes.values()
+    found.begins_s = desk.clock.now_s + 100
+    assert desk.hold(dict(lacking)) > _WHOLE
+
+
 def test_who_lacks_less_holds_back_only_what_it_lacks() -> None:
     desk = Desk()
     desk.call(1, 2)
