@@ -20,15 +20,14 @@ def begin(root: str) -> "tuple[str, bool]":
 
     ``root``: where `app` is mounted.
     """
+    # First of all: what hangs or raises before the program has a watchdog of its own would be silent for ever.
+    guard(WATCHDOG_MS)
     is_waking = finish(root)
     fs: "Any" = Mounted(root)
     found = Slots(fs)
     slot = found.starts
-    is_new = pending() >= 0
-    if is_new:  # MicroPython itself is on trial: what fails now is reset, and its bootloader goes back
-        guard(WATCHDOG_MS)
+    is_new = pending() >= 0  # MicroPython itself is on trial: when this start fails, its bootloader goes back
     if found.record[TRIAL] != NONE:
-        guard(WATCHDOG_MS)
         # A node sleeps only once a start has come to something. One that sleeps before that has crashed, as others do.
         if not is_waking or found.record[CRASHES]:
             slot = counted(found)

@@ -33,8 +33,9 @@ _ENTRY = "firmware.main"
 _STARTER = "firmware.starter"
 BOOT = "/boot"
 # A MicroPython that can not even run what chooses a slot (of another .mpy version) is reset: if it is on trial, its
-# bootloader goes back to the one before it. A program that does not even begin is reset while it, or MicroPython, is
-# on trial, so that it is counted; else the prompt of MicroPython answers whoever asks on the serial line.
+# bootloader goes back to the one before it. A program that does not even begin is reset at once while it, or
+# MicroPython, is on trial, so that it is counted; else the prompt of MicroPython answers whoever asks on the serial
+# line, until the watchdog, which runs from the first line of the starter on, has it begin again.
 _BOOT = """import gc
 import os
 import sys

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from boards.virtual.supervisor import VirtualBoard
+from flash_tools.images import build_app_image
 from gateway import campaign_reasons
 from gateway.campaign_rows import ROLLED_BACK
+from protocols.wire.messages import Readings
 from tests.firmware import test_update_on_board as on_board
+from tests.firmware.test_node_on_board import Station, state_image
 from tests.firmware.test_update_on_board import outcome, releases_said, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.firmware.test_node_on_board import Station
     from tests.firmware.test_update_on_board import Shop
 
 shop = on_board.shop
@@ -79,3 +82,25 @@ def test_it_is_given_up_after_three_starts_and_the_gateway_is_told_why(
 
     found = outcome(tmp_path, shop, shop.update(tree(tmp_path, change)), is_back)
     assert campaign_reasons.ending(found[1]) == (ROLLED_BACK, "crashed")
+
+
+_ONCE = "import machine\n\nif machine.reset_cause() != machine.WDT_RESET:\n    "
+
+
+@pytest.mark.parametrize("fault", ["hang(0)", "raise OSError(5)"])
+def test_a_start_that_comes_to_nothing_before_the_program_has_a_watchdog_is_tried_again(
+    fault: str, tmp_path: Path
+) -> None:
+    """No release is on trial: nobody but the watchdog brings this node back."""
+    root = tree(tmp_path, partial(_before, _HANG + _ONCE + fault + "\n\n"))
+    app = build_app_image(root, node_type="river").data
+    with VirtualBoard(
+        tmp_path / "board", app_image=app, state_image=state_image(), heap_size="164k", time_scale=60
+    ) as board:
+        station = Station(board)
+        if fault.startswith("raise"):  # its time passes no faster: nothing waits any more
+            board.wait("halted")
+            assert board.is_watched
+            return
+        station.until(lambda: bool(station.peer.of(Readings)), "it is at work")
+        assert board.counts["wdt"] == 1
