@@ -70,6 +70,13 @@ def test_words_of_another_kind_are_the_clients_mistake_and_change_nothing(tmp_pa
                 # The node of this world is in campaign 1 already: nothing that is well said is done, either.
                 assert status == 400, (word, junk, answer)
                 assert answer["error"]
+        for word, junk, told in (
+            ("air_share", 0, "0.001 to 0.25"),
+            ("halt_count", 0, "1 to 65535"),
+            ("zone", "x", "Asia"),
+        ):
+            _, answer = await to.change("campaign.add", {**wanted, word: junk}, ADMIN)
+            assert told in answer["error"]
         (release,) = wanted["releases"]
         for part in ("label", "record", "files"):
             for junk in JUNK:
