@@ -13,7 +13,6 @@ from firmware.sampling import Sampler
 from firmware.session import Identity
 from firmware.settings import Settings
 from protocols.wire.errors import DecodeError
-from protocols.wire.readings import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +120,7 @@ def equip(hal: "Hal", who: "Identity", is_safe: bool) -> "Equipment":
         of_type.derive,
     )
     _let_go(who.node_type)
+    forget("protocols.wire.schemas")
     return made
 
 
@@ -155,6 +155,8 @@ def _let_go(name: str) -> None:
 
 def checkers(of_type: "nodes.NodeType") -> "list[Any]":
     """The quality tests of each series; a node loads those that its type has."""
+    from protocols.wire.schemas import schema
+
     series = [one.name for one in schema(of_type.schema_id).series]
     forget("protocols.wire.registry_table")  # one table at a time
     if of_type.limits is not None and not of_type.limits:
@@ -167,6 +169,7 @@ def checkers(of_type: "nodes.NodeType") -> "list[Any]":
 def _tests(of_type: "nodes.NodeType") -> "list[Any]":
     from firmware.checking import Checker
     from protocols.wire import quality_limits
+    from protocols.wire.schemas import schema
 
     limits = of_type.limits or quality_limits.limits_of(schema(of_type.schema_id))
     for one in limits:

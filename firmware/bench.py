@@ -67,8 +67,11 @@ def tell(node: "Node", lane: int, seq: int) -> None:
     record = node.outbox.next_unacked(lane, seq - 1)
     if epoch is None or record is None or record.seq != seq:
         return
+    from firmware import telling
+
     if lane == EVENTS:
-        node.uplink.send_aside(records.event_message(node.outbox, record, epoch))
+        node.uplink.send_aside(telling.event_message(node.outbox, record, epoch))
     else:
-        message, _ = records.readings_message(node.outbox, record, epoch, lane, True, node.uplink.room)
+        message, _ = telling.readings_message(node.outbox, record, epoch, lane, True, node.uplink.room)
         node.uplink.send_aside(message)
+    telling.close()

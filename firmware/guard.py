@@ -34,8 +34,8 @@ _MOVED = X_HIGH | Y_HIGH | Z_HIGH
 class Guard:
     def __init__(self, i2c: "I2c") -> None:
         self._chip = chip = Lis3dh(i2c, 1, fifo=True, slow_filter=True)
-        chip.watch(1, X_HIGH, 2000, _DURATION_MS)  # until arm() knows better
-        chip.watch(2, _MOVED, 48, _DURATION_MS, filtered=True)
+        chip.wake_on(1, X_HIGH, 2000, _DURATION_MS)  # until arm() knows better
+        chip.wake_on(2, _MOVED, 48, _DURATION_MS, filtered=True)
         self._samples = array("h", bytes(6 * FIFO_DEPTH))
         self._drained = 0  # how many there were the last time there were any
         chip.adopt()

@@ -9,7 +9,6 @@ those the first hello of a join, which wears no flash: a gateway may be away for
 
 import gc
 
-from firmware import records
 from firmware.outbox import EVENTS, READINGS
 from protocols.wire.errors import WireError
 from protocols.wire.limits import MAX_BODY
@@ -236,20 +235,29 @@ class Uplink:
     def _message_of(self, lane: int, record: "Record") -> "Up":
         epoch = self.session.epoch
         assert epoch is not None
-        if lane == EVENTS:
-            return records.event_message(self.outbox, record, epoch)
-        # Alone once it was left out: it may be a later set of its batch that the gateway does not take, and on a bad
-        # line a short frame has the better chance.
-        alone = self._left_out > 0
+        from firmware import telling  # on the heap for this moment only
+
         try:
-            message, self.last = records.readings_message(self.outbox, record, epoch, lane, alone, self.room)
-        except MemoryError:
-            # What codes batches and its sets found no room between all else. A set alone needs little, and each one
-            # that is acknowledged makes some: a node that only tried again would starve on its own backlog.
-            gc.collect()
-            self.hal.log("no room to code a batch: set %d goes alone" % record.seq)
-            message, self.last = records.readings_message(self.outbox, record, epoch, lane, True, self.room)
-        return message
+            if lane == EVENTS:
+                return telling.event_message(self.outbox, record, epoch)
+            # Alone once it was left out: it may be a later set of its batch that the gateway does not take, and on a
+            # bad line a short frame has the better chance.
+            alone = self._left_out > 0
+            try:
+                message, self.last = telling.readings_message(
+                    self.outbox, record, epoch, lane, alone, self.room
+                )
+            except MemoryError:
+                # What codes batches and its sets found no room between all else. A set alone needs little, and each
+                # one that is acknowledged makes some: a node that only tried again would starve on its own backlog.
+                gc.collect()
+                self.hal.log("no room to code a batch: set %d goes alone" % record.seq)
+                message, self.last = telling.readings_message(
+                    self.outbox, record, epoch, lane, True, self.room
+                )
+            return message
+        finally:
+            telling.close()
 
     def write(self, frame: bytes) -> None:
         self.carrier.send(frame, True)

@@ -20,7 +20,7 @@ from flash_tools.errors import ReleaseError
 from flash_tools.images import slot_tree
 from flash_tools.naming import Names
 from flash_tools.release_book import BUNDLE, RECORD, Book, Payload, Release, write
-from flash_tools.signing import Signer
+from flash_tools.signing import Signer, leaf_of
 from protocols import delta as making
 from protocols import suit
 from protocols.wire import delta, manifest
@@ -179,6 +179,7 @@ def sign(book: Book, release: Release, signer: Signer) -> list[Path]:
             )
     if signer.kid.hex() in book.data["revoked"]:
         raise ReleaseError(f"key {signer.kid.hex()} is revoked: {book.data['revoked'][signer.kid.hex()]}")
+    _check_count(book, signer)
     if signer.left is not None and signer.left() < len(release.payloads):
         raise ReleaseError(
             f"the key has {signer.left()} signatures left, {release.label} needs {len(release.payloads)}: "
@@ -193,6 +194,25 @@ def sign(book: Book, release: Release, signer: Signer) -> list[Path]:
         write(path, envelope)
         written.append(path)
     return written
+
+
+def _check_count(book: Book, signer: Signer) -> None:
+    """A count from an older backup would let leaves sign twice. What they signed is here to be seen."""
+    if signer.used is None:
+        return
+    used = signer.used()
+    for path in sorted(book.folder.glob("*/[0-9]*/*.suit")):
+        try:
+            leaf = leaf_of(path.read_bytes(), signer.kid)
+        except OSError as error:
+            raise ReleaseError(f"{path}: {error.strerror}; it may have a signature of this key") from error
+        if leaf is not None and leaf >= used:
+            raise ReleaseError(
+                f"the count of key {signer.kid.hex()} says {used}, and {path} has its signature number {leaf + 1}: "
+                "the count is of an older backup, and a leaf that signs twice gives the key away. Restore the newest "
+                "count, or write a number into it that is surely higher than all signatures the key ever made; "
+                "who does not know one revokes the key"
+            )
 
 
 def check(book: Book, release: Release, *, signed: bool = True) -> Iterator[tuple[str, str]]:

@@ -44,7 +44,14 @@ def keygen(
     ] = 10,
     name: Annotated[str, typer.Option("--name", help="Whose it is, for people.")] = "",
 ) -> None:
-    """Make a key that signs releases; the next release tells nodes to trust it."""
+    """Make a key that signs releases; the next release tells nodes to trust it.
+
+    An hss-lms key has a second file, FILE.count: signatures it has made.
+    Back the count up after each signature, and never sign with a copy.
+    A key that comes out of a backup wants the newest count, or a number in
+    it that is surely higher than all signatures it ever made; who does not
+    know one revokes the key.
+    """
     if algorithm not in signing.ALGORITHMS:
         near = get_close_matches(algorithm, signing.ALGORITHMS, 1)
         hint = f". Did you mean {near[0]}?" if near else ""
@@ -189,7 +196,12 @@ def _build_micropython(
 @app.command()
 def sign(
     release: ReleaseArgument,
-    key: Annotated[Path, typer.Option("--key", help="The file of a private key.")],
+    key: Annotated[
+        Path,
+        typer.Option(
+            "--key", help="The file of a private key; of hss-lms with its newest FILE.count beside it."
+        ),
+    ],
     releases: BookOption = Path("releases"),
 ) -> None:
     """Sign the manifests of a release, one for each payload, with a key that nodes trust already."""

@@ -32,6 +32,7 @@ _PEM_HSS = "TIDEGATE HSS-LMS PRIVATE KEY"
 # Of an HSS/LMS tree: 2 ** height signatures.
 HEIGHTS = tuple(lms_sign.TYPES)
 _PRIVATE = 0o600
+_NONE_YET = b"0\n"  # in a count
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Signer:
     public: bytes
     sign: Callable[[bytes], bytes]
     left: Callable[[], int] | None = None  # signatures that it can still make; None: as many as one likes
+    used: Callable[[], int] | None = (
+        None  # leaves that have signed, as its count says; None: it has no leaves
+    )
 
     @property
     def kid(self) -> bytes:
@@ -50,8 +54,18 @@ def generate(
     path: Path, algorithm: str, height: int = 10, progress: Callable[[int], None] | None = None
 ) -> Signer:
     """A new key in a new file, readable by its owner alone."""
-    if path.exists() or count_file(path).exists():
-        raise ReleaseError(f"{path} exists, and a key is never replaced: choose another name")
+    counts = count_file(path)
+    if path.exists():
+        _forget_half(path)
+        raise ReleaseError(
+            f"{path} exists, and a key is never replaced: choose another name. If keygen was cut off after it made "
+            f"this one: tidegate release trust {path}"
+        )
+    # What a keygen that was cut off leaves says 0; any other count is of a key that is somewhere.
+    if counts.exists() and counts.read_bytes() != _NONE_YET:
+        raise ReleaseError(
+            f"{counts} is the count of a key that is not here, and is never replaced: choose another name"
+        )
     if algorithm == "es256":
         private = ec.generate_private_key(ec.SECP256R1())
         pem = private.private_bytes(
@@ -65,12 +79,14 @@ def generate(
         body = base64.b64encode(cbor2.dumps([1, name, seed, b"".join(lowest)], canonical=True)).decode()
         lines = "\n".join(textwrap.wrap(body, 64))
         pem = f"-----BEGIN {_PEM_HSS}-----\n{lines}\n-----END {_PEM_HSS}-----\n".encode()
-        _write_new(count_file(path), b"0\n")
+        _forget_half(counts)
+        if not counts.exists():
+            _put_new(counts, _NONE_YET)
     try:
-        _write_new(path, pem)
+        _put_new(path, pem)
     except ReleaseError:
         with suppress(OSError):
-            count_file(path).unlink()  # of a key that there is not
+            counts.unlink()  # of a key that there is not
         raise
     return load(path)
 
@@ -162,7 +178,20 @@ def _load_hss(path: Path, data: bytes) -> Signer:
         lms_sign.public_key(name, lowest),
         sign,
         lambda: len(lowest) - _count(path),
+        lambda: _count(path),
     )
+
+
+def leaf_of(envelope: bytes, kid: bytes) -> int | None:
+    """Which leaf of this HSS/LMS key signed it; None: none did."""
+    try:
+        block = cbor2.loads(cbor2.loads(cbor2.loads(envelope).value[2])[1])
+        protected, unprotected, _, signature = block.value
+        if cbor2.loads(protected) != {1: suit.HSS_LMS} or unprotected != {4: kid}:
+            return None
+        return int.from_bytes(signature[4:8], "big")  # behind the number of levels
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
 
 
 def left(path: Path) -> int | None:
@@ -219,11 +248,44 @@ def _write_new(path: Path, data: bytes) -> None:
         raise ReleaseError(f"{path}: {error.strerror}; nothing was written") from error
 
 
+def _put_new(path: Path, data: bytes) -> None:
+    """All of a new file or nothing, whenever it is cut off; never over one that is there."""
+    beside = _beside(path)
+    try:
+        _forget_half(path)
+        _write_new(beside, data)
+        _move_new(beside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise ReleaseError(f"{path}: {error.strerror}; nothing was written") from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
+
+
+def _forget_half(path: Path) -> None:
+    """What is beside a file after it was cut off: a part of it, or all of it under a second name."""
+    with suppress(FileNotFoundError):
+        _beside(path).unlink()
+
+
+def _move_new(beside: Path, path: Path) -> None:
+    try:
+        os.link(beside, path)
+        beside.unlink()
+    except PermissionError:  # FAT, as on a stick in a drawer, has no links
+        if path.exists():
+            raise
+        beside.rename(path)
+
+
 def _replace(path: Path, data: bytes) -> None:
     """Old or new, whole, over any loss of power, and durable on return."""
-    beside = path.with_name(path.name + ".new")
-    with suppress(FileNotFoundError):
-        beside.unlink()
+    beside = _beside(path)
+    _forget_half(path)
     _write_new(beside, data)
     beside.replace(path)
     _sync_folder(path.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway import campaign_limits as limits
 from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, ask
 from gateway.errors import CommandError
 
@@ -234,9 +236,16 @@ def _canary(text: str) -> int | float | list[str]:
 
 
 def _air(text: str) -> float:
-    if text.strip().endswith("s") and (seconds := _seconds("--air", text)) is not None:
-        return seconds / 3600
-    return _share("--air", text)
+    """As a share of each hour."""
+    is_seconds = text.strip().endswith("s")
+    share = _seconds("--air", text) / 3600 if is_seconds else _share("--air", text, 0)
+    low, high = limits.AIR_SHARE_MIN, limits.AIR_SHARE_MAX
+    if not low <= share <= high:
+        raise CommandError(
+            f"--air {text!r:.40} is not allowed. Allowed are {low:.1%} to {high:.0%}, or {math.ceil(low * 3600)}s to "
+            f"{high * 3600:.0f}s in each hour: without air nodes on the air would never get it."
+        )
+    return share
 
 
 def _seconds(option: str, text: str) -> int:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from gateway.errors import CommandError
 from protocols import delta as trees
 from protocols import suit
-from protocols.wire import delta, manifest
+from protocols.wire import delta, interpreter, manifest
 from protocols.wire import release as release_file
 from protocols.wire.errors import WireError
 
@@ -111,6 +111,12 @@ def checked_record(document: Any, where: str) -> dict[str, Any]:
         type(document.get(key)) is not kind for key, kind in wanted.items()
     ):
         raise CommandError(f"{where} is no record of a release: it must have {', '.join(wanted)}.")
+    if document["node_type"] == interpreter.NAME:
+        which = f"{interpreter.NAME}-{document['board']}/{document['sequence']}"
+        raise CommandError(
+            f"{where} is of MicroPython itself, which goes over a cable only, never on the air. A campaign takes "
+            f"releases of programs. Bring it to each node at a cable: tidegate node update {which:.80}"
+        )
     for payload in document["payloads"]:
         name = payload.get("name") if isinstance(payload, dict) else None
         if not isinstance(name, str) or not name.replace("-", "").isalnum() or len(name) > 40:

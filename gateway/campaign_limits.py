@@ -22,7 +22,8 @@ SESSION_JUMP_MAX = 4096
 
 # --- defaults and ranges -----------------------------------------------------------------------------
 # Of the air that the gateway may take for a campaign, at most: a radio that sends is deaf.
-AIR_SHARE_DEFAULT, AIR_SHARE_MAX = 0.05, 0.25
+# At least: less is a packet in some hours, and with nothing at all it would begin and never be over.
+AIR_SHARE_DEFAULT, AIR_SHARE_MIN, AIR_SHARE_MAX = 0.05, 0.001, 0.25
 HALT_SHARE_DEFAULT = 0.10
 HALT_COUNT_DEFAULT = 3
 PATIENCE_DEFAULT_S, PATIENCE_MIN_S, PATIENCE_MAX_S = 7 * 86_400, 60, 366 * 86_400

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from firmware import records
+from firmware import records, telling
 from firmware.outbox import READINGS
 from gateway.intervals import Intervals
 from hil_tests.sim_rig import SimRig
@@ -251,7 +251,7 @@ def test_a_frame_with_any_bit_wrong_is_refused(scene: Scene) -> None:
     kept = node.outbox.next_unacked(READINGS, seq - 1)
     assert kept is not None
     assert node.session.epoch is not None
-    measured, _ = records.readings_message(node.outbox, kept, node.session.epoch, READINGS, True, MAX_BODY)
+    measured, _ = telling.readings_message(node.outbox, kept, node.session.epoch, READINGS, True, MAX_BODY)
     fresh = [
         node.session.seal(measured),
         node.session.seal(messages.Event(9_999, 0, 1_790_000_000, 1, 1, messages.RAISED, 123, None)),

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 ADDRESS = 0x18  # 0x19 with SA0 high
 
-# Events of watch(): high is a value beyond the threshold in either direction, low one within it; any of those named, or
-# with AND all of them. With POSITION high and low are the directions instead: the one axis beyond the threshold.
+# Events of wake_on(): high is a value beyond the threshold in either direction, low one within it; any of those named,
+# or with AND all of them. With POSITION high and low are the directions instead: the one axis beyond the threshold.
 X_LOW = 0x01
 X_HIGH = 0x02
 Y_LOW = 0x04
@@ -82,7 +82,7 @@ class Lis3dh:
         self.errors = 0
         self.overruns = 0
 
-    def watch(
+    def wake_on(
         self, generator: int, events: int, threshold_mg: int, duration_ms: int, filtered: bool = False
     ) -> None:
         """Let generator 1 or 2 raise INT1 when ``events`` have held that long, until sources() is read.
@@ -157,7 +157,7 @@ class Lis3dh:
             return self._failed()
         return True
 
-    def check(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether the chip is still set up as it was: a dip of its supply would have erased that."""
         try:
             self.is_ready = self.is_ready and self._is_as_set()
@@ -167,7 +167,7 @@ class Lis3dh:
             self.errors += 1
         return self.is_ready
 
-    def sample(self, xyz: "list[int] | array[int]") -> bool:
+    def latest(self, xyz: "list[int] | array[int]") -> bool:
         """The latest sample, if there is a new one, in milli-g. Not for a chip whose FIFO is on."""
         if not self._is_up():
             return False

@@ -11,7 +11,6 @@ from collections import namedtuple
 from firmware.errors import SensorError
 from firmware.sensors.modbus_rtu import WRITE_SINGLE
 from protocols.wire.limits import MAX_VALUE
-from protocols.wire.readings import schema as schema_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ class Sonde:
         self._map = register_map
         self.count = len(register_map.channels)
         self.errors = 0
+        from protocols.wire.schemas import schema as schema_of  # on the heap for this moment only
+
         decimals = {series.name: series.decimals for series in schema_of(schema_id).series}
         self._factors = tuple(c.factor * 10 ** decimals[c.measurand] for c in register_map.channels)
         self._number = bytearray(4)

@@ -63,7 +63,7 @@ def compiled_tree(node_type: str, root: Path = ROOT) -> tuple[Path, int]:
         target.write_bytes(data)
     # The hardware is compiled as well: compiling it on the node would cost the heap that is measured. And its own names
     # are short ones, like the firmware's: on a chip it is C, and has none.
-    hardware_names = ("mpy_node", "mpy_bus", "mpy_air")
+    hardware_names = ("mpy_node", "mpy_bus", "mpy_uart", "mpy_air")
     texts = {
         name: Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in hardware_names
     }

@@ -5,8 +5,7 @@ other end of stdin and stdout: every question is one line, every answer two byte
 only passes when the node waits, so a week takes as long as its steps do.
 
     I <ms>      wait; the answer is what arrived on the link (at once, if something is there)
-    U <hex>     bytes to the sonde; no answer
-    R <ms>      wait for the sonde; the answer is what arrived
+    U, R        the sonde: mpy_uart.py
     T <hex>     bytes to the gateway; no answer
     P <name>    an input; the answer is a byte
     G, W        the I2C bus: mpy_bus.py
@@ -91,27 +90,6 @@ class Rtc:
             file.write(data)
 
 
-class Uart:
-    def __init__(self, ticks):
-        self._ticks = ticks
-        self._left = b""
-
-    def write(self, data):
-        tell(b"U " + hexlify(data))
-
-    def any(self):
-        return len(self._left)
-
-    def readinto(self, buffer):
-        if not self._left:
-            self._ticks.sleep_ms(10)
-            self._left = ask(b"R 10")
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-
 class Link:
     def __init__(self):
         self.arrived = b""
@@ -157,7 +135,6 @@ class Hal:
         self.clock = Clock(ticks, self._rtc)
         self.link = Link()
         self.lines = Lines()
-        self._uart = Uart(ticks)
         self._ticks = ticks
         self.state_fs = vfs.VfsLfs2(File(state))
 
@@ -168,7 +145,8 @@ class Hal:
         raise OSError(2)
 
     def uart(self, port, baud_rate):
-        return self._uart
+        # Like the bus: only on the heap of nodes that have a probe there.
+        return __import__("mpy_uart").Uart(tell, ask, self._ticks)
 
     def radio(self):
         return __import__("mpy_air").Port(ask, self._ticks)

@@ -26,7 +26,7 @@ def test_a_heap_too_full_to_code_a_batch_sends_the_backlog_set_by_set(
         tried.append(args)
         raise MemoryError
 
-    monkeypatch.setattr("firmware.records._add_followers", no_room)
+    monkeypatch.setattr("firmware.telling._add_followers", no_room)
     street.peer.deaf = False
     street.run(300)
     assert tried, "no batch was attempted"

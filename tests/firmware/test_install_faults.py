@@ -175,3 +175,12 @@ def test_what_is_kept_is_on_flash_before_a_rollback_resets(
     assert done == ["flush", "slots"]
     assert slots.Slots(hal._app).starts == 0
     assert pending.Pending(hal.state_fs).f[pending.OUTCOME] == outcomes.UNHEALTHY
+
+
+@pytest.mark.parametrize(
+    "record", [b"\2\xff\0\0\0\0\0\0", b"\0\2\0\0\0\0\0\0", b"\xff" * 8, b"\0\xff\0\0", b"\1" * 9]
+)
+def test_a_record_of_slots_that_there_are_not_is_none(yard: Yard, record: bytes) -> None:
+    """As another release may have left it: its check sum is good, and a start by it would find no folder."""
+    Document(yard.app(), "slots", slots.COPIES).save(record)
+    assert slots.Slots(yard.app()).record == [0, slots.NONE, 0, 0, 0]

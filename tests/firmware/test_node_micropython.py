@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from firmware.records import BATCH_SETS
+from firmware.telling import BATCH_SETS
 from protocols.wire.codes import TRACEBACK
 from protocols.wire.messages import Event, Ping, Readings, Status
 from tests.firmware.lockstep import HEAP, Lockstep, compiled_tree

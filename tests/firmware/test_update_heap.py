@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 LIMIT_K = 160
 # kB, where it is not the limit.
 MORE: Mapping[str, Mapping[str, int]] = {
-    "cover": {OFFER: 164, TRIAL: 164, ROLLBACK: 164},
-    "lift": {ORDINARY: 168, OFFER: 176, TRIAL: 176, ROLLBACK: 176},
+    "lift": {ORDINARY: 164},
 }
 QUICK = ("river", "cover")
 RARE = ("lift", "river_solar", "cover_gas", "cover_level")
@@ -27,7 +26,7 @@ RARE = ("lift", "river_solar", "cover_gas", "cover_level")
 
 def live(node_type: str, life: str, folder: Path) -> None:
     """A story to its end; an ordinary life of three hours has one of its own."""
-    more = MORE.get(node_type, MORE["cover"] if node_type.startswith("cover") else {})
+    more = MORE.get(node_type, {})
     heaps = {kind: more.get(kind, LIMIT_K) for kind in LIVES}
     wrong, used = lived(folder, node_type, life, heaps)
     for kind, held in used.items():

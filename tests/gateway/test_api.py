@@ -23,6 +23,7 @@ from gateway.campaign_files import read_folder
 from gateway.campaign_operations import CampaignOperations
 from gateway.errors import CommandError, ConfigError
 from gateway.operations import LOOKS, Operations
+from gateway.store_settings import StoreSettings
 from gateway.tokens import ADMIN, OPERATOR, VIEWER, Tokens
 from gateway.web import HttpServer
 from tests.certificates import authority, certificate
@@ -88,8 +89,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[Served]:
-    with desk(folder) as made:
+async def served(folder: Path, settings: StoreSettings | None = None) -> AsyncIterator[Served]:
+    with desk(folder, settings=settings) as made:
         tokens = Tokens(made.store, made.clock, random.Random(1).randbytes)
         operations = Operations(made.registry, made.commands, made.wishes, tokens)
         AlarmOperations(made.store, made.clock).serve(operations)

@@ -102,7 +102,11 @@ def test_it_is_paused_resumed_and_aborted_by_people_who_say_why(cli: Cli) -> Non
         ((*ADD, "--by", "aera"), "Did you mean area?"),
         ((*ADD, "--window", "25:00-3:00"), "Allowed is hh:mm-hh:mm, local time"),
         ((*ADD, "--zone", "Asia/Hangzou"), "Allowed is a name such as Asia/Shanghai"),
-        ((*ADD, "--air", "60%"), "Allowed are 0 to 0.25"),
+        ((*ADD, "--air", "60%"), "Allowed are 0.1% to 25%, or 4s to 900s in each hour"),
+        ((*ADD, "--air", "0s"), "Allowed are 0.1% to 25%, or 4s to 900s in each hour"),
+        ((*ADD, "--air", "0%"), "Allowed are 0.1% to 25%, or 4s to 900s in each hour"),
+        ((*ADD, "--air", "901s"), "Allowed are 0.1% to 25%, or 4s to 900s in each hour"),
+        ((*ADD, "--air", "5"), "Allowed is a share such as 10%"),
         ((*ADD, "--patience", "7"), "Allowed is 30min, 12h, 7d"),
         ((*ADD, "--halt-count", "0"), "Allowed are 1 to 65535"),
         ((*ADD, "--type", "rivr"), "Did you mean river?"),
@@ -140,6 +144,7 @@ HOSTILE = {
     "no whole payload": (lambda at: edit(at, payloads=[{"name": "from-0001", "base": 1}]), ("needs no base",)),
     "a record of nothing": (lambda at: (at / "release.json").write_text("[]"), ("no record of a release",)),
     "a record that is no JSON": (lambda at: (at / "release.json").write_text("{" * 9000), ("is not JSON",)),
+    "MicroPython itself": (lambda at: micropython(at), ("over a cable only", "node update micropython-virtual/2")),
     "a file without end": (lambda at: (at / "full.bin").write_bytes(bytes(1 << 21)), ("no file of a release is",)),
 }  # fmt: skip
 
@@ -158,6 +163,12 @@ def swap(one: Path, other: Path) -> None:
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     other.write_bytes(first)
+
+
+def micropython(folder: Path) -> None:
+    """As `tidegate release build --micropython` leaves it: one image, larger than any program."""
+    edit(folder, node_type="micropython", payloads=[{"name": "full", "base": None}])
+    (folder / "full.bin").write_bytes(bytes(1_500_000))
 
 
 def edit(folder: Path, **changes: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gateway import campaign_making as making
 from gateway import campaign_rows as rows
 from gateway.campaign_operations import CampaignOperations
-from gateway.campaign_talk import Way, air_s
+from gateway.campaign_talk import Frame, Pass, Way, air_s
 from gateway.store_settings import StoreSettings
 from protocols.wire import ota, outcomes, update
 from tests.gateway.campaign_world import AIR, CABLE, PLAN, World, release
@@ -384,3 +384,25 @@ def test_a_pass_is_called_for_when_there_is_air_for_its_rows(tmp_path: Path) -> 
 )
 def test_a_fragment_fits_what_carries_it(room: int, most: int, size: int) -> None:
     assert Way(False, room, most=most).fragment == size
+
+
+def test_each_row_of_a_broadcast_is_charged_to_its_campaign(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin(making.Choice(), PLAN, release(2, size=30_000))
+        charged = []
+        frame = world.engine.frame
+
+        async def watched(found: Pass) -> Frame | None:
+            budget, now_s = world.engine._budget(1), world.desk.clock.monotonic()
+            before_s = budget.left_s(now_s)
+            made = await frame(found)
+            if made is not None:
+                charged.append((before_s - budget.left_s(now_s), air_s(made.sf, len(made.command))))
+            return made
+
+        world.engine.frame = watched  # type: ignore[method-assign]
+        await world.live(100, AIR)
+        assert len(charged) > 20
+        assert [spent_s for spent_s, _ in charged] == pytest.approx([air for _, air in charged])
+
+    play(tmp_path, story, nodes=3)

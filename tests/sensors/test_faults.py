@@ -59,7 +59,7 @@ class Acceleration(Case):
         samples = [0] * 96
         if self.fifo:
             return self.driver.drain(samples) or None
-        return samples[:3] if self.driver.sample(samples) else None
+        return samples[:3] if self.driver.latest(samples) else None
 
 
 class Pressure(Case):

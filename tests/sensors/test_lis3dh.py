@@ -51,7 +51,7 @@ class Rig(I2cBench):
 
     def sample(self) -> list[int]:
         xyz = [0, 0, 0]
-        assert self.driver.sample(xyz), "nothing new"
+        assert self.driver.latest(xyz), "nothing new"
         return xyz
 
 
@@ -78,7 +78,7 @@ def test_output_registers_mean_what_the_application_note_says(low: int, high: in
     driver = Lis3dh(Wire({0x27: bytes((0x0F, low, high, 0, 0, low, high))}), 100)
     driver.is_ready = True
     xyz = [1, 1, 1]
-    assert driver.sample(xyz)
+    assert driver.latest(xyz)
     assert xyz == [mg, 0, mg]
 
 
@@ -102,7 +102,7 @@ def test_samples_come_at_the_rate_within_the_tolerance_of_the_chip() -> None:
     new = 0
     while rig.t_s < 10:
         rig.pass_s(0.001)
-        new += rig.driver.sample(xyz)
+        new += rig.driver.latest(xyz)
     assert 985 <= new <= 1015
     assert rig.driver.errors == 0
 
@@ -183,7 +183,7 @@ def tilted(degrees: float) -> tuple[float, float, float]:
 )
 def test_a_tilt_that_lasts_raises_the_pin_and_holds_it_until_it_is_asked(degrees: float, rises: bool) -> None:
     rig = Rig()
-    rig.driver.watch(1, X_HIGH | Y_HIGH, 259, 3000)
+    rig.driver.wake_on(1, X_HIGH | Y_HIGH, 259, 3000)
     assert rig.driver.start()
     rig.pass_s(10)
     rig.turn(*tilted(degrees))
@@ -211,7 +211,7 @@ def test_a_shake_shorter_than_the_duration_raises_nothing() -> None:
     chip = Chip(felt, address=0x19, seed=3)
     rig.bus.attach(chip, rig.clock)
     driver = Lis3dh(rig.i2c, 50, address=0x19)
-    driver.watch(1, X_HIGH | Y_HIGH, 250, 2000)
+    driver.wake_on(1, X_HIGH | Y_HIGH, 250, 2000)
     driver.start()
     for length_s, expected in ((1.8, 0), (2.3, 1)):
         shake["until_s"] = rig.t_s + length_s
@@ -222,7 +222,7 @@ def test_a_shake_shorter_than_the_duration_raises_nothing() -> None:
 def test_behind_the_filter_gravity_does_not_count_and_motion_does() -> None:
     rig = Rig(rate_hz=50)
     rig.pose = tilted(60)
-    rig.driver.watch(1, X_HIGH | Y_HIGH | Z_HIGH, 64, 0, filtered=True)
+    rig.driver.wake_on(1, X_HIGH | Y_HIGH | Z_HIGH, 64, 0, filtered=True)
     rig.driver.start()
     rig.pass_s(5)
     assert rig.rises == []
@@ -248,7 +248,7 @@ def test_the_orientation_logic_knows_the_six_directions(
 ) -> None:
     rig = Rig()
     rig.pose = pose
-    rig.driver.watch(2, POSITION | 0x3F, 560, 0)
+    rig.driver.wake_on(2, POSITION | 0x3F, 560, 0)
     rig.driver.start()
     rig.pass_s(1)
     found = rig.driver.sources() >> 8
@@ -260,7 +260,7 @@ def test_the_orientation_logic_knows_the_six_directions(
 
 def test_movement_is_told_once_when_another_direction_is_reached() -> None:
     rig = Rig()
-    rig.driver.watch(1, MOVEMENT | 0x3F, 560, 0)
+    rig.driver.wake_on(1, MOVEMENT | 0x3F, 560, 0)
     rig.driver.start()
     rig.pass_s(1)
     rig.driver.sources()
@@ -275,7 +275,7 @@ def test_movement_is_told_once_when_another_direction_is_reached() -> None:
 
 def test_free_fall_is_all_axes_low_at_once() -> None:
     rig = Rig(rate_hz=100)
-    rig.driver.watch(1, AND | X_LOW | Y_LOW | Z_LOW, 350, 30)
+    rig.driver.wake_on(1, AND | X_LOW | Y_LOW | Z_LOW, 350, 30)
     rig.driver.start()
     rig.pass_s(1)
     rig.turn(0, 0, 0.1)
@@ -287,7 +287,7 @@ def test_free_fall_is_all_axes_low_at_once() -> None:
 
 def test_4d_ignores_the_z_axis() -> None:
     rig = Rig()
-    rig.driver.watch(1, POSITION | 0x3F, 560, 0)
+    rig.driver.wake_on(1, POSITION | 0x3F, 560, 0)
     rig.driver.start()
     rig.i2c.writeto_mem(0x18, 0x24, bytes((0x08 | 0x04,)))
     rig.driver.sources()
@@ -303,8 +303,8 @@ def test_4d_ignores_the_z_axis() -> None:
 
 def test_years_of_lying_still_cost_nothing_and_the_end_of_stillness_is_seen() -> None:
     rig = Rig()
-    rig.driver.watch(1, X_HIGH | Y_HIGH, 259, 2000)
-    rig.driver.watch(2, POSITION | Z_LOW, 560, 0)
+    rig.driver.wake_on(1, X_HIGH | Y_HIGH, 259, 2000)
+    rig.driver.wake_on(2, POSITION | Z_LOW, 560, 0)
     rig.driver.start()
     rig.pass_s(60)
     before = rig.chip.samples
@@ -341,7 +341,7 @@ def test_skipping_and_computing_every_sample_give_the_same_interrupts() -> None:
         driver = Lis3dh(bench.i2c, 10)
         found: list[float] = []
         chip.int1.connect(lambda level: found.append(bench.t_s) if level else None)
-        driver.watch(1, X_HIGH | Y_HIGH, 259, 2000)
+        driver.wake_on(1, X_HIGH | Y_HIGH, 259, 2000)
         driver.start()
         for _ in range(200):
             bench.pass_s(5)
@@ -356,16 +356,16 @@ def test_skipping_and_computing_every_sample_give_the_same_interrupts() -> None:
 
 def test_a_wake_finds_what_was_latched_and_a_chip_that_is_set_up_is_left_alone() -> None:
     rig = Rig()
-    rig.driver.watch(1, X_HIGH | Y_HIGH, 259, 1000)
+    rig.driver.wake_on(1, X_HIGH | Y_HIGH, 259, 1000)
     rig.driver.start()
     rig.turn(*tilted(30))
     rig.pass_s(3)
     again = Lis3dh(rig.i2c, 10)
-    again.watch(1, X_HIGH | Y_HIGH, 259, 1000)
+    again.wake_on(1, X_HIGH | Y_HIGH, 259, 1000)
     assert again.start()
     assert again.sources() == ACTIVE | X_HIGH
     other = Lis3dh(rig.i2c, 10)
-    other.watch(1, X_HIGH | Y_HIGH, 500, 1000)
+    other.wake_on(1, X_HIGH | Y_HIGH, 500, 1000)
     assert other.start(), "another setting is written"
     rig.pass_s(3)
     assert other.sources() == ACTIVE | X_HIGH
@@ -375,12 +375,12 @@ def test_a_dip_of_the_supply_is_noticed_and_mended() -> None:
     rig = Rig()
     rig.driver.start()
     rig.chip._power_on()
-    assert not rig.driver.check()
+    assert not rig.driver.is_intact()
     xyz = [0, 0, 0]
-    rig.driver.sample(xyz)
+    rig.driver.latest(xyz)
     rig.pass_s(0.3)
-    assert rig.driver.sample(xyz)
-    assert rig.driver.check()
+    assert rig.driver.latest(xyz)
+    assert rig.driver.is_intact()
     assert rig.driver.errors == 1
 
 
@@ -390,13 +390,13 @@ def test_a_value_that_never_changes_is_a_chip_that_has_stopped() -> None:
     rig.chip.fault = "frozen"
     for _ in range(STOPPED_AFTER + 2):
         rig.pass_s(0.2)
-        rig.driver.sample([0, 0, 0])
+        rig.driver.latest([0, 0, 0])
     assert rig.driver.errors >= 1
     rig.chip.fault = None
     errors = rig.driver.errors
     for _ in range(3 * STOPPED_AFTER):
         rig.pass_s(0.2)
-        rig.driver.sample([0, 0, 0])
+        rig.driver.latest([0, 0, 0])
     assert rig.driver.errors == errors
 
 

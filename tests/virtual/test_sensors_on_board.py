@@ -42,7 +42,7 @@ MAIN = f"""
 
     def cycle():
         time.sleep_ms(50)
-        found = lis.sample(xyz) and abs(xyz[2] - 1000) < 20, drained.drain(samples) > 0, bmp.pressure() is not None
+        found = lis.latest(xyz) and abs(xyz[2] - 1000) < 20, drained.drain(samples) > 0, bmp.pressure() is not None
         return tuple(int(one) for one in found)
 
     def cycles(count):
@@ -94,7 +94,7 @@ WATCH = f"""
     hal = Board()
     hal.configure("virtual")
     driver = Lis3dh(hal.i2c("sensors"), 10, low_power=True)
-    driver.watch(1, X_HIGH | Y_HIGH, 259, 3000)
+    driver.wake_on(1, X_HIGH | Y_HIGH, 259, 3000)
     print(hal.wake, driver.start(), driver.sources())
     if hal.wake != 2:
         hal.deep_sleep(3600000, ("motion",))

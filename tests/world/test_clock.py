@@ -1,6 +1,7 @@
 """The virtual clock: time jumps, order holds, a dead world is an error."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -56,3 +57,14 @@ def test_blocking_calls_run_inline() -> None:
             await loop.run_in_executor(executor, lambda: 1 // 0)
 
     clock.run(world())
+
+
+def test_what_goes_to_a_thread_is_done_in_no_virtual_time() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert await asyncio.to_thread(threading.get_ident) == threading.get_ident()
+        assert loop.time() == 0.0
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(lambda: 1 // 0)
+
+    clock.run(scenario())

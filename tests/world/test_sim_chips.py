@@ -64,7 +64,7 @@ def test_the_accelerometer_wakes_a_sleeping_station_by_itself_and_few_steps_pass
         hal = station.hal
         assert hal is not None
         driver = Lis3dh(hal.i2c("sensors"), 1, low_power=True)
-        driver.watch(1, X_HIGH, 259, 4000)
+        driver.wake_on(1, X_HIGH, 259, 4000)
         driver.start()
         found.append((hal.wake, driver.sources()))
 
