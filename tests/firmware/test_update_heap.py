@@ -44,7 +44,15 @@ def test_each_life_fits_its_heap(node_type: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("node_type", QUICK + RARE)
-@pytest.mark.parametrize("life", [ORDINARY, TRIAL, ROLLBACK])
+@pytest.mark.parametrize(
+    ("node_type", "life"),
+    [
+        (node_type, life)
+        for life in (ORDINARY, TRIAL, ROLLBACK)
+        for node_type in QUICK + RARE
+        # Their gas and level sensors are not played here: no release of theirs is found healthy, and each is ROLLBACK.
+        if (life, node_type) not in ((TRIAL, "cover_gas"), (TRIAL, "cover_level"))
+    ],
+)
 def test_each_life_of_all_types_fits_its_heap(node_type: str, life: str, tmp_path: Path) -> None:
     live(node_type, life, tmp_path)
