@@ -21,7 +21,7 @@ SCHEMA_ID = 3  # river9: river8 and the supply voltage
 
 def sensors(hal: "Hal", watch: "Watch | None") -> "Sequence[Sensor]":
     """In the order of the schema."""
-    return tuple(river_station.sensors(hal, watch)) + (Supply(hal),)
+    return river_station.sonde(hal, SCHEMA_ID), Supply(hal)
 
 
 NODE_TYPE = NodeType(

@@ -20,8 +20,13 @@ SCHEMA_ID = 1  # river8
 
 def sensors(hal: "Hal", watch: "Watch | None") -> "Sequence[Sensor]":
     """In the order of the schema."""
+    return (sonde(hal, SCHEMA_ID),)
+
+
+def sonde(hal: "Hal", schema_id: int) -> Sonde:
+    """As that schema has its readings: the image of a node type knows no other."""
     master = Master(hal.uart("rs485", REGISTER_MAP.baud_rate), hal.clock, REGISTER_MAP.baud_rate)
-    return (Sonde(master, REGISTER_MAP, SCHEMA_ID),)
+    return Sonde(master, REGISTER_MAP, schema_id)
 
 
 NODE_TYPE = NodeType(

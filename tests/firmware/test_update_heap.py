@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 LIMIT_K = 160
 # kB, where it is not the limit.
 MORE: Mapping[str, Mapping[str, int]] = {
-    "lift": {ORDINARY: 164},
+    "lift": {ROLLBACK: 168},
+    "cover_gas": {TRIAL: 164, ROLLBACK: 164},
+    "cover_level": {TRIAL: 164, ROLLBACK: 164},
 }
 QUICK = ("river", "cover")
 RARE = ("lift", "river_solar", "cover_gas", "cover_level")
@@ -42,7 +44,15 @@ def test_each_life_fits_its_heap(node_type: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("node_type", QUICK + RARE)
-@pytest.mark.parametrize("life", [ORDINARY, TRIAL, ROLLBACK])
+@pytest.mark.parametrize(
+    ("node_type", "life"),
+    [
+        (node_type, life)
+        for life in (ORDINARY, TRIAL, ROLLBACK)
+        for node_type in QUICK + RARE
+        # Their gas and level sensors are not played here: no release of theirs is found healthy, and each is ROLLBACK.
+        if (life, node_type) not in ((TRIAL, "cover_gas"), (TRIAL, "cover_level"))
+    ],
+)
 def test_each_life_of_all_types_fits_its_heap(node_type: str, life: str, tmp_path: Path) -> None:
     live(node_type, life, tmp_path)
