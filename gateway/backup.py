@@ -254,6 +254,11 @@ def _unpack(file: Path, tar: tarfile.TarFile, manifest: Manifest, new: Path, on_
             on_step(done, member.size)
         stream.flush()
         os.fsync(stream.fileno())
+    # To the end, where the check sum of all of it stands: it covers what has no digest, too.
+    stream_of_all = tar.fileobj
+    assert stream_of_all is not None  # it is open
+    while stream_of_all.read(_CHUNK):
+        pass
     if digest.hexdigest() != manifest.sha256[DATABASE]:
         raise GatewayError(f"{file}: its {DATABASE} is not what its {MANIFEST} says: altered, or damaged.")
 

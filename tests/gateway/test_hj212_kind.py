@@ -126,7 +126,7 @@ def test_confirmed_rows_are_forgotten_in_time_and_those_due_are_not(tmp_path: Pa
         assert rows == [("b",)]
 
 
-def test_rows_of_a_site_that_is_reported_no_longer_are_given_up(tmp_path: Path) -> None:
+def test_rows_of_a_site_that_is_reported_no_longer_are_put_aside(tmp_path: Path) -> None:
     with desk(tmp_path) as office:
         now_ms = office.clock.unix_ms()
         marked(office, "province", [Key("gone", "2051", now_ms), Key("lishui-3", "2051", now_ms)], now_ms)
@@ -139,8 +139,7 @@ def test_rows_of_a_site_that_is_reported_no_longer_are_given_up(tmp_path: Path) 
             await asyncio.gather(running, return_exceptions=True)
 
         asyncio.run(start())
-        rows = office.store._connection.execute("SELECT site FROM report_row").fetchall()
-        assert rows == [("lishui-3",)]
+        assert office.store.read(lambda c: report_rows.sites_aside(c, "province")) == ["gone"]
 
 
 def test_a_key_of_sm4_is_read_once_and_what_is_none_is_told(tmp_path: Path) -> None:
