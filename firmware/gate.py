@@ -1,10 +1,10 @@
 """Whether a release that is on trial may stay. Loaded for each look and let go of; the release judges itself.
 
-It may once everything was measured that is fitted (unless some of it or all was silent before, too), the heap is sane,
-and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it measures
-again and again and does not sleep. For the answer there are days: a gateway may be away, and nobody is helped by a node
-that goes back for that. So its absence alone ends a trial only after SILENT_S and SILENT_TRIES frames. What hangs or
-takes the node down is counted by the starter.
+It may once everything was measured that is fitted (unless some of it or all was silent before, too), heap and step time
+are sane, and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it
+measures again and again and does not sleep. For the answer there are days: a gateway may be away, and nobody is helped
+by a node that goes back for that. So its absence alone ends a trial only after SILENT_S and SILENT_TRIES frames. What
+hangs or takes the node down is counted by the starter.
 """
 
 import gc
@@ -48,13 +48,19 @@ SILENT_S = 72 * 3600
 SILENT_TRIES = 20
 # After a collection: what joining and coding a batch take is more than this, and fails by itself if it is not there.
 HEAP_MIN = 2048
+# Of one step. It takes well under 2 s, an outbox that is made anew some 6 s (a hundred blocks erased); what takes more
+# than this answers nobody meanwhile, and is on its way to the watchdog (60 s).
+STEP_MAX_MS = 20000
 # Between two looks.
 PAUSE_S = 10
 _HOUR_S = 3600
 
 
-def look(node: "Node") -> int:
-    """The uptime at which to look again; -1 when the trial has ended well. One that ends badly ends with a reset."""
+def look(node: "Node", slowest_ms: int) -> int:
+    """The uptime at which to look again; -1 when the trial has ended well. One that ends badly ends with a reset.
+
+    ``slowest_ms``: what the slowest step since the last look took.
+    """
     gc.collect()
     pending = Pending(node.hal.state_fs)
     f = pending.f
@@ -65,7 +71,7 @@ def look(node: "Node") -> int:
     uptime_s = node.hal.clock.uptime_s()
     if node.has_measured and f[SLOT] < PLACES:  # in this life: power may fail often in 72 hours
         slots.Slots(node.hal.program()[0]).came_to_something()
-    if not f[FLAGS] & HEALTHY and _is_healthy(node, f[FLAGS]):
+    if not f[FLAGS] & HEALTHY and slowest_ms <= STEP_MAX_MS and _is_healthy(node, f[FLAGS]):
         _trial(node, pending).came_to_something()
         f[FLAGS] |= HEALTHY
         pending.save()

@@ -29,6 +29,7 @@ class Life:
         self._failures = 0  # failed steps in a row
         self._trials: "Trials | None" = None
         self.look_at_s = -1  # uptime, while this release is on trial
+        self._slowest_ms = 0  # of the steps since that look
 
     def begin(self) -> "Node":
         """Make the node. NoIdentity, WrongFirmware: it can not be one. StartFailed: any other fault; it is counted."""
@@ -67,8 +68,11 @@ class Life:
     def step(self) -> int:
         """One step of the node; milliseconds to the next."""
         node = self.node
+        clock = self._hal.clock
         try:
+            begun_ms = clock.ticks_ms()
             wait_ms = node.step()
+            self._slowest_ms = max(self._slowest_ms, clock.ticks_diff(clock.ticks_ms(), begun_ms))
             self._failures = 0
             if self._trials is not None and node.has_measured:
                 self._trials.succeeded(node)
@@ -80,8 +84,9 @@ class Life:
             if 0 <= self.look_at_s <= uptime_s and (self._trials is None or uptime_s >= 3600):
                 from firmware import gate
 
-                self.look_at_s = gate.look(node)
+                self.look_at_s = gate.look(node, self._slowest_ms)
                 gate.close()
+                self._slowest_ms = 0
                 return 0  # there may be more to look at before it sleeps
             if node.nap is not None and self._trials is None:
                 node.nap.look(node)  # does not return if the node sleeps

@@ -210,7 +210,7 @@ class Chip:
             news.started(node)
         while is_on_trial:
             hal.clock.seconds += 1800
-            is_on_trial = gate.look(node) >= 0
+            is_on_trial = gate.look(node, 0) >= 0
         self.events = node.outbox.events
         phase = pending.Pending(hal.state_fs).f[pending.PHASE]
         return phase == pending.NOTHING

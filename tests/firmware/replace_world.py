@@ -156,7 +156,7 @@ class Chip:
             news.started(node)
         while is_on_trial:
             hal.clock.seconds += 1800
-            is_on_trial = gate.look(node) >= 0
+            is_on_trial = gate.look(node, 0) >= 0
         self.events = node.outbox.events
         self.phase = pending.Pending(hal.state_fs).f[pending.PHASE]
         if self.phase == pending.FILLING:

@@ -56,11 +56,11 @@ class Trial:
         node.health.frames_sent = 0
         return node
 
-    def pass_hours(self, node: Any, hours: int, frames: int = 0) -> bool:
+    def pass_hours(self, node: Any, hours: int, frames: int = 0, slowest_ms: int = 0) -> bool:
         """Whether it was rolled back in these."""
         for _ in range(hours):
             try:
-                gate.look(node)
+                gate.look(node, slowest_ms)
             except world.Reset:
                 return True
             node.hal.clock.seconds += 3600
@@ -99,8 +99,8 @@ def test_a_gateway_that_is_off_for_a_day_ends_nothing() -> None:
     node = trial.start()
     assert not trial.pass_hours(node, 24, frames=20)
     node.uplink.must_hello = False
-    gate.look(node)
-    assert gate.look(node) == -1
+    gate.look(node, 0)
+    assert gate.look(node, 0) == -1
     assert trial.record[:2] == [1, slots.NONE]
     assert [cbor.loads(event)[4] for event in node.outbox.events] == [[SEQUENCE, outcomes.INSTALLED]]
 
@@ -128,7 +128,7 @@ def test_they_are_counted_over_deep_sleep_and_when_it_forgets() -> None:
     assert 72 <= trial.hours <= 74
 
 
-@pytest.mark.parametrize("fault", ["mute", "partly", "heap", "unmeasured"])
+@pytest.mark.parametrize("fault", ["mute", "partly", "heap", "slow", "unmeasured"])
 def test_what_is_not_healthy_in_an_hour_is_rolled_back(fault: str) -> None:
     trial = Trial()
     node = trial.start()
@@ -139,9 +139,9 @@ def test_what_is_not_healthy_in_an_hour_is_rolled_back(fault: str) -> None:
         node.sampler.unfitted = list
     elif fault == "heap":
         node.health.heap_free_min = gate.HEAP_MIN - 1
-    else:
+    elif fault == "unmeasured":
         node.has_measured = False
-    assert trial.pass_hours(node, 5)
+    assert trial.pass_hours(node, 5, slowest_ms=gate.STEP_MAX_MS + (fault == "slow"))
     assert (trial.hours, trial.outcome) == (1, outcomes.UNHEALTHY)
     assert node.asked, "it measured again and again"
 
@@ -166,7 +166,7 @@ def test_sensors_that_were_silent_before_may_be_silent_after_it(
     node = trial.start()
     node.uplink.must_hello = False
     node.sampler.values = values
-    gate.look(node)
+    gate.look(node, 0)
     assert trial.record[:2] == ([1, slots.NONE] if is_kept else [0, 1])
 
 

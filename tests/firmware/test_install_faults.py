@@ -167,11 +167,11 @@ def test_what_is_kept_is_on_flash_before_a_rollback_resets(
     save = slots.Slots.save
     monkeypatch.setattr(slots.Slots, "save", lambda *words: (done.append("slots"), save(*words)))
     hal.clock.seconds = gate.HEALTHY_S - 1
-    gate.look(node)
+    gate.look(node, 0)
     assert not done
     hal.clock.seconds = gate.HEALTHY_S
     with pytest.raises(Reset):
-        gate.look(node)
+        gate.look(node, 0)
     assert done == ["flush", "slots"]
     assert slots.Slots(hal._app).starts == 0
     assert pending.Pending(hal.state_fs).f[pending.OUTCOME] == outcomes.UNHEALTHY
