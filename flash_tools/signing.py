@@ -41,9 +41,7 @@ class Signer:
     public: bytes
     sign: Callable[[bytes], bytes]
     left: Callable[[], int] | None = None  # signatures that it can still make; None: as many as one likes
-    used: Callable[[], int] | None = (
-        None  # leaves that have signed, as its count says; None: it has no leaves
-    )
+    used: Callable[[], int] | None = None  # leaves that have signed, by its count; None: it has no leaves
 
     @property
     def kid(self) -> bytes:

@@ -58,14 +58,11 @@ class Updating:
         self._monotonic = monotonic
         self._moved = moved
         self._session = 0
-        self._awaited_end = (
-            0,
-            False,
-        )  # of which release event 24 is looked for, and whether it is a MicroPython
+        # Of which release event 24 is looked for, and whether it is a MicroPython.
+        self._awaited_end = (0, False)
         self._has_begun = False
-        self._earlier: set[tuple[int | None, int]] = (
-            set()
-        )  # records that waited for a gateway before this began
+        # Records that waited for a gateway before this began.
+        self._earlier: set[tuple[int | None, int]] = set()
         self._ended: list[int] = []  # outcomes
 
     def bring(self, release: Release) -> Told:

@@ -38,9 +38,8 @@ class Passes:
         self._held: dict[Where, int] = {}  # passes in a row that waited for somebody
         self._waited_s: dict[Where, float] = {}  # when the latest of them began
         self._loss: dict[Where, float] = {}  # of rows, as the reports on the latest pass showed it
-        self._sent: dict[
-            Where, tuple[int, dict[int, int]]
-        ] = {}  # in it, and what those who came lacked before
+        # Rows of it, and what those who came to it lacked before.
+        self._sent: dict[Where, tuple[int, dict[int, int]]] = {}
         self.channel_of: Callable[[int, int], int] = lambda sf, freq_hz: freq_hz
         """Where to broadcast at a spreading factor, for nodes that were heard on a channel."""
         self.air_wait_s: Callable[[int, float], float] = lambda session, seconds: 0.0

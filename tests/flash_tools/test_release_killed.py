@@ -86,24 +86,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("what", COMMANDS)
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(None, marks=pytest.mark.soak, id="all")])
 @pytest.mark.usefixtures("quick")
 def test_a_kill_leaves_nothing_half_and_the_same_command_finishes(
-    what: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill_and_finish(what, made, tmp_path, monkeypatch, KILLS)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("what", COMMANDS)
-@pytest.mark.usefixtures("quick")
-def test_a_kill_at_each_moment(
-    what: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill_and_finish(what, made, tmp_path, monkeypatch, None)
-
-
-def kill_and_finish(
-    what: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int | None
+    what: str, kills: int | None, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = COMMANDS[what]
 

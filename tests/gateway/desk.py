@@ -21,6 +21,15 @@ KEYS = NodeKeys(bytes(range(16)), bytes(range(8)))
 MASTER_KEY = bytes(32)
 
 
+def stopped_gateway(folder: Path, config: str) -> None:
+    """Files of a gateway that does not run: its configuration, a master key as [keys] names it, and no data yet."""
+    (folder / "gateway.toml").write_text(config, encoding="utf-8")
+    key = folder / "master.key"
+    key.write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
+    key.chmod(0o600)
+    (folder / "data").mkdir(mode=0o700)
+
+
 class HandClock:
     """Time stands still until the test moves it."""
 

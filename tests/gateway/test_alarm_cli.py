@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import tidegate
 from protocols.wire.messages import CLEARED, RAISED
 from tests.gateway.alarm_bench import NODE, OTHER, SILENT, TILTED, Bench
-from tests.gateway.desk import MASTER_KEY, HandClock, desk
+from tests.gateway.desk import HandClock, desk, stopped_gateway
 
 CONFIG = """
 [gateway]
@@ -43,10 +43,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """A gateway that does not run, with a stolen cover, a silent node, and one that is over."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    Path("gateway.toml").write_text(CONFIG, encoding="utf-8")
-    Path("master.key").write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
-    Path("master.key").chmod(0o600)
-    Path("data").mkdir(mode=0o700)
+    stopped_gateway(Path(), CONFIG)
 
     async def happen() -> None:
         with desk(Path("data"), HandClock()) as made:

@@ -17,7 +17,7 @@ from gateway import campaign_rows as rows
 from gateway.errors import CommandError
 from protocols.wire import outcomes
 from tests.gateway.campaign_world import PLAN, World
-from tests.gateway.desk import MASTER_KEY, HandClock, desk
+from tests.gateway.desk import HandClock, desk, stopped_gateway
 from tests.gateway.release_files import write_release
 
 CONFIG = """
@@ -35,10 +35,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """A gateway that does not run, with twelve river stations and a signed release beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    Path("gateway.toml").write_text(CONFIG, encoding="utf-8")
-    Path("master.key").write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
-    Path("master.key").chmod(0o600)
-    Path("data").mkdir(mode=0o700)
+    stopped_gateway(Path(), CONFIG)
     write_release(Path("releases"))
 
     async def enrol() -> None:
@@ -210,10 +207,7 @@ def test_a_report_has_every_node_with_its_codes_and_what_to_do(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    Path("gateway.toml").write_text(CONFIG, encoding="utf-8")
-    Path("master.key").write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
-    Path("master.key").chmod(0o600)
-    Path("data").mkdir(mode=0o700)
+    stopped_gateway(Path(), CONFIG)
     asyncio.run(happen())
 
     def cli(*words: str) -> Result:

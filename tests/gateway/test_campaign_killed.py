@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tidegate
-from tests.gateway.desk import MASTER_KEY, HandClock, desk
+from tests.gateway.desk import HandClock, desk, stopped_gateway
 from tests.gateway.release_files import write_release
 from tests.gateway.test_campaign_cli import ADD, CONFIG
 from tests.killing import kill_before, moments, steps_of
@@ -38,10 +38,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     made = tmp_path / "made"
     made.mkdir()
     monkeypatch.chdir(made)
-    Path("gateway.toml").write_text(CONFIG, encoding="utf-8")
-    Path("master.key").write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
-    Path("master.key").chmod(0o600)
-    Path("data").mkdir(mode=0o700)
+    stopped_gateway(Path(), CONFIG)
     write_release(Path("releases"))
 
     async def enrol() -> None:

@@ -16,7 +16,7 @@ from gateway import campaign_skip
 from gateway.campaign_limits import TRIAL_PATIENCE_S
 from protocols.wire import ota, outcomes
 from tests.gateway.campaign_world import PLAN, World
-from tests.gateway.desk import MASTER_KEY, HandClock, desk
+from tests.gateway.desk import HandClock, desk, stopped_gateway
 from tests.gateway.test_campaign_cli import CONFIG, lines, told_of
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ async def wait(world: World, seconds: int) -> None:
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    Path("gateway.toml").write_text(CONFIG, encoding="utf-8")
-    Path("master.key").write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
-    Path("master.key").chmod(0o600)
-    Path("data").mkdir(mode=0o700)
+    stopped_gateway(Path(), CONFIG)
     return lambda *words: CliRunner().invoke(tidegate.app, ["campaign", *words])
 
 

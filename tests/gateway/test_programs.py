@@ -17,7 +17,7 @@ from gateway.daemon import EXTRA_SCHEMA
 from gateway.programs import Program
 from protocols.wire import outcomes
 from tests.gateway.campaign_world import AIR, PLAN, World
-from tests.gateway.desk import MASTER_KEY, HandClock, desk
+from tests.gateway.desk import HandClock, desk, stopped_gateway
 from tests.gateway.test_campaign_cli import CONFIG
 
 
@@ -74,10 +74,7 @@ def test_what_nodes_run_is_listed_with_what_became_of_updates(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    Path("gateway.toml").write_text(CONFIG, encoding="utf-8")
-    Path("master.key").write_text(MASTER_KEY.hex() + "\n", encoding="ascii")
-    Path("master.key").chmod(0o600)
-    Path("data").mkdir(mode=0o700)
+    stopped_gateway(Path(), CONFIG)
 
     async def live() -> None:
         with desk(Path("data"), HandClock()) as office:

@@ -32,6 +32,23 @@ async def outage(rig: Rig, platform: HjPlatform) -> None:
     platform.faults.refuses = False
 
 
+async def left_out(folder: Path) -> Rig:
+    """A rig in which the rows of an hour of one station are aside: it is no longer in the configuration."""
+    platform = HjPlatform()
+    rig = Rig(folder, platform, sites={0x12: SITE, 0x13: STAYS})
+    await outage(rig, platform)
+    rig.sites = {0x13: STAYS}
+    rig.open()
+    await pass_s(100)
+    assert rows_aside(rig) == 7
+    return rig
+
+
+def rows_aside(rig: Rig) -> int:
+    query = "SELECT count(*) FROM report_row WHERE state = 2"
+    return int(rig.store.read(lambda c: c.execute(query).fetchone())[0])
+
+
 def test_what_is_owed_of_a_station_that_is_left_out_comes_when_it_is_named_again(tmp_path: Path) -> None:
     async def story() -> None:
         platform = HjPlatform()
@@ -65,17 +82,10 @@ def test_what_is_owed_of_a_station_that_is_left_out_comes_when_it_is_named_again
 
 def test_what_is_aside_leaves_when_confirmed_rows_do(tmp_path: Path) -> None:
     async def story() -> None:
-        platform = HjPlatform()
-        rig = Rig(tmp_path, platform, sites={0x12: SITE, 0x13: STAYS})
-        await outage(rig, platform)
-        rig.sites = {0x13: STAYS}
-        rig.open()
-        await pass_s(100)
-        aside = "SELECT count(*) FROM report_row WHERE state = 2"
-        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        rig = await left_out(tmp_path)
         rig.clock.step_s(REPORT_KEPT_S + 7200)
         await pass_s(130)
-        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 0
+        assert rows_aside(rig) == 0
         await rig.close()
 
     in_world(story())
@@ -122,21 +132,14 @@ def test_readings_that_move_in_time_make_nothing_due_of_a_station_that_is_left_o
     """There would be nobody to send it to, and the northbound would begin anew over it."""
 
     async def story() -> None:
-        platform = HjPlatform()
-        rig = Rig(tmp_path, platform, sites={0x12: SITE, 0x13: STAYS})
-        await outage(rig, platform)
-        rig.sites = {0x13: STAYS}
-        rig.open()
-        await pass_s(100)
-        aside = "SELECT count(*) FROM report_row WHERE state = 2"
-        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        rig = await left_out(tmp_path)
         moved = Intervals()
         moved.add(1, rig.store.last_reading)
         times = START_S, START_S + 3600
         await rig.runner.restamped(moved, times, times)
         await pass_s(100)
         assert rig.failure() is None
-        assert rig.store.read(lambda c: c.execute(aside).fetchone())[0] == 7
+        assert rows_aside(rig) == 7
         assert rig.runner.status()["backlog"] == 0
         await rig.close()
 
