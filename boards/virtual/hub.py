@@ -69,11 +69,15 @@ class Hub:
 
     def _run(self) -> None:
         while True:
-            for fd, events in self._epoll.poll(self._timeout_s()):
+            # Handlers as they are now: one of these may close a descriptor, and the next one opened has its number.
+            ready = [
+                (fd, self._handlers.get(fd), events) for fd, events in self._epoll.poll(self._timeout_s())
+            ]
+            for fd, handler, events in ready:
                 if fd == self._wake_fd:
                     os.eventfd_read(fd)
-                elif fd in self._handlers:
-                    self._guarded(self._handlers[fd], events)
+                elif handler is not None and self._handlers.get(fd) is handler:
+                    self._guarded(handler, events)
             while self._calls:
                 self._calls.popleft()()
             for clock in tuple(self._clocks):
