@@ -140,6 +140,9 @@ COMMANDS_PERIOD_S = 20.0
 # A command that stays without its result is sent again at most this often: ids make that safe, airtime makes
 # it rude.
 COMMAND_RESEND_S = 2.0
+# A node that reports other settings so often, each time after these were sent, does not take them. The first report may
+# have been on its way already, as an answer to a command.
+SETTINGS_DENIALS = 3
 # A new command answers the latest uplink if that is no older; else a ping asks for one. A node takes it up to
 # 10 s after (SPEC 2.2), and one that sleeps listens for half a second only.
 COMMAND_FRESH_S = 3.0

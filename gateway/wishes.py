@@ -45,6 +45,7 @@ class Wish:
     document: dict[int, int]
     state: str
     sent_s: float | None = None
+    denials: int = 0  # reports of other settings, each after it was sent
 
 
 class Report(NamedTuple):
@@ -141,7 +142,12 @@ class Wishes:
             return
         if version == wish.version:
             state = "applied"
+            wish.denials = 0
         elif report is not None and wish.sent_s is not None and wish.state == "open":
+            wish.denials += 1
+            wish.sent_s = None
+            if wish.denials < limits.SETTINGS_DENIALS:
+                return
             state = "refused"  # it answers a document that it did not take with what it keeps
         elif wish.state == "applied":
             state = "open"

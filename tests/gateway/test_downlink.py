@@ -360,15 +360,34 @@ def test_settings_that_a_node_refuses_are_not_pressed_on_it(tmp_path: Path) -> N
             rig = Rig(office)
             await rig.hear(reporting(1, link=rig.wire))
             assert wish_state(office) == "open"  # nothing was sent yet: it answers something else
-            await rig.hear(having(1, link=rig.wire))
-            await rig.hear(reporting(1, link=rig.wire))
+            for _ in range(limits.SETTINGS_DENIALS):
+                assert wish_state(office) == "open"
+                await rig.hear(having(1, link=rig.wire))
+                await rig.hear(reporting(1, link=rig.wire))
             assert wish_state(office) == "refused"
             office.clock.pass_s(limits.COMMAND_RESEND_S)
             await rig.hear(having(1, link=rig.wire))
-            assert len(rig.wire.got(messages.Settings)) == 1
+            assert len(rig.wire.got(messages.Settings)) == limits.SETTINGS_DENIALS
             await office.wishes.set(NODE, {"interval_s": 600}, BY)
             await rig.hear(having(1, link=rig.wire))
             assert rig.wire.got(messages.Settings)[-1].document == {0: 600}
+
+    asyncio.run(scenario())
+
+
+def test_a_report_that_crossed_the_settings_on_the_way_is_no_refusal(tmp_path: Path) -> None:
+    """A person asked what it has (`node get`) just when they were sent: the answer tells of the time before."""
+
+    async def scenario() -> None:
+        with desk(tmp_path) as office:
+            await office.enrol(NODE)
+            version = await office.wishes.set(NODE, {"interval_s": 900}, BY)
+            rig = Rig(office)
+            await rig.hear(having(0, link=rig.wire))
+            await rig.hear(reporting(0, link=rig.wire))
+            assert wish_state(office) == "open"
+            await rig.hear(reporting(version, link=rig.wire))
+            assert wish_state(office) == "applied"
 
     asyncio.run(scenario())
 
