@@ -107,7 +107,12 @@ def test_the_same_words_by_cable_and_through_the_gateway_and_nothing_is_lost_by_
     stored = desk.stored()
     wait(lambda: desk.stored() >= stored + 2, 90, "sets after the visit")
     assert desk.epochs() == epochs
-    wait(lambda: "interval_s  3" in desk.through("get", NODE, "--name", "interval_s"), 60, "its wish again")
+    wait(
+        lambda: "interval_s  3" in desk.through("get", NODE, "--name", "interval_s"),
+        60,
+        "its wish again",
+        look_s=1.0,
+    )
     desk.street.quiet()
     wait(lambda: desk.street.is_quiet, 60, "a quiet node")
     # What its flash promised is what the store has, to the record.
