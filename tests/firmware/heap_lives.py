@@ -3,7 +3,7 @@
 A life is what lies between two starts. Which kind it is stands in the flash: what the start will find there.
 ``offer`` is an ordinary life that is offered an update and called to it, ``rollback`` the trial of a release that its
 sensors do not answer, up to and with its last look. Not measured here: what the starter leaves on a board's heap (its
-few names), the chips of covers that measure gas or level, nodes on the air.
+few names), nodes on the air.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from boards.virtual.chips.bmp390 import Bmp390
 from boards.virtual.chips.lis3dh import Lis3dh
+from boards.virtual.chips.ultrasonic import Ultrasonic
 from firmware import appointment, pending, slots
 from firmware.durable import Document
 from flash_tools.images import SLOT, compile_tree
@@ -47,6 +48,8 @@ ORDINARY, OFFER, RECEIVE, INSTALL, TRIAL, ROLLBACK = LIVES = (
 PLENTY_K = 400
 APP_BLOCKS = 512
 SIZE = 48
+# 4.8 mA: five percent of the lower explosive limit. And the way from the sensor down to the water.
+GAS_MV, LEVEL_MM = 480, 2200.0
 OLD, NEW = 1, 12
 
 
@@ -79,15 +82,29 @@ class Lives(Lockstep):
         self._kind = ORDINARY
         self._is_installed = False
         self.is_silent = False  # its chips
+        self.level: Ultrasonic | None = None
         if node_type.startswith("cover"):
             motion = CoverMotion(5, start_s=START_MS / 1000, trucks_a_day=500)
             chip = Lis3dh(motion.acceleration, steady_until=motion.steady_until, noise=20.0)
             self.attach(chip, motion=chip.int1)
+        if node_type == "cover_gas":
+            self.millivolts["loop"] = GAS_MV
+        if node_type == "cover_level":
+            self.level = Ultrasonic(lambda _: LEVEL_MM, seed=5)
+            self.level.connect(self._line)
         if node_type == "lift":
             self.shaft = Shaft(HEIGHTS_M, LiftDrive(1.6, 0.9, 1.2))
             self.attach(Lis3dh(self.shaft.acceleration, seed=5))
             self.attach(Bmp390(self.shaft.air, seed=5))
             self.pins["door"] = 1
+
+    def fall_silent(self) -> None:
+        """All that it measures with."""
+        self.is_silent = True
+        self.sonde.fault = "silent"
+        self.millivolts["loop"] = 0  # a broken wire
+        if self.level is not None:
+            self.level.fault = "silent"
 
     def put_app(self, files: dict[str, bytes]) -> None:
         app = Flash(APP_BLOCKS)
@@ -215,8 +232,7 @@ def story(node: Lives, old: dict[str, bytes], data: bytes) -> str:
     if not _received(node, sender):
         return "receive: " + _last(node)
     if node.life == ROLLBACK:
-        node.sonde.fault = "silent"
-        node.is_silent = True
+        node.fall_silent()
     if not node.until(lambda: node.phase() not in (pending.RECEIVED, pending.VERIFIED), 60):
         return "install: " + _last(node)
     node.until(lambda: _told(node), 7200, 10)

@@ -88,7 +88,7 @@ class NodeEnded(Exception):
 class Lockstep:
     """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console. ``root``: its sources.
 
-    ``pins`` are its inputs by name; attach() puts a chip on its I2C bus. ``radio``: that of its identity, for the air.
+    ``pins`` are its inputs by name, ``millivolts`` the analogue ones; attach() puts a chip on its I2C bus. ``radio``: that of its identity, for the air.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Lockstep:
         self.slot = 0  # that its program says it runs from
         who = IDENTITY._replace(node_type=node_type, radio=radio)
         self.pins: dict[str, int] = {}
+        self.millivolts = {"supply": 12600, "loop": 0}
         self._i2c = I2cBus()
         self.state = folder / "state.bin"
         self.state.write_bytes(bytes(blank_flash(who, STATE_BLOCKS).image))
@@ -218,6 +219,8 @@ class Lockstep:
             self._down += self.peer.feed(bytes.fromhex(rest))
         elif verb == "P":
             self._reply(bytes((self.pins.get(rest, 0),)))
+        elif verb == "A":
+            self._reply(self.millivolts[rest].to_bytes(2, "big"))
         elif verb in ("G", "W"):
             self._bus(verb, *rest.split(" "))
         elif verb == "Z" and self.radio is not None:

@@ -8,6 +8,7 @@ only passes when the node waits, so a week takes as long as its steps do.
     U, R        the sonde: mpy_uart.py
     T <hex>     bytes to the gateway; no answer
     P <name>    an input; the answer is a byte
+    A <name>    an analogue input; the answer is two bytes of millivolts
     G, W        the I2C bus: mpy_bus.py
     Z, Q        the radio: mpy_air.py
     L <text>    a line for the console; no answer
@@ -171,7 +172,7 @@ class Hal:
         return ask(b"P " + name.encode())[0]
 
     def read_mv(self, channel):
-        return 12600
+        return int.from_bytes(ask(b"A " + channel.encode()), "big")
 
     def random(self, count):
         return os.urandom(count)

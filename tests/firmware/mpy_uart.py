@@ -1,7 +1,7 @@
-"""The serial line to the sonde of a node in lockstep (mpy_node.py).
+"""The serial line to the probe of a node in lockstep (mpy_node.py).
 
-U <hex>     bytes to the sonde; no answer
-R <ms>      wait for the sonde; the answer is what arrived
+U <hex>     bytes to the probe; no answer
+R <ms>      wait for the probe; the answer is what arrived
 """
 
 from binascii import hexlify
@@ -18,6 +18,7 @@ class Uart:
         self._tell(b"U " + hexlify(data))
 
     def any(self):
+        self._left = self._left or self._ask(b"R 0")
         return len(self._left)
 
     def readinto(self, buffer):
