@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from firmware.node import Node
     from protocols.wire.update import Pass
 
-# The document that names the pass a start begins with: seconds until it begins u16 | seconds it lasts u16 | flags u8 |
-# session u16 | Hz u32 | spreading factor u8 | bytes of the next u8 | what the channel goes on from, as after a sleep |
-# key (16 bytes, or none) | names of inputs that end it, joined by ","
-DOCUMENT = "pass"
-HEAD = ">HHBHIBB"
+# The document that names the pass a start begins with: seconds until it begins u16 | seconds it lasts u16 | the series
+# that are silent u16 | session u16 | Hz u32 | spreading factor u8 | bytes of the next u8 | what the channel goes on
+# from, as after a sleep | key (16 bytes, or none) | names of inputs that end it, joined by ","
+DOCUMENT = "call"
+HEAD = ">HHHHIBB"
 # An appointment is checked again so long before it, and up to so much earlier, or a street of nodes would ask at once.
 _CHECK_IN_S = 300
 _CHECK_JITTER_S = 60
+# What a sleeper measures before it goes takes so long where a sensor says nothing; else a second.
+_MEASURE_S = 5
 # A frame that was just sent or heard may have another behind it.
 _QUIET_MS = 100
 
@@ -50,7 +52,9 @@ def agree(node: "Node", session: int, one: "Pass") -> None:
 
 def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
     """In so many seconds, as far as this node's clock is to be trusted: it comes early, and stays for longer."""
-    early_s = 1 if node.nap is None else update.START_S + wait_s // update.DRIFT_OF
+    early_s = 1
+    if node.nap is not None:
+        early_s = update.START_S + wait_s // update.DRIFT_OF + (_MEASURE_S if _lacking(node) else 0)
     at_s = node.hal.clock.uptime_s() + max(0, wait_s - early_s)
     node.commands.order = pack(">II", at_s, at_s + 2 * early_s + lasts_s) + order
     node.commands.pass_at_s = at_s
@@ -58,8 +62,8 @@ def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
 
 def again(node: "Node", call: bytes) -> None:
     """A pass that was agreed in the life before, and begins later (`call` is what the document held)."""
-    secret = call[13:29] if call[11] else b""
-    _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[5:12] + secret)
+    secret = call[14:30] if call[12] else b""
+    _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[6:13] + secret)
 
 
 def has_news(node: "Node") -> bool:
@@ -84,18 +88,36 @@ def go(node: "Node") -> None:
     elif now_s >= ends_s:
         runner.pass_at_s = -1  # something else was more urgent for all the time of it
     elif not (has_news(node) or node.carrier.is_busy or node.uplink.quiet_ms() < _QUIET_MS):
-        _reset(node, order, ends_s - now_s)
+        if _is_measured(node, int.from_bytes(order[:4], "big")):
+            _reset(node, order, ends_s - now_s)
+
+
+def _is_measured(node: "Node", at_s: int) -> bool:
+    """Whether it is known what is silent here, which a release will be judged by (gate.py); else it is measured.
+
+    A node that woke for the pass has measured nothing, and the first set of a lift lacks what its barometer had no time
+    to say. So what lacks something is looked at again, after the time at which the pass was to begin.
+    """
+    if node.has_measured and (node.finished_s > at_s or not _lacking(node)):
+        return True
+    node.begin_measurement(False)
+    return False
+
+
+def _lacking(node: "Node") -> int:
+    """As pending.py has it; before the first measurement everything."""
+    from firmware import pending
+
+    found = pending.lacking(node)
+    forget("firmware.pending")
+    return found
 
 
 def _reset(node: "Node", order: bytes, left_s: int) -> None:
-    from firmware import carry, pending
+    from firmware import carry
 
     pins = ",".join(node.watch.wake_pins()) if node.watch is not None else ""
-    if node.has_measured:
-        lacks = pending.lacking(node)
-    else:  # it woke for this; a fault that it told of holds over sleeps
-        faults = node.alarms.raised >> len(node.alarms.rules) & ((1 << len(node.sampler.values)) - 1)
-        lacks = pending.MUTE if faults else 0
+    lacks = _lacking(node)
     freq_hz, sf = int.from_bytes(order[10:14], "big"), order[14]
     node.outbox.flush()
     rest = carry.counters(node.session.channel)  # nothing is sent or accepted after this

@@ -72,7 +72,7 @@ def called(hal: "Hal") -> bytes:
     """
     if hal.reset_cause == CAUSE_DEEP_SLEEP:  # nobody sleeps before a pass that has begun
         return b""
-    document = Document(hal.state_fs, "pass")
+    document = Document(hal.state_fs, "call")
     call = document.load() or b""
     if call:
         document.save(b"")

@@ -29,10 +29,11 @@ MARK_BLOCKS = 16
 
 
 class Filling:
-    """``is_full``: all of it is there, and the next start looks at it."""
+    """``is_full``: all of it is there, and the next start looks at it. ``silent``: what is so by now (pending.py)."""
 
-    def __init__(self, hal: "Hal") -> None:
+    def __init__(self, hal: "Hal", silent: int = 0) -> None:
         self._pending = Pending(hal.state_fs)
+        self._pending.silent = silent
         f = self._pending.f
         places = hal.places()
         self._places = places if f[PHASE] == FILLING else None

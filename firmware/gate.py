@@ -1,7 +1,7 @@
 """Whether a release that is on trial may stay. Loaded for each look and let go of; the release judges itself.
 
-It may once everything was measured that is fitted (unless some of it or all was silent before, too), heap and step time
-are sane, and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it
+It may once everything was measured that is fitted (but for the series that were silent before), heap and step time are
+sane, and an authentic answer came to what it sent. All but the answer has to come within HEALTHY_S, in which it
 measures again and again and does not sleep. For the answer there are days: a gateway may be away, and nobody is helped
 by a node that goes back for that. So its absence alone ends a trial only after SILENT_S and SILENT_TRIES frames. What
 hangs or takes the node down is counted by the starter.
@@ -71,7 +71,7 @@ def look(node: "Node", slowest_ms: int) -> int:
     uptime_s = node.hal.clock.uptime_s()
     if node.has_measured and f[SLOT] < PLACES:  # in this life: power may fail often in 72 hours
         slots.Slots(node.hal.program()[0]).came_to_something()
-    if not f[FLAGS] & HEALTHY and slowest_ms <= STEP_MAX_MS and _is_healthy(node, f[FLAGS]):
+    if not f[FLAGS] & HEALTHY and slowest_ms <= STEP_MAX_MS and _is_healthy(node, pending):
         _trial(node, pending).came_to_something()
         f[FLAGS] |= HEALTHY
         pending.save()
@@ -99,11 +99,15 @@ def _trial(node: "Node", pending: "Pending") -> "slots.Slots | Trial":
     return slots.Slots(node.hal.program()[0])
 
 
-def _is_healthy(node: "Node", flags: int) -> bool:
+def _is_healthy(node: "Node", pending: "Pending") -> bool:
     if not node.has_measured or node.health.heap_free_min < HEAP_MIN:
         return False
-    lacks = lacking(node)
-    return not lacks or bool(flags & MUTE) or lacks == flags & PARTLY
+    flags = pending.f[FLAGS]
+    if not lacking(node) & ~pending.silent or flags & MUTE:
+        return True
+    # It was received by a release that did not say which. To forgive none would shut out, for good, each node of those
+    # that has a broken sensor: so it is as that release had it, this one time.
+    return bool(flags & PARTLY) and any([value is not None for value in node.sampler.values])
 
 
 def _count(node: "Node", pending: "Pending", hours: int) -> None:

@@ -56,6 +56,8 @@ _PERIOD_US_MAX = 11000
 _KEEP_EVERY_MS = 6 * 3600 * 1000
 _KEEP_AGAIN_MS = 60000
 _AIR_EVERY_MS = 600000
+# Looks that a set waits for what has not been said.
+_TRIES = 10
 
 
 class LiftWatch:
@@ -98,8 +100,8 @@ class LiftWatch:
 
     @property
     def is_blind(self) -> bool:
-        """Whether there were no samples at the latest looks: nobody knows what the car does."""
-        return self._clock.ticks_diff(self._clock.ticks_ms(), self._polled_ms) > 1000
+        """Whether there were no samples at the latest looks, or never one: nobody knows what the car does."""
+        return not self._is_fed or self._clock.ticks_diff(self._clock.ticks_ms(), self._polled_ms) > 1000
 
     def restore(self, raised: int) -> None:
         self.lift.faults.restore(raised)
@@ -216,6 +218,10 @@ class Summary:
 
     def measure(self, readings: "Readings") -> "Iterator[int]":
         watch = self._watch
+        for _ in range(_TRIES):  # the first set of a life is due before the first look
+            if watch.pressure is not None and not watch.is_blind:
+                break
+            yield POLL_MS
         lift = watch.lift
         floors = lift.floors
         for at in range(self.count):

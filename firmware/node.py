@@ -81,7 +81,7 @@ class Node:
         self._schema_id, self._checkers, self._derive, self._alarm_file = making.make(
             self, hal, trials, self._hello
         )
-        self._finished_s = hal.clock.uptime_s()  # when the latest one came to its end
+        self.finished_s = hal.clock.uptime_s()  # when the latest one came to its end
         del making
         forget("firmware.making")
 
@@ -171,7 +171,7 @@ class Node:
         """A node that steps but never ends a measurement must be reset like one that hangs."""
         return (
             self.safe is not None
-            or self.hal.clock.uptime_s() - self._finished_s < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
+            or self.hal.clock.uptime_s() - self.finished_s < _PROGRESS_S + 2 * self.settings[INTERVAL_S]
         )
 
     # -- measure, check, keep -------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Node:
 
     def _finish_measurement(self) -> None:
         self.has_measured = True
-        self._finished_s = self.hal.clock.uptime_s()
+        self.finished_s = self.hal.clock.uptime_s()
         try:
             self.commands.measured(self.sampler.values)
         except (StorageError, OSError) as exc:

@@ -2,7 +2,8 @@
 
 update = phase u8 | slot u8 | flags u8 | outcome u8 | tries u8 | hours u8 | of which this start u8 | sent u16
          | of which this start u16 | sequence u32 | size u32 | payload size u32 | judge u32
-         | SHA-256 of the bundle | SHA-256 of the payload | the event to be kept
+         | SHA-256 of the bundle | SHA-256 of the payload
+         | what was silent before it, u16, as long as it has not ended; then the event to be kept, which is longer
 """
 
 from struct import calcsize, pack, unpack_from
@@ -22,8 +23,8 @@ NOTHING, RECEIVED, VERIFIED, ON_TRIAL, ENDED, TOLD = 0, 1, 2, 3, 4, 5
 FILLING, FILLED = 6, 7
 # In the place of a slot, of MicroPython: this and which of its two places it comes into.
 PLACES = 2
-# Flags: no sensor answered before the update, or it is not known which; a start of the trial was found healthy; before
-# the update some sensors did not answer.
+# Flags: a start of the trial was found healthy. And two of releases that did not say which series were silent: all, or
+# it is not known which; some of them.
 MUTE, HEALTHY, PARTLY = 1, 2, 4
 NAME = "update"
 # Where what is received is kept (pieces.py).
@@ -31,20 +32,25 @@ PIECES = "/update"
 _FIELDS = "<BBBBBBBHHIIII32s32s"
 PHASE, SLOT, FLAGS, OUTCOME, TRIES, HOURS, HOURS_NOW, SENT, SENT_NOW = 0, 1, 2, 3, 4, 5, 6, 7, 8
 SEQUENCE, SIZE, PAYLOAD_SIZE, JUDGE, DIGEST, PAYLOAD_DIGEST = 9, 10, 11, 12, 13, 14
+_SILENT_BYTES = 2
 
 
 class Pending:
-    """``f``: the fields, in the order above; ``intent``: the event to be kept, as in records.keep_once."""
+    """``f``: the fields, in the order above; ``silent``: series that had no reading before the update, as bits;
+    ``intent``: the event to be kept, as in records.keep_once.
+    """
 
     def __init__(self, fs: "Any") -> None:
         self._file = Document(fs, NAME)
         data = self._file.load() or bytes(calcsize(_FIELDS))
         self.f: "list[Any]" = list(unpack_from(_FIELDS, data))
+        # A release that knows of no series here takes it for an event that is too short to be one.
         self.intent = data[calcsize(_FIELDS) :]
+        self.silent = int.from_bytes(self.intent, "little") if len(self.intent) == _SILENT_BYTES else 0
 
     def save(self, intent: bytes = b"") -> None:
-        self.intent = intent
-        self._file.save(pack(_FIELDS, *self.f) + intent)
+        self.intent = intent or self.silent.to_bytes(_SILENT_BYTES, "little")
+        self._file.save(pack(_FIELDS, *self.f) + self.intent)
 
     def end(self, outcome: int) -> None:
         """It is known how it ended."""
@@ -53,31 +59,27 @@ class Pending:
         self.save()
 
 
-def received(hal: "Hal", flags: int) -> bool:
-    """Make it durable that an update is whole; False while another one is on trial."""
+def received(hal: "Hal", silent: int) -> bool:
+    """Make it durable that an update is whole; False while another one is on trial. ``silent``: as lacking() has it."""
     pending = Pending(hal.state_fs)
     if pending.f[PHASE] == ON_TRIAL:
         return False
     pending.f = [0] * DIGEST + [b"", b""]
     pending.f[PHASE] = RECEIVED
-    pending.f[FLAGS] = flags
+    pending.silent = silent
     pending.save()
     return True
 
 
 def lacking(node: "Node") -> int:
-    """What was not said in the latest measurement: 0 nothing, PARTLY something, MUTE everything that is fitted."""
+    """The series that are fitted and had no reading in the latest measurement, as bits (of MAX_SERIES)."""
     values = node.sampler.values
     unfitted = node.sampler.unfitted()
-    said = missing = 0
+    found = 0
     for series in range(len(values)):
-        if values[series] is not None:
-            said += 1
-        elif series not in unfitted:
-            missing += 1
-    if not missing:
-        return 0
-    return PARTLY if said else MUTE
+        if values[series] is None and series not in unfitted:
+            found |= 1 << series
+    return found
 
 
 def drop(hal: "Hal") -> None:

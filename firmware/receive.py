@@ -43,7 +43,7 @@ class Call:
 
     def __init__(self, data: bytes) -> None:
         found = unpack_from(HEAD, data)
-        self.wait_s, self.lasts_s, self.flags, self.session, self.freq_hz, self.sf = found[:6]
+        self.wait_s, self.lasts_s, self.silent, self.session, self.freq_hz, self.sf = found[:6]
         at = calcsize(HEAD)
         self.channel = data[at : at + found[6]]
         at += found[6]
@@ -53,7 +53,7 @@ class Call:
 
     def packed(self) -> bytes:
         """For the pass after this one: a start between them says what its channel goes on from."""
-        head = (self.wait_s, self.lasts_s, self.flags, self.session, self.freq_hz, self.sf, 0)
+        head = (self.wait_s, self.lasts_s, self.silent, self.session, self.freq_hz, self.sf, 0)
         return pack(HEAD, *head) + self.secret + ",".join(self.pins).encode()
 
 
@@ -157,7 +157,7 @@ class Receiving:
         if self.filling is None:
             from firmware.filling import Filling
 
-            self.filling = Filling(self.hal)
+            self.filling = Filling(self.hal, self.call.silent)
         answer = self.filling.hear(command)
         if self.filling.is_full:
             if answer is not None:
@@ -221,7 +221,7 @@ class Receiving:
 
     def whole(self) -> None:
         """The next start, which is now, installs it."""
-        if pending.received(self.hal, self.call.flags):
+        if pending.received(self.hal, self.call.silent):
             self.hal.log("update %d is whole" % self.call.session)
         self.reset()
 

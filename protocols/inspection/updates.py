@@ -28,6 +28,8 @@ PHASES = (
 )
 _PENDING = Struct("<BBBBBBBHHIIII32s32s")
 _FLAGS = ("no sensor answered before it", "found healthy", "some sensors did not answer before it")
+# Behind the fields, until it has ended: which series those were.
+_SILENT_BYTES = 2
 _SLOTS = Struct("<BBBBI")
 _NONE = 255
 # In the place of a slot: which of its two places MicroPython comes into.
@@ -77,11 +79,15 @@ def tell_pending(data: bytes) -> Told:
         told.lines.append(Line("slot", _slot(slot)))
         told.lines.append(Line("outcome", str(outcome), outcome_name(outcome) if phase in (4, 5) else ""))
         words = [text for bit, text in enumerate(_FLAGS) if flags >> bit & 1]
+        if len(data) == _PENDING.size + _SILENT_BYTES and any(data[_PENDING.size :]):
+            silent = int.from_bytes(data[_PENDING.size :], "little")
+            numbers = ", ".join(str(series) for series in range(16) if silent >> series & 1)
+            words.append(f"silent before it: series {numbers}")
         told.lines.append(Line("trial", f"{hours} h, {sent} frames", ", ".join(words)))
     told.lines.append(Line("tries", str(tries)))
     told.lines.append(Line("bundle", f"{size} B", f"SHA-256 {digest.hex()[:16]}…"))
     told.lines.append(Line("payload", f"{payload_size} B", f"SHA-256 {payload.hex()[:16]}…"))
-    if len(data) > _PENDING.size:
+    if len(data) > _PENDING.size + _SILENT_BYTES:
         told.lines.append(Line("event", f"{len(data) - _PENDING.size} B", "is to be kept once"))
     return told
 

@@ -165,7 +165,7 @@ class Chip:
 
     def fill(self, hal):
         """The image comes, from where it is wanted."""
-        coming = filling.Filling(hal)
+        coming = filling.Filling(hal, install_world.SILENT)
         image = WHOLE[self.new]
         while not coming.is_full:
             _, at, _ = interpreter.decode_answer(coming.answer())
@@ -192,7 +192,7 @@ class Chip:
         data += bytes(count * FRAGMENT - len(data))
         for at in range(count):
             receiver.hear(session, ota.data_fragment(at + 1, data[FRAGMENT * at : FRAGMENT * (at + 1)]))
-        pending.received(hal, 0)  # as receive.py does when it has all
+        pending.received(hal, install_world.SILENT)  # as receive.py does when it has all
 
 
 class Sweep(install_world.Sweep):

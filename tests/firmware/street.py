@@ -31,7 +31,12 @@ class Street:
     """``water`` may be changed at any time; ``line`` may damage what passes (bytes, is it up) -> bytes."""
 
     def __init__(
-        self, *, settings: Mapping[int, int] | None = None, powered: bool = True, node_type: str = "river"
+        self,
+        *,
+        settings: Mapping[int, int] | None = None,
+        powered: bool = True,
+        node_type: str = "river",
+        make_station: Callable[..., SimStation] = SimStation,
     ) -> None:
         self.now_ms = START_MS
         self.water = dict(CALM)
@@ -39,7 +44,7 @@ class Street:
         self.down: list[bytes] = []  # every write down the line, for playing it again
         self._nonces = 0
         who = IDENTITY._replace(node_type=node_type)
-        self.station = SimStation(who, now_ms=lambda: self.now_ms, water=lambda _: self._wobbling(), seed=1)
+        self.station = make_station(who, now_ms=lambda: self.now_ms, water=lambda _: self._wobbling(), seed=1)
         self.peer = Peer(who, self._nonce, lambda: self.now_ms // 1000)
         self.station.to_gateway = self._up
         if settings is not None:

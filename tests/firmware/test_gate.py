@@ -5,11 +5,13 @@ And what an installation does with a spare slot that is not empty, or with too l
 
 from __future__ import annotations
 
+from struct import calcsize
 from typing import Any
 
 import pytest
 
-from firmware import gate, pending, slots, update
+from firmware import gate, pending, records, slots, update
+from firmware.durable import Document
 from firmware.hal import CAUSE_DEEP_SLEEP, CAUSE_HARD_RESET, CAUSE_POWER_ON, CAUSE_WATCHDOG
 from hil_tests.world.cutflash import BLOCK_BYTES, CutFlash
 from hil_tests.world.flash import LittleFs
@@ -38,6 +40,7 @@ class Trial:
         found = pending.Pending(LittleFs(self.state))
         found.f[pending.PHASE], found.f[pending.SLOT] = pending.ON_TRIAL, 1
         found.f[pending.SEQUENCE] = SEQUENCE
+        found.silent = world.SILENT
         found.save()
         slots.Slots(LittleFs(self.app)).save(0, 1, 0, 0, SEQUENCE)
         self.hours = 0
@@ -134,7 +137,7 @@ def test_what_is_not_healthy_in_an_hour_is_rolled_back(fault: str) -> None:
     node = trial.start()
     node.uplink.must_hello = False
     if fault == "mute":
-        node.sampler.values = [None, None]
+        node.sampler.values = [None, None, None]
     elif fault == "partly":  # what is its own, like the supply, is not all that it has to say
         node.sampler.unfitted = list
     elif fault == "heap":
@@ -147,27 +150,58 @@ def test_what_is_not_healthy_in_an_hour_is_rolled_back(fault: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "values", "is_kept"),
+    ("before", "flags", "values", "is_kept"),
     [
-        (pending.MUTE, [None, None, None], True),
-        (pending.PARTLY, [7, None, None], True),
-        (pending.PARTLY, [None, None, None], False),
-        (0, [7, None, 8], True),
-        (0, [7, None, None], False),
+        (0b100, 0, [7, None, None], True),
+        (0b100, 0, [7, None, 8], True),  # it came alive
+        (0b100, 0, [None, None, 8], False),  # not the one that was silent
+        (0b100, 0, [None, None, None], False),
+        (0b101, 0, [None, None, None], True),
+        (0, 0, [7, None, 8], True),
+        (0, 0, [7, None, None], False),
+        # Received by a release that did not say which: as it would have had it.
+        (0, pending.MUTE, [None, None, None], True),
+        (0, pending.PARTLY, [7, None, None], True),
+        (0, pending.PARTLY, [None, None, None], False),
     ],
 )
 def test_sensors_that_were_silent_before_may_be_silent_after_it(
-    before: int, values: list[int | None], is_kept: bool
+    before: int, flags: int, values: list[int | None], is_kept: bool
 ) -> None:
+    """The second series is not fitted."""
     trial = Trial()
     found = pending.Pending(LittleFs(trial.state))
-    found.f[pending.FLAGS] = before
+    found.silent, found.f[pending.FLAGS] = before, flags
     found.save()
     node = trial.start()
     node.uplink.must_hello = False
     node.sampler.values = values
     gate.look(node, 0)
     assert trial.record[:2] == ([1, slots.NONE] if is_kept else [0, 1])
+
+
+def test_what_was_silent_is_read_by_a_release_before_it_as_nothing_and_its_form_as_nothing_silent() -> None:
+    fs = LittleFs(Trial().state)
+    hal: Any = world.Bag(state_fs=fs)
+    assert pending.received(hal, 0b101) is False, "one is on trial"
+    found = pending.Pending(fs)
+    found.f[pending.PHASE] = pending.NOTHING
+    found.save()
+    assert pending.received(hal, 0b101)
+    document = Document(fs, pending.NAME)
+    kept = document.load()
+    assert kept is not None
+    assert (len(kept), kept[-2:]) == (calcsize(pending._FIELDS) + 2, b"\5\0")
+    box: Any = None  # where an event would be kept
+    # As a release takes it that knows only of an event.
+    records.finish(box, kept[calcsize(pending._FIELDS) :])
+    document.save(kept[:-2])  # and what it writes
+    assert pending.Pending(fs).silent == 0
+    event = bytes(range(40))
+    found = pending.Pending(fs)
+    found.save(event)
+    found = pending.Pending(fs)
+    assert (found.silent, found.intent) == (0, event), "an event is no such thing"
 
 
 def test_three_starts_that_come_to_nothing_and_the_next_one_runs_what_was() -> None:

@@ -207,7 +207,7 @@ def test_a_sleeper_is_there_in_time_whatever_its_clock(drift: float, ahead_s: in
         sky.run(1)
     early_s = begins_s - sky.agenda.now_s()
     print(f"rendezvous: drift={drift} ahead_s={ahead_s} early_s={early_s:.1f}")
-    assert 0 <= early_s <= 0.11 * ahead_s + 3
+    assert 0 <= early_s <= 0.11 * ahead_s + 4, "it has measured before, and its chip says nothing"
     sky.run(begins_s - sky.agenda.now_s())
     desk.broadcast(100)
     assert sky.node.receiver.heard > 30 or not is_receiving(sky.station)

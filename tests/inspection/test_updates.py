@@ -121,6 +121,19 @@ def test_every_phase_and_slot_of_the_node_has_its_words() -> None:
     assert updates.tell_pending(data).problems == []
 
 
+def test_it_says_which_series_were_silent_before_a_trial() -> None:
+    flash = Flash()
+    LittleFs.mkfs(flash)
+    doc = pending.Pending(LittleFs(flash))
+    doc.f[pending.PHASE], doc.silent = pending.ON_TRIAL, 0b100000010
+    doc.save()
+    data = Document(LittleFs(flash), pending.NAME).load()
+    assert data is not None
+    found = fields(updates.tell_pending(data))
+    assert found["trial"] == "0 h, 0 frames silent before it: series 1, 8"
+    assert "event" not in found
+
+
 def test_damage_is_named_and_nothing_raises() -> None:
     whole = kinds()
     assert updates.tell_pieces(whole["pieces"][:-3]).problems
