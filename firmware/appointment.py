@@ -30,6 +30,8 @@ _CHECK_JITTER_S = 60
 _MEASURE_S = 5
 # A frame that was just sent or heard may have another behind it.
 _QUIET_MS = 100
+# After a start, until a watch that looks every second has begun to count for how long something has been so.
+_SEE_S = 5
 
 
 def close() -> None:
@@ -64,6 +66,8 @@ def again(node: "Node", call: bytes) -> None:
     """A pass that was agreed in the life before, and begins later (`call` is what the document held)."""
     secret = call[14:30] if call[12] else b""
     _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[6:13] + secret)
+    # It may have been an input that ended the pass before: what that means is seen first.
+    node.commands.pass_at_s = max(node.commands.pass_at_s, node.hal.clock.uptime_s() + _SEE_S)
 
 
 def has_news(node: "Node") -> bool:
@@ -87,7 +91,12 @@ def go(node: "Node") -> None:
         node.uplink.send_aside(update.UpdateStatus(sequence, session, bytes((COME, COMES))))
     elif now_s >= ends_s:
         runner.pass_at_s = -1  # something else was more urgent for all the time of it
-    elif not (has_news(node) or node.carrier.is_busy or node.uplink.quiet_ms() < _QUIET_MS):
+    elif not (
+        has_news(node)
+        or _is_uneasy(node, ends_s - now_s)
+        or node.carrier.is_busy
+        or node.uplink.quiet_ms() < _QUIET_MS
+    ):
         if _is_measured(node, int.from_bytes(order[:4], "big")):
             _reset(node, order, ends_s - now_s)
 
@@ -111,6 +120,11 @@ def _lacking(node: "Node") -> int:
     found = pending.lacking(node)
     forget("firmware.pending")
     return found
+
+
+def _is_uneasy(node: "Node", left_s: int) -> bool:
+    """Whether what its watch sees may become an alarm, or the end of one, by time alone before the pass is over."""
+    return node.nap is not None and node.watch is not None and node.watch.wait_s() < left_s
 
 
 def _reset(node: "Node", order: bytes, left_s: int) -> None:

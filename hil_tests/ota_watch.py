@@ -28,6 +28,7 @@ from hil_tests.running import release_on
 from hil_tests.world.flash import Flash, LittleFs
 from protocols.wire import envelope, group
 from protocols.wire.errors import WireError
+from protocols.wire.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,15 @@ _WORDS = re.compile(
     rb"(receiving update \d+, for \d+ s|update \d+ is whole|update \d+: [^\r\n]{1,80}"
     rb"|update: release [^\r\n]{1,80}|start failed [^\r\n]{1,80})\r?\n"
 )
+_ENDED = re.compile(r"(ended with )(\d+)$")
 CRASH = "ZeroDivisionError"
+# Where "is" and the name of the state would not be a sentence.
+STATES_TOLD = {
+    "asked": "is asked what it runs",
+    "offered": "is offered release 2",
+    "received": "has all of release 2",
+    "trying": "tries release 2",
+}
 
 
 class Rollout:
@@ -143,7 +152,9 @@ class Rollout:
         for node, board in self._street.boards.items():
             said = _WORDS.findall(board.console)
             for words in said[len(self._said[node]) :]:
-                self._stage.say("node", f"{self._sites[node]} says: {words.decode(errors='replace')}")
+                self._stage.say(
+                    "node", f"{self._sites[node]} says: {_explained(words.decode(errors='replace'))}"
+                )
             self._said[node] = said
 
     def _ask(self) -> None:
@@ -152,9 +163,11 @@ class Rollout:
             return
         for row in found["nodes"]:
             before = self.nodes.get(row["node"])
-            if before is None or (row["state"], row["reason"]) != (before["state"], before["reason"]):
+            now = row["state"], row["reason"]
+            if now != ("waiting", "") and (before is None or now != (before["state"], before["reason"])):
                 because = f", {row['reason']}" if row["reason"] else ""
-                self._stage.say("gateway", f"campaign: {row['site']} is {row['state']}{because}")
+                told = STATES_TOLD.get(row["state"], f"is {row['state']}")
+                self._stage.say("gateway", f"campaign: {row['site']} {told}{because}")
             self.nodes[row["node"]] = row
         near = [one for one in found["passes"] if one["left"] is not None or one["begins_in_s"] < _NEAR_S]
         self._lose(bool(near))
@@ -279,6 +292,11 @@ class Rollout:
         if self._is_on_air(node) and not self.rows_heard[node]:
             found.append(f"{row['site']} heard no broadcast")
         return found
+
+
+def _explained(words: str) -> str:
+    """A node prints its outcomes as numbers."""
+    return _ENDED.sub(lambda found: f"{found[0]} ({OUTCOMES[int(found[2])][0]})", words)
 
 
 def bar(share: float, width: int = _BAR) -> str:

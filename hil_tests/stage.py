@@ -7,7 +7,9 @@ gateway's database (when it was committed), and the city's own client (when it a
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +22,7 @@ from rich.text import Text
 from hil_tests.errors import StoryFailed
 from protocols.wire.codes import EVENT_NAMES, SETTING_NAMES
 from protocols.wire.messages import UNSYNCHRONISED
+from protocols.wire.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +78,9 @@ class Stage:
     def say(self, who: str, text: str, at_s: float | None = None) -> None:
         """One line: when (seconds since the beginning), where, what."""
         since_s = max(0.0, (time.time() if at_s is None else at_s) - self.began_s)
-        self.console.print(Text.assemble(f"{since_s:6.1f} s  ", (f"{who:<7}", STYLES[who]), f"  {text}"))
+        head = Text.assemble(f"{since_s:6.1f} s  ", (f"{who:<7}", STYLES[who]), "  ")
+        lines = textwrap.wrap(text, max(20, self.console.width - len(head)), break_on_hyphens=False)
+        self.console.print(head + Text(("\n" + " " * len(head)).join(lines)))
 
     def explain(self) -> None:
         """What the words at the left mean."""
@@ -123,7 +128,7 @@ class Stage:
                 continue
             self.seen.append(event)
             told = f"{self._whose(event)}{event['name']} {event['state']}"
-            detail = "" if event["detail"] == "null" else f": {event['detail']}"
+            detail = "" if event["detail"] == "null" else f": {_detail(event)}"
             unit = UNITS.get(event["name"], "") if event["state"] == "raised" else ""
             # The node stamps whole seconds, and only once it was told the time.
             at_s = event["time"] if event["tq"] < UNSYNCHRONISED else None
@@ -192,6 +197,14 @@ class Stage:
                 }
             )
         return found
+
+
+def _detail(event: dict[str, Any]) -> str:
+    """Of an update [release, outcome] as words; of others as they are."""
+    if event["name"] != "update_ended":
+        return str(event["detail"])
+    sequence, outcome = json.loads(event["detail"])[:2]
+    return f"release {sequence}, {OUTCOMES[outcome][0]}"
 
 
 def _history(order: DeskOrder, hotline: Hotline) -> list[tuple[float, str]]:

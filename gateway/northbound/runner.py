@@ -261,7 +261,9 @@ class Runner:
             if self._session is not None:
                 self._backlog.add(first, last)
         self._live = deque(reading for reading in self._live if reading.id not in rows)
-        self._chunk = deque(reading for reading in self._chunk if reading.id not in rows)
+        for reading in self._chunk:  # read anew, all of it: what is left of it would overtake what it is read for
+            self._backlog.add(reading.id, reading.id)
+        self._chunk.clear()
         self._outdated |= in_flight
         for key in in_flight:
             self._backlog.remove(key, key)

@@ -14,10 +14,12 @@ import pytest
 from rich.console import Console
 
 from hil_tests import ota_watch
+from hil_tests import stage as stage_of
 from hil_tests.errors import StoryFailed
 from hil_tests.ota_story import CHANGES, ROOT, change, places
 from hil_tests.ota_watch import Rollout, bar
-from protocols.wire import group
+from hil_tests.stage import Stage
+from protocols.wire import group, outcomes
 from protocols.wire.codes import SETTING_NAMES
 
 CRASH = b"start failed (1 in a row): ZeroDivisionError('divide by zero',)"
@@ -129,3 +131,24 @@ def test_it_is_the_flash_that_says_what_a_node_runs(monkeypatch: pytest.MonkeyPa
         rollout(monkeypatch, {**GOOD, "0012": 1}).conclude()
     with pytest.raises(StoryFailed, match="runs release 2"):
         rollout(monkeypatch, {**GOOD, "0013": 2}).conclude()
+
+
+def test_a_long_line_goes_on_under_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(SimpleNamespace(), None, Console(width=60))  # type: ignore[arg-type]
+    stage.say("node", f"bridge-4 says: {CRASH.decode()}")
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("   0.0 s  node     bridge-4 says: start failed")
+    assert rest
+    assert all(line.startswith(" " * 19) and len(line) <= 60 for line in rest)
+
+
+def test_how_an_update_ended_is_told_in_words() -> None:
+    event = {"name": "update_ended", "detail": f"[2, {outcomes.CRASHED}]"}
+    assert stage_of._detail(event) == "release 2, crashed"
+    assert stage_of._detail({"name": "cover_tilted", "detail": "40"}) == "40"
+    assert (
+        ota_watch._explained("update: release 2 ended with 0") == "update: release 2 ended with 0 (installed)"
+    )
+    assert (
+        ota_watch._explained("update: release 2 is on trial in /b") == "update: release 2 is on trial in /b"
+    )
