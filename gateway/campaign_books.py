@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gateway import campaign_limits as limits
 from gateway import campaign_reasons, campaign_steps, programs
 from gateway import campaign_rows as rows
-from gateway.campaign_plan import Plan
+from gateway.campaign_plan import Plan, percent
 from gateway.campaign_rows import Campaign, Member, Payload
 from gateway.clock import Clock
 from gateway.programs import Program
@@ -180,7 +180,7 @@ class Books:
         failed, ended = tally(counted)
         failed, ended = failed - campaign.base_failed, ended - campaign.base_ended
         if failed >= plan.halt_count and failed > plan.halt_share * ended:
-            told = f"{failed} of {ended} failed; at most {plan.halt_share:.0%} may"
+            told = f"{failed} of {ended} failed; at most {percent(plan.halt_share)} may"
             rows.change_state(connection, campaign, rows.HALTED, told, self._clock.unix_ms(), _BY)
         elif any(
             wave <= campaign.wave and state not in rows.FINAL and state != rows.GONE
