@@ -13,15 +13,17 @@ from collections.abc import Callable
 from gateway import campaign_limits as limits
 from gateway import campaign_reasons, campaign_steps, programs
 from gateway import campaign_rows as rows
-from gateway.campaign_plan import Plan
+from gateway.campaign_plan import Plan, percent
 from gateway.campaign_rows import Campaign, Member, Payload
 from gateway.clock import Clock
 from gateway.programs import Program
 from gateway.records import KIND_EVENT
 from gateway.registry import By, Store
-from protocols.wire import codes
+from protocols.wire import codes, ota
 
 Step = Callable[[Member], Member]
+# How far a node is: the campaign, how often it was begun, the state, and the rows that it lacks, below zero.
+Furthest = tuple[int, int, int, int]
 _BY = By("gateway", "campaign")
 
 
@@ -40,6 +42,7 @@ class Books:
         self.is_expected: Callable[[int], bool] = lambda address: False
         """Whether a node has an appointment, and is silent until then."""
         self._active: dict[int, float] = {}
+        self._furthest: dict[int, Furthest] = {}  # of nodes; what a kill costs of it is one patience more
         self._event = 0
         self._ticked_s = self._saved_s = clock.monotonic()
         self.reload()
@@ -105,7 +108,7 @@ class Books:
         active_s = int(self._active.get(campaign.id, campaign.active_s))
         before = found[0]
         after = step(before)
-        if _is_further(before, after):
+        if self._is_further(before, after):
             after = after._replace(since_s=max(active_s, before.since_s))
         if after.state != before.state:
             after = after._replace(changed_ms=self._clock.unix_ms())
@@ -114,6 +117,17 @@ class Books:
         if after.state != before.state:
             campaign = self._judge(connection, campaign, active_s)
         return after, campaign
+
+    def _is_further(self, before: Member, after: Member) -> bool:
+        """Whether there was progress. To be heard alone is none: an alarm that lasts would hold up all the others; nor
+        is what goes to and fro.
+        """
+        if before.state == rows.GONE:
+            self._furthest.pop(after.node, None)
+            return after.state != rows.GONE
+        furthest, far = self._furthest.get(after.node, _how_far(before)), _how_far(after)
+        self._furthest[after.node] = max(furthest, far)
+        return far > furthest
 
     def _mirror(self, member: Member, campaign: Campaign) -> None:
         known = self.members.get(member.node)
@@ -180,7 +194,7 @@ class Books:
         failed, ended = tally(counted)
         failed, ended = failed - campaign.base_failed, ended - campaign.base_ended
         if failed >= plan.halt_count and failed > plan.halt_share * ended:
-            told = f"{failed} of {ended} failed; at most {plan.halt_share:.0%} may"
+            told = f"{failed} of {ended} failed; at most {percent(plan.halt_share)} may"
             rows.change_state(connection, campaign, rows.HALTED, told, self._clock.unix_ms(), _BY)
         elif any(
             wave <= campaign.wave and state not in rows.FINAL and state != rows.GONE
@@ -280,11 +294,9 @@ def tally(counted: rows.Counts) -> tuple[int, int]:
     return failed, failed + installed
 
 
-def _is_further(before: Member, after: Member) -> bool:
-    """Whether there was progress; to be heard alone is none: an alarm that lasts would hold up all the others."""
-    return (before.state, before.session, before.deficit, before.ran) != (
-        after.state, after.session, after.deficit, after.ran,
-    )  # fmt: skip
+def _how_far(member: Member) -> Furthest:
+    missing = ota.SATURATED + 1 if member.deficit is None else member.deficit
+    return member.campaign, member.tries, rows.NODE_STATES.index(member.state), -missing
 
 
 def is_overdue(member: Member, plan: Plan, active_s: float) -> bool:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway import campaign_limits as limits
-from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, ask
-from gateway.errors import CommandError
+from gateway.asking import DEFAULT_CONFIG, ConfigOption, JsonOption, ask, load
+from gateway.errors import CommandError, ControlError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 CampaignArgument = Annotated[
@@ -126,23 +126,33 @@ def watch(campaign: CampaignArgument, config: ConfigOption = DEFAULT_CONFIG) -> 
 
     from gateway import campaign_told
 
-    def look() -> dict[str, Any]:
-        return ask(config, {"operation": "campaign.show", "campaign": campaign})
-
-    out, found = Console(), look()
+    request = {"operation": "campaign.show", "campaign": campaign}
+    out, found, is_left = Console(), ask(config, request), False
     try:
         with Live(campaign_told.picture(found), console=out, auto_refresh=False) as live:
             while found["state"] in ("running", "paused"):
                 time.sleep(WATCH_S)
-                found = look()
-                live.update(campaign_told.picture(found), refresh=True)
+                now = _of_a_running_gateway(config, request)
+                found = now or found
+                live.update(campaign_told.picture(found, is_served=now is not None), refresh=True)
     except KeyboardInterrupt:
-        typer.echo(f"campaign {found['id']} goes on without being watched.")
-        return
+        is_left = True
     if not out.is_terminal:
         out.print()  # where nothing moves, Live leaves the line open
-    if found["state"] != "ended" or found["failed"]:
+    if is_left:
+        typer.echo(f"campaign {found['id']} goes on without being watched.")
+    elif found["state"] != "ended" or found["failed"]:
         raise typer.Exit(1)
+
+
+def _of_a_running_gateway(config: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """None while there is none. Who watches does not look in its place: that would keep it from starting."""
+    from gateway import control
+
+    try:
+        return control.ask(Path(load(config).gateway.data_dir), request)
+    except ControlError:  # it ended before it answered
+        return None
 
 
 @app.command("pause")
@@ -156,7 +166,7 @@ def pause(campaign: CampaignArgument, why: Why = "", config: ConfigOption = DEFA
 
 @app.command("resume")
 def resume(campaign: CampaignArgument, why: Why = "", config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Go on with a campaign that was paused or halted; failures until now do not halt it again."""
+    """Go on with a campaign that was paused or halted; what halted it does not halt it again."""
     done = _change(config, "resume", campaign, why)
     typer.echo(f"campaign {done['id']} ({done['name']}) goes on; it was {done['was']}.")
 

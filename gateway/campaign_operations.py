@@ -157,11 +157,13 @@ class CampaignOperations:
                 waves[wave]["states"][state] += count
             if reason:
                 reasons[reason] = reasons.get(reason, 0) + count
-        opens_in_s = plan.opens_in_s(self._clock.unix_ms()) if campaign.state == rows.RUNNING else None
+        is_running = campaign.state == rows.RUNNING
+        opens_in_s = plan.opens_in_s(self._clock.unix_ms()) if is_running else None
         return {
             **campaign._asdict(), "plan": plan.document(), "waves": waves, "reasons": reasons,
             "states": {state: sum(wave["states"][state] for wave in waves) for state in rows.NODE_STATES},
             "failed": failed, "ended": ended, "opens_in_s": opens_in_s,
+            "waits_for_clock": is_running and bool(plan.windows) and not self._clock.synchronised(),
             "holds": campaign_skip.who_holds(rows.members(reader, campaign.id), campaign),
         }  # fmt: skip
 

@@ -16,6 +16,8 @@ from gateway import campaign_limits as limits
 from gateway.errors import CommandError
 
 _WINDOW = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-3]|24):([0-5]\d)")
+# Each window comes once a day, or, where clocks skip it, on the next one.
+_SEARCH_S = 2 * 86_400
 
 
 class Candidate(NamedTuple):
@@ -49,22 +51,25 @@ class Plan(NamedTuple):
 
     def is_open(self, unix_ms: int) -> bool:
         """Whether its hours allow something to begin now."""
-        return not self.windows or self.opens_in_s(unix_ms) == 0
+        return not self.windows or self._is_inside(unix_ms // 1000)
 
     def opens_in_s(self, unix_ms: int) -> int:
         """Seconds until something may begin; 0: now."""
-        if not self.windows:
+        if self.is_open(unix_ms):
             return 0
-        moment = datetime.fromtimestamp(unix_ms // 1000, UTC)
+        # Minute by minute: a night in which clocks are changed is not as long as they say.
+        now_s = unix_ms // 1000
+        following = range(now_s // 60 * 60 + 60, now_s + _SEARCH_S, 60)
+        return next((at for at in following if self._is_inside(at)), now_s + _SEARCH_S) - now_s
+
+    def _is_inside(self, unix_s: int) -> bool:
+        moment = datetime.fromtimestamp(unix_s, UTC)
         local = moment.astimezone(ZoneInfo(self.zone)) if self.zone else moment.astimezone()
         minute = local.hour * 60 + local.minute
-        waits = []
-        for begin, end in self.windows:
-            inside = begin <= minute < end if begin < end else minute >= begin or minute < end
-            if inside:
-                return 0
-            waits.append((begin - minute) % 1440)
-        return max(1, min(waits) * 60 - local.second)
+        return any(
+            begin <= minute < end if begin < end else minute >= begin or minute < end
+            for begin, end in self.windows
+        )
 
 
 def windows(texts: Iterable[str]) -> tuple[tuple[int, int], ...]:
@@ -122,7 +127,13 @@ def waves(
 def _wave_name(group: str, share: float, shares: int) -> str:
     if shares < 2:
         return group
-    return f"to {share:.0%}" if group == "all" else f"{group} to {share:.0%}"
+    told = f"to {percent(share)}"
+    return told if group == "all" else f"{group} {told}"
+
+
+def percent(share: float) -> str:
+    """As people gave it: 10%, or 2.5%."""
+    return f"{100 * share:g}%"
 
 
 def _canaries(order: list[Candidate], count: int) -> set[int]:

@@ -57,7 +57,8 @@ def on_status(member: Member, release: int, session: int, answer: bytes) -> Memb
     if kind == CALL and len(answer) == 2 and member.state == RECEIVING:
         return _on_call(member, answer[1])
     if kind == ota.DELETE and len(answer) == 2:
-        return member._replace(session=None)
+        # After an abort nothing is said to it any more; one that was not asked to forget is offered it anew.
+        return _next_try(member) if member.state in (OFFERED, RECEIVING) else member
     return member
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.asking import date_of
+from gateway.campaign_plan import percent
 from gateway.campaign_reasons import ADVICE
 from gateway.campaign_rows import FINAL, GONE, INSTALLED, NODE_STATES, REFUSED, ROLLED_BACK
 from gateway.errors import CommandError
@@ -26,6 +27,7 @@ _WIDTH = 80
 _ENDS = ((INSTALLED, "█"), (ROLLED_BACK, "R"), (REFUSED, "X"), (GONE, "?"))
 _ON_THE_WAY = "▒"
 _WAITING = "·"
+_ALONE = Text("no gateway is running: it goes on when one does. Start it: tidegate gateway run")
 _COLUMNS = (
     "node", "site", "area", "board", "wave", "state", "reason", "lwm2m_state", "lwm2m_result", "suit_reason", "ran",
     "target", "base", "session", "received", "fragments", "tries", "vanished", "changed_ms",
@@ -82,10 +84,11 @@ def print_one(found: dict[str, Any], console: Console | None = None) -> None:
     (console or Console()).print(picture(found))
 
 
-def picture(found: dict[str, Any]) -> Group:
+def picture(found: dict[str, Any], *, is_served: bool = True) -> Group:
     """The head, the waves, and what went wrong."""
+    reasons = [Text(line) for line in _reasons(found)]
     return Group(
-        *(Text(line) for line in _head(found)), _waves(found), *(Text(line) for line in _reasons(found))
+        *(Text(line) for line in _head(found)), _waves(found), *reasons, *([] if is_served else [_ALONE])
     )
 
 
@@ -105,12 +108,15 @@ def _head(found: dict[str, Any]) -> Iterable[str]:
         f"  at {hours} {plan['zone'] or 'local time'}" if hours else "  at any hour"
     ) + f", {plan['air_share'] * 3600:.0f} s of air an hour"
     yield (
-        f"  halts at {plan['halt_count']} failures and more than {plan['halt_share']:.0%}, "
+        f"  halts at {plan['halt_count']} failures and more than {percent(plan['halt_share'])}, "
         f"waits {span(plan['patience_s'])} for a silent node"
     )
     for one in found.get("passes", ()):
         yield f"  {pass_told(one)}"
-    if found["opens_in_s"]:
+    if found["waits_for_clock"]:
+        yield "  nothing begins: hours want a clock that is in time, and this one is not."
+        yield "  Set up NTP, or assume_synchronised = true under [clock] of gateway.toml."
+    elif found["opens_in_s"]:
         yield f"  outside its hours; goes on in {span(found['opens_in_s'])}"
     yield from _holds(found)
     if found["state"] == "halted":

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tidegate
-from gateway import campaign_files, campaign_reasons
+from gateway import campaign_cli, campaign_files, campaign_reasons, offline
 from gateway import campaign_rows as rows
 from gateway.errors import CommandError
 from protocols.wire import outcomes
@@ -82,6 +82,41 @@ def test_it_is_paused_resumed_and_aborted_by_people_who_say_why(cli: Cli) -> Non
     assert "is aborted" in lines(cli("abort", "1", "--why", "wrong release"))[0]
     assert "is over: aborted" in told_of(cli("resume", "1", "--why", "x"))
     assert lines(cli(*ADD))[0] == "campaign 2 (river 2): 12 nodes."
+
+
+def test_who_watches_does_not_keep_a_gateway_from_starting(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says that nothing goes on without one."""
+    cli(*ADD)
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        monkeypatch.setattr(offline, "offline", None)  # the gateway's data is not touched again
+        if len(looks) > 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(campaign_cli.time, "sleep", sleep)
+    said = lines(cli("watch", "1"))
+    assert len(looks) == 3
+    assert "no gateway is running: it goes on when one does. Start it: tidegate gateway run" in said
+    assert said[-1] == "campaign 1 goes on without being watched."
+
+
+def test_shares_are_told_as_they_were_given(cli: Cli) -> None:
+    said = lines(cli(*ADD, "--canary", "0", "--waves", "12.5%,100%", "--halt-at", "2.5%"))
+    assert "  wave 1: to 12.5%, 2 nodes" in said
+    assert any("more than 2.5%" in line for line in lines(cli("show", "1")))
+
+
+def test_hours_want_a_clock_that_is_in_time_and_it_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.clock.kernel_synchronised", lambda: False)
+    cli(*ADD, "--window", "22:00-05:00")
+    said = "\n".join(lines(cli("show", "1")))
+    assert "nothing begins: hours want a clock that is in time" in said
+    assert "assume_synchronised = true" in said
+    assert "goes on in" not in said
+    monkeypatch.setattr("gateway.clock.kernel_synchronised", lambda: True)
+    assert "hours want a clock" not in "\n".join(lines(cli("show", "1")))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway import campaign_books, campaign_files, campaign_steps
+from gateway import campaign_making as making
 from gateway import campaign_rows as rows
 from gateway.campaign_books import is_overdue
-from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S
+from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S, TRIES_MAX
 from gateway.campaign_operations import CampaignOperations
 from gateway.campaign_reasons import is_failure
 from gateway.campaign_talk import Budget
@@ -183,6 +184,44 @@ def test_patience_begins_anew_with_each_step_forward_and_not_with_each_word(tmp_
         assert await go_by(100) == rows.GONE
 
     play(tmp_path, story, nodes=1)
+
+
+@pytest.mark.parametrize("lie", ["what it lacks", "what it runs"])
+def test_one_that_goes_to_and_fro_makes_no_progress(tmp_path: Path, lie: str) -> None:
+    """It would hold its wave up for good: with one row less and one more, or with one program and another."""
+
+    async def story(world: World) -> None:
+        liar, *others = world.nodes.values()
+        await world.begin(making.Choice(canary=(liar.address,)), PLAN._replace(patience_s=3600))
+        for turn in range(100):
+            world.desk.clock.pass_s(50)
+            await world.engine.for_node(liar.address, CABLE)
+            session = row_of(world, liar).session or 0
+            release = turn % 2 if lie == "what it runs" else 1
+            answer = ota.status(9, 5 + turn % 2) if turn else bytes((ota.SETUP, 0))
+            await world.engine.heard(liar.address, release, session, answer)
+            await world.engine.tick()
+        assert world.engine.books.campaigns[1].wave == 1
+        await world.live(20)
+        assert {world.states()[one.address] for one in others} == {rows.INSTALLED}
+
+    play(tmp_path, story)
+
+
+def test_one_that_forgets_unasked_is_offered_it_anew_and_not_for_ever(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        liar, *others = world.nodes.values()
+        await world.begin()
+        for _ in range(2 * TRIES_MAX):
+            for answer in (update.I_AM, bytes((ota.SETUP, 0)), bytes((ota.DELETE, 0))):
+                world.desk.clock.pass_s(60)
+                await world.engine.for_node(liar.address, CABLE)
+                await world.engine.heard(liar.address, 1, row_of(world, liar).session or 0, answer)
+        assert (row_of(world, liar).state, row_of(world, liar).reason) == (rows.REFUSED, "unsteady-link")
+        await world.live(20)
+        assert {world.states()[one.address] for one in others} == {rows.INSTALLED}
+
+    play(tmp_path, story)
 
 
 def test_a_gateway_that_stood_still_has_waited_for_nobody(tmp_path: Path) -> None:
