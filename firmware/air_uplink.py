@@ -81,7 +81,8 @@ class AirUplink(Uplink):
 
     def hurry(self) -> None:
         Uplink.hurry(self)
-        if self.must_hello and not self.is_answered:
+        # Spaces after a hello or a status become hours long; what hurries waits for none of them.
+        if not self.is_answered and (self.must_hello or self._is_aside):
             self.unanswered = 0
             self.waiting = False
 

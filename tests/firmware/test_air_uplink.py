@@ -10,7 +10,7 @@ from firmware.air_uplink import ASK_AFTER_S, ASK_EVERY
 from firmware.outbox import READINGS
 from firmware.settings import INTERVAL_S, REPORT_S, STATUS_S
 from protocols.wire.law import EU868
-from protocols.wire.messages import Readings, Status, Time
+from protocols.wire.messages import Event, Readings, Status, Time
 from tests.firmware.peer import contents
 from tests.firmware.sky import RADIO, Sky
 from tests.firmware.test_node_on_air import covers_chip
@@ -153,6 +153,19 @@ def test_a_status_is_repeated_until_it_is_answered_and_a_newer_one_takes_its_pla
     count = len(sky.peer.of(Status))
     sky.run(200)
     assert len(sky.peer.of(Status)) == count, "it was answered"
+
+
+def test_an_alarm_waits_for_no_status_that_nobody_answered() -> None:
+    """Its spaces become hours long, and what happens meanwhile is told at once."""
+    sky = Sky(settings=REPORTS)
+    until_answered(sky)
+    sky.peer.mute = True
+    sky.node.status_at_s = 0
+    sky.run(250)
+    before = len(sky.peer.of(Event))
+    sky.node.maintain(60)  # an event like any other
+    sky.run(5)
+    assert len(sky.peer.of(Event)) > before
 
 
 def test_reports_of_many_nodes_do_not_leave_at_once() -> None:
