@@ -88,7 +88,8 @@ class NodeEnded(Exception):
 class Lockstep:
     """``water`` as a function of Unix seconds; ``peer`` is its gateway, ``log`` its console. ``root``: its sources.
 
-    ``pins`` are its inputs by name, ``millivolts`` the analogue ones; attach() puts a chip on its I2C bus. ``radio``: that of its identity, for the air.
+    ``pins`` are its inputs by name, ``millivolts`` the analogue ones; attach() puts a chip on its I2C bus.
+    ``radio``: that of its identity, for the air.
     """
 
     def __init__(
