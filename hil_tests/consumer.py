@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class Judge:
     copies: int = 0
     problems: list[str] = field(default_factory=list)
     _last: dict[tuple[str, int, str, bool], int] = field(default_factory=dict)
+    _unordered: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def take(self, record: dict[str, Any]) -> None:
         record_id = (str(record["node"]), int(record["epoch"]), int(record["seq"]))
@@ -37,15 +38,18 @@ class Judge:
             return
         self.records[record_id] = record
         lane = (record_id[0], record_id[1], str(record["lane"]), bool(record["resent"]))
+        if record_id[2] <= self._unordered.get(record_id[:2], -1):
+            return
         if record_id[2] <= self._last.get(lane, -1):
             self.problems.append(f"out of order in lane {lane}: seq {record_id[2]} after {self._last[lane]}")
         self._last[lane] = max(record_id[2], self._last.get(lane, -1))
 
-    def gateway_restored(self) -> None:
-        """A backup of the gateway was put back: it can not tell what it delivered since, and SPEC.md 1 promises no
-        order across that. From here on order counts again.
-        """
+    def gateway_restored(self, made: Iterable[RecordId]) -> None:
+        """A backup of the gateway was put back. Of what its nodes had `made` by then SPEC.md 1 promises no order: it
+        can not tell what it delivered since, and a node goes on with what is next before it hears what was lost."""
         self._last.clear()
+        for node, epoch, seq in made:
+            self._unordered[node, epoch] = max(seq, self._unordered.get((node, epoch), -1))
 
 
 # What tells of a copy how and when it travelled.

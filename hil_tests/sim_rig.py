@@ -174,7 +174,8 @@ class SimRig:
         if gateway.store.corrupt:  # met while it was built
             self._begin_again(gateway)
         if self.gateway.store.restored:
-            self.judge.gateway_restored()
+            made = (record_id for one in self.stations.values() for record_id in one.held() | one.past_open)
+            self.judge.gateway_restored(made)
         self.world.note("gateway started")
 
     def _begin_again(self, gateway: SimGateway) -> None:

@@ -261,9 +261,8 @@ class Runner:
             if self._session is not None:
                 self._backlog.add(first, last)
         self._live = deque(reading for reading in self._live if reading.id not in rows)
-        for (
-            reading
-        ) in self._chunk:  # read anew, all of it: what is left of it would overtake what it is read for
+        # Read anew, all of it: what is left of it would overtake what comes back behind it.
+        for reading in self._chunk:
             self._backlog.add(reading.id, reading.id)
         self._chunk.clear()
         self._outdated |= in_flight

@@ -313,6 +313,33 @@ async def test_what_was_delivered_with_an_estimate_comes_again_with_its_time(tmp
         running.cancel()
 
 
+@on_a_loop
+async def test_what_comes_back_with_its_time_is_not_overtaken_by_what_was_read_behind_it(
+    tmp_path: Path,
+) -> None:
+    clock = LostClock()
+    city = City()
+    with device_desk(tmp_path, clock=clock) as desk:
+        await desk.devices.begin(desk.office.registry)
+        restamp = restamp_of(desk)
+        await restamp.begin()
+        await take(desk, clock, 12)
+        clock.synchronise()
+        await take(desk, clock, 6)
+        runner = northbound(desk, city)
+        city.confirms = False
+        running = asyncio.ensure_future(runner.run())
+        await until(lambda: len(city.messages) == city.window)  # the others are read, and wait for room
+        await restamp_of(desk, "boot-a", runner).look()
+        city.confirms = True
+        city.confirm()
+        await drained(runner, city, 18 + city.window)
+        first_seen = list(dict.fromkeys(one["seq"] for one in city.messages))
+        assert first_seen == list(range(1, 19))
+        assert len(city.messages) == 18 + city.window
+        running.cancel()
+
+
 class Killed:
     """A northbound beside which the power goes."""
 

@@ -90,13 +90,14 @@ def test_the_judge_drops_copies_and_finds_disorder_and_conflicts() -> None:
     assert "different content" in judge.problems[1]
 
 
-def test_the_judge_begins_order_anew_when_a_backup_was_restored_and_not_otherwise() -> None:
-    """What came before the restore is still known as a copy; what comes after it is in order among itself."""
+def test_the_judge_knows_no_order_of_what_there_was_when_a_backup_was_restored() -> None:
+    """What came before is still known as a copy, and what nodes make after it is in order again."""
     judge = Judge()
     judge.take(_record(9))
-    judge.gateway_restored()
-    for record in (_record(4), _record(9)):
+    judge.gateway_restored([("0001", 5, 10), ("0001", 5, 9)])
+    for record in (_record(4), _record(9), _record(3), _record(10)):
         judge.take(record)
     assert (judge.problems, judge.copies) == ([], 1)
-    judge.take(_record(3))
+    judge.take(_record(12))
+    judge.take(_record(11))
     assert "out of order" in judge.problems[0]
