@@ -2,10 +2,10 @@
 
 What is agreed waits in the command runner, over deep sleeps too:
 
-order = at u32 | ends u32 (uptimes) | session u16; of a pass also: Hz u32 | spreading factor u8 | key
+order = at u32 | ends u32 (uptimes) | session u16; of a pass also: named u8 | Hz u32 | spreading factor u8 | key
 """
 
-from struct import pack
+from struct import calcsize, pack
 
 from firmware.durable import Document
 from firmware.lane import EVENTS
@@ -15,14 +15,20 @@ from protocols.wire.update import COME, COMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from firmware.hal import Hal
     from firmware.node import Node
     from protocols.wire.update import Pass
 
 # The document that names the pass a start begins with: seconds until it begins u16 | seconds it lasts u16 | the series
-# that are silent u16 | session u16 | Hz u32 | spreading factor u8 | bytes of the next u8 | what the channel goes on
-# from, as after a sleep | key (16 bytes, or none) | names of inputs that end it, joined by ","
+# that are silent u16 | session u16 | passes that may be named after it u8 | Hz u32 | spreading factor u8 | bytes of the
+# next u8 | what the channel goes on from, as after a sleep | key (16 bytes, or none) | names of inputs that end it,
+# joined by ","
 DOCUMENT = "call"
-HEAD = ">HHHHIBB"
+HEAD = ">HHHHBIBB"
+_KEY_BYTES = 16
+# Passes that are named by those before them: so many in a row, for whoever knows the key of a broadcast can name one.
+# Then a node wants to hear of it under its own key, and not all of them at the same pass.
+_NAMED_MIN, _NAMED_SPREAD = 8, 7
 # An appointment is checked again so long before it, and up to so much earlier, or a street of nodes would ask at once.
 _CHECK_IN_S = 300
 _CHECK_JITTER_S = 60
@@ -48,8 +54,13 @@ def agree(node: "Node", session: int, one: "Pass") -> None:
         jitter_s = _CHECK_JITTER_S * node.hal.random(1)[0] >> 8
         wait_s = wait_s * 19 // 20 - _CHECK_IN_S - jitter_s
     else:
-        order += pack(">IB", one.freq_hz, one.sf) + one.secret
+        order += pack(">BIB", named(node.hal), one.freq_hz, one.sf) + one.secret
     _appoint(node, wait_s, one.lasts_s, order)
+
+
+def named(hal: "Hal") -> int:
+    """How many passes may be named after one that this node was told of under its own key."""
+    return _NAMED_MIN + (hal.random(1)[0] & _NAMED_SPREAD)
 
 
 def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
@@ -64,8 +75,16 @@ def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
 
 def again(node: "Node", call: bytes) -> None:
     """A pass that was agreed in the life before, and begins later (`call` is what the document held)."""
-    secret = call[14:30] if call[12] else b""
-    _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[6:13] + secret)
+    at = calcsize(HEAD) + call[14]
+    secret = call[at : at + _KEY_BYTES] if call[13] else b""
+    if call[14]:
+        from firmware import carry
+
+        # Nobody need be told of this start: a hundred nodes that said hello would be answered at the same moment.
+        carry.go_on(node.session.channel, call[calcsize(HEAD) : at])
+        forget("firmware.carry")
+        node.uplink.must_hello = False
+    _appoint(node, int.from_bytes(call[:2], "big"), int.from_bytes(call[2:4], "big"), call[6:14] + secret)
     # It may have been an input that ended the pass before: what that means is seen first.
     node.commands.pass_at_s = max(node.commands.pass_at_s, node.hal.clock.uptime_s() + _SEE_S)
 
@@ -132,9 +151,9 @@ def _reset(node: "Node", order: bytes, left_s: int) -> None:
 
     pins = ",".join(node.watch.wake_pins()) if node.watch is not None else ""
     lacks = _lacking(node)
-    freq_hz, sf = int.from_bytes(order[10:14], "big"), order[14]
+    freq_hz, sf = int.from_bytes(order[11:15], "big"), order[15]
     node.outbox.flush()
     rest = carry.counters(node.session.channel)  # nothing is sent or accepted after this
-    call = pack(HEAD, 0, left_s, lacks, int.from_bytes(order[8:10], "big"), freq_hz, sf, len(rest))
-    Document(node.hal.state_fs, DOCUMENT).save(call + rest + order[15:] + pins.encode())
+    call = pack(HEAD, 0, left_s, lacks, int.from_bytes(order[8:10], "big"), order[10], freq_hz, sf, len(rest))
+    Document(node.hal.state_fs, DOCUMENT).save(call + rest + order[16:] + pins.encode())
     node.hal.reset()

@@ -9,7 +9,7 @@ receive_air.py has the windows of LoRa and broadcasts.
 from struct import calcsize, pack, unpack_from
 
 from firmware import assembly, boots, carry, offers, pending, reports
-from firmware.appointment import DOCUMENT, HEAD
+from firmware.appointment import DOCUMENT, HEAD, named
 from firmware.durable import Document
 from firmware.errors import StorageError
 from firmware.health import Health
@@ -43,18 +43,27 @@ class Call:
 
     def __init__(self, data: bytes) -> None:
         found = unpack_from(HEAD, data)
-        self.wait_s, self.lasts_s, self.silent, self.session, self.freq_hz, self.sf = found[:6]
+        self.wait_s, self.lasts_s, self.silent, self.session, self.named, self.freq_hz, self.sf = found[:7]
         at = calcsize(HEAD)
-        self.channel = data[at : at + found[6]]
-        at += found[6]
+        self.channel = data[at : at + found[7]]
+        at += found[7]
         self.secret = data[at : at + _SECRET_BYTES] if self.freq_hz else b""
         names = data[at + len(self.secret) :].decode()
         self.pins = names.split(",") if names else []
 
-    def packed(self) -> bytes:
-        """For the pass after this one: a start between them says what its channel goes on from."""
-        head = (self.wait_s, self.lasts_s, self.silent, self.session, self.freq_hz, self.sf, 0)
-        return pack(HEAD, *head) + self.secret + ",".join(self.pins).encode()
+    def packed(self, rest: bytes = b"") -> bytes:
+        """For the pass after this one. Without `rest` a start between them says what its channel goes on from."""
+        head = (
+            self.wait_s,
+            self.lasts_s,
+            self.silent,
+            self.session,
+            self.named,
+            self.freq_hz,
+            self.sf,
+            len(rest),
+        )
+        return pack(HEAD, *head) + rest + self.secret + ",".join(self.pins).encode()
 
 
 def life(hal: "Hal", call: bytes) -> "Receiving":
@@ -97,6 +106,7 @@ class Receiving:
         self.filling: "Filling | None" = None  # of MicroPython itself
         self.next: "Call | None" = None  # the pass after this one
         self.next_at_s = 0
+        self.is_named = False  # by the broadcast itself
         self._looked = -1  # rows that had come when it was last worked out whether they are enough
         hal.log("receiving update %d, for %d s" % (call.session, call.lasts_s))
 
@@ -198,6 +208,7 @@ class Receiving:
         call = Call(self.call.packed())
         self.next_at_s = self.session.latest_at_s + one.begins_in // 10
         call.lasts_s, call.freq_hz, call.sf, call.secret = one.lasts_s, one.freq_hz, one.sf, one.secret
+        call.named = named(self.hal)
         self.next = call
         return update.COMES
 
@@ -228,10 +239,11 @@ class Receiving:
     def over(self, why: str) -> None:
         self.hal.log("update %d: %s, %d rows are missing" % (self.call.session, why, self.receiver.deficit()))
         if self.next is not None:
-            # Never at once: a node says hello between them, or the gateway would not know where its channel goes on.
+            # Never at once: a node is at work between them, and says where its channel goes on unless it was named.
             self.next.wait_s = max(1, self.next_at_s - self.clock.uptime_s())
+            rest = carry.counters(self.session.channel) if self.is_named else b""
             try:
-                Document(self.hal.state_fs, DOCUMENT).save(self.next.packed())
+                Document(self.hal.state_fs, DOCUMENT).save(self.next.packed(rest))
             except (StorageError, OSError) as exc:
                 self.hal.log("flash: %r" % exc)
         self.reset()

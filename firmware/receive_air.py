@@ -8,9 +8,9 @@ receiver stays on.
 from firmware import on_air
 from firmware.durable import Document
 from firmware.radios import HEARD
-from firmware.receive import Receiving, can_hear
+from firmware.receive import Call, Receiving, can_hear
 from firmware.settings import Settings
-from protocols.wire import ota
+from protocols.wire import ota, update
 from protocols.wire.errors import WireError
 from protocols.wire.group import Listener
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from firmware.hal import Hal
-    from firmware.receive import Call
     from firmware.session import Identity
     from protocols.wire.update import Pass
 
@@ -38,6 +37,9 @@ _DOUBLED_MAX = 3
 _TOLD_MAX = 3
 # After the span in which everybody says a status: for what is still said to this node alone.
 _AFTER_S = 120
+# Who has all says so within so many of these spans: a hundred nodes are answered one by one, and a gateway that answers
+# is deaf to the alarms of others.
+_WHOLE_SPANS = 4
 _FIRST_BYTE_KIND = 0xE0
 
 _LISTENING = 0
@@ -56,10 +58,15 @@ class OnAir(Receiving):
         self._is_answered = False  # anything authentic did
         self._ask_at_s = hal.clock.uptime_s()
         self._is_tail = False  # after a broadcast
+        self._wants = True  # an answer
         self._answers: "list[bytes]" = []  # to what came in the windows
         Receiving.__init__(self, hal, who, call)
         if call.freq_hz:
             self._listener = Listener(call.secret, call.session)
+            if self.is_whole():  # it came to say so
+                self._is_tail = True
+                self._leave()
+                self._ask_at_s = hal.clock.uptime_s()
 
     def make_carrier(self, who: "Identity") -> "Any":
         made, self._radio, defaults = on_air.radio(self.hal, who)
@@ -87,7 +94,7 @@ class OnAir(Receiving):
                 self._hear(event.payload)
         if self._state == _LISTENING:
             if self.is_whole() or self.clock.uptime_s() - self.heard_s >= SILENCE_S + self._early_s():
-                self._leave()
+                self._leave(2)
             elif not self._hears:
                 left_ms = (self.ends_s - self.clock.uptime_s()) * 1000
                 radio.start_listen(self.call.freq_hz, self.call.sf, True, max(1, min(left_ms, LISTEN_MS)))
@@ -107,6 +114,8 @@ class OnAir(Receiving):
             self.heard_s = self.clock.uptime_s()
             if command[0] == ota.DATA:
                 self.receiver.hear(self.call.session, command)
+            elif command[0] == update.NEXT:
+                self._told_of_next(update.decode_next(command))
             elif command[0] == ota.STATUS and self.receiver.hear(self.call.session, command) is not None:
                 self._leave()
         except WireError as exc:
@@ -114,21 +123,52 @@ class OnAir(Receiving):
         except OSError as exc:
             self.health.flash_failed(exc)
 
-    def _leave(self) -> None:
-        """Hear no more, and say how it stands at a moment of one's own."""
+    def _leave(self, parts: int = 1) -> None:
+        """Hear no more, and say how it stands at a moment of one's own. Who has all is at work until then, and comes to
+        say it: that moment may be far. Nobody asked: within a part of the span, for few missed the question, and there
+        is to be time to tell them of the next pass.
+        """
+        if self.is_whole() and not self._is_tail:
+            self._come_again(_WHOLE_SPANS * self._moment())
+            self.over("it has all")
         self._radio.sleep()
         self._hears = False
         self._state = _ASKING
         self._is_tail = True
-        setup = self.receiver.setup
-        span_s = 16 << (setup.delay if setup is not None else 0)
+        wait_s, span_s = self._moment() // parts, self._span_s()
         now_s = self.clock.uptime_s()
-        self._ask_at_s = now_s + (span_s * int.from_bytes(self.hal.random(2), "big") >> 16)
+        self._ask_at_s = now_s + wait_s
         self.ends_s = now_s + span_s + _AFTER_S
+
+    def _span_s(self) -> int:
+        """In so many seconds everybody says how it stands."""
+        setup = self.receiver.setup
+        return 16 << (setup.delay if setup is not None else 0)
+
+    def _moment(self) -> int:
+        return self._span_s() * int.from_bytes(self.hal.random(2), "big") >> 16
+
+    def _told_of_next(self, when: "tuple[int, int]") -> None:
+        """The pass is over, and the next one named: who lacks something says so, and nobody need answer."""
+        if not self.call.named:
+            self._leave()  # now it wants to hear of it under its own key
+            return
+        if not self.is_whole():
+            call = self._come_again(when[0] // 10)
+            call.lasts_s = when[1]
+            call.named -= 1
+        self._leave()
+
+    def _come_again(self, wait_s: int) -> "Call":
+        """After so long, without a word of the gateway. Until then it is at work, or asleep."""
+        self.next_at_s = self.clock.uptime_s() + wait_s
+        self.next = Call(self.call.packed())
+        self.is_named = True
+        return self.next
 
     def time_is_up(self) -> None:
         if self._state == _LISTENING:
-            self._leave()
+            self._leave(2)
         else:
             self.over("time is up")
 
@@ -149,7 +189,8 @@ class OnAir(Receiving):
         self._got = self._is_answered = False
         answer = self._answers.pop(0) if self._answers else self.receiver.status()
         self._told += self.is_whole()
-        carrier.send(self.session.seal(self.status_of(answer)), True)
+        self._wants = self.next is None or bool(self._answers) or answer[0] != ota.STATUS
+        carrier.send(self.session.seal(self.status_of(answer)), self._wants)
         return int(carrier.wait_ms())
 
     def say(self, answer: bytes) -> None:
@@ -175,7 +216,7 @@ class OnAir(Receiving):
             self._ask_at_s = now_s
             return
         self._tries += 1
-        if self._is_tail and self._is_answered and not self._answers:
+        if self._is_tail and (self._is_answered or not self._wants) and not self._answers:
             self.over("the pass has ended")
         if self._tries >= TRIES_MAX:
             self.over("nobody sends")

@@ -36,7 +36,7 @@ class Rows(Protocol):
         ...
 
     async def question(self, found: Pass) -> Frame | None:
-        """What is asked at the end of a pass, which is over with it; None: nothing."""
+        """What is asked at the end of a pass, which is over with it, now; None: nothing."""
         ...
 
 
@@ -99,9 +99,7 @@ class Broadcaster:
             for index, name in enumerate(names)
         ]
         await asyncio.gather(*turns)
-        question = await self._rows.question(found)
-        if question is not None:
-            await asyncio.gather(*[self._ask(name, found, question) for name in names])
+        await asyncio.gather(*[self._ask(name, found) for name in names])
 
     async def _send_all(self, name: str, after_s: float, found: Pass, feed: _Feed, until_s: float) -> None:
         """The rows of a pass over one radio; several take their turns one after the other."""
@@ -114,14 +112,24 @@ class Broadcaster:
             self.counters["rows"] += 1
             number += 1
 
-    async def _ask(self, name: str, found: Pass, question: Frame) -> None:
-        """Twice, with the listening of a turn between, so that one burst of noise does not take both."""
-        packet = self._seal(question)
-        for again in range(update_limits.PASS_QUESTIONS):
-            if again:
+    async def _ask(self, name: str, found: Pass) -> None:
+        """Some times, with the listening of a turn between, so that one burst of noise does not take all.
+
+        Each says how long it is from then, so none is like another, and each has a PIV of its own.
+        """
+
+        async def make() -> bytes | None:
+            question = await self._rows.question(found)
+            return None if question is None else self._seal(question)
+
+        size = update_limits.QUESTION_BYTES
+        asked = 0
+        while asked < found.questions:
+            if asked:
                 await asyncio.sleep(update_limits.BROADCAST_LISTEN_S)
-            if not await self._broadcasts.send(name, found.freq_hz, found.sf, packet, found.ends_s):
+            if not await self._broadcasts.send_made(name, found.freq_hz, found.sf, size, make, found.ends_s):
                 return
+            asked += 1
             self.counters["questions"] += 1
 
     def picture(self) -> dict[str, float]:

@@ -76,6 +76,12 @@ REPORT_EACH_S = 2.5
 # times in a row. Who is there for good costs each pass as much as everybody's report.
 PASS_HEARD_S = 900
 PASSES_HELD_MAX = 3
+# A pass that is named at the end of the one before needs no answer of anybody. Who tells nothing of so many of them is
+# not counted on any more: it has all of it and its word was lost, or it is gone.
+PASSES_SILENT_MAX = 3
+# The word that names it is repeated until so many nodes are expected to have missed it: each is told in an exchange of
+# its own, in time or not.
+QUESTIONS_MISSED = 0.5
 # Two nodes and more share the air; one has the windows after its uplinks.
 BROADCAST_MIN = 2
 # So few go to each alone, in one exchange: to call it to a pass with others costs as much.

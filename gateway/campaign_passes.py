@@ -13,6 +13,7 @@ other before who missed a call speaks again: such a node is waited for once, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ class Passes:
         self._seen: dict[Where, dict[int, float]] = {}  # who wants rows: when it was there last
         self._held: dict[Where, int] = {}  # passes in a row that waited for somebody
         self._waited_s: dict[Where, float] = {}  # when the latest of them began
+        self._silent: dict[Where, dict[int, int]] = {}  # passes in a row of which somebody told nothing
         self._loss: dict[Where, float] = {}  # of rows, as the reports on the latest pass showed it
         # Rows of it, and what those who came to it lacked before.
         self._sent: dict[Where, tuple[int, dict[int, int]]] = {}
@@ -122,6 +124,22 @@ class Passes:
             found.coming.discard(address)  # it asks whether it still stands
         return None
 
+    def reported(self, address: int, session: int, *, wants_answer: bool) -> float:
+        """A node said what it has; until when it need not be told anything, 0 when it should be.
+
+        Who wants no answer has heard when the next pass is.
+        """
+        until_s = 0.0
+        for found in self._passes.values():
+            if found.session == session and found.left is None and found.is_named:
+                if wants_answer:
+                    found.coming.discard(address)  # until it says that it comes
+                else:
+                    found.coming.add(address)
+                    until_s = found.ends_s
+                found.heard.add(address)
+        return until_s
+
     def due(self) -> list[Pass]:
         """Those that have begun. What nobody comes to is dropped."""
         now_s = self._clock.monotonic()
@@ -135,7 +153,7 @@ class Passes:
 
     def _drop(self, where: Where) -> None:
         for by_place in (
-            self._passes, self._seen, self._held, self._waited_s, self._loss, self._sent,
+            self._passes, self._seen, self._held, self._waited_s, self._silent, self._loss, self._sent,
         ):  # fmt: skip
             by_place.pop(where, None)
 
@@ -151,6 +169,9 @@ class Passes:
     async def frame(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> Frame | None:
         """The next row of a pass; None when it has sent all it should. `deficits`: of all that are not whole."""
         now_s = self._clock.monotonic()
+        if found.is_named and not deficits:
+            self.nobody_takes(found)
+            return None
         if found.left is None:
             found.left = self._rows_for(found, deficits, air_left_s)
         if found.left <= 0 or now_s > found.ends_s:
@@ -160,12 +181,53 @@ class Passes:
         row = await self._sessions.take_row(found.session)
         return await self._frame(found, self._sessions.row(found.session, row))
 
-    async def question(self, found: Pass) -> Frame | None:
-        """What everybody is asked at the end of a pass; it is over with it, and the next one is planned."""
-        if self._passes.get((found.session, found.sf)) is not found:
+    def nobody_takes(self, found: Pass) -> None:
+        """All that it was named to are whole or gone: there is nobody to ask."""
+        where = found.session, found.sf
+        if found.is_named and self._passes.get(where) is found:
+            self._drop(where)
+
+    async def question(self, found: Pass, *, may_name: bool = False) -> Frame | None:
+        """What everybody is asked at the end of a pass; it is over with it, and the next one is planned.
+
+        Each time that it is asked it is made anew: it says how long it is until then, where that `may_name`.
+        """
+        where = found.session, found.sf
+        if self._passes.get(where) is found:
+            self.end(found)
+            found.is_asked = True
+            planned = self._passes[where]
+            if may_name and self._begins_in(planned) > 0:
+                found.questions = self._questions(where, len(found.coming))
+                self._name(found, planned)
+        following = found.following
+        if not found.is_asked or (following is not None and self._passes.get(where) is not following):
             return None
-        self.end(found)
-        return await self._frame(found, bytes((ota.STATUS, 1)))  # who has all of it answers, too
+        begins_in = 0 if following is None or not may_name else self._begins_in(following)
+        if following is None or begins_in <= 0:
+            return await self._frame(found, bytes((ota.STATUS, 1)))  # who has all of it answers, too
+        return await self._frame(found, update.encode_next(begins_in, following.lasts_s))
+
+    def _questions(self, where: Where, count: int) -> int:
+        """So many that hardly any of so many nodes misses all of them: who does has to be told for itself."""
+        loss = max(self._loss.get(where, limits.LOSS), limits.LOSS)
+        wanted = math.ceil(math.log(limits.QUESTIONS_MISSED / max(1, count)) / math.log(loss))
+        return max(update_limits.PASS_QUESTIONS, min(wanted, update_limits.PASS_QUESTIONS_MAX))
+
+    def _begins_in(self, following: Pass) -> int:
+        """Tenths of a second from the end of a question that is asked now; 0 when that is no appointment."""
+        wait_s = following.begins_s - self._clock.monotonic() - air_s(following.sf, _NEXT_BYTES)
+        return round(10 * wait_s) if limits.PASS_NOTICE_S <= wait_s <= update.APPOINTMENT_S else 0
+
+    def _name(self, found: Pass, following: Pass) -> None:
+        """Everybody who was there is taken to come again, unless it told nothing for some passes."""
+        silent = self._silent.setdefault((found.session, found.sf), {})
+        for address in found.coming:
+            is_silent = found.is_named and address not in found.heard
+            silent[address] = silent.get(address, 0) + 1 if is_silent else 0
+        following.is_named = True
+        following.coming |= {one for one in found.coming if silent[one] < limits.PASSES_SILENT_MAX}
+        found.following = following
 
     async def _frame(self, found: Pass, command: bytes) -> Frame:
         piv = await self._sessions.take_piv(found.session)
@@ -174,7 +236,12 @@ class Passes:
     def _rows_for(self, found: Pass, deficits: dict[int, int | None], air_left_s: float) -> int:
         """As many as the worst of those who come needs, and as fit the pass and the budget."""
         whole = self._sessions.fragments(found.session)
-        needs = {node: whole if deficit is None else deficit for node, deficit in deficits.items()}
+        # What a node had a pass ago is of no use: who says nothing lacks less than somebody who was heard, or is whole.
+        needs = {
+            node: whole if deficit is None else deficit
+            for node, deficit in deficits.items()
+            if not found.is_named or node in found.heard or node not in found.coming
+        }
         worst = max((needs.get(node, 0) for node in found.coming), default=0)
         if not worst:
             return 0
@@ -223,6 +290,9 @@ class Passes:
         wait_s = report_s + max(limits.REPORT_MARGIN_MIN_S, margin_s)
         begins_s = max(self._clock.monotonic(), found.begins_s) + wait_s
         self._begin(found.session, found.sf, found.freq_hz, begins_s)
+
+
+_NEXT_BYTES = len(update.encode_next(1, 1))
 
 
 def _margin_s(count: int) -> float:

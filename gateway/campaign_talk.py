@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway import campaign_limits as limits
+from gateway import update_limits
 from protocols.wire import airtime
 
 
@@ -80,6 +81,12 @@ class Pass:
     coming: set[int] = field(default_factory=set)
     left: int | None = None  # rows still to be sent; None: it has not begun
     sent: int = 0  # rows that were handed out for it
+    # It was named to all at the one before, who need not say that they come: `coming` is who should have heard.
+    is_named: bool = False
+    heard: set[int] = field(default_factory=set)  # who said since then what it has
+    questions: int = update_limits.PASS_QUESTIONS  # at its end
+    is_asked: bool = False  # once at least
+    following: Pass | None = None  # when it is over: the one that is named at its end
 
     @property
     def lasts_s(self) -> int:

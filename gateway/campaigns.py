@@ -61,7 +61,9 @@ class Campaigns:
 
     # --- what was heard --------------------------------------------------------------------------
 
-    async def heard(self, address: int, release: int, session: int, answer: bytes) -> None:
+    async def heard(
+        self, address: int, release: int, session: int, answer: bytes, *, wants_answer: bool = True
+    ) -> None:
         """An update status of a node."""
         self.counters["answers"] += 1
         now = self.books.program(address)._replace(release=release, at_ms=self._clock.unix_ms())
@@ -74,12 +76,13 @@ class Campaigns:
             address, lambda member: campaign_steps.on_status(member, release, session, answer), note
         )
         self.books.programs[address] = now
-        self._note_answer(address, session, answer)
+        self._note_answer(address, session, answer, wants_answer)
 
-    def _note_answer(self, address: int, session: int, answer: bytes) -> None:
+    def _note_answer(self, address: int, session: int, answer: bytes, wants_answer: bool) -> None:
         """What is of this moment only."""
         talk, now_s = self._talk(address), self._clock.monotonic()
-        talk.next_s = 0.0  # it is there: what follows, follows at once
+        # It is there: what follows, follows at once, unless it knows already.
+        talk.next_s = self.passes.reported(address, session, wants_answer=wants_answer)
         kind = answer[0] if answer else -1
         if kind == campaign_steps.CALL and len(answer) == 2:
             self._on_call(address, talk, session, answer[1])
@@ -352,6 +355,8 @@ class Campaigns:
         ]
         deficits = {one.node: one.deficit for one in taking}
         campaign = self.books.campaigns.get(taking[0].campaign) if taking else None
+        if campaign is None:
+            self.passes.nobody_takes(found)
         if campaign is None or campaign.state != rows.RUNNING:
             return None
         budget, now_s = self._budget(campaign.id), self._clock.monotonic()
@@ -365,8 +370,19 @@ class Campaigns:
         return member.session == found.session and member.state == rows.RECEIVING
 
     async def question(self, found: Pass) -> Frame | None:
-        """What ends a pass."""
-        return await self.passes.question(found)
+        """What ends a pass, and names the next one while the campaign goes on."""
+        made = await self.passes.question(found, may_name=self._goes_on(found))
+        if found.following is not None:
+            for address in found.following.coming:
+                talk = self._talk(address)
+                talk.next_s = max(talk.next_s, found.following.ends_s)  # until it asks to be told
+        return made
+
+    def _goes_on(self, found: Pass) -> bool:
+        campaign = self.books.campaigns.get(self._sessions.campaign(found.session))
+        if campaign is None or campaign.state != rows.RUNNING:
+            return False
+        return self._may_begin(campaign, Way(False, 0, sf=found.sf))
 
     # --- what it says of itself ------------------------------------------------------------------
 

@@ -20,7 +20,10 @@ BROADCAST_HOUR_S = 3900.0
 # Rows of a pass are sent for so long, and then, after a turn's pause, the question: before the end that nodes are told
 # (campaign_limits.PASS_MAX_S). They come up to 61 s before: 600 s of sleep by a clock that is 5 % fast, and 5 % early.
 PASS_SENDS_S = 200.0
-PASS_QUESTIONS = 2
+# The question is asked twice, and where it names the next pass up to four times: a row is as long as five.
+PASS_QUESTIONS, PASS_QUESTIONS_MAX = 2, 4
+# The largest: envelope 17 with the largest PIV, message 7, command 5 (OTA.md section 6.2).
+QUESTION_BYTES = 32
 # How often a broadcast that must wait for something without a known end looks again.
 BROADCAST_LOOK_S = 1.0
 # An answer that is not known yet: an ack with its envelope, in the window of an uplink heard just now.

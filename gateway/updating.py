@@ -44,7 +44,10 @@ class Updating:
         """Something that matters here, committed."""
         address, message = entry.node.address, entry.message
         if isinstance(message, update.UpdateStatus):
-            await self._engine.heard(address, message.release, message.session, message.answer)
+            wants = cast(Link, entry.link).wants_answer
+            await self._engine.heard(
+                address, message.release, message.session, message.answer, wants_answer=wants
+            )
         elif isinstance(message, messages.Hello):
             await self._engine.hello(address, message.board, message.firmware)
         elif isinstance(message, messages.Event):

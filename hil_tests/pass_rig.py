@@ -49,8 +49,9 @@ _LONGEST_S = 12 * 3600.0
 _AIR_S = 3600.0  # more than any pass takes
 _WHO = 0  # what a node without an update has to say
 _OPEN_S = 60.0
-# A cover is opened so often while rows go out, and so often between passes.
-_ALARM_EVERY_S, _ALARM_BETWEEN_S = 8.0, 16.0
+# Of the covers around one gateway one is opened so often while rows go out, and so often between passes: at twice that,
+# what the gateway answers to covers is what makes their alarms late, update or not.
+_ALARM_EVERY_S, _ALARM_BETWEEN_S = 16.0, 32.0
 
 
 class Maintainer:
@@ -101,6 +102,7 @@ class Maintainer:
         address, answer = int.from_bytes(frame[3:5], "big"), pass_node.what_is_in(frame, 7)
         asks = answer[0] in (_WHO, ota.STATUS)
         self.routes.heard(address, way)
+        self.passes.reported(address, SESSION, wants_answer=way.wants_answer)
         if answer[0] in (ota.SETUP, ota.STATUS):
             self.sender.hear(address, answer)
         elif answer[0] == pass_node.CALL:
@@ -108,6 +110,8 @@ class Maintainer:
                 self._latest[address] = frame
                 self._checks_in[address] = self.passes.answered(address, SESSION, answer[1]) is None
             asks = self._checks_in[address]
+        if not way.wants_answer:
+            return
         commands = list(self._for(address, way, knows=answer[0] != _WHO)) if asks else []
         for command in commands or [b""]:
             way.send(address, pass_node.down_frame(address, command))
@@ -139,8 +143,8 @@ class Maintainer:
         return await self.passes.frame(found, deficits, _AIR_S)
 
     async def question(self, found: Pass) -> Frame | None:
-        self.over[len(self.begun) - 1] = self._clock.monotonic()
-        return await self.passes.question(found)
+        self.over.setdefault(self.begun.index(found), self._clock.monotonic())
+        return await self.passes.question(found, may_name=True)
 
 
 class PassRig(AirRig):
@@ -262,7 +266,7 @@ class PassRig(AirRig):
     def _open_covers(self) -> None:
         """Again and again, from the first pass on: one of those that lie right, and are known to."""
         rng, passes = self._openings_rng, self.maintainer
-        every_s = _ALARM_EVERY_S if self.is_sending else _ALARM_BETWEEN_S
+        every_s = (_ALARM_EVERY_S if self.is_sending else _ALARM_BETWEEN_S) / len(self.towers)
         raised = {opening.node for opening in self.openings if opening.cleared_ms is None}
         lying = [node for node in self.motions if node not in self._open and node not in raised]
         if passes.begun and lying and not self.is_done and rng.random() < 1 / every_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway import update_limits
 from gateway.links import radio as radios
@@ -40,14 +40,36 @@ class Broadcasts:
 
         EncodeError, AirRefused: it never can.
         """
-        if len(packet) > self.size_max(sf):
-            raise EncodeError(f"a broadcast of {len(packet)} bytes at SF{sf}: {self.size_max(sf)} fit there")
-        air_s = airtime.time_on_air_us(airtime.lora(sf), len(packet)) / 1e6
+
+        async def make() -> bytes:
+            return packet
+
+        return await self.send_made(radio, freq_hz, sf, len(packet), make, until_s)
+
+    async def send_made(
+        self,
+        radio: str,
+        freq_hz: int,
+        sf: int,
+        size: int,
+        make: Callable[[], Awaitable[bytes | None]],
+        until_s: float,
+    ) -> bool:
+        """The same for a packet that says when it goes out: of `size` bytes, made anew each time that it would; None:
+        it need not go out any more.
+        """
+        if size > self.size_max(sf):
+            raise EncodeError(f"a broadcast of {size} bytes at SF{sf}: {self.size_max(sf)} fit there")
+        air_s = airtime.time_on_air_us(airtime.lora(sf), size) / 1e6
         latest_s = until_s - air_s - self._radios[radio].lead_s
         while self._now_s() <= latest_s:
             wait_s = self.wait_s(radio, air_s)
             if not wait_s:
-                wait_s = await self._try(radio, freq_hz, sf, packet, air_s)
+                packet = await make()
+                if packet is None:
+                    return False
+                # Making it may have taken a moment.
+                wait_s = self.wait_s(radio, air_s) or await self._try(radio, freq_hz, sf, packet, air_s)
                 if not wait_s:
                     return True
             if self._now_s() + wait_s > latest_s:

@@ -15,7 +15,7 @@ from boards.virtual.ether import Reception, Signal, Tuning
 from hil_tests.world.air import Air
 from hil_tests.world.concentrator import PRIVATE_SYNC_WORD
 from hil_tests.world.propagation import Spot
-from protocols.wire import ota
+from protocols.wire import ota, update
 from protocols.wire.airtime import lora
 
 _BW_HZ = 125_000
@@ -36,6 +36,8 @@ COMES = 0
 # OTA.md section 6.2.
 PASS_MAX_S, SILENT_S, APPOINTMENT_S, CHECK_IN_SPREAD_S = 300.0, 120.0, 600.0, 200.0
 _DRIFT = 0.05
+# Passes that are named in a row before it wants to be told for itself; who is whole tells it within so many spans.
+NAMED_MIN, NAMED_SPREAD, WHOLE_SPANS = 8, 8, 4
 # A node with something missing and no appointment says so again.
 _AGAIN_S = 60.0
 
@@ -127,6 +129,8 @@ class PassNode:
         self._air, self._clock = air, air.clock
         self._channels_hz, self._sf, self._losses, self._loss, self._rng = channels_hz, sf, losses, loss, rng
         self._says: list[bytes] = []
+        self._wants = True  # an answer
+        self._named_left = 0
         self._count = self._tries = 0
         self._ended_s = 0.0
         self._heard: list[bytes] = []
@@ -162,6 +166,7 @@ class PassNode:
             self._speak()
 
     def _speak(self) -> None:
+        self._wants = True
         self._turn += 1
         self._is_speaking = True
         self._heard = []
@@ -176,7 +181,7 @@ class PassNode:
             self._later(wait_s, lambda: self._send(busy + 1))
             return
         frame = up_frame(self.address, self._count & 0xFFFF, self._says[0])
-        packet = bytes((frame[0] | WANTS_ANSWER,)) + frame[1:]
+        packet = bytes((frame[0] | WANTS_ANSWER if self._wants else frame[0],)) + frame[1:]
         self.used.uplinks += 1
         modulation = lora(self._sf)
         signal = Signal(
@@ -185,6 +190,9 @@ class PassNode:
         )  # fmt: skip
         seconds = self._air.transmit(self, signal)
         self._ended_s = self._clock.now_s() + seconds
+        if not self._wants:
+            self._says.clear()
+            return
         down = Tuning(freq_hz, _BW_HZ, self._sf, PRIVATE_SYNC_WORD, True)
         self._later(seconds + _WINDOWS_S[0] - _GUARD_S, lambda: self._window(down, 0))
 
@@ -212,6 +220,7 @@ class PassNode:
         for command in self._heard:
             if command[:1] == bytes((CALL,)):
                 self._says.append(bytes((CALL, COMES)))
+                self._named_left = NAMED_MIN + self._rng.randrange(NAMED_SPREAD)
                 self._appoint(Call.decode(command))
             elif command:
                 answer = self.ota.hear(1, command)
@@ -233,6 +242,30 @@ class PassNode:
         else:
             early_s = wait_s * _DRIFT + 1
             self._when(max(0.0, wait_s - early_s), lambda: self._come(call, early_s))
+
+    def _named(self, command: bytes, call: Call) -> None:
+        """The pass is over, and the next one is known: what it lacks it tells unasked, and nobody answers."""
+        self._named_left -= 1
+        self._stop()
+        self._turn += 1
+        self.pass_began_s = None
+        if self.is_whole:
+            self._later(self._rng.uniform(0, WHOLE_SPANS << (self._delay + 4)), self.say_status)
+            return
+        begins_in, lasts_s = update.decode_next(command)
+        self._ended_s = self._clock.now_s()
+        self._appoint(call._replace(begins_in_s=begins_in / 10, lasts_s=lasts_s))
+        self._later(self._rng.uniform(0, 1 << (self._delay + 4)), self._tell)
+
+    def _tell(self) -> None:
+        self._says = [self.ota.status()]
+        self._count += 1
+        self._wants = False
+        self._send(0)
+
+    @property
+    def _delay(self) -> int:
+        return self.ota.setup.delay if self.ota.setup is not None else 0
 
     def _when(self, local_s: float, action: Callable[[], Any]) -> None:
         date = self._date
@@ -261,23 +294,25 @@ class PassNode:
         now_s = self._clock.now_s()
         self.pass_began_s = now_s
         self._last_heard_s = now_s + 2 * early_s
+        self._call = call
         self._listen(Tuning(call.freq_hz, _BW_HZ, call.sf, PRIVATE_SYNC_WORD, True))
-        self._later(min(PASS_MAX_S, 2 * early_s + call.lasts_s), self._pass_over)
+        self._later(min(PASS_MAX_S, 2 * early_s + call.lasts_s), lambda: self._pass_over(parts=2))
         self._later(2 * early_s + SILENT_S, self._is_it_silent)
 
     def _is_it_silent(self) -> None:
         left_s = self._last_heard_s + SILENT_S - self._clock.now_s()
         if left_s <= 0:
-            self._pass_over()
+            self._pass_over(parts=2)
         else:
             self._later(left_s, self._is_it_silent)
 
-    def _pass_over(self) -> None:
+    def _pass_over(self, parts: int = 1) -> None:
+        """It says what it has within its span, or within a part of it when nobody asked: few missed the question."""
         self._stop()
         self._turn += 1
         self.pass_began_s = None
-        delay = self.ota.setup.delay if self.ota.setup is not None else 0
-        self._later(self._rng.uniform(0, 1 << (delay + 4)), self.say_status)
+        spans = WHOLE_SPANS if self.is_whole else 1
+        self._later(self._rng.uniform(0, (spans << (self._delay + 4)) / parts), self.say_status)
 
     def _row(self, frame: bytes) -> None:
         command = what_is_in(frame, 8)
@@ -288,8 +323,12 @@ class PassNode:
         elif self._rng.random() < self._loss:
             return
         self._last_heard_s = max(self._last_heard_s, self._clock.now_s())
-        self.ota.hear(1, command)
-        if command[0] == ota.STATUS or self.is_whole:
+        if command[0] == update.NEXT and self._named_left > 0:
+            self._named(command, self._call)
+            return
+        if command[0] != update.NEXT:
+            self.ota.hear(1, command)
+        if command[0] in (ota.STATUS, update.NEXT) or self.is_whole:
             self._pass_over()
 
     # -- the radio -------------------------------------------------------------------------------------------

@@ -3,6 +3,10 @@ itself (ota.py): who are you, and come to a pass (OTA.md section 6.2).
 
     41 | answers u40 | begins_in u24, in 0.1 s | lasts u16, in s | for a broadcast: Hz u32 | spreading factor u8 | key
 
+And the word that ends a broadcast and names the next one to all who hear it (section 6.3):
+
+    43 | begins_in u16, in 0.1 s, from its own end | lasts u16, in s
+
 Apart from the other messages for the sake of nodes: messages.py loads this when it meets one, and a node forgets it.
 """
 
@@ -45,7 +49,7 @@ else:
     _Update = namedtuple("Update", ("session", "command"))
     Pass = namedtuple("Pass", ("answers", "begins_in", "lasts_s", "freq_hz", "sf", "secret"))
 
-WHO, COME = 0x00, 0x41
+WHO, COME, NEXT = 0x00, 0x41, 0x43
 # TS004: its package, fragmented transport, and the version of it.
 I_AM = b"\x00\x03\x01"
 # Answers to COME.
@@ -59,6 +63,7 @@ DRIFT_OF = 20
 START_S = 4
 _ALONE = 11
 _SECRET = 16
+_NEXT = 5
 _UPDATE_STATUS = 6
 _UPDATE = 23
 
@@ -151,3 +156,20 @@ def decode_pass(command: bytes) -> "Pass":
         raise DecodeError("a pass that lasts no time")
     begins_in = int.from_bytes(command[6:9], "little")
     return Pass(int.from_bytes(command[1:6], "little"), begins_in, lasts_s, freq_hz, sf, secret)
+
+
+def encode_next(begins_in: int, lasts_s: int) -> bytes:
+    """The command; EncodeError for what is no appointment."""
+    if not (0 < begins_in <= 10 * APPOINTMENT_S and 0 < lasts_s <= LASTS_MAX_S):
+        raise EncodeError("the next pass in %d tenths for %d s: out of range" % (begins_in, lasts_s))
+    return bytes((NEXT,)) + begins_in.to_bytes(2, "little") + lasts_s.to_bytes(2, "little")
+
+
+def decode_next(command: bytes) -> "tuple[int, int]":
+    """(begins_in, lasts_s); DecodeError for what is none."""
+    begins_in, lasts_s = int.from_bytes(command[1:3], "little"), int.from_bytes(command[3:5], "little")
+    if len(command) != _NEXT or command[0] != NEXT:
+        raise DecodeError("the next pass in %d bytes: it has 5, and begins with 43" % len(command))
+    if not (0 < begins_in <= 10 * APPOINTMENT_S and 0 < lasts_s <= LASTS_MAX_S):
+        raise DecodeError("the next pass in %d tenths for %d s" % (begins_in, lasts_s))
+    return begins_in, lasts_s

@@ -94,7 +94,7 @@ class Compiled:
 class Story:
     """One node up to where a pass has ended with a row missing, and the next one is agreed."""
 
-    def __init__(self, world: Any, begins_in_s: int) -> None:
+    def __init__(self, world: Any, begins_in_s: int, *, is_named: bool = False) -> None:
         self.world = world
         self.sender = sender_of(data_of(1500))
         self.piv = 0
@@ -107,6 +107,10 @@ class Story:
         self.until(lambda: self.said("receiving update") == 1, FIRST_S + 10, "it comes")
         world.run(5)
         self.broadcast(20)  # of 21
+        if is_named:
+            self.name(begins_in_s)
+            self.until(lambda: self.said("rows are missing") == 1, 60, "it ends")
+            return
         self.everybody(bytes((ota.STATUS, 1)))
         self.until(lambda: answers(world.peer)[-1][0] == ota.STATUS, 60, "it says what it has")
         # In the windows of another uplink of that life, or of the same.
@@ -154,6 +158,11 @@ class Story:
         )
         gateway.concentrator.send(signal)
         self.world.run(3 * air_s(signal))
+
+    def name(self, begins_in_s: int) -> None:
+        """The pass is over, and everybody is told of the next."""
+        self.next_s = self.world.hears_s() + begins_in_s
+        self.everybody(update.encode_next(begins_in_s * 10, LASTS_S))
 
     def broadcast(self, rows: int) -> None:
         for _ in range(rows):
@@ -231,3 +240,66 @@ def test_a_clock_that_jumps_by_an_answer_moves_no_appointment(world: Any, step_s
     story.is_heard(PASS_S, "nobody held that pass")
     story.until(lambda: story.said("rows are missing") == 2, PASS_S, "it ends")
     story.is_heard(HEARD_S, "and is at work again")
+
+
+@pytest.mark.parametrize("begins_in_s", _some([30, 120, 600], 120))
+def test_a_pass_that_is_named_in_the_one_before_needs_no_answer_to_anybody(
+    world: Any, begins_in_s: int
+) -> None:
+    story = Story(world, begins_in_s, is_named=True)
+    gateway, peer = world.gateway, world.peer
+    assert answers(peer)[-1] == ota.status(20, 1)
+    assert not gateway.wanted[-1]
+    hellos, wanted = len(peer.of(messages.Hello)), len(gateway.wanted)
+    if begins_in_s > SETTINGS[2]:
+        story.is_heard(SETTINGS[2] + HEARD_S, "at work between them")
+    story.until(lambda: story.said("receiving update") == 2, begins_in_s + 10, "it comes again")
+    assert abs(story.next_s - world.hears_s()) < 5
+    print(f"asked_for={sum(gateway.wanted[wanted:])} hellos={len(peer.of(messages.Hello)) - hellos}")
+    assert len(peer.of(messages.Hello)) == hellos, "nobody was told that it started"
+    world.run(5)
+    story.broadcast(1)
+    story.until(lambda: story.said("it has all") == 1, 10, "it has the last one, too")
+    story.until(lambda: answers(peer)[-1] == ota.status(21, 0), 4 * 16 + HEARD_S, "it comes to say so")
+    assert gateway.wanted[-1]
+    story.until(lambda: story.said("is whole") == 1, 30, "and would install it")
+
+
+@pytest.mark.parametrize("cause", _some([CAUSE_POWER_ON, CAUSE_HARD_RESET, CAUSE_WATCHDOG], CAUSE_POWER_ON))
+@pytest.mark.parametrize("after_s", _some([0, 1, 7, 61], 1))
+def test_a_start_before_a_named_pass_is_heard(world: Any, cause: int, after_s: int) -> None:
+    """It costs the appointment at most, and no number is used twice: the peer refuses those."""
+    story = Story(world, 120, is_named=True)
+    world.run(after_s)
+    world.restart(cause)
+    heard_s = story.is_heard(HEARD_S + SETTINGS[2], "after the start")
+    for _ in range(4):
+        heard_s = max(heard_s, story.is_heard(PASS_S, "and from then on"))
+    print(f"cause={cause} after_s={after_s} heard_s={heard_s}")
+
+
+def test_who_knows_the_key_of_a_broadcast_can_not_keep_a_node_listening(world: Any) -> None:
+    """Passes are named one after the other, and nobody says a word under the node's own key."""
+    story = Story(world, 30, is_named=True)
+    world.peer.mute = True
+    named = 0
+    while named < 40 and not (named and world.gateway.wanted[-1]):
+        _comes_and_is_told_of_the_next(story)
+        named += 1
+    print(f"named={named}")
+    assert 8 <= named <= 16
+    passes = story.said("receiving update")
+    story.until(lambda: story.said("rows are missing") == passes, 400, "nobody answers it")
+    world.peer.mute = False
+    story.is_heard(400, "and it is at work")
+    world.run(400)
+    assert story.said("receiving update") == passes
+
+
+def _comes_and_is_told_of_the_next(story: Story) -> None:
+    passes = story.said("receiving update")
+    story.until(lambda: story.said("receiving update") > passes, 40, "it comes")
+    story.world.run(5)
+    said = len(answers(story.world.peer))
+    story.name(30)
+    story.until(lambda: len(answers(story.world.peer)) > said, 60, "it says what it has")

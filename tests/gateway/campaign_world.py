@@ -218,18 +218,42 @@ class World:
             question = await self.engine.question(found)
             if question is None:
                 continue
-            self._hears(question)
-            self.desk.clock.pass_s(found.lasts_s)
+            heard = self._hears(question)
+            is_named = question.command[0] == update.NEXT
+            # Reports are in before a pass that is named begins.
+            self.desk.clock.pass_s(
+                update.decode_next(question.command)[0] / 20 if is_named else found.lasts_s
+            )
             for node in self.there():
-                if node.coming is not None and node.coming.secret == found.key:
+                if node.coming is None or node.coming.secret != found.key:
+                    continue
+                if is_named and node in heard and node.receiver.deficit():
+                    await self._names(node, question.command)
+                else:
                     node.coming, node.in_pass = None, False
                     await self.uplink(node, node.receiver.status(), way)
 
-    def _hears(self, frame: Frame) -> None:
+    async def _names(self, node: SimNode, command: bytes) -> None:
+        """It comes again, and tells what it has, to which nobody answers."""
+        begins_in, lasts_s = update.decode_next(command)
+        node.listens_s = begins_in / 20 + lasts_s
+        if not self.is_lost():
+            status = node.receiver.status()
+            await self.engine.heard(
+                node.address, node.release, node.receiver.session, status, wants_answer=False
+            )
+
+    def _hears(self, frame: Frame) -> list[SimNode]:
         self.cast.append(frame)
-        for node in self.there():
-            if node.coming is not None and node.coming.secret == frame.key and not self.is_lost():
+        heard = [
+            node
+            for node in self.there()
+            if node.coming is not None and node.coming.secret == frame.key and not self.is_lost()
+        ]
+        for node in heard:
+            if frame.command[0] != update.NEXT:
                 node.receiver.hear(frame.session, frame.command)
+        return heard
 
     async def live(self, turns: int, way: Way = CABLE, kill_each: int = 0) -> None:
         """Until the campaign is over, with a kill about each so many writes."""
