@@ -448,6 +448,8 @@ def _defined(statement: ast.stmt) -> set[str]:
 
 def _is_wanted(statement: ast.stmt, used: set[str]) -> bool:
     names = _defined(statement)
+    if "__all__" in names:  # for a star, which nobody here imports by
+        return False
     if any(name.startswith("__") and name.endswith("__") for name in names):
         return True
     return not names or bool(names & used)

@@ -213,6 +213,17 @@ def encode(
     return bytes(buf[:end])
 
 
+def _codes(of_schema: "Schema") -> "Sequence[tuple[int, int, int]]":
+    """For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even, and what
+    to take w >> 1 from when w is odd.
+    """
+    of_schema.codes[:] = [
+        (s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1))
+        for s in of_schema.series
+    ]
+    return of_schema.codes
+
+
 def decode(of_schema: "Schema", time_s: int, body: bytes) -> "Sets":
     """The sets in a body; ``time_s`` is the time of the first. Raises DecodeError, and only that, on bad bytes."""
     x = int.from_bytes(body, "big")
@@ -227,7 +238,7 @@ def decode(of_schema: "Schema", time_s: int, body: bytes) -> "Sets":
     append = row.append
     bit_length = _bit_length
     try:
-        for order1, even, odd in of_schema.codes:
+        for order1, even, odd in of_schema.codes or _codes(of_schema):
             # pos - bit_length zeros go before w, and order1 + as many bits hold it
             rest = bit_length(x) * 2 - pos - order1
             w = x >> rest
@@ -257,7 +268,7 @@ def _decode_other(of_schema: "Schema", time_s: int, body: bytes) -> "Sets":
     pos = (len(body) << 3) - 4
     x = int.from_bytes(body, "big") & (1 << pos) - 1
     try:
-        for order1, even, odd in of_schema.codes:
+        for order1, even, odd in of_schema.codes or _codes(of_schema):
             if x >> (pos - 1):
                 flag = FLAGS[1 + (x >> (pos - 3) & 3)]
                 pos -= 3

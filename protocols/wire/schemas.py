@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         id: int
         name: str
         series: tuple[Series, ...]
-        codes: tuple[tuple[int, int, int], ...]  # for readings.decode, see _load()
+        codes: list[tuple[int, int, int]]  # for readings.decode, which fills it: a node has no use for it
         min_bits: int  # of a single set that is all GOOD
 
     class Sets(NamedTuple):
@@ -84,10 +84,5 @@ def _load(schema_id: int) -> "Schema":
 def define(schema_id: int, name: str, of_series: "list[Series]") -> "Schema":
     """Make a schema known under its id."""
     series = tuple(of_series)
-    # For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even,
-    # and what to take w >> 1 from when w is odd.
-    codes = tuple(
-        [(s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1)) for s in series]
-    )
-    _loaded[schema_id] = Schema(schema_id, name, series, codes, 4 + sum([s.order + 1 for s in series]))
+    _loaded[schema_id] = Schema(schema_id, name, series, [], 4 + sum([s.order + 1 for s in series]))
     return _loaded[schema_id]
