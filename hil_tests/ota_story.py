@@ -160,7 +160,7 @@ def change(tree: Path) -> None:
 
 def act(stage: Stage) -> None:
     street = stage.street
-    stage.say("world", "this takes about five minutes: two are the notice that")
+    stage.say("world", "this takes five to seven minutes: two are the notice that")
     stage.say("world", "nodes get of a broadcast, so that sleepers are there")
     stage.say("world", "four river stations run release 1: bridge-1 is on a cable,")
     stage.say("world", "2, 3 and 4 on the air; bridge-4 has unusual settings")

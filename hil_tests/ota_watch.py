@@ -82,6 +82,7 @@ class Rollout:
         self._ahead_s = 0.0  # of the next broadcast, when it was first seen
         self._has_begun = self._is_lossy = False
         self._pass: dict[str, Any] | None = None  # that is under way
+        self._was_told = False
         self._live: Live | None = None
         stage.watchers.append(self.look)
         self._listen()
@@ -170,8 +171,11 @@ class Rollout:
                 self._stage.say("gateway", f"campaign: {row['site']} {told}{because}")
             self.nodes[row["node"]] = row
         near = [one for one in found["passes"] if one["left"] is not None or one["begins_in_s"] < _NEAR_S]
+        was_near = self._is_lossy
         self._lose(bool(near))
         self._tell_pass(next((one for one in near if one["left"] is not None), None))
+        if was_near and not near and not self._was_told:
+            self._stage.say("gateway", _held(found["passes"]))
         self._show = found
         if found["state"] != self.state:
             self.state = found["state"]
@@ -180,6 +184,7 @@ class Rollout:
     def _tell_pass(self, now: dict[str, Any] | None) -> None:
         """When it begins, and when it is over."""
         before, self._pass = self._pass, now
+        self._was_told = now is not None or before is not None
         if now is not None and before is None:
             self._stage.say("gateway", pass_told(now))
         elif before is not None and now is None:
@@ -218,7 +223,7 @@ class Rollout:
         whole, kept = row["fragments"], self._kept.get(node, 0)
         if row["state"] != "receiving" or not whole:
             return Text(row["reason"], style="dim")
-        return Text(f"{bar(kept / whole)} {kept} rows; {whole} make it")
+        return Text(f"{bar(kept / whole)} {kept} rows of at least {whole}")
 
     def _bar(self) -> str:
         """The way to a broadcast, and then its rows."""
@@ -292,6 +297,13 @@ class Rollout:
         if self._is_on_air(node) and not self.rows_heard[node]:
             found.append(f"{row['site']} heard no broadcast")
         return found
+
+
+def _held(passes: list[dict[str, Any]]) -> str:
+    """Of a broadcast whose moment has come and gone."""
+    if not passes:
+        return "no row was sent: nobody came"
+    return f"no row was sent: it waits for one that missed its call; {pass_told(passes[0])}"
 
 
 def _explained(words: str) -> str:

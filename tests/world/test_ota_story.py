@@ -152,3 +152,11 @@ def test_how_an_update_ended_is_told_in_words() -> None:
     assert (
         ota_watch._explained("update: release 2 is on trial in /b") == "update: release 2 is on trial in /b"
     )
+
+
+def test_a_broadcast_that_sent_nothing_says_why() -> None:
+    planned = {"sf": 7, "begins_in_s": 76.0, "coming": 2, "asked": 0, "sent": 0, "left": None}
+    assert ota_watch._held([planned]) == (
+        "no row was sent: it waits for one that missed its call; broadcast at SF7 in 1 min 16 s: 2 nodes so far"
+    )
+    assert ota_watch._held([]) == "no row was sent: nobody came"
