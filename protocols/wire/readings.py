@@ -214,8 +214,8 @@ def encode(
 
 
 def _codes(of_schema: "Schema") -> "Sequence[tuple[int, int, int]]":
-    """For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even, and what
-    to take w >> 1 from when w is odd.
+    """For w = zigzag + 2**order as it stands in the code: order + 1, then what to add to w >> 1 when w is even, and
+    what to take w >> 1 from when w is odd.
     """
     of_schema.codes[:] = [
         (s.order + 1, s.centre - (1 << s.order >> 1), s.centre - 1 + (1 << s.order >> 1))
