@@ -15,8 +15,8 @@ from protocols.wire import airtime, ota
 
 _ALARM_MAX_S = 30.0
 _RATIO_MAX = 1.2
-SEEDS = (5, 6)
-CASES = [(share, in_bursts) for share in (0.1, 0.3) for in_bursts in (False, True)]
+# Whether in bursts, and two seeds. Some hundred alarms each are too few for a p99: it is of a share, and of all.
+CASES = [(in_bursts, seed) for in_bursts in (False, True) for seed in (5, 6)]
 
 
 @dataclass
@@ -57,7 +57,7 @@ def _an_update(
     *,
     nodes: int = 100,
     covers: int = 24,
-    towers: int = 2,
+    towers: int = 1,
 ) -> Figures:
     """What went down beside the oracle's, and how late the alarms were."""
     losses: dict[int, Losses] = {}
@@ -125,28 +125,34 @@ def test_an_update_goes_to_thirty_nodes_at_once_and_alarms_are_told_meanwhile(tm
     assert percentile(figures.told_s, 0.99) <= _ALARM_MAX_S
 
 
+def _an_update_to_a_hundred(
+    folder: Path, fragments: int, share: float, in_bursts: bool, seed: int, **town: int
+) -> Figures:
+    figures = _an_update(folder, fragments, share, in_bursts, seed, **town)
+    assert figures.ratio <= _RATIO_MAX, f"{fragments} rows, {share} lost, in bursts: {in_bursts}, seed {seed}"
+    return figures
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("fragments", [20, 94, 427])
-def test_an_update_goes_to_a_hundred_nodes_at_once(tmp_path: Path, fragments: int) -> None:
-    ratios: dict[tuple[float, bool, int], float] = {}
-    p99s: dict[tuple[float, bool], float] = {}
-    in_passes_s: list[float] = []
-    for share, in_bursts in CASES:
-        told_s: list[float] = []
-        for seed in SEEDS:
-            folder = tmp_path / f"{share} {in_bursts} {seed}"
-            folder.mkdir()
-            figures = _an_update(folder, fragments, share, in_bursts, seed)
-            ratios[share, in_bursts, seed] = figures.ratio
-            told_s += figures.told_s
-            in_passes_s += figures.told_in_passes_s
-        _print_alarms(told_s, "_of_case")
-        p99s[share, in_bursts] = percentile(told_s, 0.99)
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_an_update_goes_to_a_hundred_nodes_at_once(tmp_path: Path, share: float, fragments: int) -> None:
+    """In a town of one gateway: what it answers, it is deaf for."""
+    figures = []
+    for in_bursts, seed in CASES:
+        folder = tmp_path / f"{in_bursts} {seed}"
+        folder.mkdir()
+        figures.append(_an_update_to_a_hundred(folder, fragments, share, in_bursts, seed))
     print()
-    _print_alarms(in_passes_s, "_in_passes_of_all")
-    print(
-        f"fragments={fragments} ratio_worst={max(ratios.values()):.3f} p99_worst_s={max(p99s.values()):.1f}"
-    )
-    assert max(ratios.values()) <= _RATIO_MAX, ratios
-    assert max(p99s.values()) <= _ALARM_MAX_S, p99s
-    assert percentile(in_passes_s, 0.99) <= _ALARM_MAX_S
+    told_s = [one_s for one in figures for one_s in one.told_s]
+    _print_alarms(told_s, "_of_share")
+    _print_alarms([one_s for one in figures for one_s in one.told_in_passes_s], "_in_passes_of_share")
+    print(f"fragments={fragments} loss={share} ratio_worst={max(one.ratio for one in figures):.3f}")
+    assert percentile(told_s, 0.99) <= _ALARM_MAX_S
+
+
+@pytest.mark.soak
+def test_another_gateway_changes_nothing(tmp_path: Path) -> None:
+    """One sends the rows, and both listen."""
+    figures = _an_update_to_a_hundred(tmp_path, 94, 0.3, True, 5, towers=2)
+    assert percentile(figures.told_s, 0.99) <= _ALARM_MAX_S

@@ -152,6 +152,95 @@ def test_rows_are_as_many_as_the_worst_needs_at_the_loss_that_was_seen() -> None
     assert more == round((_WHOLE - came) / (came / sent)) + limits.EXTRA_ROWS
 
 
+class Named(Desk):
+    """At the end of each pass the next one is named, and nobody says that it comes."""
+
+    def __init__(self, *addresses: int) -> None:
+        Desk.__init__(self)
+        self.call(*addresses)
+
+    @property
+    def planned(self) -> Pass:
+        (found,) = cast("dict[Any, Pass]", self.passes._passes).values()
+        return found
+
+    def tells(self, *addresses: int, wants_answer: bool = False) -> float:
+        (until_s,) = {
+            self.passes.reported(address, _SESSION, wants_answer=wants_answer) for address in addresses
+        }
+        return until_s
+
+    async def ask(self, found: Pass) -> bytes:
+        question = await self.passes.question(found, may_name=True)
+        return b"" if question is None else question.command
+
+    async def _hold(self, deficits: dict[int, int | None]) -> int:
+        found = self.planned
+        self.clock.now_s = found.begins_s
+        rows = 0
+        while await self.passes.frame(found, deficits, 3600.0) is not None:
+            rows += 1
+        self.asked = [await self.ask(found)]
+        self.clock.now_s += 33
+        self.asked.append(await self.ask(found))
+        return rows
+
+
+def test_each_question_says_how_long_it_is_to_the_next_pass_from_then() -> None:
+    desk = Named(1, 2)
+    began_s = desk.planned.begins_s
+    desk.hold({1: None, 2: None})
+    first, second = map(update.decode_next, desk.asked)
+    assert second[0] == first[0] - 330
+    assert first[1] == desk.planned.lasts_s
+    assert 0 < desk.planned.begins_s - began_s - first[0] / 10 < 1, "less what it is on the air itself"
+    assert desk.planned.coming == {1, 2}
+
+
+def test_who_hears_of_the_next_pass_needs_no_answer_and_who_did_not_is_called() -> None:
+    desk = Named(1, 2, 3)
+    desk.hold(dict.fromkeys((1, 2, 3), None))
+    assert desk.tells(1, 2) == desk.planned.ends_s, "until then there is nothing to say to it"
+    assert desk.tells(3, wants_answer=True) == 0.0
+    assert desk.planned.coming == {1, 2}
+    desk.call(3)
+    assert desk.planned.coming == {1, 2, 3}
+
+
+def test_rows_of_a_named_pass_are_for_those_who_told_what_they_lack() -> None:
+    """The word of 3 was lost, or it is whole: what it lacked a pass ago brings no rows."""
+    desk = Named(1, 2, 3)
+    desk.hold(dict.fromkeys((1, 2, 3), None))
+    desk.tells(1, 2)
+    assert desk.hold({1: 4, 2: 2, 3: None}) <= 2 * 4 + limits.EXTRA_ROWS
+    assert desk.planned.coming == {1, 2, 3}
+    assert desk.hold({1: 4, 2: 2, 3: None}) == 0, "nobody told anything: it is asked again"
+
+
+def test_who_tells_nothing_three_times_is_not_counted_and_then_nobody_is_asked() -> None:
+    desk = Named(1, 2)
+    desk.hold({1: None, 2: None})
+    for _ in range(limits.PASSES_SILENT_MAX):
+        assert 2 in desk.planned.coming
+        desk.tells(1)
+        desk.hold({1: 4, 2: None})
+    assert desk.planned.coming == {1}
+    assert asyncio.run(desk.passes.frame(desk.planned, {}, 3600.0)) is None  # 1 is whole, too
+    assert not desk.passes.is_planned(_SESSION, _SF)
+
+
+def test_a_question_that_names_nothing_is_asked_twice_as_well() -> None:
+    desk = Desk()
+    desk.call(1, 2)
+    desk.hold({1: None, 2: None})
+    (found,) = cast("dict[Any, Pass]", desk.passes._passes).values()
+    desk.clock.now_s = found.begins_s
+    for _ in range(2):
+        question = asyncio.run(desk.passes.question(found))
+        assert question is not None
+        assert question.command == bytes((ota.STATUS, 1))
+
+
 class OneWay:
     """Of one uplink, and who heard it."""
 

@@ -49,6 +49,26 @@ def check_passes():
     refused(EncodeError, update.encode_pass, update.Pass(1, 1, 1, 470300000, 13, SECRET))
 
 
+def check_next():
+    good = update.encode_next(6000, 300)
+    same(good, bytes((0x43, 0x70, 0x17, 0x2C, 0x01)))
+    for when in ((1, 1), (6000, 300), (5907, 120)):
+        same(update.decode_next(update.encode_next(*when)), when)
+    for size in range(len(good)):
+        refused(DecodeError, update.decode_next, good[:size])
+    refused(DecodeError, update.decode_next, good + b"\0")
+    refused(DecodeError, update.decode_next, b"\x41" + good[1:])
+    for begins_in, lasts_s in (
+        (0, 300),
+        (6001, 300),
+        (6000, 0),
+        (6000, 301),
+    ):  # now, no appointment, no time, too long
+        refused(EncodeError, update.encode_next, begins_in, lasts_s)
+        spoilt = b"\x43" + begins_in.to_bytes(2, "little") + lasts_s.to_bytes(2, "little")
+        refused(DecodeError, update.decode_next, spoilt)
+
+
 def check_group():
     command = b"\x08\x01\x00" + bytes(range(72))
     frame = group.seal(KEY, 300, command)
@@ -82,7 +102,7 @@ def check_strangers():
         refused(WireError, listener.open, frame)
 
 
-CHECKS = (check_passes, check_group, check_strangers)
+CHECKS = (check_passes, check_next, check_group, check_strangers)
 
 if __name__ == "__main__":
     for check in CHECKS:

@@ -87,6 +87,7 @@ DOWN: list[tuple[str, Any]] = [
     ("update: setup", Update(4711, bytes.fromhex("02015e0048000a0d000000"))),
     ("update: come to a pass", Update(4711, update.encode_pass(update.Pass(4711, 3000, 300, 0, 0, b"")))),
     ("update: come to a broadcast", Update(4711, update.encode_pass(BROADCAST))),
+    ("update: the next pass", Update(4711, update.encode_next(5765, 300))),
     ("update: the longest command", Update(0xFFFF, b"\x08\x01\x00" + bytes(457))),
 ]
 # Deterministic CBOR, but no message of that direction.
