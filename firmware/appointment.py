@@ -32,8 +32,11 @@ _NAMED_MIN, _NAMED_SPREAD = 8, 7
 # An appointment is checked again so long before it, and up to so much earlier, or a street of nodes would ask at once.
 _CHECK_IN_S = 300
 _CHECK_JITTER_S = 60
-# What a sleeper measures before it goes takes so long where a sensor says nothing; else a second.
+# What is measured before a node goes takes so long where a sensor says nothing; else a second.
 _MEASURE_S = 5
+# The order of a broadcast is longer than the key in it. Its first rows are said when it begins, whoever is there; alone
+# a node asks for its own.
+_SECRET_BYTES = 16
 # A frame that was just sent or heard may have another behind it.
 _QUIET_MS = 100
 # After a start, until a watch that looks every second has begun to count for how long something has been so.
@@ -66,8 +69,10 @@ def named(hal: "Hal") -> int:
 def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
     """In so many seconds, as far as this node's clock is to be trusted: it comes early, and stays for longer."""
     early_s = 1
+    if node.nap is not None or len(order) > _SECRET_BYTES:
+        early_s = update.START_S + (_MEASURE_S if _lacking(node) else 0)
     if node.nap is not None:
-        early_s = update.START_S + wait_s // update.DRIFT_OF + (_MEASURE_S if _lacking(node) else 0)
+        early_s += wait_s // update.DRIFT_OF
     at_s = node.hal.clock.uptime_s() + max(0, wait_s - early_s)
     node.commands.order = pack(">II", at_s, at_s + 2 * early_s + lasts_s) + order
     node.commands.pass_at_s = at_s

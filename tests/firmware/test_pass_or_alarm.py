@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from protocols.wire import messages
-from tests.firmware.receive_rig import alone, is_receiving
+from tests.firmware.receive_rig import SETTINGS, alone, is_receiving
 from tests.firmware.sky import Sky
 from tests.firmware.test_receive_air import COMES, Sender, _wake, is_listening
 
@@ -74,3 +74,21 @@ def test_what_ended_a_pass_is_told_before_the_next_one_that_was_agreed_in_it() -
     until(sky, lambda: is_told(sky), TOLD_S)
     assert not is_receiving(sky.station)
     until(sky, lambda: is_receiving(sky.station), 10)
+
+
+@pytest.mark.parametrize("fault", [None, "silent"])
+def test_a_node_that_does_not_sleep_is_there_before_the_first_row_whatever_its_start_takes(
+    fault: str | None,
+) -> None:
+    """A pass of few rows is over in three seconds."""
+    sky = Sky(settings=SETTINGS)
+    sky.station.sonde.fault = fault
+    sky.run(60)
+    desk = Sender(sky, 2500)
+    desk.invite()
+    assert desk.call(60, 60) == COMES
+    sky.run(desk.from_s + 60 - 3 - sky.agenda.now_s())
+    assert is_receiving(sky.station)
+    assert is_listening(sky)
+    sky.run(desk.from_s + 60 + 50 - sky.agenda.now_s())
+    assert is_receiving(sky.station), "and it stays"
