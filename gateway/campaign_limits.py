@@ -76,6 +76,8 @@ REPORT_EACH_S = 2.5
 # times in a row. Who is there for good costs each pass as much as everybody's report.
 PASS_HEARD_S = 900
 PASSES_HELD_MAX = 3
+# Where more passes have to follow anyway, who misses one is waited for in the end.
+FULL_PASSES_HELD_MAX = 1
 # A pass that is named at the end of the one before needs no answer of anybody. Who tells nothing of so many of them is
 # not counted on any more: it has all of it and its word was lost, or it is gone.
 PASSES_SILENT_MAX = 3

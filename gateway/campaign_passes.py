@@ -251,7 +251,8 @@ class Passes:
         in_time = int(update_limits.PASS_SENDS_S / found.row_s) if found.row_s else wanted
         air = found.row_s * limits.SENDING_SHARE
         fitting = min(wanted, in_time, int(air_left_s / air) if air else wanted)
-        rows = self._held_back(found, needs, worst, fitting)
+        most = limits.PASSES_HELD_MAX if wanted <= in_time else limits.FULL_PASSES_HELD_MAX
+        rows = self._held_back(found, needs, worst, fitting, most)
         if rows:
             self._sent[where] = rows, {node: needs[node] for node in found.coming if node in needs}
         return rows
@@ -265,13 +266,13 @@ class Passes:
             share = 1 - sum(came) / len(came) / rows
             self._loss[where] = min(max(share, 0.0), limits.LOSS_MAX)
 
-    def _held_back(self, found: Pass, needs: dict[int, int], worst: int, rows: int) -> int:
-        """Of so many rows, those that cost nothing although somebody is missing."""
+    def _held_back(self, found: Pass, needs: dict[int, int], worst: int, rows: int, most: int) -> int:
+        """Of so many rows, those that cost nothing although somebody is missing. `most`: held passes in a row."""
         where = found.session, found.sf
         behind = max((needs.get(node, 0) for node in self.waited_for(found)), default=0)
         free = max(0, worst - behind)
         held = self._held.get(where, 0)
-        if not behind or free >= rows or held >= limits.PASSES_HELD_MAX:
+        if not behind or free >= rows or held >= most:
             self._held[where] = 0
             return rows
         self._held[where] = held + 1

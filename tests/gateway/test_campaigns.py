@@ -406,3 +406,26 @@ def test_each_row_of_a_broadcast_is_charged_to_its_campaign(tmp_path: Path) -> N
         assert [spent_s for spent_s, _ in charged] == pytest.approx([air for _, air in charged])
 
     play(tmp_path, story, nodes=3)
+
+
+def test_a_campaign_that_is_paused_names_no_further_pass(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin(making.Choice(), PLAN, release(2, size=30_000))
+        operations = CampaignOperations(
+            world.desk.store, world.desk.registry, world.desk.clock, world.engine.reload
+        )
+        asked, question = [], world.engine.question
+
+        async def paused_between_two(found: Pass) -> Frame | None:
+            for _ in range(2):
+                made = await question(found)
+                assert made is not None
+                asked.append(made.command[0])
+                await operations._do_pause({"campaign": 1}, BY)
+            return made
+
+        world.engine.question = paused_between_two  # type: ignore[method-assign]
+        await world.live(20, AIR)
+        assert asked[:2] == [update.NEXT, ota.STATUS]
+
+    play(tmp_path, story, nodes=3)
