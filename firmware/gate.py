@@ -34,7 +34,6 @@ from protocols.wire import outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from firmware.hal import Hal
     from firmware.node import Node
     from firmware.tried import Trial
 
