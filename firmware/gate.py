@@ -9,16 +9,14 @@ hangs or takes the node down is counted by the starter.
 
 import gc
 
-from firmware import records, slots
+from firmware import slots
 from firmware.modules import forget
 from firmware.pending import (
-    ENDED,
     FLAGS,
     HEALTHY,
     HOURS,
     HOURS_NOW,
     MUTE,
-    NOTHING,
     ON_TRIAL,
     OUTCOME,
     PARTLY,
@@ -28,18 +26,15 @@ from firmware.pending import (
     SENT_NOW,
     SEQUENCE,
     SLOT,
-    TOLD,
     Pending,
     drop,
     lacking,
 )
-from protocols.wire import codes, messages, outcomes
+from protocols.wire import outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from firmware.hal import Hal
     from firmware.node import Node
-    from firmware.outbox import Outbox
     from firmware.tried import Trial
 
 # Of uptime. A set is measured with the first steps of a start; what has come to nothing in an hour comes to nothing.
@@ -65,7 +60,10 @@ def look(node: "Node", slowest_ms: int) -> int:
     pending = Pending(node.hal.state_fs)
     f = pending.f
     if f[PHASE] != ON_TRIAL:  # that was confirmed by the look before
-        tell(node, pending)
+        from firmware import news
+
+        news.tell(node)
+        news.close()
         drop(node.hal)
         return -1
     uptime_s = node.hal.clock.uptime_s()
@@ -133,49 +131,8 @@ def _roll_back(node: "Node", pending: "Pending", outcome: int) -> None:
     node.hal.reset()
 
 
-def tell(node: "Node", pending: "Pending") -> None:
-    """Keep the event of how it ended, once."""
-    f = pending.f
-    if f[PHASE] == TOLD:  # and a start has seen that it was kept
-        _close(pending)
-    elif f[PHASE] == ENDED:
-        time, tq = node.record_time()
-        detail = [f[SEQUENCE], f[OUTCOME]]
-        if f[SLOT] >= PLACES:
-            detail.append(1)
-        payload = records.pack_event(time, tq, codes.UPDATE, messages.NOTE, detail)
-        f[PHASE] = TOLD
-        records.keep_once(node.outbox, pending.save, records.EVENT, payload)
-        _close(pending)  # or each waking would look at it
-        node.uplink.hurry()
-        node.hal.log("update: release %d ended with %d" % (f[SEQUENCE], f[OUTCOME]))
-
-
-def _close(pending: "Pending") -> None:
-    pending.f[PHASE] = NOTHING
-    pending.save()
-
-
 def close() -> None:
     """Of all that is loaded here."""
     for name in ("gate", "pending", "slots", "tried"):
         forget("firmware." + name)
     forget("protocols.wire.outcomes")
-
-
-def recover(hal: "Hal") -> "_News":
-    """Of an update that has ended: what a start has to do about it."""
-    return _News(Pending(hal.state_fs))
-
-
-class _News:
-    def __init__(self, pending: "Pending") -> None:
-        self._pending = pending
-
-    def recover(self, outbox: "Outbox") -> None:
-        """Before anything else is kept."""
-        records.finish(outbox, self._pending.intent)
-
-    def started(self, node: "Node") -> None:
-        """There is a node."""
-        tell(node, self._pending)

@@ -34,19 +34,19 @@ _HZ_MIN, _HZ_MAX = 150000000, 960000000
 
 def take(node: "Node", message: "Any") -> None:
     """Answer one command. What nobody may say is counted, and changes nothing."""
+    sequence = _release(node)  # first: there is no room for what finds it beside what answers
     try:
-        answer = _answer(node, message.session, message.command)
+        answer = _answer(node, sequence, message.session, message.command)
     except WireError as exc:
         node.health.refused(exc.reason)
         return
     if answer:
-        node.uplink.send_aside(update.UpdateStatus(_release(node), message.session, answer))
+        node.uplink.send_aside(update.UpdateStatus(sequence, message.session, answer))
 
 
 def close() -> None:
     """Let go of this module and of what it loaded."""
     forget("firmware.offers")
-    forget("firmware.appointment")
     forget("protocols.wire.update")
 
 
@@ -58,12 +58,12 @@ def _release(node: "Node") -> int:
     return sequence
 
 
-def _answer(node: "Node", session: int, command: bytes) -> "bytes | None":
+def _answer(node: "Node", sequence: int, session: int, command: bytes) -> "bytes | None":
     kind = command[0]
     if kind == update.WHO:
         return update.I_AM
     if kind == SETUP:
-        return _setup(node, session, command)
+        return _setup(node, sequence, session, command)
     if kind == DELETE:
         return bytes((DELETE, _delete(node, session)))
     if kind == FILL:
@@ -87,7 +87,7 @@ def _begin(node: "Node", data: bytes) -> None:
         file.write(bytes((0, 0, len(data))) + data)
 
 
-def _setup(node: "Node", session: int, command: bytes) -> "bytes | None":
+def _setup(node: "Node", sequence: int, session: int, command: bytes) -> "bytes | None":
     """As OtaReceiver answers it, which has no room here."""
     count, size = int.from_bytes(command[2:4], "little"), command[4] if len(command) == 11 else 0
     if not size or not 1 <= count <= MAX_ROW or command[6] >= size:
@@ -101,7 +101,7 @@ def _setup(node: "Node", session: int, command: bytes) -> "bytes | None":
         descriptor = int.from_bytes(command[7:], "little")
         if descriptor >= IS_ONE:
             refusal = _of_micropython(node)
-        elif descriptor <= _release(node):
+        elif descriptor <= sequence:
             refusal = NOT_WANTED
         if session <= had:
             refusal |= NOT_WANTED
@@ -187,10 +187,14 @@ def _come(node: "Node", session: int, one: "Pass") -> int:
 
     is_busy = node.safe is not None or not node.commands.is_idle or _is_under_way(node)
     lift = getattr(node.watch, "lift", None)
-    if is_busy or appointment.has_news(node) or (one.freq_hz and lift is not None and lift.motion.state):
-        return update.NOT_NOW
-    appointment.agree(node, session, one)
-    return update.COMES
+    code = update.NOT_NOW
+    if not (
+        is_busy or appointment.has_news(node) or (one.freq_hz and lift is not None and lift.motion.state)
+    ):
+        appointment.agree(node, session, one)
+        code = update.COMES
+    forget("firmware.appointment")  # to answer takes room
+    return code
 
 
 def can_hear(has_radio: bool, one: "Pass") -> bool:

@@ -77,9 +77,12 @@ def _add_followers(outbox: "Outbox", record: "Record", lane: int, sets: "list[li
 
 
 def _body(sets: "list[list]") -> bytes:
-    from protocols.wire import readings  # events do without
+    from protocols.wire import schemas  # events do without
 
-    schema = readings.schema(sets[0][0])
+    schema = schemas.schema(sets[0][0])
+    forget("protocols.wire.registry_table")  # one after the other: there is no room for all of it at once
+    from protocols.wire import readings
+
     good = (GOOD,) * len(schema.series)
     flags = None
     if any([items[4] is not None for items in sets]):

@@ -36,18 +36,15 @@ class Trials:
 
     def __init__(self, hal: "Hal") -> None:
         self._file = Document(hal.state_fs, "trials")
-        self._log = hal.log
+        self._hal = hal
         kept = self._file.load() or bytes(_HEAD)
         self.failed = kept[0]
         self._told = kept[1]  # whether the gateway heard of a safe mode that it has not heard the end of
         self._intent = kept[_HEAD:]
-        self._news = None  # of an update that has ended
+        self._has_news = False  # of an update that has ended
         data = Document(hal.state_fs, "update").load()
         if data and data[0] > _ON_TRIAL:
-            from firmware import gate
-
-            self._news = gate.recover(hal)
-            gate.close()
+            self._has_news = True
         if hal.reset_cause == CAUSE_WATCHDOG:
             self.failed_again()
         elif hal.reset_cause == CAUSE_POWER_ON:
@@ -71,14 +68,19 @@ class Trials:
         """Keep the event that the last life meant to keep, if it did not come to that."""
         records.finish(outbox, self._intent)
         self._intent = b""
-        if self._news is not None:
-            self._news.recover(outbox)
+        if self._has_news:
+            from firmware import news
+
+            news.recover(self._hal, outbox)
+            news.close()
 
     def started(self, node: "Node") -> None:
         """There is a node: it tells of safe mode, once, and of how an update ended."""
-        if self._news is not None:
-            self._news.started(node)
-            self._news = None
+        if self._has_news:
+            from firmware import news
+
+            news.tell(node)
+            news.close()
         if self.is_safe and not self._told:
             self._told = 1
             self._tell(node, messages.RAISED)
@@ -99,7 +101,7 @@ class Trials:
         try:
             self._save()
         except (StorageError, OSError) as exc:
-            self._log("flash: %r" % exc)  # then it is counted in this life only
+            self._hal.log("flash: %r" % exc)  # then it is counted in this life only
 
     def _tell(self, node: "Node", state: int) -> None:
         time, tq = node.record_time()

@@ -78,7 +78,7 @@ _SMALL_INT_BITS = 31
 # and fuzzing on both interpreters, and its errors carry the number of their line: there, the function is enough.
 _OPTIMISATION = "-O2"
 _WITHOUT_LINES = "-O3"
-_NO_LINES = ("protocols.wire.",)
+_NO_LINES = ("protocols.wire.", "firmware.lift", "firmware.cover", "firmware.sensors.")
 # littlefs reads every version up to its own, and moves an older one up with its first write. 2.0 is what every
 # MicroPython with VfsLfs2 mounts; those that we ask for have 2.1, and nothing shall be written to the root of `app`.
 _DISK_VERSIONS = {"app": 0x00020001, "state": 0x00020000}

@@ -9,7 +9,7 @@ somewhere in that recovery. The judge knows what a slot may hold: the old releas
 import json
 from binascii import unhexlify
 
-from firmware import gate, pending, pieces, slots, update
+from firmware import gate, news, pending, pieces, slots, update
 from firmware.durable import Document
 from firmware.errors import StorageError
 from firmware.hal import CAUSE_HARD_RESET
@@ -205,11 +205,11 @@ class Chip:
         is_on_trial = update.begin(hal)
         data = Document(hal.state_fs, "update").load()
         is_healthy = self.runs != self.new or self.fault == OK
-        news = gate.recover(hal) if data and data[0] > pending.ON_TRIAL else None
+        has_news = data and data[0] > pending.ON_TRIAL
         node = Node(hal, is_healthy)
-        if news is not None:
-            news.recover(node.outbox)
-            news.started(node)
+        if has_news:
+            news.recover(hal, node.outbox)
+            news.tell(node)
         while is_on_trial:
             hal.clock.seconds += 1800
             is_on_trial = gate.look(node, 0) >= 0

@@ -5,7 +5,7 @@ cut may hit any operation of any of them. The judge knows what may run: the old 
 """
 
 from boards.virtual.rom import _ota
-from firmware import filling, gate, pending, pieces, slots, update
+from firmware import filling, gate, news, pending, pieces, slots, update
 from firmware.durable import Document
 from firmware.steady import steady
 from hil_tests.world.cutflash import BLOCK_BYTES, CutFlash
@@ -149,11 +149,11 @@ class Chip:
         is_on_trial = update.begin(hal)
         data = Document(hal.state_fs, "update").load()
         is_healthy = self.runs != self.new or self.fault == OK
-        news = gate.recover(hal) if data and pending.ENDED <= data[0] <= pending.TOLD else None
+        has_news = data and pending.ENDED <= data[0] <= pending.TOLD
         node = Node(hal, is_healthy)
-        if news is not None:
-            news.recover(node.outbox)
-            news.started(node)
+        if has_news:
+            news.recover(hal, node.outbox)
+            news.tell(node)
         while is_on_trial:
             hal.clock.seconds += 1800
             is_on_trial = gate.look(node, 0) >= 0

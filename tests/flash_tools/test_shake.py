@@ -261,3 +261,10 @@ def test_a_class_and_its_heir_in_another_module_keep_their_names_apart_and_toget
     exec(out["heir"].replace("from base import Base", ""), scope)
     assert scope["Base"]().run() == 21  # type: ignore[operator]
     assert scope["Heir"]().run() == 901  # type: ignore[operator]
+
+
+def test_the_list_of_public_names_is_left_out() -> None:
+    """Each of them would be a name on the heap."""
+    out = shaken("import tool\ntool.used()\n", tool='__all__ = ["used"]\n__version__ = 1\ndef used(): pass\n')
+    assert "__all__" not in out["tool"]
+    assert "__version__" in out["tool"]
