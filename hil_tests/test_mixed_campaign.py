@@ -122,8 +122,9 @@ class Story:
 
     def meddle(self) -> None:
         if CUT in self.sites:
-            is_there = self._is_receiving(CUT)
-            self._once("gateway killed", is_there and self._rows() >= _ROWS_BEFORE, self._kill)
+            is_begun = self._is_receiving(CUT) and self._rows() >= _ROWS_BEFORE
+            self._once("gateway killed", is_begun, self._kill)
+            is_there = self._is_receiving(CUT)  # after it, or later in another pass
             self._once("power cut", is_there and "gateway killed" in self.did, self._cut_power)
         if OPENED_BEFORE in self.sites:
             is_called = self.states[OPENED_BEFORE] == "receiving"
