@@ -245,6 +245,8 @@ def _payload_problem(book: Book, release: Release, payload: Payload) -> str:
     problem = _differs(hashlib.sha256(data).hexdigest(), payload.sha256, "SHA-256")
     if problem:
         return problem
+    if len(data) != payload.size:
+        return f"{len(data)} bytes, the record says {payload.size}"
     base: Mapping[str, bytes] = {}
     if payload.base is not None:
         group = f"{release.record['node_type']}-{release.record['board']}"

@@ -21,6 +21,7 @@ from typing import Any
 
 from flash_tools.errors import ReleaseError
 from flash_tools.naming import Names
+from flash_tools.release_record import book_problem, record_problem
 from flash_tools.signing import NAMES
 from protocols import suit
 from protocols.wire import bundle
@@ -94,8 +95,10 @@ class Book:
                 f"{path} is missing: tidegate release keygen --vendor DOMAIN begins a folder of releases"
             )
         data = _json(path)
-        if data.get("version") != _VERSION or not _is_book(data):
+        if data.get("version") != _VERSION:
             raise ReleaseError(f"{path} is no book of releases of version {_VERSION}")
+        if problem := book_problem(data):
+            raise ReleaseError(f"{path} is no book of releases: {problem}. Restore it from a copy")
         return cls(folder, data)
 
     @classmethod
@@ -167,13 +170,13 @@ class Book:
             (suit.ES256 if key["algorithm"] == "es256" else suit.HSS_LMS, bytes.fromhex(key["public"]))
             for key in self.trusted
         ]
-        return release_file.encode(
-            sequence,
-            self.vendor_id,
-            self.class_id(node_type, board),
-            keys,
-            [bytes.fromhex(kid) for kid in sorted(self.data["revoked"])],
-        )
+        revoked = [bytes.fromhex(kid) for kid in sorted(self.data["revoked"])]
+        try:
+            return release_file.encode(
+                sequence, self.vendor_id, self.class_id(node_type, board), keys, revoked
+            )
+        except WireError as error:
+            raise ReleaseError(f"{self.folder / BOOK}: {error}. Restore it from a copy") from error
 
     def releases(self, node_type: str, board: str) -> list[Release]:
         """Oldest first."""
@@ -182,9 +185,9 @@ class Book:
 
     def open(self, folder: Path) -> Release:
         record = _json(folder / RECORD)
-        if not _is_record(record):
+        if problem := record_problem(record, folder):
             raise ReleaseError(
-                f"{folder / RECORD} is no record of a release. Restore it, or remove {folder} and build anew"
+                f"{folder / RECORD} is no record of a release: {problem}. Restore it, or remove {folder} and build anew"
             )
         return Release(folder, record)
 
@@ -265,35 +268,6 @@ def write(path: Path, data: bytes) -> None:
         with suppress(OSError):
             beside.unlink()
         raise ReleaseError(f"{path}: {error.strerror}; what was there before is as it was") from error
-
-
-def _is_book(data: dict[str, Any]) -> bool:
-    """As far as it is used."""
-    vendor, keys, revoked = data.get("vendor"), data.get("keys"), data.get("revoked")
-    return (
-        isinstance(vendor, str)
-        and isinstance(revoked, dict)
-        and isinstance(keys, list)
-        and all(
-            isinstance(key, dict)
-            and all(isinstance(key.get(name), str) for name in ("kid", "algorithm", "public", "name"))
-            for key in keys
-        )
-    )
-
-
-def _is_record(record: dict[str, Any]) -> bool:
-    """As far as it is used."""
-    wanted = {"sequence": int, "size": int, "node_type": str, "board": str, "sha256": str, "notes": str,
-              "names": dict, "payloads": list}  # fmt: skip
-    return (
-        all(type(record.get(key)) is kind for key, kind in wanted.items())
-        and {"commit", "after"} <= record.keys()
-        and all(
-            isinstance(one, dict) and one.keys() == {"base", "name", "size", "sha256"}
-            for one in record["payloads"]
-        )
-    )
 
 
 def _read(path: Path) -> bytes:

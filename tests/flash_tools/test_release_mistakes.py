@@ -176,6 +176,72 @@ def test_a_record_or_a_book_that_somebody_edited_is_told_in_a_sentence(folder: P
     assert "book.json" in refused(folder, "keys")
 
 
+def changed(path: Path, **said: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **said}), encoding="utf-8")
+
+
+PAYLOAD = {"base": None, "name": "full", "size": 90, "sha256": 64 * "0"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"sequence": -1}, "sequence -1; allowed are 1 to"),
+        ({"sequence": 2}, "it says sequence 2, and lies in 0001"),
+        ({"board": "../x"}, "it is for 'river' on '../x'"),
+        ({"size": 0}, "size or sha256"),
+        ({"sha256": "../../etc/passwd"}, "size or sha256"),
+        ({"after": "x"}, "after 'x'; allowed is an earlier sequence"),
+        ({"names": {"fields": 1}}, "names is not what a build left"),
+        ({"payloads": []}, "it has no payload"),
+        ({"payloads": [{**PAYLOAD, "name": "../../../escape"}]}, "by its base it is full"),
+        ({"payloads": [{**PAYLOAD, "base": 7}]}, "is for base 7; allowed is an earlier sequence"),
+        ({"payloads": [{**PAYLOAD, "size": "90"}]}, "size or sha256 of payload full"),
+        ({"payloads": [{**PAYLOAD, "sha256": None}]}, "size or sha256 of payload full"),
+    ],
+)
+def test_a_record_that_says_what_is_not_so_leads_nowhere(
+    folder: Path, said: dict[str, Any], told: str
+) -> None:
+    """Not to another file, nor to a signature of it."""
+    changed(folder / "r/river-virtual/0001/release.json", **said)
+    before = sorted(folder.parent.rglob("*"))
+    for words in (
+        ("list",),
+        ("page", "river-virtual/1"),
+        ("sign", "river-virtual", "--key", str(folder / "day")),
+    ):
+        assert told in refused(folder, *words)
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_a_payload_of_another_size_than_the_record_says_is_not_signed(folder: Path) -> None:
+    record = folder / "r/river-virtual/0001/release.json"
+    (payload,) = json.loads(record.read_bytes())["payloads"]
+    changed(record, payloads=[{**payload, "size": payload["size"] + 1}])
+    assert "the record says" in refused(folder, "sign", "river-virtual", "--key", str(folder / "day"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"public": "zz"}, "its public key has another name"),
+        ({"public": "00" * 64}, "its public key has another name"),
+        ({"algorithm": "rsa"}, "is of 'rsa'; allowed are es256, hss-lms"),
+        ({"kid": "0" * 16}, "key 1 is called '0000000000000000'"),
+    ],
+)
+def test_a_key_that_somebody_edited_is_trusted_by_no_release(
+    folder: Path, said: dict[str, str], told: str
+) -> None:
+    book = folder / "r/book.json"
+    first, *others = json.loads(book.read_bytes())["keys"]
+    changed(book, keys=[{**first, **said}, *others])
+    assert told in refused(folder, "build", "--node", "river", "--board", BOARD)
+    changed(book, keys=[first, *others], revoked={"ffff": "lost"})
+    assert "revoked has 'ffff'" in refused(folder, "keys")
+
+
 def test_a_release_of_files_that_nobody_committed_says_so_when_it_is_signed(folder: Path) -> None:
     book = Book.load(folder / "r")
     put(book, 2, [], commit="0123456789ab+")
