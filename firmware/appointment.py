@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # joined by ","
 DOCUMENT = "call"
 HEAD = ">HHHHBIBB"
-_KEY_BYTES = 16
 # Passes that are named by those before them: so many in a row, for whoever knows the key of a broadcast can name one.
 # Then a node wants to hear of it under its own key, and not all of them at the same pass.
 _NAMED_MIN, _NAMED_SPREAD = 8, 7
@@ -81,7 +80,7 @@ def _appoint(node: "Node", wait_s: int, lasts_s: int, order: bytes) -> None:
 def again(node: "Node", call: bytes) -> None:
     """A pass that was agreed in the life before, and begins later (`call` is what the document held)."""
     at = calcsize(HEAD) + call[14]
-    secret = call[at : at + _KEY_BYTES] if call[13] else b""
+    secret = call[at : at + _SECRET_BYTES] if call[13] else b""
     if call[14]:
         from firmware import carry
 

@@ -417,15 +417,16 @@ def test_a_campaign_that_is_paused_names_no_further_pass(tmp_path: Path) -> None
         asked, question = [], world.engine.question
 
         async def paused_between_two(found: Pass) -> Frame | None:
-            for _ in range(2):
-                made = await question(found)
-                assert made is not None
-                asked.append(made.command[0])
-                await operations._do_pause({"campaign": 1}, BY)
-            return made
+            first = await question(found)
+            await operations._do_pause({"campaign": 1}, BY)
+            second = await question(found)
+            assert first is not None
+            assert second is not None
+            asked.extend((first.command[0], second.command[0]))
+            return second
 
         world.engine.question = paused_between_two  # type: ignore[method-assign]
         await world.live(20, AIR)
-        assert asked[:2] == [update.NEXT, ota.STATUS]
+        assert asked == [update.NEXT, ota.STATUS], "a campaign that is paused has no further pass"
 
     play(tmp_path, story, nodes=3)
