@@ -92,8 +92,9 @@ ROWS_NOT_WORTH_A_PASS = 4
 SENDING_SHARE = update_limits.BROADCAST_TURN_AIR_S / (
     update_limits.BROADCAST_TURN_S + update_limits.BROADCAST_LISTEN_S
 )
-# What is lost on the way: taken to be so much until reports have shown it, and never to be more than half.
-LOSS, LOSS_MAX = 0.1, 0.5
+# What is lost on the way: taken to be so much until reports have shown it, and never to be more than the second.
+# Reports are of those who still lack something, who lost more than others.
+LOSS, LOSS_MAX = 0.1, 0.4
 # Beyond those that were lost: the parity of TS004 wants 1.2 to 2.3 on average, whatever the count.
 EXTRA_ROWS = 2
 # Rows and PIVs are made durable ahead by so many: what a kill leaves of them is never used.

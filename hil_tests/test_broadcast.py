@@ -15,8 +15,12 @@ from protocols.wire import airtime, ota
 
 _ALARM_MAX_S = 30.0
 _RATIO_MAX = 1.2
-# Whether in bursts, and two seeds. Some hundred alarms each are too few for a p99: it is of a share, and of all.
-CASES = [(in_bursts, seed) for in_bursts in (False, True) for seed in (5, 6)]
+# What is lost, whether in bursts, seed: of long updates one seed each, for they take a minute or two.
+_KINDS = [(share, in_bursts) for share in (0.1, 0.3) for in_bursts in (False, True)]
+CASES = {
+    fragments: [(share, in_bursts, seed) for share, in_bursts in _KINDS for seed in seeds]
+    for fragments, seeds in ((20, (5, 6)), (94, (5,)), (427, (5,)))
+}
 
 
 @dataclass
@@ -135,19 +139,21 @@ def _an_update_to_a_hundred(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("fragments", [20, 94, 427])
-@pytest.mark.parametrize("share", [0.1, 0.3])
-def test_an_update_goes_to_a_hundred_nodes_at_once(tmp_path: Path, share: float, fragments: int) -> None:
-    """In a town of one gateway: what it answers, it is deaf for."""
+def test_an_update_goes_to_a_hundred_nodes_at_once(tmp_path: Path, fragments: int) -> None:
+    """In a town of one gateway, which is deaf to alarms while it answers.
+
+    Updates of some rows are over after fifty alarms, which are too few for a p99: it is of all cases of a size.
+    """
     figures = []
-    for in_bursts, seed in CASES:
-        folder = tmp_path / f"{in_bursts} {seed}"
+    for share, in_bursts, seed in CASES[fragments]:
+        folder = tmp_path / f"{share} {in_bursts} {seed}"
         folder.mkdir()
         figures.append(_an_update_to_a_hundred(folder, fragments, share, in_bursts, seed))
     print()
     told_s = [one_s for one in figures for one_s in one.told_s]
-    _print_alarms(told_s, "_of_share")
-    _print_alarms([one_s for one in figures for one_s in one.told_in_passes_s], "_in_passes_of_share")
-    print(f"fragments={fragments} loss={share} ratio_worst={max(one.ratio for one in figures):.3f}")
+    _print_alarms(told_s, "_of_all")
+    _print_alarms([one_s for one in figures for one_s in one.told_in_passes_s], "_in_passes_of_all")
+    print(f"fragments={fragments} ratio_worst={max(one.ratio for one in figures):.3f}")
     assert percentile(told_s, 0.99) <= _ALARM_MAX_S
 
 
