@@ -20,7 +20,6 @@ from tests.firmware.test_update_on_board import FRAGMENT, Shop, news
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A trial of MicroPython takes more of the heap than one of a release (DESIGN.md).
 HEAP = "160k"
 OLD = micropythons.make(name="old", size=20_000)
 
