@@ -19,7 +19,7 @@ HEIGHTS_M = (0.0, 4.5, 7.5, 10.45)
 TRAPPED, TRIP, FLOORS_LEARNED = 13, 32, 43
 # More than the 160 kB that a node is to run in (firmware/README.md): the detectors are 18 kB on the unix port, whose
 # objects are twice a chip's, the drivers of the two chips 7 kB. Lower both figures as the node gets smaller.
-HEAP = "168k"
+HEAP = "160k"
 # Of them, what the node may hold between two steps.
 USED_MAX = 161_000
 

@@ -20,8 +20,7 @@ from tests.firmware.test_update_on_board import FRAGMENT, Shop, news
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A trial of MicroPython takes more of the heap than one of a release (DESIGN.md).
-HEAP = "176k"
+HEAP = "160k"
 OLD = micropythons.make(name="old", size=20_000)
 
 

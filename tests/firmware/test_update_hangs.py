@@ -29,7 +29,7 @@ shop = on_board.shop
 
 STARTS = 3
 _HANG = "import time\n\ndef hang(arg):\n    while True:\n        time.sleep_ms(1000)\n\n"
-_STEP = "        node = self.node\n        try:\n"
+_STEP = "            begun_ms = clock.ticks_ms()\n"
 _RUN = "    board = Board()\n"
 
 
@@ -95,7 +95,7 @@ def test_a_start_that_comes_to_nothing_before_the_program_has_a_watchdog_is_trie
     root = tree(tmp_path, partial(_before, _HANG + _ONCE + fault + "\n\n"))
     app = build_app_image(root, node_type="river").data
     with VirtualBoard(
-        tmp_path / "board", app_image=app, state_image=state_image(), heap_size="164k", time_scale=60
+        tmp_path / "board", app_image=app, state_image=state_image(), heap_size="160k", time_scale=60
     ) as board:
         station = Station(board)
         if fault.startswith("raise"):  # its time passes no faster: nothing waits any more
