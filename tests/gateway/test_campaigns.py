@@ -344,6 +344,24 @@ def test_a_delta_that_does_not_fit_is_followed_by_the_whole(tmp_path: Path) -> N
     play(tmp_path, story, nodes=2)
 
 
+def test_a_campaign_that_is_over_announces_no_broadcast(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        operations = CampaignOperations(
+            world.desk.store,
+            world.desk.registry,
+            world.desk.clock,
+            world.engine.reload,
+            lambda campaign: [{}],
+        )
+        await world.begin()
+        assert (await operations._do_show({"campaign": 1}, BY))["passes"] == [{}]
+        await world.live(20)
+        assert world.campaign() == rows.ENDED
+        assert (await operations._do_show({"campaign": 1}, BY))["passes"] == []
+
+    play(tmp_path, story, nodes=2)
+
+
 def test_a_node_that_checks_in_before_a_pass_is_told_of_it_anew(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.begin()
@@ -417,15 +435,16 @@ def test_a_campaign_that_is_paused_names_no_further_pass(tmp_path: Path) -> None
         asked, question = [], world.engine.question
 
         async def paused_between_two(found: Pass) -> Frame | None:
-            for _ in range(2):
-                made = await question(found)
-                assert made is not None
-                asked.append(made.command[0])
-                await operations._do_pause({"campaign": 1}, BY)
-            return made
+            first = await question(found)
+            await operations._do_pause({"campaign": 1}, BY)
+            second = await question(found)
+            assert first is not None
+            assert second is not None
+            asked.extend((first.command[0], second.command[0]))
+            return second
 
         world.engine.question = paused_between_two  # type: ignore[method-assign]
         await world.live(20, AIR)
-        assert asked[:2] == [update.NEXT, ota.STATUS]
+        assert asked == [update.NEXT, ota.STATUS], "a campaign that is paused has no further pass"
 
     play(tmp_path, story, nodes=3)
