@@ -120,7 +120,8 @@ class CampaignOperations:
                     }
                 )  # fmt: skip
             files = [one._asdict() for one in payloads.values()]
-            passes = self._passes(campaign.id)
+            # One that has been planned is dropped when its time comes and nobody wants it: until then it is no news.
+            passes = self._passes(campaign.id) if campaign.state in rows.OPEN else []
             return {**self._told(reader, campaign), "payloads": files, "nodes": nodes, "passes": passes}
 
         return self._store.read(look)

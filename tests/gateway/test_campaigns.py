@@ -344,6 +344,24 @@ def test_a_delta_that_does_not_fit_is_followed_by_the_whole(tmp_path: Path) -> N
     play(tmp_path, story, nodes=2)
 
 
+def test_a_campaign_that_is_over_announces_no_broadcast(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        operations = CampaignOperations(
+            world.desk.store,
+            world.desk.registry,
+            world.desk.clock,
+            world.engine.reload,
+            lambda campaign: [{}],
+        )
+        await world.begin()
+        assert (await operations._do_show({"campaign": 1}, BY))["passes"] == [{}]
+        await world.live(20)
+        assert world.campaign() == rows.ENDED
+        assert (await operations._do_show({"campaign": 1}, BY))["passes"] == []
+
+    play(tmp_path, story, nodes=2)
+
+
 def test_a_node_that_checks_in_before_a_pass_is_told_of_it_anew(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.begin()
