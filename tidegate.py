@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -198,6 +200,11 @@ def _root(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line `args`, or that of the process; ends by SystemExit as a console script must."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what a terminal's encoding has no sign for is a ?, and no error
+            stream.reconfigure(errors="replace")
     typer.main.get_command(app)(args=args, prog_name="tidegate")
 
 

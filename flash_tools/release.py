@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from flash_tools import release_micropython
 from flash_tools.errors import ReleaseError
 from flash_tools.images import slot_tree
 from flash_tools.naming import Names
-from flash_tools.release_book import BUNDLE, RECORD, Book, Payload, Release, write
+from flash_tools.release_book import BUNDLE, Book, Payload, Release, next_sequence, save_record, write
 from flash_tools.signing import Signer, leaf_of
 from protocols import delta as making
 from protocols import suit
@@ -52,16 +51,16 @@ def build(
 ) -> Release:
     """A new release, not signed yet. ``against``: releases to make deltas from; None: the last ones."""
     earlier = book.releases(node_type, board)
-    newest = earlier[-1].sequence if earlier else 0
-    sequence = newest + 1 if sequence is None else sequence
-    if not newest < sequence <= manifest.MAX_SEQUENCE:
-        raise ReleaseError(
-            f"release {sequence}: {newest + 1} to {manifest.MAX_SEQUENCE} is allowed, nodes refuse what is not newer"
-        )
+    sequence = next_sequence(earlier, sequence)
     bases = _bases(earlier, against)
     names = earlier[-1].names if earlier else Names()
     files = files_of(root, book, sequence, node_type, board, names)
-    said = {"notes": notes, "commit": commit_of(root), "after": newest or None, "names": names.dump()}
+    said = {
+        "notes": notes,
+        "commit": commit_of(root),
+        "after": earlier[-1].sequence if earlier else None,
+        "names": names.dump(),
+    }
     return put(book, node_type, board, sequence, files, bases, said)
 
 
@@ -98,7 +97,7 @@ def put(
     for _, name, payload in payloads:
         write(folder / f"{name}.bin", payload)
     # The record comes last: a folder without one is no release, and is built over.
-    write(folder / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    save_record(folder, record)
     return book.open(folder)
 
 

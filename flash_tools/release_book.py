@@ -24,7 +24,7 @@ from flash_tools.naming import Names
 from flash_tools.release_record import book_problem, record_problem
 from flash_tools.signing import NAMES
 from protocols import suit
-from protocols.wire import bundle
+from protocols.wire import bundle, manifest
 from protocols.wire import release as release_file
 from protocols.wire.errors import WireError
 
@@ -215,6 +215,22 @@ class Book:
         """By class, each oldest first."""
         found = [self.open(path.parent) for path in self.folder.glob(f"*/[0-9]*/{RECORD}")]
         return sorted(found, key=lambda release: (release.folder.parent.name, release.sequence))
+
+
+def next_sequence(earlier: list[Release], wanted: int | None) -> int:
+    """The number of a release after these. ``wanted``: None for the next one."""
+    newest = earlier[-1].sequence if earlier else 0
+    sequence = newest + 1 if wanted is None else wanted
+    if not newest < sequence <= manifest.MAX_SEQUENCE:
+        raise ReleaseError(
+            f"release {sequence}: {newest + 1} to {manifest.MAX_SEQUENCE} is allowed, nodes refuse what is not newer"
+        )
+    return sequence
+
+
+def save_record(folder: Path, record: dict[str, Any]) -> None:
+    """The last file of a release that is written."""
+    write(folder / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 
 def unpack(data: bytes) -> dict[str, bytes]:

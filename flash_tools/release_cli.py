@@ -19,6 +19,7 @@ from flash_tools.mint import ROOT, write_new
 from flash_tools.naming import Names
 from flash_tools.release_book import BOOK, Book, Release, alone
 from flash_tools.shipped import image_files
+from protocols.inspection.words import printable
 from protocols.wire.release import FILE
 
 app = typer.Typer(no_args_is_help=True, help="Build and sign releases for updates over the air (maintainer).")
@@ -222,6 +223,15 @@ def sign(
     left = signing.left(key)
     if left is not None:
         typer.echo(f"The key has {left} signatures left in its life.")
+    typer.echo(f"Next: {_after_signing(book, found)}")
+
+
+def _after_signing(book: Book, found: Release) -> str:
+    if release_micropython.is_one(found):
+        return f"tidegate node update {found.label} --port …"
+    if not releasing.trusting(book, found):
+        return f"onto a node by cable, as its first one: tidegate flash --release {found.folder} …"
+    return f"tidegate campaign add {found.folder} --why …"
 
 
 @app.command()
@@ -278,7 +288,7 @@ def inspect(
     record = found.record
     typer.echo(f"release       {found.label}, of commit {record['commit'] or 'unknown'}")
     if record["notes"]:
-        typer.echo(f"notes         {record['notes']}")
+        typer.echo(f"notes         {printable(record['notes'])}")
     if release_micropython.is_one(found):
         envelope = found.envelope(found.payloads[0])
         for line in release_micropython.lines(found.payload(found.payloads[0])) + (
@@ -401,7 +411,8 @@ def list_releases(releases: BookOption = Path("releases")) -> None:
         state = "signed" if signed == whole else f"{signed} of {whole} signed" if signed else "not signed"
         record = release.record
         typer.echo(
-            f"{release.label}  {record['commit'] or '-':13}  {record['size']:6d} B  {state:10}  {record['notes']}"
+            f"{release.label}  {record['commit'] or '-':13}  {record['size']:6d} B  {state:10}  "
+            + printable(record["notes"])
         )
     if not every:
         typer.echo(f"{releases}: no releases yet; tidegate release build makes one")

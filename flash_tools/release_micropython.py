@@ -7,7 +7,6 @@ on that board are asked to take them, so the newest release of each of those typ
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from boards.virtual import micropythons
 from flash_tools import firmware_image
 from flash_tools.errors import FlashError, ReleaseError
 from flash_tools.images import board_constants
-from flash_tools.release_book import RECORD, Book, Release, write
+from flash_tools.release_book import Book, Release, next_sequence, save_record, write
 from protocols.wire import interpreter, manifest
 from protocols.wire import release as release_file
 from protocols.wire.errors import WireError
@@ -46,12 +45,7 @@ def build(book: Book, file: Path, board: str, sequence: int | None = None, notes
             f"Take the build {constants.MICROPYTHON_BUILD}"
         )
     earlier = book.releases(NAME, board)
-    newest = earlier[-1].sequence if earlier else 0
-    sequence = newest + 1 if sequence is None else sequence
-    if not newest < sequence <= manifest.MAX_SEQUENCE:
-        raise ReleaseError(
-            f"release {sequence}: {newest + 1} to {manifest.MAX_SEQUENCE} is allowed, nodes refuse what is not newer"
-        )
+    sequence = next_sequence(earlier, sequence)
     digest = hashlib.sha256(image).hexdigest()
     record = {
         "version": 1,
@@ -60,7 +54,7 @@ def build(book: Book, file: Path, board: str, sequence: int | None = None, notes
         "board": board,
         "notes": notes or f"MicroPython {name}",
         "commit": None,
-        "after": newest or None,
+        "after": earlier[-1].sequence if earlier else None,
         "micropython": name,
         "size": len(image),
         "sha256": digest,
@@ -69,7 +63,7 @@ def build(book: Book, file: Path, board: str, sequence: int | None = None, notes
     }
     folder = book.folder / f"{NAME}-{board}" / f"{sequence:04d}"
     write(folder / "full.bin", image)
-    write(folder / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    save_record(folder, record)
     return book.open(folder)
 
 

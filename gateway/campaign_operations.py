@@ -128,9 +128,7 @@ class CampaignOperations:
 
     async def _do_node(self, request: Request, by: By) -> Reply:
         """What became of one node in each campaign, the newest first."""
-        address = node_file.parse_address(request.get("node") or "")
-        if address is None:
-            raise CommandError("'node' must be an address as on the label, such as 0012.")
+        address = _address(request)
 
         def look(reader: sqlite3.Connection) -> list[Reply]:
             every = {one.id: one for one in rows.campaigns(reader)}
@@ -179,7 +177,7 @@ class CampaignOperations:
     async def _do_skip(self, request: Request, by: By) -> Reply:
         """Go on without a node."""
         _must_say_why(by)
-        (node,) = _addresses([request.get("node") or ""], "node")
+        node = _address(request)
         now_ms = self._clock.unix_ms()
 
         def write(connection: sqlite3.Connection) -> tuple[Campaign, Member]:
@@ -314,6 +312,15 @@ def _texts(request: Request, key: str) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found) or len(found) > 1000:
         raise CommandError(f"'{key}' must be a list of texts.")
     return tuple(found)
+
+
+def _address(request: Request) -> int:
+    found = node_file.parse_address(request.get("node") or "")
+    if found is None:
+        raise CommandError(
+            f"node {request.get('node')!r:.40} is no address. Allowed is one as on the label, such as 0012."
+        )
+    return found
 
 
 def _addresses(given: Any, key: str) -> tuple[int, ...]:

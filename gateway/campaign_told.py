@@ -113,7 +113,7 @@ def _head(found: dict[str, Any]) -> Iterable[str]:
     )
     for one in found.get("passes", ()):
         yield f"  {pass_told(one)}"
-    if found["waits_for_clock"]:
+    if found.get("waits_for_clock"):  # a daemon that was not restarted since an upgrade does not say
         yield "  nothing begins: hours want a clock that is in time, and this one is not."
         yield "  Set up NTP, or assume_synchronised = true under [clock] of gateway.toml."
     elif found["opens_in_s"]:

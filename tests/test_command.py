@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -26,6 +27,17 @@ class Told(Exception):
 
 
 Told.__module__ = "gateway.errors"
+
+
+def test_a_terminal_that_has_no_sign_for_a_letter_shows_another() -> None:
+    script = (
+        "import tidegate\ntry:\n    tidegate.main(['--version'])\nexcept SystemExit:\n    print('1 → 2')\n"
+    )
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ascii_only, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "1 ? 2"
 
 
 def test_help_lists_every_group_and_imports_none_of_them() -> None:

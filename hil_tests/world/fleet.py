@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flash_tools import release as releasing
 from flash_tools import signing
+from flash_tools.naming import Names
 from flash_tools.release_book import Book, Release
 from gateway.links.port import Counters
 from hil_tests.world.fleet_node import HEALTHY, FleetNode, Program
@@ -58,7 +59,7 @@ class Shop:
             "notes": "",
             "commit": None,
             "after": bases[-1].sequence if bases else None,
-            "names": {},
+            "names": Names().dump(),
         }
         files = dict(self._contents(sequence))
         made = releasing.put(self.book, NODE_TYPE, BOARD, sequence, files, bases[-releasing.DELTAS :], said)

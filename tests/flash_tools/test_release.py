@@ -28,6 +28,21 @@ from protocols.wire import release as release_file
 from tests.wire.release_cases import history
 
 BOARD = "heltec_wifi_lora_32_v3"
+# Another time zone, language, mask and order of sets; what folders list comes the other way round, and is a day old.
+BUILD_OTHERWISE = f"""
+import os, pathlib, sys
+os.umask(0o077)
+scandir, listdir = os.scandir, os.listdir
+class Backwards(list):
+    def __enter__(self): return iter(self)
+    def __exit__(self, *why): pass
+    close = __exit__
+os.scandir = lambda *where: Backwards(reversed(list(scandir(*where))))
+os.listdir = lambda *where: list(reversed(listdir(*where)))
+from flash_tools import release
+from flash_tools.release_book import Book
+release.build(Book.load(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), "river", {BOARD!r})
+"""
 
 
 def sources(folder: Path) -> Path:
@@ -62,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Book, Path]:
     releasing.build(book, root, "river", BOARD)
     a_line_more(
         root, "firmware/trials.py", "        if not self.failed and not self._told:\n            return\n",
-        "        self._log('this start is good')\n",
+        "        print('this start is good')\n",
     )  # fmt: skip
     releasing.build(book, root, "river", BOARD)
     return book, folder
@@ -150,6 +165,32 @@ def test_the_same_sources_give_the_same_release_in_another_folder(
     assert [release.envelope(payload) for payload in release.payloads] == [
         first.envelope(payload) for payload in first.payloads
     ]
+
+
+def test_a_machine_that_is_set_up_otherwise_changes_no_byte(made: tuple[Book, Path], tmp_path: Path) -> None:
+    book, _ = made
+    root = sources(tmp_path / "src")
+    for path in root.rglob("*"):
+        os.utime(path, (1, 1))
+    other = Book.begin(tmp_path / "r", book.data["vendor"])
+    other.data["keys"] = book.data["keys"]
+    other.save()
+    subprocess.run(
+        [sys.executable, "-c", BUILD_OTHERWISE, str(tmp_path / "r"), str(root)],
+        env={
+            **os.environ, "PYTHONPATH": str(ROOT), "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "77", "SOURCE_DATE_EPOCH": "1",
+        },
+        cwd=tmp_path,
+        check=True,
+    )  # fmt: skip
+    here, there = book.find(f"river-{BOARD}/1"), Book.load(tmp_path / "r").find(f"river-{BOARD}/1")
+    assert {path.stat().st_mode & 0o777 for path in there.folder.iterdir()} == {
+        0o600
+    }  # the mask was another one
+    assert there.bundle() == here.bundle()
+    assert [there.payload(one) for one in there.payloads] == [here.payload(one) for one in here.payloads]
+    assert there.record == {**here.record, "commit": releasing.commit_of(root)}
 
 
 def test_the_order_in_which_python_keeps_sets_changes_no_byte() -> None:

@@ -242,6 +242,21 @@ def test_a_key_that_somebody_edited_is_trusted_by_no_release(
     assert "revoked has 'ffff'" in refused(folder, "keys")
 
 
+def test_who_has_signed_is_told_what_comes_next(folder: Path) -> None:
+    key = ("--key", str(folder / "day"))
+    assert "tidegate flash --release" in command(folder, "sign", "river-virtual", *key).splitlines()[-1]
+    book = Book.load(folder / "r")
+    put(book, 2, book.releases("river", BOARD))
+    last = command(folder, "sign", "river-virtual", *key).splitlines()[-1]
+    assert last == f"Next: tidegate campaign add {folder / 'r/river-virtual/0002'} --why …"
+
+
+def test_notes_do_nothing_to_a_terminal(folder: Path) -> None:
+    changed(folder / "r/river-virtual/0001/release.json", notes="\x1b[2Jgone\nriver-virtual/0009")
+    for words in (("list",), ("inspect", "river-virtual")):
+        assert "?[2Jgone?river-virtual/0009" in command(folder, *words)
+
+
 def test_a_release_of_files_that_nobody_committed_says_so_when_it_is_signed(folder: Path) -> None:
     book = Book.load(folder / "r")
     put(book, 2, [], commit="0123456789ab+")

@@ -123,6 +123,7 @@ def test_hours_want_a_clock_that_is_in_time_and_it_is_said(cli: Cli, monkeypatch
     ("words", "told"),
     [
         (("show", "1"), "there is no campaign yet"),
+        (("skip", "1", "zz", "--why", "x"), "node 'zz' is no address"),
         (("add", "releases/river-virtual/0003", "--why", "x"), "Did you mean releases/river-virtual/0002?"),
         (("add", "releases/river-virtual", "--why", "x"), "releases/river-virtual/0002 is its newest"),
         (("add", "data", "--why", "x"), "not the folder of a release"),
