@@ -117,6 +117,7 @@ def go(node: "Node") -> None:
     elif not (
         has_news(node)
         or _is_uneasy(node, ends_s - now_s)
+        or (order[10:14] != b"\0\0\0\0" and is_in_use(node))
         or node.carrier.is_busy
         or node.uplink.quiet_ms() < _QUIET_MS
     ):
@@ -143,6 +144,11 @@ def _lacking(node: "Node") -> int:
     found = pending.lacking(node)
     forget("firmware.pending")
     return found
+
+
+def is_in_use(node: "Node") -> bool:
+    """Whether somebody is in the car, or it is on its way to somebody: a lift that receives sees neither."""
+    return getattr(node.watch, "lift", None) is not None and node.watch.is_in_use()
 
 
 def _is_uneasy(node: "Node", left_s: int) -> bool:

@@ -127,7 +127,12 @@ class LiftWatch:
         return 0  # it never sleeps
 
     def wake_pins(self) -> "tuple[str, ...]":
-        return ()
+        # It never sleeps, but a pass of an update ends when somebody comes. High already: the sensor may be stuck.
+        return () if self._hal.read_pin("presence") else ("presence",)
+
+    def is_in_use(self) -> bool:
+        """Whether somebody who is in the car could be trapped in the next minutes, and nobody would know."""
+        return self.lift.motion.state == MOVING or self.lift.somebody
 
     def learn(self) -> str:
         if self.lift.motion.state == MOVING:

@@ -186,11 +186,8 @@ def _come(node: "Node", session: int, one: "Pass") -> int:
     from firmware import appointment
 
     is_busy = node.safe is not None or not node.commands.is_idle or _is_under_way(node)
-    lift = getattr(node.watch, "lift", None)
     code = update.NOT_NOW
-    if not (
-        is_busy or appointment.has_news(node) or (one.freq_hz and lift is not None and lift.motion.state)
-    ):
+    if not (is_busy or appointment.has_news(node) or (one.freq_hz and appointment.is_in_use(node))):
         appointment.agree(node, session, one)
         code = update.COMES
     forget("firmware.appointment")  # to answer takes room

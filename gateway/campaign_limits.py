@@ -19,6 +19,8 @@ KEPT_MAX = 50
 SESSION_MAX = 0xFFFF
 # What a node knows of an earlier gateway is believed so far above one's own: sessions of hundreds of campaigns.
 SESSION_JUMP_MAX = 4096
+# And up to here in all: half of the numbers are left whatever is named again and again.
+SESSION_NAMED_MAX = 0x7FFF
 
 # --- defaults and ranges -----------------------------------------------------------------------------
 # Of the air that the gateway may take for a campaign, at most: a radio that sends is deaf.

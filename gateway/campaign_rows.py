@@ -6,7 +6,7 @@ import json
 import sqlite3
 from typing import Any, NamedTuple
 
-from gateway.campaign_limits import KEPT_MAX, RESERVE_ROWS, SESSION_JUMP_MAX
+from gateway.campaign_limits import KEPT_MAX, RESERVE_ROWS, SESSION_JUMP_MAX, SESSION_NAMED_MAX
 from gateway.registry import By, audit
 
 SCHEMA = (
@@ -365,7 +365,7 @@ def named_session(connection: sqlite3.Connection, number: int) -> None:
     there are 65535, and whoever could use them up with a word would end all updates.
     """
     given = connection.execute("SELECT coalesce(max(session), 0) FROM campaign_session").fetchone()[0]
-    if number <= given + SESSION_JUMP_MAX:
+    if number <= min(given + SESSION_JUMP_MAX, SESSION_NAMED_MAX):
         note_session(connection, number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from gateway import campaign_books, campaign_files, campaign_steps
 from gateway import campaign_making as making
 from gateway import campaign_rows as rows
 from gateway.campaign_books import is_overdue
-from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, TRIAL_PATIENCE_S, TRIES_MAX
+from gateway.campaign_limits import EVENTS_CHUNK, SESSION_JUMP_MAX, SESSION_MAX, TRIAL_PATIENCE_S, TRIES_MAX
 from gateway.campaign_operations import CampaignOperations
 from gateway.campaign_reasons import is_failure
 from gateway.campaign_talk import Budget
@@ -84,6 +85,27 @@ def test_a_node_that_names_the_last_session_there_is_does_not_use_up_all_of_them
         await world.live(20)
         assert {world.states()[one.address] for one in others} == {rows.INSTALLED}
         assert world.desk.store.read(rows.cursor)[1] < SESSION_JUMP_MAX
+
+    play(tmp_path, story)
+
+
+def test_nodes_that_name_higher_sessions_again_and_again_leave_half_of_them(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.begin()
+        await world.live(20)
+
+        def name_and_open(connection: sqlite3.Connection) -> None:
+            first = rows.session(connection, 1)
+            assert first is not None
+            for attempt in range(1, 33):
+                last = rows.next_session(connection) - 1
+                rows.named_session(connection, last + SESSION_JUMP_MAX)
+                number = rows.next_session(connection)
+                rows.add_session(connection, first._replace(session=number, attempt=attempt))
+
+        await world.desk.store.write(name_and_open)
+        left = SESSION_MAX - world.desk.store.read(rows.next_session)
+        assert left > SESSION_MAX // 2 - 64
 
     play(tmp_path, story)
 
