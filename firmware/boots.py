@@ -9,7 +9,8 @@ from firmware.durable import Document
 from firmware.maintenance import KEPT_BYTES
 from firmware.modules import forget
 
-# Bits that are raised: of its rules, one of each series, of its watch; how many rules and series there were.
+# Document "raised" = bits u32: of its rules, one of each series, of its watch | how many rules u8 and series u8 there
+# were | maintenance | the event to be kept. Before it "alarms": like that, or at first without how many there were.
 _ALARMS = ">IBB"
 _HEAD = 6
 
@@ -32,7 +33,7 @@ def counted(fs: "Any", is_start: bool) -> int:
     return count
 
 
-def alarm_state(alarm_file: "Document", outbox: "Outbox", shape: bytes) -> "tuple[int, bytes]":
+def alarm_state(fs: "Any", alarm_file: "Document", outbox: "Outbox", shape: bytes) -> "tuple[int, bytes]":
     """The alarms that are raised and the maintenance, once the event of the latest change is in the outbox.
 
     ``shape``: how many rules and series this release has. Another one may have kept them, with more or less: those it
@@ -40,6 +41,12 @@ def alarm_state(alarm_file: "Document", outbox: "Outbox", shape: bytes) -> "tupl
     """
     kept = alarm_file.load()
     if kept is None:
+        # What a release before this one kept stays where it is: that one may run again.
+        kept = Document(fs, "alarms").load()
+        # Behind the seq of an event stands what it is, and an array of five.
+        if kept and len(kept) != _HEAD + KEPT_BYTES and kept[18:20] != b"\2\x85":
+            kept = kept[:4] + shape + kept[4:]
+    if not kept:
         return 0, bytes(KEPT_BYTES)
     records.finish(outbox, kept[_HEAD + KEPT_BYTES :])
     raised, its_rules, its_series = unpack_from(_ALARMS, kept)

@@ -5,7 +5,7 @@ node without one learns it as soon as nothing moves; command 7 learns it anew. W
 has been tilted) is in the cache over a deep sleep, and begins again when that is lost.
 """
 
-from struct import calcsize, pack, unpack
+from struct import calcsize, pack, unpack_from
 
 from firmware.alarms import Change
 from firmware.cover import Cover, Dwell
@@ -249,7 +249,7 @@ def _learner() -> "Learner":
 
 def _pose(kept: "bytes | None") -> "tuple[Vector | None, bool]":
     """(pose, whether its event is kept); None when there is none."""
-    if kept is None or len(kept) != calcsize(_POSE):
+    if kept is None or len(kept) < calcsize(_POSE):  # another release may have added to it
         return None, False
-    x, y, z, told = unpack(_POSE, kept)
+    x, y, z, told = unpack_from(_POSE, kept)
     return (x, y, z), told != 0

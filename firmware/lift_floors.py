@@ -104,7 +104,7 @@ class Floors:
         if len(kept) < 4:
             return
         version, count, ratio = unpack_from("<BBH", kept)
-        if version != _VERSION or len(kept) != 4 + 5 * count or count > FLOORS_MAX:
+        if version != _VERSION or len(kept) < 4 + 5 * count or count > FLOORS_MAX:
             return
         self.ratio_q = ratio
         self._visits = bytearray(kept[4 : 4 + count])

@@ -63,10 +63,10 @@ def make(
     node.uplink = made.uplink(hal, node.carrier, node.outbox, node.session, node.health, hello)
     # Nodes that sleep take few sets, and on the raster a city of them would send at the same moment.
     node.schedule = Schedule(hal.clock, 0 if node.nap is None else node.identity.address * 7919)
-    alarm_file = Document(fs, "alarms")
+    alarm_file = Document(fs, "raised")
     watch_bits = 0 if node.watch is None else node.watch.bits
     shape = bytes((len(made.rules), len(made.checkers)))
-    raised, kept = boots.alarm_state(alarm_file, node.outbox, shape)
+    raised, kept = boots.alarm_state(fs, alarm_file, node.outbox, shape)
     node.alarms = Alarms(made.rules, len(made.checkers), raised, watch_bits)
     node.maintenance = Maintenance(hal.clock, kept)
     if node.watch is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from boards.virtual.supervisor import VirtualBoard
-from firmware import boots, calibration
+from firmware import boots, calibration, records
 from firmware.durable import Document
 from firmware.nodes.river_station import NODE_TYPE
 from firmware.outbox import EVENTS, READINGS, Outbox
@@ -151,18 +151,55 @@ def test_all_that_a_node_keeps_goes_into_another_layout_and_back(tmp_path: Path,
     assert calibration._load(after.document("calibration"))[0][PH]
 
 
-def test_raised_alarms_are_found_among_more_or_fewer_rules_and_series(tmp_path: Path) -> None:
+def test_raised_alarms_are_found_among_more_or_fewer_rules_and_series() -> None:
     fs = LittleFs(blank_flash(IDENTITY))
-    document = Document(fs, "alarms")
+    document = Document(fs, "raised")
     old, new = bytes((3, 8)), bytes((4, 9))
     raised = 0b01_00000010_100  # of the watch the first, of the series the second, of the rules the third
     document.save(pack(">I", raised) + old + bytes(8))
     box: Any = None
-    found, _ = boots.alarm_state(document, box, new)
+    found, _ = boots.alarm_state(fs, document, box, new)
     assert found == 0b01_000000010_0100
     document.save(pack(">I", found) + new + bytes(8))
-    assert boots.alarm_state(document, box, old)[0] == raised
-    assert boots.alarm_state(document, box, bytes(2))[0] == found, "safe mode touches nothing"
+    assert boots.alarm_state(fs, document, box, old)[0] == raised
+    assert boots.alarm_state(fs, document, box, bytes(2))[0] == found, "safe mode touches nothing"
+
+
+MAINTENANCE = pack(">II", 3600, 1_790_000_000)
+
+
+@pytest.mark.parametrize("is_shaped", [False, True])
+@pytest.mark.parametrize("seq", [0, 1, 0x0285, 0x02850285, 0x85028502])
+def test_alarms_that_a_release_before_kept_are_taken_over_and_left_to_it(is_shaped: bool, seq: int) -> None:
+    """Both layouts that a document of another name had; ``seq``: of the event that was to be kept, 0: none."""
+    fs = LittleFs(blank_flash(IDENTITY))
+    before, document = Document(fs, "alarms"), Document(fs, "raised")
+    raised, shape = 0b01_00000010_100, bytes((3, 8))
+    event = records.pack_event(1_790_000_000, 1, 9, messages.RAISED, None)
+    kept = pack(">I", raised) + (shape if is_shaped else b"") + MAINTENANCE
+    if seq:
+        kept += pack(">IB", seq, records.EVENT) + event
+    before.save(kept)
+    box: Any = Box()
+    found, rest = boots.alarm_state(fs, document, box, shape)
+    assert (found, rest[: len(MAINTENANCE)]) == (raised, MAINTENANCE)
+    assert box.kept == ([(records.EVENT, event)] if seq else [])
+    document.save(pack(">I", 0) + shape + bytes(8))
+    assert boots.alarm_state(fs, document, box, shape)[0] == 0, "its own counts from now on"
+    assert before.load() == kept, "the release before it may run again"
+
+
+class Box:
+    """What is kept."""
+
+    next_seq = 1
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, bytes]] = []
+
+    def keep(self, kind: int, payload: bytes) -> int:
+        self.kept.append((kind, payload))
+        return len(self.kept)
 
 
 def test_a_record_that_only_the_other_release_can_send_holds_up_nothing_and_waits_for_it(
