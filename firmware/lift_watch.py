@@ -132,7 +132,7 @@ class LiftWatch:
 
     def is_in_use(self) -> bool:
         """Whether somebody who is in the car could be trapped in the next minutes, and nobody would know."""
-        return self.lift.motion.state == MOVING or self.lift.somebody
+        return self.lift.motion.state == MOVING or self.lift.faults.somebody
 
     def learn(self) -> str:
         if self.lift.motion.state == MOVING:
