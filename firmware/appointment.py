@@ -147,8 +147,9 @@ def _lacking(node: "Node") -> int:
 
 
 def is_in_use(node: "Node") -> bool:
-    """Whether somebody is in the car, or it is on its way to somebody: a lift that receives sees neither."""
-    return getattr(node.watch, "lift", None) is not None and node.watch.is_in_use()
+    """Whether somebody is in the car, or it moves: a lift that receives would see nobody trapped."""
+    lift = getattr(node.watch, "lift", None)
+    return lift is not None and bool(lift.motion.state or lift.faults.somebody)
 
 
 def _is_uneasy(node: "Node", left_s: int) -> bool:

@@ -130,10 +130,6 @@ class LiftWatch:
         # It never sleeps, but a pass of an update ends when somebody comes. High already: the sensor may be stuck.
         return () if self._hal.read_pin("presence") else ("presence",)
 
-    def is_in_use(self) -> bool:
-        """Whether somebody who is in the car could be trapped in the next minutes, and nobody would know."""
-        return self.lift.motion.state == MOVING or self.lift.faults.somebody
-
     def learn(self) -> str:
         if self.lift.motion.state == MOVING:
             return "the car moves: learn while it stands"
