@@ -40,7 +40,7 @@ format: $(VENV)/.has-dev ## let ruff fix and format the tree
 	$(BIN)/ruff format .
 
 soak: $(VENV)/.has-dev machine ## every power cut and kill, not a sample (at most an hour on two cores)
-	$(BIN)/python -m pytest hil_tests tests --rig unix,sim -m soak -n $(JOBS) --dist loadgroup --durations 40
+	$(BIN)/python -m pytest hil_tests tests --rig unix,sim -m soak -n $(JOBS) --dist loadgroup --durations 40 -o tmp_path_retention_policy=failed
 
 fuzz: $(VENV)/.has-dev ## a million random and mutated inputs through every decoder
 	$(BIN)/python -m tests.wire.fuzz $(FUZZ_ARGS)
