@@ -117,7 +117,7 @@ def go(node: "Node") -> None:
     elif not (
         has_news(node)
         or _is_uneasy(node, ends_s - now_s)
-        or (order[10:14] != b"\0\0\0\0" and is_in_use(node))
+        or (int.from_bytes(order[11:15], "big") and is_in_use(node))
         or node.carrier.is_busy
         or node.uplink.quiet_ms() < _QUIET_MS
     ):

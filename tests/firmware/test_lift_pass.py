@@ -11,7 +11,7 @@ from boards.virtual.chips.lis3dh import Lis3dh
 from hil_tests.world.lift_profile import LiftDrive
 from hil_tests.world.lift_shaft import Shaft
 from protocols.wire import update
-from tests.firmware.receive_rig import is_receiving
+from tests.firmware.receive_rig import alone, is_receiving
 from tests.firmware.sky import Sky
 from tests.firmware.test_pass_or_alarm import until
 from tests.firmware.test_receive_air import COMES, Sender, is_listening
@@ -55,3 +55,18 @@ def test_somebody_in_the_car_comes_before_a_broadcast() -> None:
     assert is_listening(sky)
     sky.station.set_pin("presence", 1)
     until(sky, lambda: not is_receiving(sky.station), 3)
+
+
+def test_a_sensor_that_sees_somebody_for_ever_keeps_no_lift_from_a_pass_of_its_own() -> None:
+    """Only a broadcast waits for an empty car: this one is how such a lift is updated all the same."""
+    sky = Sky(settings={0: 60, 1: 60, 2: 86400}, node_type="lift", prepare=chips)
+    sky.run(120)
+    desk = Sender(sky, 2500)
+    desk.invite()
+    sky.station.set_pin("presence", 1)
+    sky.run(60)
+    assert desk.call(60, 200) == NOT_NOW
+    assert desk.ask(lambda piv: alone(piv, 30)) == COMES
+    until(sky, lambda: is_receiving(sky.station), 60)
+    sky.run(5)
+    assert is_receiving(sky.station), "what was high already ends nothing"
